@@ -1,0 +1,115 @@
+"""Everything that can be refused or go wrong, one class a code. The HTTP status of a code is `app.errors`' business.
+
+ClinvkError                    internal_error
+├── InvalidRequest             invalid_request          what came, what was expected, where
+│   ├── WorkdirNotAllowed
+│   └── OptionNotSupported
+├── AuthenticationFailed       authentication_error
+├── PermissionDenied           permission_denied
+├── NotFound                   not_found
+├── Conflict                   conflict
+├── RequestTooLarge            request_too_large
+├── RateLimited                rate_limit_exceeded
+├── BackendUnavailable         backend_unavailable      nothing was started; may be tried again
+│   └── QueueFull
+└── RunFailed                  by its failure's kind    a CLI was started: not safe to repeat
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from services.events import Failed, FailureKind
+    from services.run import RunResult
+
+
+class ClinvkError(Exception):
+    """``message`` tells the caller what to change; ``details`` names the field and the issue where there is one."""
+
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after_s = retry_after_s
+        self.details: dict[str, Any] = {key: value for key, value in details.items() if value is not None}
+
+
+class InvalidRequest(ClinvkError):
+    """``field`` is the path of the offending field in the request (``messages[2].content``), where there is one."""
+
+    code = "invalid_request"
+
+    def __init__(self, message: str, *, field: str | None = None, issue: str | None = None, **details: Any) -> None:
+        super().__init__(message, field=field, issue=issue, **details)
+        self.field = field
+
+
+class WorkdirNotAllowed(InvalidRequest):
+    def __init__(self, path: str, issue: str) -> None:
+        super().__init__(f"workdir {path!r} {issue}", field="workdir", issue=issue)
+
+
+class OptionNotSupported(InvalidRequest):
+    """The backend cannot do what was asked, and ignoring it would be a lie (an image, a schema)."""
+
+    def __init__(self, backend: str, option: str, hint: str) -> None:
+        super().__init__(f"backend {backend!r} does not support {option}: {hint}", field=option, issue=hint)
+
+
+class AuthenticationFailed(ClinvkError):
+    code = "authentication_error"
+
+
+class PermissionDenied(ClinvkError):
+    code = "permission_denied"
+
+
+class NotFound(ClinvkError):
+    code = "not_found"
+
+
+class Conflict(ClinvkError):
+    code = "conflict"
+
+
+class RequestTooLarge(ClinvkError):
+    code = "request_too_large"
+
+
+class RateLimited(ClinvkError):
+    code = "rate_limit_exceeded"
+
+
+class BackendUnavailable(ClinvkError):
+    code = "backend_unavailable"
+
+
+class QueueFull(BackendUnavailable):
+    pass
+
+
+RUN_FAILURE_CODES: dict[FailureKind, str] = {
+    "rate_limited": "rate_limit_exceeded",
+    "overloaded": "backend_overloaded",
+    "prompt_too_long": "invalid_request",
+    "invalid_prompt": "invalid_request",
+    "unknown_model": "not_found",
+    "unknown_session": "not_found",
+    "not_logged_in": "backend_unavailable",
+    "timeout": "timeout",
+    "cancelled": "cancelled",
+    "backend": "backend_error",
+}
+"""The error code of a failed run, by its kind."""
+
+
+class RunFailed(ClinvkError):
+    """A CLI was started and failed. Not safe to repeat: the answer says so (``x-should-retry: false``)."""
+
+    def __init__(self, failure: Failed, result: RunResult | None = None) -> None:
+        super().__init__(failure.message, retry_after_s=failure.retry_after_s, exit_code=failure.exit_code)
+        self.failure = failure
+        self.result = result
+        self.code = RUN_FAILURE_CODES[failure.kind]  # type: ignore[misc]
