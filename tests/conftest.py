@@ -1,0 +1,123 @@
+"""The fixtures that every kind of test may use. What they are made of is in `tests.parts`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.parts.clis import NO_WAY_OUT, REAL_CLIS, FakeCli, RealCli, cli_path, real_cli_in, require
+from tests.parts.model_api import FakeModelApi
+from tests.parts.processes import command_line, eventually
+from tests.parts.server import LOG_TAIL_CHARS, Server
+
+ServerFactory = Callable[..., Server]
+
+
+@pytest.fixture
+def fake_cli(tmp_path: Path) -> FakeCli:
+    return FakeCli(tmp_path / "reports")
+
+
+@pytest.fixture
+def model_api() -> Iterator[FakeModelApi]:
+    api = FakeModelApi().start()
+    yield api
+    api.stop()
+
+
+@pytest.fixture
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFactory]:
+    """``server(config, env=…, args=…)`` starts one; at the end each is stopped and must leave nothing behind."""
+    started: list[Server] = []
+
+    def start(config: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None, args: tuple[str, ...] = ()) -> Server:
+        started.append(Server(tmp_path_factory.mktemp("server"), config or {}, env, args))
+        return started[-1]
+
+    yield start
+    failures = []
+    for one in started:
+        try:
+            one.stop()
+        except AssertionError as failure:
+            failures.append(str(failure))
+        print(one.log()[-LOG_TAIL_CHARS:])  # pytest shows it with a test that failed
+    assert not failures, "\n".join(failures)
+
+
+@pytest.fixture
+def fake_server(server: ServerFactory, fake_cli: FakeCli) -> Server:
+    """A server whose `claude` is the scripted CLI."""
+    return server({"default_backend": "claude", "backends": {"claude": fake_cli.backend()}})
+
+
+@dataclass(frozen=True)
+class Rig:
+    """One server with all real CLIs, and the model API that they ask."""
+
+    server: Server
+    api: FakeModelApi
+    clis: Mapping[str, RealCli]
+
+
+@pytest.fixture(scope="session")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    api = FakeModelApi().start()
+    folder = tmp_path_factory.mktemp("real")
+    folder.chmod(0o755)
+    clis = {name: real_cli_in(folder / name, name, api.url) for name in REAL_CLIS}
+    env = {key: value for cli in clis.values() for key, value in cli.env.items()} | NO_WAY_OUT | {"PATH": cli_path()}
+    config = {"backends": {name: {"model": cli.model} for name, cli in clis.items()}, "session": {"retention_days": 1}}
+    server = Server(folder, config, env)
+    yield Rig(server, api, clis)
+    try:
+        server.stop()
+    finally:
+        api.stop()
+
+
+@dataclass(frozen=True)
+class Real:
+    """One real CLI behind a running server. ``name`` is its backend; ``api`` has forgotten what was before this test."""
+
+    cli: RealCli
+    server: Server
+    api: FakeModelApi
+    workdir: Path
+
+    @property
+    def name(self) -> str:
+        return self.cli.name
+
+    def ask(self, prompt: str, **fields: Any) -> Any:
+        """``POST /api/v1/prompt``: the JSON of an answer that must be 200."""
+        answer = self.server.client.prompt(self.name, prompt, workdir=str(self.workdir), **fields)
+        assert answer.status == 200, answer.body
+        return answer.json
+
+
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.real_cli) for name in REAL_CLIS])
+def real(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Real]:
+    """A real CLI behind the server; the test must leave no process of it behind."""
+    require(request.param)
+    rig: Rig = request.getfixturevalue("rig")
+    rig.api.forget()
+    logged = len(rig.server.log())
+    workdir = tmp_path / "project"
+    workdir.mkdir()
+    yield Real(rig.clis[request.param], rig.server, rig.api, workdir)
+    rig.api.release_all()
+    gone = eventually(lambda: not rig.server.runs(), 5)
+    print(rig.server.log()[logged:][-LOG_TAIL_CHARS:])
+    assert gone, "left behind: " + "\n".join(f"{pid}: {command_line(pid)}" for pid in rig.server.runs())
+
+
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.real_cli) for name in REAL_CLIS])
+def real_cli(request: pytest.FixtureRequest, model_api: FakeModelApi, tmp_path: Path) -> RealCli:
+    """A real CLI set up to ask ``model_api``, with no server."""
+    require(request.param)
+    return real_cli_in(tmp_path / "home", request.param, model_api.url)

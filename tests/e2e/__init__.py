@@ -1,0 +1,1 @@
+"""Tests through a running server: its command line, its socket, real CLI processes."""

@@ -1,0 +1,163 @@
+"""The CLIs that tests run: the scripted one, and the real ones, each set up to ask the fake model API."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .processes import eventually
+
+PARTS = Path(__file__).parent
+FAKE_COMMAND = [sys.executable, "-I", "-S", str(PARTS / "fake_cli.py")]
+
+Step = list[Any]
+
+
+def do(*steps: Step, about: str = "") -> str:
+    """A prompt that makes the scripted CLI take these steps (see `fake_cli`), with ``about`` before them."""
+    return f"{about} #do {json.dumps(steps)}".strip()
+
+
+class FakeCli:
+    """The scripted CLI as a backend, and what its processes have told about themselves."""
+
+    def __init__(self, reports: Path) -> None:
+        self._reports = reports
+        self._reports.mkdir()
+
+    def backend(self, *args: str, **more: Any) -> dict[str, Any]:
+        """The settings of a backend that runs it."""
+        env = {"FAKE_CLI_REPORTS": str(self._reports)} | more.pop("env", {})
+        return {"command": [*FAKE_COMMAND, *args], "env": env, **more}
+
+    def reports(self) -> list[dict[str, Any]]:
+        """One a process, in no certain order: pid, argv, cwd, env (names), prompt."""
+        return [json.loads(path.read_text()) for path in self._reports.glob("*.json")]
+
+    def wait_for(self, count: int = 1) -> list[dict[str, Any]]:
+        """The reports, once ``count`` processes have told."""
+        assert eventually(lambda: len(self.reports()) >= count), f"{len(self.reports())} of {count} processes have started"
+        return self.reports()
+
+    def pid(self) -> int:
+        return int(self.wait_for()[0]["pid"])
+
+    def children(self, count: int = 1) -> list[int]:
+        """What the processes have started, once that is ``count`` or more."""
+
+        def found() -> list[int]:
+            return [int(line) for path in self._reports.glob("*.children") for line in path.read_text().split("\n")[:-1]]
+
+        assert eventually(lambda: len(found()) >= count), f"{len(found())} of {count} grandchildren have started"
+        return found()
+
+
+@dataclass(frozen=True)
+class RealCli:
+    """One real CLI: its backend's name, the dialect it speaks, and the environment that leads it to the fake API."""
+
+    name: str
+    dialect: str
+    model: str
+    env: Mapping[str, str]
+    shell_options: Mapping[str, str]
+    """Fields of a request that let its shell tool run without asking."""
+
+    @property
+    def shell_tool(self) -> str:
+        return {"claude": "Bash", "codex": "exec_command", "gemini": "run_shell_command"}[self.name]
+
+
+REAL_CLIS = ("claude", "codex", "gemini")
+CLI_FOLDER = PARTS.parents[1] / ".clis" / "node_modules" / ".bin"
+
+NO_WAY_OUT = {
+    # Whatever is not on loopback goes to a proxy that nobody runs: a CLI that phones home fails at once, and shows.
+    **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9"),
+    **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"),
+}
+
+
+def cli_path() -> str:
+    """PATH with the repository's own CLIs first."""
+    return f"{CLI_FOLDER}{os.pathsep}{os.environ['PATH']}"
+
+
+def require(name: str) -> None:
+    """Skip the test, with the reason, where the CLI is missing; fail it where CLINVK_REQUIRE_REAL_CLIS=1 forbids that."""
+    if shutil.which(name, path=cli_path()):
+        return
+    reason = f"{name} is not installed: `npm install --prefix .clis` its package, or put it on PATH"
+    if os.environ.get("CLINVK_REQUIRE_REAL_CLIS") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def real_cli_in(folder: Path, name: str, api_url: str) -> RealCli:
+    """Set up ``name`` in ``folder``, with a home of its own and the fake API as its vendor."""
+    folder.mkdir(parents=True)
+    folder.chmod(0o755)  # Gemini CLI reads no settings from folders that others may write to
+    return {"claude": claude, "codex": codex, "gemini": gemini}[name](folder, api_url)
+
+
+def claude(folder: Path, api_url: str) -> RealCli:
+    env = {
+        "ANTHROPIC_BASE_URL": api_url,
+        "ANTHROPIC_API_KEY": "sk-ant-fake",
+        "CLAUDE_CONFIG_DIR": str(folder / "claude"),
+        "CLAUDE_CODE_MAX_RETRIES": "0",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    }
+    return RealCli("claude", "anthropic", "claude-sonnet-4-5", env, {"approval_mode": "auto", "sandbox_mode": "workspace"})
+
+
+CODEX_CONFIG = """\
+model = "gpt-5"
+model_provider = "fake"
+check_for_update_on_startup = false
+
+[model_providers.fake]
+name = "fake"
+base_url = "{api_url}/v1"
+wire_api = "responses"
+env_key = "OPENAI_API_KEY"
+request_max_retries = 0
+stream_max_retries = 0
+
+[analytics]
+enabled = false
+"""
+
+
+def codex(folder: Path, api_url: str) -> RealCli:
+    home = folder / "codex"
+    home.mkdir(exist_ok=True)
+    (home / "config.toml").write_text(CODEX_CONFIG.format(api_url=api_url))
+    env = {"CODEX_HOME": str(home), "OPENAI_API_KEY": "sk-fake"}
+    return RealCli("codex", "responses", "gpt-5", env, {"sandbox_mode": "full"})
+
+
+def gemini(folder: Path, api_url: str) -> RealCli:
+    settings = {
+        "security": {"auth": {"selectedType": "gemini-api-key"}},
+        "general": {"maxAttempts": 1, "disableAutoUpdate": True, "disableUpdateNag": True},
+        "privacy": {"usageStatisticsEnabled": False},
+        "telemetry": {"enabled": False},
+    }
+    path = folder / ".gemini" / "settings.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(settings))
+    env = {
+        "GOOGLE_GEMINI_BASE_URL": api_url,
+        "GEMINI_API_KEY": "fake",
+        "GEMINI_CLI_HOME": str(folder),
+    }
+    return RealCli("gemini", "gemini", "gemini-2.5-flash", env, {"approval_mode": "auto", "sandbox_mode": "full"})

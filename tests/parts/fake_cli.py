@@ -1,0 +1,232 @@
+"""A scripted CLI: one real process, in the shape of Claude Code's stream-json, of plain JSON lines, or of plain text.
+
+Started as ``python -I -S fake_cli.py [--dialect=claude|jsonl|text] [anything]``; imports next to nothing, because it
+is started hundreds of times. The prompt comes on stdin, or as the last argument where that holds a script. What follows
+``#do `` in it, up to the end of its line, is the script: a list of steps, each ``[name, arg, …]`` (`STEPS`; tests write it
+with `parts.clis.do`). A prompt with no script is answered with "You said: " and itself.
+
+With ``FAKE_CLI_REPORTS=DIR`` the process writes DIR/<pid>.json when it has its prompt: pid, argv, cwd, names of the
+environment variables, prompt; and appends the ids of what it starts to DIR/<pid>.children.
+"""
+
+import _signal as signal  # the public module costs an import of enum: as much as the interpreter's whole start
+import os
+import sys
+import time
+
+ARGS = sys.argv[1:]
+DIALECT = next((arg.partition("=")[2] for arg in ARGS if arg.startswith("--dialect=")), "claude")
+REPORTS = os.environ.get("FAKE_CLI_REPORTS", "")
+PID = os.getpid()
+SESSION = f"00000000-0000-4000-8000-{PID:012d}"
+USAGE = {"input_tokens": 11, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 5, "output_tokens": 7}
+
+
+def encode(value):
+    """JSON, as far as this file needs it. The json module would double the start time."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{encode(key)}:{encode(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(encode, value)) + "]"
+    if isinstance(value, str):
+        from _json import encode_basestring
+
+        return encode_basestring(value)
+    return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else repr(value)
+
+
+def write(data, to=1):
+    view = memoryview(data)
+    while view:
+        view = view[os.write(to, view) :]
+
+
+class Cli:
+    """Runs the steps of one script. Claude's frame is made as it is needed: init, message, block, result."""
+
+    def __init__(self, prompt):
+        self.prompt = prompt
+        self.said = []
+        self.has_started = self.is_open = False
+        self.blocks = self.calls = 0
+
+    def run(self, steps):
+        for name, *args in steps:
+            getattr(self, "do_" + name)(*args)
+        self.do_result()
+
+    def line(self, **fields):
+        write((encode(fields | {"session_id": SESSION}) + "\n").encode())
+
+    def event(self, **event):
+        self.line(type="stream_event", event=event, parent_tool_use_id=None)
+
+    def message(self, **content):
+        message = {"id": f"msg_{self.blocks}", "type": "message", "role": "assistant", "model": "fake-model", "content": [content]}
+        self.line(type="assistant", message=message, parent_tool_use_id=None)
+
+    def start(self):
+        if not self.has_started and DIALECT == "claude":
+            self.line(
+                type="system", subtype="init", cwd=os.getcwd(), tools=[], mcp_servers=[], model="fake-model", permissionMode="default"
+            )
+        self.has_started = True
+
+    def open_block(self):
+        self.start()
+        if not self.is_open and DIALECT == "claude":
+            message = {"id": f"msg_{self.blocks}", "type": "message", "role": "assistant", "content": [], "model": "fake-model"}
+            self.event(type="message_start", message=message | {"usage": USAGE | {"output_tokens": 1}})
+            self.event(type="content_block_start", index=0, content_block={"type": "text", "text": ""})
+            self.said.append("")
+        self.is_open = True
+
+    def close_block(self):
+        if self.is_open and DIALECT == "claude":
+            self.message(type="text", text=self.said[-1])
+            self.event(type="content_block_stop", index=0)
+            self.event(type="message_delta", delta={"stop_reason": "end_turn", "stop_sequence": None}, usage=USAGE)
+            self.event(type="message_stop")
+            self.blocks += 1
+        self.is_open = False
+
+    def do_init(self):
+        """The first line alone; every other step of the frame brings it by itself."""
+        self.start()
+
+    def do_say(self, text):
+        self.open_block()
+        if DIALECT == "claude":
+            self.said[-1] += text
+            self.event(type="content_block_delta", index=0, delta={"type": "text_delta", "text": text})
+        elif DIALECT == "jsonl":
+            write((encode({"type": "text", "text": text}) + "\n").encode())
+        else:
+            write(text.encode())
+
+    def do_tokens(self, count, delay_s=0):
+        for i in range(count):
+            if i and delay_s:
+                time.sleep(delay_s)
+            self.do_say(f"{' ' if i else ''}tok{i}")
+
+    def do_echo(self):
+        self.do_say(self.prompt)
+
+    def do_tool(self, command, output):
+        """A tool call and its result, told of but not run."""
+        self.close_block()
+        self.start()
+        self.calls += 1
+        call_id = f"toolu_{self.calls}"
+        self.message(type="tool_use", id=call_id, name="Bash", input={"command": command})
+        result = {"type": "tool_result", "tool_use_id": call_id, "content": output, "is_error": False}
+        self.line(type="user", message={"role": "user", "content": [result]}, parent_tool_use_id=None)
+
+    def do_result(self, is_error=False, message="", status=None, code=None):
+        """The last line, and the end of the process."""
+        self.close_block()
+        self.start()
+        if DIALECT == "claude":
+            more = {"api_error_status": status, "duration_ms": 1, "num_turns": 1, "total_cost_usd": 0.25, "usage": USAGE}
+            text = message or (self.said[-1] if self.said else "")
+            self.line(type="result", subtype="success", is_error=is_error, result=text, stop_reason="end_turn", **more)
+        elif is_error:
+            write((message + "\n").encode(), 2)
+        os._exit(int(is_error) if code is None else code)
+
+    def do_fail(self, message, status=None):
+        self.do_result(True, message, status)
+
+    def do_write(self, text):
+        write(text.encode())
+
+    def do_bytes(self, hexadecimal):
+        write(bytes.fromhex(hexadecimal))
+
+    def do_stderr(self, text):
+        write(text.encode(), 2)
+
+    def do_flood(self, megabytes):
+        """So much text, in deltas of 64 KiB."""
+        for _ in range(megabytes * 16):
+            self.do_say("x" * 65536)
+
+    def do_long_line(self, megabytes):
+        """One line of so many MB; it is an honest delta."""
+        self.do_say("x" * (megabytes << 20))
+
+    def do_stderr_flood(self, megabytes):
+        for _ in range(megabytes):
+            write((b"e" * 127 + b"\n") * 8192, 2)
+
+    def do_wait(self, seconds):
+        time.sleep(seconds)
+
+    def do_hang(self):
+        while True:
+            time.sleep(3600)
+
+    def do_exit(self, code):
+        """The end, without a last line."""
+        os._exit(code)
+
+    def do_die(self, number):
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(PID, number)
+
+    def do_ignore(self, number):
+        signal.signal(number, signal.SIG_IGN)
+
+    def do_spawn(self, own_session=False, ignores_term=False, keeps_stdout=False):
+        """Start `sleep`, which outlives this process unless somebody ends it."""
+        pid = os.fork()
+        if not pid:
+            if own_session:
+                os.setsid()
+            if ignores_term:
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            if not keeps_stdout:
+                for fd in (0, 1, 2):
+                    os.dup2(os.open(os.devnull, os.O_RDWR), fd)
+            os.execvp("sleep", ["sleep", "3600"])
+        if REPORTS:
+            with open(f"{REPORTS}/{PID}.children", "a") as file:
+                file.write(f"{pid}\n")
+
+    def do_close_stdout(self):
+        os.close(1)
+
+    def do_close_stderr(self):
+        os.close(2)
+
+
+def report(prompt):
+    if REPORTS:
+        told = {"pid": PID, "argv": ARGS, "cwd": os.getcwd(), "env": sorted(os.environ), "prompt": prompt}
+        with open(f"{REPORTS}/{PID}.new", "w") as file:
+            file.write(encode(told))
+        os.rename(f"{REPORTS}/{PID}.new", f"{REPORTS}/{PID}.json")
+
+
+def read_all(fd):
+    chunks = []
+    while chunk := os.read(fd, 1 << 20):
+        chunks.append(chunk)
+    return b"".join(chunks).decode()
+
+
+def main():
+    if "--version" in ARGS:
+        write(b"2.1.197 (Claude Code)\n")
+        return
+    prompt = ARGS[-1] if ARGS and "#do " in ARGS[-1] else read_all(0)
+    report(prompt)
+    _, marker, rest = prompt.partition("#do ")
+    # JSON is a Python literal but for three words; the script is the test's own.
+    words = {"__builtins__": {}, "true": True, "false": False, "null": None}
+    steps = eval(rest.split("\n", 1)[0], words) if marker else [["say", "You said: "], ["echo"]]
+    Cli(prompt).run(steps)
+
+
+main()

@@ -1,0 +1,73 @@
+"""What the fake model answers: `Reply` is one answer, `Script` the answers of one conversation. Knows no dialect."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+
+class Hold:
+    """A gate inside a stream: the API sends ``after`` tokens, then waits until the test lets it go on.
+
+    So a test can prove that a token had arrived before the next one was sent, without measuring time.
+    """
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+        self.reached = threading.Event()
+        self.released = threading.Event()
+
+    def release(self) -> None:
+        self.released.set()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """One answer of the model. ``text`` may be a string (sent as one token) or the list of its tokens."""
+
+    text: str | list[str] = "ok"
+    thinking: list[str] = field(default_factory=list)
+    shell: str | None = None
+    """A command for the CLI's own shell tool, instead of the text."""
+    delay_s: float = 0.0
+    """Pause before every token but the first."""
+    hold: Hold | None = None
+    input_tokens: int = 100
+    """Tokens read from no cache; a dialect that counts cached tokens in is told the sum."""
+    cached_tokens: int = 0
+    output_tokens: int = 7
+    """Tokens written, thinking not counted; a dialect that counts thinking in is told the sum."""
+    reasoning_tokens: int = 0
+    status: int = 200
+    message: str = "the fake model API was told to fail"
+    retry_after_s: int | None = None
+    cut_after: int | None = None
+    """Drop the connection after so many tokens."""
+    fail_after: int | None = None
+    """Send the dialect's error event after so many tokens."""
+    hang: bool = False
+    """Take the request and say nothing until the client leaves."""
+
+    @property
+    def pieces(self) -> list[str]:
+        return [self.text] if isinstance(self.text, str) else self.text
+
+    @property
+    def whole(self) -> str:
+        return "".join(self.pieces)
+
+
+class Script:
+    """Answers to a conversation with ``match`` in a text of the user: reply k comes after k results of tools."""
+
+    def __init__(self, match: str, replies: tuple[Reply, ...]) -> None:
+        self.match = match
+        self.replies = replies
+
+    def reply(self, results: int) -> Reply:
+        return self.replies[min(results, len(self.replies) - 1)]
+
+
+def tokens(count: int, word: str = "tok") -> list[str]:
+    """``count`` different tokens, so that one that is lost, doubled or moved shows in the joined text."""
+    return [f"{' ' if i else ''}{word}{i}" for i in range(count)]

@@ -1,0 +1,87 @@
+"""What the system says of processes (Linux, /proc), and waiting for it to say something."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+POLL_S = 0.02
+MARK = "LC_CLINVK_TEST"
+"""An environment variable that passes from the server to the CLIs and on to their shells, because ``LC_*`` does.
+
+It finds processes that have left the tree (a new session, a dead parent), as the parent's id cannot.
+"""
+
+
+def eventually(check: Callable[[], object], within_s: float = 10.0) -> bool:
+    """Whether ``check`` gives a true value before the deadline; it is asked at least once more when time is up."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        if check():
+            return True
+        time.sleep(POLL_S)
+    return bool(check())
+
+
+def state(pid: int) -> tuple[str, int] | None:
+    """One letter (R, S, Z, …) and the parent's id; None where there is no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    letter, parent = stat.rsplit(")", 1)[1].split()[:2]
+    return letter, int(parent)
+
+
+def alive(pid: int) -> bool:
+    """A zombie is not alive: it only waits to be told so."""
+    now = state(pid)
+    return now is not None and now[0] not in "ZX"
+
+
+def pids() -> Iterator[int]:
+    return (int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def descendants(pid: int) -> list[int]:
+    """Children, their children and so on, zombies included."""
+    children: dict[int, list[int]] = {}
+    for other in pids():
+        if now := state(other):
+            children.setdefault(now[1], []).append(other)
+    found, todo = [], [pid]
+    while todo:
+        todo = [child for parent in todo for child in children.get(parent, [])]
+        found += todo
+    return found
+
+
+def zombies(pid: int) -> list[int]:
+    return [child for child in descendants(pid) if (now := state(child)) and now[0] == "Z"]
+
+
+def marked(mark: str) -> list[int]:
+    """Living processes that were started with ``MARK=mark`` in their environment."""
+    entry = f"{MARK}={mark}".encode()
+    return [pid for pid in pids() if entry in read(f"/proc/{pid}/environ").split(b"\0") and alive(pid)]
+
+
+def read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return b""
+
+
+def command_line(pid: int) -> str:
+    return read(f"/proc/{pid}/cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
+
+
+def open_fds(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def rss_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

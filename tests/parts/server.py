@@ -1,0 +1,137 @@
+"""A real server: `clinvk serve` as its own process, in a home of its own, with nothing of ours inside it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .client import Client
+from .processes import MARK, alive, command_line, descendants, eventually, marked, zombies
+
+ROOT = Path(__file__).parents[2]
+ADDRESS = re.compile(r"http://127\.0\.0\.1:(\d+)")
+LOG_TAIL_CHARS = 20_000
+START_S = 20.0
+STOP_S = 15.0
+GONE_S = 5.0
+"""Within this after the server's end, nothing that it started is left."""
+
+
+class Server:
+    """One `clinvk serve` on a free port. ``client`` talks to it; ``pid`` is the process that was started."""
+
+    def __init__(self, folder: Path, config: Mapping[str, Any], env: Mapping[str, str] | None = None, args: tuple[str, ...] = ()) -> None:
+        self.home = folder / "home"
+        self.clinvk_home = self.home / ".clinvk"
+        self.clinvk_home.mkdir(parents=True)
+        self.workdir = folder / "work"
+        self.workdir.mkdir()
+        self.log_path = folder / "server.log"
+        self.mark = uuid.uuid4().hex
+        config_path = folder / "config.yaml"
+        config_path.write_text(yaml.safe_dump(dict(config)))
+        command = [sys.executable, "-m", "app.cli", "serve", "--host", "127.0.0.1", "--port", "0", "--config", str(config_path), *args]
+        with self.log_path.open("wb") as log:
+            self.process = subprocess.Popen(
+                command,
+                cwd=self.workdir,
+                env=self._env(env or {}),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.pid = self.process.pid
+        try:
+            self._wait_until_up()
+        except BaseException:
+            self.kill_everything()
+            raise
+
+    def _env(self, env: Mapping[str, str]) -> dict[str, str]:
+        base = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": str(self.home), "CLINVK_HOME": str(self.clinvk_home)}
+        return base | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", MARK: self.mark} | dict(env)
+
+    def _wait_until_up(self) -> None:
+        found = eventually(lambda: ADDRESS.search(self.log()) or self.process.poll() is not None, START_S)
+        address = ADDRESS.search(self.log())
+        assert found, f"the server said no address within {START_S} s:\n{self.log()}"
+        assert address, f"the server ended with code {self.process.returncode}:\n{self.log()}"
+        self.url = address.group(0)
+        self.client = Client(self.url)
+        assert eventually(self.is_up, START_S), f"no answer from /health within {START_S} s:\n{self.log()}"
+
+    def is_up(self) -> bool:
+        try:
+            return self.client.get("/health").status == 200
+        except OSError:
+            return False
+
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def runs(self) -> list[int]:
+        """Living processes of the tree that are no part of the server itself: the CLIs and what they started."""
+        return [pid for pid in marked(self.mark) if not self._is_own(pid)]
+
+    def _is_own(self, pid: int) -> bool:
+        """The server's own processes were started with our interpreter and this repository on their path."""
+        return pid == self.pid or f"PYTHONPATH={ROOT}" in _environ(pid)
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def wait(self, within_s: float = STOP_S) -> int:
+        return self.process.wait(within_s)
+
+    def stop(self) -> None:
+        """End the server the polite way, then insist that nothing of it is left. Raises AssertionError with what is."""
+        tree = [self.pid, *descendants(self.pid)]
+        unreaped: list[int] = []
+        if self.process.poll() is None:
+            if not eventually(lambda: not zombies(self.pid), GONE_S):
+                unreaped = zombies(self.pid)
+            self.signal(signal.SIGTERM)
+            try:
+                self.wait()
+            except subprocess.TimeoutExpired:
+                self.kill_everything()
+                raise AssertionError(f"the server did not end within {STOP_S} s of SIGTERM") from None
+
+        def left() -> list[int]:
+            return sorted({*marked(self.mark), *filter(alive, tree)})
+
+        gone = eventually(lambda: not left(), GONE_S)
+        told = "\n".join(f"{pid}: {command_line(pid)}" for pid in left())
+        self.kill_everything()
+        assert gone, f"the server has ended and left behind:\n{told}"
+        assert not unreaped, f"zombies below the server: {unreaped}"
+
+    def kill_everything(self) -> None:
+        for _ in range(3):
+            for pid in marked(self.mark):
+                if alive(pid):
+                    _kill(pid)
+        self.process.wait(STOP_S)
+
+
+def _environ(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return []
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
