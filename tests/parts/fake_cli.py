@@ -125,6 +125,11 @@ class Cli:
 
     def do_result(self, is_error=False, message="", status=None, code=None):
         """The last line, and the end of the process."""
+        self.do_last_line(is_error, message, status)
+        os._exit(int(is_error) if code is None else code)
+
+    def do_last_line(self, is_error=False, message="", status=None):
+        """The last line; what comes after it is for the next steps."""
         self.close_block()
         self.start()
         if DIALECT == "claude":
@@ -133,7 +138,6 @@ class Cli:
             self.line(type="result", subtype="success", is_error=is_error, result=text, stop_reason="end_turn", **more)
         elif is_error:
             write((message + "\n").encode(), 2)
-        os._exit(int(is_error) if code is None else code)
 
     def do_fail(self, message, status=None):
         self.do_result(True, message, status)

@@ -84,6 +84,10 @@ class Server:
         """Living processes of the tree that are no part of the server itself: the CLIs and what they started."""
         return [pid for pid in marked(self.mark) if not self._is_own(pid)]
 
+    def own(self) -> list[int]:
+        """The living processes of the server itself."""
+        return [pid for pid in marked(self.mark) if self._is_own(pid)]
+
     def _is_own(self, pid: int) -> bool:
         """The server's own processes were started with our interpreter and this repository on their path."""
         return pid == self.pid or f"PYTHONPATH={ROOT}" in _environ(pid)

@@ -1,0 +1,82 @@
+"""The scripted CLI does what its script says, and looks like Claude Code where it stands in for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.parts.clis import FAKE_COMMAND, FakeCli, do
+from tests.parts.processes import alive, command_line, eventually
+
+
+def run(prompt: str, *args: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([*FAKE_COMMAND, *args], input=prompt.encode(), capture_output=True, timeout=30)
+
+
+def lines(prompt: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in run(prompt).stdout.split(b"\n")[:-1]]
+
+
+def shape(line: dict[str, Any]) -> str:
+    """What kind of line it is, as the recordings of Claude Code are told apart."""
+    parts = [line["type"], line.get("subtype"), line.get("event", {}).get("type"), line.get("event", {}).get("delta", {}).get("type")]
+    return "/".join(part for part in parts if part)
+
+
+def test_lines_come_in_claudes_order() -> None:
+    assert [shape(line) for line in lines(do(["tokens", 2], ["tool", "ls", "a.txt"]))] == [
+        "system/init",
+        "stream_event/message_start",
+        "stream_event/content_block_start",
+        "stream_event/content_block_delta/text_delta",
+        "stream_event/content_block_delta/text_delta",
+        "assistant",
+        "stream_event/content_block_stop",
+        "stream_event/message_delta",
+        "stream_event/message_stop",
+        "assistant",
+        "user",
+        "result/success",
+    ]
+
+
+def test_prompt_with_no_script_is_echoed_whatever_it_holds() -> None:
+    prompt = 'a "quoted"\n\tline, \\ é 🙂 \u2028 end'
+    assert lines(prompt)[-1]["result"] == f"You said: {prompt}"
+
+
+@pytest.mark.parametrize(("dialect", "out"), [("jsonl", b'{"type":"text","text":"hi"}\n'), ("text", b"hi")])
+def test_other_dialects(dialect: str, out: bytes) -> None:
+    assert run(do(["say", "hi"]), f"--dialect={dialect}").stdout == out
+
+
+@pytest.mark.parametrize(
+    ("steps", "code"),
+    [([["exit", 3]], 3), ([["die", 11]], -11), ([["fail", "no"]], 1), ([["result", False, "", None, 5]], 5), ([["say", "hi"]], 0)],
+)
+def test_exit_code_is_the_scripts(steps: list[list[Any]], code: int) -> None:
+    assert run(do(*steps)).returncode == code
+
+
+def test_grandchild_outlives_the_cli_and_is_reported(fake_cli: FakeCli) -> None:
+    env = fake_cli.backend()["env"]
+    subprocess.run(FAKE_COMMAND, input=do(["spawn", True, True]).encode(), stdout=subprocess.DEVNULL, env=env, check=True)
+    (child,) = fake_cli.children()
+    assert eventually(lambda: command_line(child).startswith("sleep"))
+    os.kill(child, signal.SIGTERM)
+    assert alive(child)
+    os.kill(child, signal.SIGKILL)
+    assert eventually(lambda: not alive(child))
+
+
+def test_report_tells_what_reached_the_process(fake_cli: FakeCli) -> None:
+    env = fake_cli.backend()["env"] | {"SEEN": "1"}
+    subprocess.run([*FAKE_COMMAND, "--flag"], input=b"hello", stdout=subprocess.DEVNULL, env=env, check=True)
+    (report,) = fake_cli.reports()
+    assert (report["argv"], report["prompt"]) == (["--flag"], "hello")
+    assert "SEEN" in report["env"]
