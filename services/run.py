@@ -70,7 +70,7 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """What came of a run: the fold of its events (`services.events.collect`)."""
+    """What came of a run: the fold of its events (`services.runner.collect`)."""
 
     backend: str
     model: str | None

@@ -1,0 +1,50 @@
+"""What the runner needs of a driver, and the words that drivers share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from services.backends.spec import Invocation
+from services.cancellation import Cancellation
+from services.decoders.decoder import Decoder
+from services.events import Batch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The bounds of one run, each with the name of its setting."""
+
+    request_timeout_s: float = 300.0
+    idle_output_timeout_s: float = 180.0
+    max_output_bytes: int = 64 * 1024 * 1024
+    line_limit_bytes: int = 16 * 1024 * 1024
+    keepalive_s: float = 10.0
+    """After so long a silence an empty batch is yielded."""
+    leave_grace_s: float = 2.0
+    """How long a CLI that has said its last word may take to exit: it writes its session file meanwhile."""
+    stop_grace_s: float = 1.0
+    """How long a CLI that is told to stop may take before it is killed."""
+
+
+@runtime_checkable
+class Conversation(Decoder, Protocol):
+    """A decoder that also talks: what a CLI is told on its stdin while it runs. Pure, like a decoder."""
+
+    def take_outgoing(self) -> bytes:
+        """What is to be written to the CLI now; called at the start and after every `feed`."""
+
+
+class Running(Protocol):
+    """A run that has started. `close` must be called, and leaves nothing of it."""
+
+    def batches(self) -> Iterator[Batch]:
+        """The run's events; the last one of the last batch is terminal."""
+
+    def close(self) -> None: ...
+
+
+class Driver(Protocol):
+    def start(self, invocation: Invocation, limits: Limits, cancellation: Cancellation) -> Running:
+        """Start the run. Raises BackendUnavailable when the CLI cannot be started."""

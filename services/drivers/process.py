@@ -1,0 +1,142 @@
+"""One process, one run: the loop that reads a CLI, whatever it speaks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Generator, Iterator
+from time import monotonic
+
+from services.backends.spec import Invocation
+from services.cancellation import Cancellation
+from services.decoders.decoder import Decoder, Exit
+from services.decoders.lines import LineTooLong
+from services.drivers.codex_app_server import CodexAppServer
+from services.drivers.driver import Conversation, Limits
+from services.events import Batch, Failed
+from services.processes.child import Child
+from services.processes.spawner import Spawner
+
+PROTOCOLS: dict[str, Callable[[Invocation], Decoder | Conversation]] = {
+    "oneshot": lambda invocation: invocation.spec.decoder(),
+    "codex-app-server": CodexAppServer,
+}
+"""How a process is spoken to, by the spec's ``driver``: a decoder is only listened to, a conversation is also talked to."""
+
+
+class ProcessDriver:
+    """Starts a process for every run."""
+
+    def __init__(self, spawner: Spawner) -> None:
+        self._spawner = spawner
+
+    def start(self, invocation: Invocation, limits: Limits, cancellation: Cancellation) -> ProcessRun:
+        run = ProcessRun(invocation, limits, cancellation)
+        try:
+            run.start(self._spawner)
+        except BaseException:
+            run.close()
+            raise
+        return run
+
+
+class ProcessRun:
+    """A `Running` over one `Child` and one private folder. A CLI that converses gets a pipe as its stdin; any other
+    gets a file with the prompt, so that a prompt of any size never waits for its reader."""
+
+    def __init__(self, invocation: Invocation, limits: Limits, cancellation: Cancellation) -> None:
+        self._invocation = invocation
+        self._limits = limits
+        self._cancellation = cancellation
+        self._protocol = PROTOCOLS[invocation.spec.driver](invocation)
+        self._child: Child | None = None
+        self._output_bytes = 0
+        self._line_bytes = 0
+        self._stop_listening: Callable[[], None] | None = None
+
+    def start(self, spawner: Spawner) -> None:
+        invocation = self._invocation
+        os.mkdir(invocation.run_dir, 0o700)
+        for path, content in invocation.files.items():
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+                file.write(content)
+        stdin = None if isinstance(self._protocol, Conversation) else invocation.stdin
+        self._child = spawner.start(invocation.argv, env=invocation.env, cwd=invocation.cwd, stdin=stdin)
+        self._stop_listening = self._cancellation.listen(self._stop)
+
+    def batches(self) -> Iterator[Batch]:
+        child = self._child
+        assert child is not None, "not started"
+        failure = yield from self._read(child)
+        if failure:
+            self._stop()
+        exit = child.wait_exit(self._limits.leave_grace_s)
+        failure = self._cancellation.failure or failure
+        yield [failure] if failure else self._protocol.finish(exit or Exit(None))
+
+    def close(self) -> None:
+        """End what is left of the process and remove the folder. Returns when both are gone."""
+        if self._stop_listening:
+            self._stop_listening()
+            self._stop_listening = None
+        if self._child:
+            self._child.close()
+        shutil.rmtree(self._invocation.run_dir, ignore_errors=True)
+
+    def _stop(self) -> None:
+        if self._child:
+            self._child.stop(self._invocation.spec.interrupt_signal, self._limits.stop_grace_s)
+            self._child.wake()
+
+    def _read(self, child: Child) -> Generator[Batch, None, Failed | None]:
+        """Yield what the CLI says, until it has no more to say; returns the failure of ours that cut it short, if any."""
+        protocol, limits = self._protocol, self._limits
+        silent_since = monotonic()
+        leave_by: float | None = None
+        self._answer(child)
+        while not self._cancellation.failure:
+            now = monotonic()
+            if leave_by and now >= leave_by:
+                return None
+            chunk = child.read(min(limits.keepalive_s, limits.idle_output_timeout_s, leave_by - now if leave_by else limits.keepalive_s))
+            if chunk is None:
+                if monotonic() - silent_since >= limits.idle_output_timeout_s:
+                    limit = f"{limits.idle_output_timeout_s:g} s (server.idle_output_timeout_secs)"
+                    return Failed("timeout", f"{self._invocation.spec.name} said nothing for {limit} and was stopped")
+                yield []
+                continue
+            if not chunk:
+                return None
+            silent_since = monotonic()
+            if problem := self._count(chunk):
+                return Failed("backend", problem)
+            try:
+                batch = protocol.feed(chunk)
+            except LineTooLong as error:
+                return Failed("backend", str(error))
+            self._answer(child)
+            if protocol.is_complete and leave_by is None:
+                child.end_input()
+                leave_by = monotonic() + limits.leave_grace_s
+            if batch:
+                yield batch
+        return None
+
+    def _answer(self, child: Child) -> None:
+        if isinstance(self._protocol, Conversation) and (data := self._protocol.take_outgoing()):
+            try:
+                child.send(data)
+            except BrokenPipeError:  # the CLI has gone: its exit and what it said before tell why
+                child.end_input()
+
+    def _count(self, chunk: bytes) -> str | None:
+        """What is wrong with the amount of output, if anything."""
+        limits = self._limits
+        self._output_bytes += len(chunk)
+        newline = chunk.rfind(b"\n")
+        self._line_bytes = self._line_bytes + len(chunk) if newline < 0 else len(chunk) - newline - 1
+        if self._output_bytes > limits.max_output_bytes:
+            return f"the output passed {limits.max_output_bytes} bytes (server.max_output_bytes), so the run was stopped"
+        if self._line_bytes > limits.line_limit_bytes:
+            return f"the CLI wrote a line of more than {limits.line_limit_bytes} bytes (server.line_limit_bytes), so the run was stopped"
+        return None

@@ -1,0 +1,127 @@
+"""Admission: how many CLI processes run at a time, and who waits. Nothing is started for a request that is refused."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Mapping
+from time import monotonic
+
+from gevent.event import Event
+
+from services.cancellation import Cancellation
+from services.errors import QueueFull, RunFailed
+
+SMOOTHING = 0.2
+"""Weight of the latest run in the running mean of run times."""
+FIRST_GUESS_S = 10.0
+
+
+class Place:
+    """The right to run one process; given back by `leave`."""
+
+    def __init__(self, gate: Gate, backend: str) -> None:
+        self._gate: Gate | None = gate
+        self._backend = backend
+        self._since = monotonic()
+
+    def leave(self) -> None:
+        if self._gate:
+            gate, self._gate = self._gate, None
+            gate._leave(self._backend, monotonic() - self._since)
+
+
+class _Waiter:
+    def __init__(self, backend: str) -> None:
+        self.backend = backend
+        self.changed = Event()
+        self.is_admitted = False
+
+
+class Gate:
+    """At most ``limit`` runs at a time, and per backend what ``backend_limits`` says; beyond that a bounded queue.
+
+    Fair between callers: they are served in turn, whoever has how many requests waiting; one caller's own in order.
+    """
+
+    def __init__(self, limit: int, *, queue_limit: int, queue_timeout_s: float, backend_limits: Mapping[str, int]) -> None:
+        self._limit = limit
+        self._queue_limit = queue_limit
+        self._queue_timeout_s = queue_timeout_s
+        self._backend_limits = backend_limits
+        self._running: Counter[str] = Counter()
+        self._queues: dict[str, deque[_Waiter]] = {}
+        self._mean_run_s = FIRST_GUESS_S
+
+    @property
+    def running(self) -> int:
+        return self._running.total()
+
+    @property
+    def queued(self) -> int:
+        return sum(map(len, self._queues.values()))
+
+    def enter(self, backend: str, caller: str, cancellation: Cancellation) -> Place:
+        """Wait for a place. Raises QueueFull when there is none to be had in time, RunFailed when cancelled meanwhile."""
+        if not self._queues and self._has_room(backend):
+            self._running[backend] += 1
+            return Place(self, backend)
+        if self.queued >= self._queue_limit:
+            raise QueueFull(
+                f"{self.running} runs are going and {self.queued} wait: the queue is full (server.max_queued_runs)",
+                retry_after_s=self._wait_estimate_s(),
+            )
+        return self._wait(_Waiter(backend), caller, cancellation)
+
+    def _wait(self, waiter: _Waiter, caller: str, cancellation: Cancellation) -> Place:
+        self._queues.setdefault(caller, deque()).append(waiter)
+        self._admit_waiting()
+        stop_listening = cancellation.listen(waiter.changed.set)
+        try:
+            waiter.changed.wait(self._queue_timeout_s)
+        finally:
+            stop_listening()
+            if not waiter.is_admitted:
+                self._forget(waiter, caller)
+        if waiter.is_admitted:
+            return Place(self, waiter.backend)
+        if cancellation.failure:
+            raise RunFailed(cancellation.failure)
+        raise QueueFull(
+            f"no place became free in {self._queue_timeout_s:g} s (server.queue_timeout_secs)", retry_after_s=self._wait_estimate_s()
+        )
+
+    def _has_room(self, backend: str) -> bool:
+        of_backend = self._backend_limits.get(backend, self._limit)
+        return self.running < self._limit and self._running[backend] < of_backend
+
+    def _leave(self, backend: str, run_s: float) -> None:
+        self._running[backend] -= 1
+        self._mean_run_s += SMOOTHING * (run_s - self._mean_run_s)
+        self._admit_waiting()
+
+    def _admit_waiting(self) -> None:
+        """Give free places to the callers in turn; the caller that got one goes to the end of the round."""
+        admitted = True
+        while admitted:
+            admitted = False
+            for caller, queue in tuple(self._queues.items()):
+                waiter = next((waiter for waiter in queue if self._has_room(waiter.backend)), None)
+                if waiter is None:
+                    continue
+                self._running[waiter.backend] += 1
+                waiter.is_admitted = admitted = True
+                waiter.changed.set()
+                self._forget(waiter, caller)
+                if queue:
+                    self._queues[caller] = self._queues.pop(caller)
+
+    def _forget(self, waiter: _Waiter, caller: str) -> None:
+        queue = self._queues.get(caller)
+        if queue and waiter in queue:
+            queue.remove(waiter)
+            if not queue:
+                del self._queues[caller]
+
+    def _wait_estimate_s(self) -> float:
+        """What a caller who comes now would wait, from what runs have been taking."""
+        return max(1.0, self._mean_run_s * (self.queued + 1) / self._limit)

@@ -1,0 +1,187 @@
+"""The worker's handle on one run: read its stdout, write to it, stop it, learn how it ended. Blocks its greenlet alone."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+from time import monotonic
+from typing import Any
+
+import gevent
+import orjson
+from gevent.event import Event
+from gevent.monkey import get_original
+
+from services.decoders.decoder import Exit
+from services.errors import BackendUnavailable
+
+READ_BYTES = 65_536
+READS_BEFORE_YIELD = 16
+"""A CLI that writes faster than we read must not keep every other greenlet of the worker from running."""
+STOP_DEADLINE_S = 7.0
+"""The keeper gives up on a process that SIGKILL does not end; this is a little longer than it takes to."""
+
+# gevent's patched os.close leaves the closing to a later turn of the loop (measured with 26.9: up to seconds later), while
+# the other end waits for it. Every watcher of a descriptor is stopped before it is closed here.
+close_fd = get_original("os", "close")
+
+REASONS = {errno.ENOENT: "is not installed", errno.EACCES: "may not be run", errno.ENOEXEC: "is not a program of this system"}
+
+
+class Child:
+    """One process and everything below it. `close` must be called, and leaves nothing of it."""
+
+    def __init__(self, program: str, control: socket.socket, stdout: int, stdin: int | None) -> None:
+        self.program = program
+        self.pid = 0
+        self.exit: Exit | None = None
+        self.cpu_s: float | None = None
+        self.max_rss_kb: int | None = None
+        self._control = control
+        self._stdout = stdout
+        self._stdin = stdin
+        self._messages = b""
+        self._failure: dict[str, Any] | None = None
+        self._is_gone = False
+        self._is_woken = False
+        self._is_closed = False
+        self._reads = 0
+        self._changed = Event()
+        control.setblocking(False)
+        os.set_blocking(stdout, False)
+        loop = gevent.get_hub().loop
+        self._control_watcher = loop.io(control.fileno(), 1)
+        self._control_watcher.start(self._hear)
+        self._stdout_watcher = loop.io(stdout, 1)
+
+    def wait_started(self, timeout_s: float) -> None:
+        """Raises BackendUnavailable when the system refused to start the program."""
+        deadline = monotonic() + timeout_s
+        while not self.pid and not self._failure and not self._is_gone and monotonic() < deadline:
+            self._wait(deadline - monotonic())
+        if self.pid:
+            return
+        failure = self._failure or {"errno": 0, "path": "", "message": "the process keeper did not answer"}
+        what = failure["path"] or self.program
+        reason = REASONS.get(failure["errno"], "cannot be started") if what == self.program else "cannot be used as workdir"
+        raise BackendUnavailable(f"{what} {reason}: {failure['message']}", issue=failure["message"])
+
+    def read(self, timeout_s: float) -> bytes | None:
+        """The next bytes of stdout; ``b""`` at its end, None after ``timeout_s`` of silence or when `wake` was called."""
+        deadline = monotonic() + timeout_s
+        self._reads += 1
+        if self._reads % READS_BEFORE_YIELD == 0:
+            gevent.sleep(0)
+        while True:
+            if self._is_woken:
+                self._is_woken = False
+                return None
+            try:
+                return os.read(self._stdout, READ_BYTES)
+            except BlockingIOError:
+                if self.exit or self._is_gone:  # what holds the pipe open now is not the CLI: all it wrote has been read
+                    return b""
+            left = deadline - monotonic()
+            if left <= 0:
+                return None
+            self._stdout_watcher.start(self._changed.set)
+            try:
+                self._wait(left)
+            finally:
+                self._stdout_watcher.stop()
+
+    def send(self, data: bytes) -> None:
+        """Write to stdin, waiting while the pipe is full. Raises BrokenPipeError when the CLI reads no more."""
+        assert self._stdin is not None, "started with a fixed stdin"
+        os.set_blocking(self._stdin, False)
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._stdin, view) :]
+            except BlockingIOError:
+                watcher = gevent.get_hub().loop.io(self._stdin, 2)
+                watcher.start(self._changed.set)
+                try:
+                    self._wait(1.0)
+                finally:
+                    watcher.stop()
+                    watcher.close()
+                if self._is_woken or self.exit or self._is_gone:
+                    raise BrokenPipeError(errno.EPIPE, "the CLI has gone") from None
+
+    def end_input(self) -> None:
+        """Close stdin: the CLI reads its end."""
+        if self._stdin is not None:
+            close_fd(self._stdin)
+            self._stdin = None
+
+    def wake(self) -> None:
+        """Make a `read` that is waiting in another greenlet return None."""
+        self._is_woken = True
+        self._changed.set()
+
+    def stop(self, number: int = signal.SIGTERM, grace_s: float = 1.0) -> None:
+        """Ask the CLI to end with signal ``number``; after ``grace_s`` it is killed, with everything below it. Does not wait."""
+        try:
+            self._control.send(orjson.dumps({"stop": int(number), "grace_s": grace_s}) + b"\n")
+        except OSError:  # the keeper has gone, and everything with it
+            self._is_gone = True
+
+    def wait_exit(self, timeout_s: float) -> Exit | None:
+        """How the CLI ended, or None if it is still there after ``timeout_s``."""
+        deadline = monotonic() + timeout_s
+        while not self.exit and not self._is_gone and (left := deadline - monotonic()) > 0:
+            self._wait(left)
+        return self.exit
+
+    def close(self) -> None:
+        """End whatever is left and give every descriptor back. Returns when nothing of the run lives; may be called twice."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self.end_input()
+        try:
+            if self.pid:
+                if not self.exit:
+                    # The end of our side tells the keeper to end the tree at once; its end tells us that it is done.
+                    self._control.shutdown(socket.SHUT_WR)
+                deadline = monotonic() + STOP_DEADLINE_S
+                while not self._is_gone and (left := deadline - monotonic()) > 0:
+                    self._wait(left)
+        except OSError:  # the keeper has gone already
+            self._is_gone = True
+        finally:
+            for watcher in (self._control_watcher, self._stdout_watcher):
+                watcher.stop()
+                watcher.close()
+            close_fd(self._stdout)
+            self._control.close()
+
+    def _wait(self, timeout_s: float) -> None:
+        self._changed.wait(timeout_s)
+        self._changed.clear()
+
+    def _hear(self) -> None:
+        """The keeper spoke, or has gone. Runs in the event loop: never blocks."""
+        try:
+            data = self._control.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._is_gone = True
+            self._control_watcher.stop()
+        *lines, self._messages = (self._messages + data).split(b"\n")
+        for line in lines:
+            message = orjson.loads(line)
+            if "pid" in message:
+                self.pid = message["pid"]
+            elif "exit" in message:
+                self.exit = Exit(message["exit"], message["stderr"])
+                self.cpu_s, self.max_rss_kb = message["cpu_s"], message["max_rss_kb"]
+            else:
+                self._failure = message
+        self._changed.set()

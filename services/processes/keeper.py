@@ -1,0 +1,311 @@
+"""The program that starts and ends CLIs: one spawner a worker, and the keepers that it forks, each with one run at a time.
+Standard library alone.
+
+Why a keeper: it is a sub-reaper (prctl(2), PR_SET_CHILD_SUBREAPER), so every descendant of its CLI stays *its* descendant,
+also one that made a session of its own or whose parent died. Ending a run is ending everything below the keeper; nothing has
+to be guessed, and nothing is missed. The keeper sees the worker's death as the end of its control socket, so a worker killed
+with SIGKILL leaves nothing behind either. Where there is no sub-reaper (macOS), descendants that leave both
+their parent and their process group escape; that is said in the documentation.
+
+Why a spawner: forking this small process does not stop the worker's event loop, while forking a large gevent process
+blocks it for 2 to 8 ms. Its keepers are forked beforehand and wait at the same socket for the next job, so a run does
+not wait for a fork.
+
+Worker → keepers: one byte with the descriptors (job, stdin, stdout, control); any idle keeper takes it.
+Worker → keeper:  a JSON line ``{"stop": SIGNAL, "grace_s": S}``; the end of the socket means stop at once.
+Keeper → worker:  ``{"pid": N}`` or ``{"errno": N, "path": …}``; then ``{"exit": CODE, "stderr": …, "cpu_s": …, "max_rss_kb": …}``;
+                  the end of the socket says that nothing of the run is left.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+PR_SET_CHILD_SUBREAPER = 36
+STDERR_TAIL_BYTES = 16 * 1024
+TERM_GRACE_S = 0.5
+"""How long the rest of a tree may take to leave after SIGTERM, before SIGKILL."""
+KILL_DEADLINE_S = 5.0
+"""A process that SIGKILL does not end in this time hangs in the kernel; nobody can wait for it."""
+READ_BYTES = 65_536
+IDLE_KEEPERS = 2
+"""Forked beforehand, so that a run does not wait for a fork."""
+KEEPER_IDLE_S = 300.0
+"""A keeper that a burst of runs left over leaves after so long without a job."""
+
+
+def become_subreaper() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def descendants(root: int) -> list[int]:
+    """Every living process below ``root``, from /proc where there is one, else from ps(1)."""
+    children: dict[int, list[int]] = {}
+    for pid, parent in _processes():
+        children.setdefault(parent, []).append(pid)
+    found, queue = [], [root]
+    while queue:
+        below = children.get(queue.pop(), [])
+        found += below
+        queue += below
+    return found
+
+
+def _processes() -> list[tuple[int, int]]:
+    """(pid, parent) of every process that is not a zombie."""
+    if not os.path.isdir("/proc/self"):
+        listing = subprocess.run(["ps", "-axo", "pid=,ppid=,stat="], capture_output=True, text=True, check=True).stdout
+        rows = [line.split() for line in listing.splitlines()]
+        return [(int(pid), int(parent)) for pid, parent, state in rows if not state.startswith("Z")]
+    found = []
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                stat = file.read()
+        except OSError:  # it has gone meanwhile
+            continue
+        # The command in parentheses may hold anything, spaces and parentheses too; what follows the last one is plain.
+        state, parent = stat[stat.rindex(b")") + 2 :].split()[:2]
+        if state not in (b"Z", b"X"):
+            found.append((int(name), int(parent)))
+    return found
+
+
+def signal_all(pids: list[int], number: int) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+
+
+class Keeper:
+    """One run: its CLI, everything below it, its stderr, and the control socket to the worker."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self.control = control
+        self.main = 0
+        self.exit_code: int | None = None
+        self.stderr_tail = b""
+        self.stderr_fd = -1
+
+    def run(self, job: dict[str, object], stdin: int, stdout: int, wake: int) -> None:
+        """Start the job, watch it, end it. ``wake`` becomes readable when a child dies."""
+        self.stderr_fd, stderr_write = os.pipe()
+        os.set_blocking(self.stderr_fd, False)
+        try:
+            process = subprocess.Popen(  # type: ignore[call-overload]
+                job["argv"], env=job["env"], cwd=job["cwd"], stdin=stdin, stdout=stdout, stderr=stderr_write,
+                start_new_session=True, umask=0o077,
+            )  # fmt: skip
+        except OSError as error:
+            self.tell({"errno": error.errno, "path": str(error.filename or ""), "message": error.strerror})
+            return
+        except ValueError as error:
+            self.tell({"errno": 0, "path": "", "message": str(error)})
+            return
+        finally:
+            for fd in (stdin, stdout, stderr_write):
+                os.close(fd)
+        process.returncode = 0  # reaped here, not by Popen
+        self.main = process.pid
+        self.tell({"pid": self.main})
+        self.watch(wake)
+        self.end_rest()
+
+    def watch(self, wake: int) -> None:
+        """Until the CLI has exited, by itself or stopped as the worker asks, or the worker has gone."""
+        poll = select.poll()
+        for fd in (self.control.fileno(), wake, self.stderr_fd):
+            poll.register(fd, select.POLLIN)
+        deadline: float | None = None
+        while self.exit_code is None:
+            wait_ms = None if deadline is None else max(0, int((deadline - time.monotonic()) * 1000) + 1)
+            ready = poll.poll(wait_ms)
+            if deadline is not None and time.monotonic() >= deadline:
+                return
+            for fd, _ in ready:
+                if fd == wake:
+                    os.read(wake, READ_BYTES)
+                    self.reap()
+                elif fd == self.stderr_fd:
+                    if not self.read_stderr():
+                        poll.unregister(fd)
+                else:
+                    grace_s = self.obey()
+                    if grace_s is None:
+                        return
+                    deadline = time.monotonic() + grace_s
+
+    def obey(self) -> float | None:
+        """Pass on the worker's stop signal and return the grace; None: the worker has gone."""
+        try:
+            data = self.control.recv(READ_BYTES)
+        except OSError:
+            data = b""
+        if not data:
+            return None
+        order = json.loads(data.splitlines()[-1])
+        try:
+            os.kill(self.main, order["stop"])
+        except ProcessLookupError:
+            self.reap()
+        return float(order["grace_s"])
+
+    def read_stderr(self) -> bool:
+        """Keep the tail of what there is to read; False at the end."""
+        try:
+            data = os.read(self.stderr_fd, READ_BYTES)
+        except BlockingIOError:
+            return True
+        self.stderr_tail = (self.stderr_tail + data)[-STDERR_TAIL_BYTES:]
+        return bool(data)
+
+    def reap(self) -> bool:
+        """Reap every dead child, adopted ones included; the CLI's own exit is told to the worker. False: none is left,
+        so nothing at all: once the CLI is dead, every descendant is below a child of this sub-reaper."""
+        while True:
+            try:
+                pid, status, used = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            if pid == self.main and self.exit_code is None:
+                code = os.waitstatus_to_exitcode(status)
+                self.exit_code = code if code >= 0 else 128 - code
+                before = None
+                while before is not self.stderr_tail and self.read_stderr():
+                    before = self.stderr_tail
+                self.tell(
+                    {
+                        "exit": self.exit_code,
+                        "stderr": self.stderr_tail.decode("utf-8", "replace"),
+                        "cpu_s": round(used.ru_utime + used.ru_stime, 6),
+                        "max_rss_kb": used.ru_maxrss,
+                    }
+                )
+
+    def end_rest(self) -> None:
+        """End everything below this keeper: SIGTERM, a moment, then SIGKILL until nothing is left."""
+        start = time.monotonic()
+        if not self.reap():
+            return
+        signal_all(descendants(os.getpid()), signal.SIGTERM)
+        while self.reap() and time.monotonic() < start + KILL_DEADLINE_S:
+            if time.monotonic() > start + TERM_GRACE_S:
+                signal_all(descendants(os.getpid()), signal.SIGKILL)
+            time.sleep(0.005)
+
+    def tell(self, message: dict[str, object]) -> None:
+        try:
+            self.control.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:  # the worker has gone: nobody is left to tell, and the watch loop sees it too
+            return
+
+
+def child_signal_pipe() -> int:
+    """A descriptor that becomes readable whenever a child dies."""
+    read, write = os.pipe()
+    for fd in (read, write):
+        os.set_blocking(fd, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(write)
+    return read
+
+
+def keep_forever(jobs: socket.socket, report: int) -> None:
+    """A forked keeper's whole life: one job after the other, until the worker is gone or nothing came for a while.
+
+    ``report`` is told ``-PID`` when a job is taken and ``+PID`` when this keeper is idle again.
+    """
+    become_subreaper()
+    wake = child_signal_pipe()
+    while select.select([jobs], [], [], KEEPER_IDLE_S)[0]:
+        try:
+            data, fds, _, _ = socket.recv_fds(jobs, 1, 4, socket.MSG_DONTWAIT)
+        except BlockingIOError:  # another keeper was faster
+            continue
+        if not data:
+            return
+        os.write(report, b"-%d\n" % os.getpid())
+        job, stdin, stdout, control = fds
+        with open(job, "rb") as file, socket.socket(fileno=control) as control_socket:
+            keeper = Keeper(control_socket)
+            try:
+                keeper.run(json.load(file), stdin, stdout, wake)
+            finally:
+                os.close(keeper.stderr_fd)
+        os.write(report, b"+%d\n" % os.getpid())
+
+
+def fork_keeper(jobs: socket.socket, report: int) -> int:
+    """The pid of a new keeper. The forked side never returns."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        keep_forever(jobs, report)
+        status = 0
+    except BaseException:  # the border of this process
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(status)
+
+
+def spawn_forever(jobs: socket.socket, alive: int) -> None:
+    """See to it that there is always an idle keeper, until ``alive`` ends with the worker and the last keeper has left."""
+    become_subreaper()
+    wake = child_signal_pipe()
+    reports, report = os.pipe()
+    gc.freeze()
+    is_idle: dict[int, bool] = {}
+    watched = [wake, reports, alive]
+    while alive in watched or is_idle:
+        while alive in watched and sum(is_idle.values()) < IDLE_KEEPERS:
+            is_idle[fork_keeper(jobs, report)] = True
+        ready = select.select(watched, [], [])[0]
+        if reports in ready:
+            for told in os.read(reports, READ_BYTES).split():
+                is_idle[int(told[1:])] = told.startswith(b"+")
+        if wake in ready:
+            os.read(wake, READ_BYTES)
+            reap_keepers(is_idle)
+        if alive in ready:
+            watched.remove(alive)
+
+
+def reap_keepers(keepers: dict[int, bool]) -> None:
+    """Forget the keepers that have left. One that was killed leaves its run to this sub-reaper, which ends it."""
+    was_killed = False
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            break
+        if pid == 0:
+            break
+        was_killed |= keepers.pop(pid, None) is not None and status != 0
+    if was_killed:
+        kept = {pid for keeper in keepers for pid in (keeper, *descendants(keeper))}
+        signal_all([pid for pid in descendants(os.getpid()) if pid not in kept], signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        # This program ends when the worker does. A handler, not SIG_IGN: what is ignored stays ignored in the CLI.
+        signal.signal(number, lambda *_: None)
+    spawn_forever(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))

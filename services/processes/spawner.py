@@ -1,0 +1,106 @@
+"""The worker's handle on its spawner: starts CLIs through it, starts it again if it has gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import gevent.socket
+from gevent.lock import RLock
+
+from services.processes.child import Child, close_fd
+
+KEEPER = Path(__file__).with_name("keeper.py")
+CLOSE_DEADLINE_S = 10.0
+
+
+class Spawner:
+    """Starts processes. One a worker; a fork of the worker gets its own at its first start."""
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._alive: socket.socket
+        self._owner = 0
+        self._lock = RLock()
+
+    def start(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: str, stdin: bytes | None, timeout_s: float = 10.0) -> Child:
+        """Start ``argv`` in a session of its own, with ``stdin`` to read; with None the child gets a pipe for `Child.send`.
+
+        Raises BackendUnavailable when the program cannot be started, with the reason.
+        """
+        job = _file(json.dumps({"argv": list(argv), "env": dict(env), "cwd": cwd}).encode())
+        stdin_read, stdin_write = (_file(stdin), None) if stdin is not None else os.pipe()
+        stdout_read, stdout_write = os.pipe()
+        control, theirs = socket.socketpair()
+        child = Child(argv[0], control, stdout_read, stdin_write)
+        try:
+            self._hand_over([job, stdin_read, stdout_write, theirs.fileno()])
+            child.wait_started(timeout_s)
+        except BaseException:
+            child.close()
+            raise
+        finally:
+            theirs.close()
+            for fd in (job, stdin_read, stdout_write):
+                close_fd(fd)
+        return child
+
+    def warm_up(self) -> None:
+        """Start the spawner now, so that the first run need not wait for it."""
+        self._connect()
+
+    def close(self) -> None:
+        """Let the spawner go; it leaves when its runs have ended, which their control sockets have brought about."""
+        if self._socket and self._process and self._owner == os.getpid():
+            for ours in (self._socket, self._alive):
+                ours.shutdown(socket.SHUT_RDWR)
+                ours.close()
+            self._process.wait(timeout=CLOSE_DEADLINE_S)
+        self._socket = self._process = None
+
+    def _hand_over(self, fds: list[int]) -> None:
+        for attempt in range(2):
+            worker_side = self._connect()
+            try:
+                gevent.socket.wait_write(worker_side.fileno(), timeout=5.0)
+                socket.send_fds(worker_side, [b"j"], fds)
+                return
+            except (BrokenPipeError, ConnectionResetError):  # the spawner was killed; nothing was handed over
+                self.close()
+                if attempt:
+                    raise
+
+    def _connect(self) -> socket.socket:
+        with self._lock:
+            if self._socket is None or self._owner != os.getpid():
+                ours, jobs = socket.socketpair()
+                self._alive, alive = socket.socketpair()
+                with jobs, alive:
+                    fds = [jobs.fileno(), alive.fileno()]
+                    self._process = subprocess.Popen(
+                        [sys.executable, "-I", "-S", str(KEEPER), *map(str, fds)],
+                        pass_fds=fds, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True, env={},
+                    )  # fmt: skip
+                self._socket, self._owner = ours, os.getpid()
+            return self._socket
+
+
+def _file(content: bytes) -> int:
+    """A descriptor of an unnamed file that holds ``content``: any size, never a full pipe to wait for."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("clinvk")
+    else:
+        with tempfile.TemporaryFile() as file:
+            fd = os.dup(file.fileno())
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view) :]
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd

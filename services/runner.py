@@ -1,0 +1,177 @@
+"""The only way to run anything: resolve → guard → admit → drive. Always streams; an answer is a fold over the same events."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from time import monotonic
+from types import TracebackType
+
+import gevent
+
+from services.backends.probe import Prober
+from services.backends.spec import BackendSpec, Invocation, invoke
+from services.cancellation import CLIENT_GONE, Cancellation
+from services.drivers.driver import Driver, Limits, Running
+from services.errors import BackendUnavailable, InvalidRequest
+from services.events import Batch, Failed, Finished, Started, Text, Thinking, UsageUpdate, is_terminal, separated
+from services.gate import Gate, Place
+from services.run import RunRequest, RunResult, Usage
+from services.stops import cut_at_stop
+from services.workdir import WorkdirRules
+
+
+class Runner:
+    """Runs requests on backends. Holds no state of a run: that is the `RunStream`'s."""
+
+    def __init__(
+        self,
+        backends: Mapping[str, BackendSpec],
+        *,
+        driver: Driver,
+        gate: Gate,
+        prober: Prober,
+        workdirs: WorkdirRules,
+        limits: Limits,
+        environ: Mapping[str, str],
+    ) -> None:
+        self.backends = backends
+        self.gate = gate
+        self.prober = prober
+        self._driver = driver
+        self._workdirs = workdirs
+        self._limits = limits
+        self._environ = environ
+
+    def backend(self, name: str) -> BackendSpec:
+        """The backend of that name. Raises InvalidRequest, naming those that there are."""
+        spec = self.backends.get(name)
+        if spec is None or not spec.enabled:
+            known = ", ".join(sorted(name for name, spec in self.backends.items() if spec.enabled))
+            raise InvalidRequest(f"unknown backend {name!r}; configured: {known}", field="backend", issue="unknown backend")
+        return spec
+
+    def prepare(self, request: RunRequest) -> Invocation:
+        """Everything that would be started for ``request``; starts nothing. Raises InvalidRequest for what is not allowed."""
+        spec = self.backend(request.backend)
+        if not request.prompt.strip():
+            raise InvalidRequest("prompt is empty", field="prompt", issue="must not be empty")
+        run_dir = os.path.join(tempfile.gettempdir(), f"clinvk-{secrets.token_hex(8)}")
+        return invoke(spec, request, cwd=self._workdirs.check(request.workdir), environ=self._environ, run_dir=run_dir)
+
+    def stream(self, request: RunRequest, cancellation: Cancellation | None = None) -> RunStream:
+        """Start ``request`` and hand out its events. Whatever can be refused is refused before this returns.
+
+        Raises InvalidRequest, BackendUnavailable (QueueFull too); RunFailed when cancelled in the queue.
+        """
+        cancellation = cancellation or Cancellation()
+        invocation = self.prepare(request)
+        availability = self.prober.availability(invocation.spec)
+        if not availability.available:
+            raise BackendUnavailable(f"backend {request.backend!r} is not available: {availability.reason}", backend=request.backend)
+        place = self.gate.enter(request.backend, request.caller, cancellation)
+        try:
+            limits = replace(self._limits, request_timeout_s=self._timeout_s(request))
+            running = self._driver.start(invocation, limits, cancellation)
+        except BaseException:
+            place.leave()
+            raise
+        return RunStream(invocation, running, place, limits, cancellation)
+
+    def run(self, request: RunRequest, cancellation: Cancellation | None = None) -> RunResult:
+        """The whole of a run at once. A CLI that failed is a result too: see its ``failure``."""
+        with self.stream(request, cancellation) as stream:
+            return collect(stream)
+
+    def _timeout_s(self, request: RunRequest) -> float:
+        """A request may shorten the server's limit, never lengthen it."""
+        limit = self._limits.request_timeout_s
+        return min(limit, request.timeout_s) if request.timeout_s else limit
+
+
+class RunStream(Iterator[Batch]):
+    """One run's batches of events. `close` must be called (it is a context manager), and leaves nothing of the run;
+    closing it early stops the run. The time limit holds also while nobody takes the events."""
+
+    def __init__(self, invocation: Invocation, running: Running, place: Place, limits: Limits, cancellation: Cancellation) -> None:
+        self.invocation = invocation
+        self.started_at = monotonic()
+        self._running = running
+        self._place = place
+        self._cancellation = cancellation
+        self._timer = gevent.get_hub().loop.timer(limits.request_timeout_s)
+        self._timer.start(cancellation.cancel, _timed_out(limits))
+        batches = separated(running.batches())
+        self._batches = cut_at_stop(batches, invocation.request.stop) if invocation.request.stop else batches
+        self._is_over = False
+
+    def __next__(self) -> Batch:
+        if self._is_over:
+            raise StopIteration
+        batch = next(self._batches)
+        if batch and is_terminal(batch[-1]):
+            self._is_over = True
+            self.close()
+        return batch
+
+    def close(self) -> None:
+        """End the run if it is still going; returns when nothing of it is left. May be called twice."""
+        self._is_over = True
+        self._timer.stop()
+        self._timer.close()
+        try:
+            self._running.close()
+        finally:
+            self._place.leave()
+
+    def __enter__(self) -> RunStream:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _timed_out(limits: Limits) -> Failed:
+    return Failed("timeout", f"the run passed its time limit of {limits.request_timeout_s:g} s and was stopped")
+
+
+def collect(stream: RunStream) -> RunResult:
+    """Fold a run's events into its result."""
+    text: list[str] = []
+    thinking: list[str] = []
+    started = Started()
+    usage: Usage | None = None
+    end: Finished | Failed = CLIENT_GONE
+    for batch in stream:
+        for event in batch:
+            match event:
+                case Text():
+                    text.append(event.text)
+                case Thinking():
+                    thinking.append(event.text)
+                case Started():
+                    started = event
+                case UsageUpdate():
+                    usage = event.usage
+                case Finished() | Failed():
+                    end = event
+    invocation = stream.invocation
+    finished = end if isinstance(end, Finished) else None
+    return RunResult(
+        backend=invocation.spec.name,
+        model=started.model or invocation.model,
+        session_id=started.session_id,
+        output="".join(text),
+        thinking="".join(thinking),
+        exit_code=end.exit_code,
+        duration_ms=round((monotonic() - stream.started_at) * 1000),
+        usage=end.usage or usage,
+        cost_usd=end.cost_usd,
+        stop_reason=finished.stop_reason if finished else None,
+        structured_output=finished.structured_output if finished else None,
+        failure=None if finished else end,  # type: ignore[arg-type]
+        ignored=invocation.ignored,
+    )

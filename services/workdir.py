@@ -1,0 +1,55 @@
+"""Which folders an agent may be let loose in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.errors import WorkdirNotAllowed
+
+
+@dataclass(frozen=True, slots=True)
+class WorkdirRules:
+    """``allowed`` empty means everywhere but ``blocked``. Both are compared by whole path components, symlinks resolved."""
+
+    allowed: Sequence[str] = ()
+    blocked: Sequence[str] = ()
+
+    def check(self, workdir: str | None) -> str:
+        """The real path of ``workdir``, or the default folder. Raises WorkdirNotAllowed, saying what is wrong."""
+        if workdir is None:
+            return self.default()
+        if "\0" in workdir:
+            raise WorkdirNotAllowed(workdir, "holds a NUL character")
+        if not os.path.isabs(workdir):
+            raise WorkdirNotAllowed(workdir, "must be an absolute path")
+        # Whether a folder exists is told only about folders that may be used.
+        real = os.path.realpath(workdir)
+        if issue := self._objection(real):
+            raise WorkdirNotAllowed(workdir, issue)
+        if not os.path.exists(real):
+            raise WorkdirNotAllowed(workdir, "does not exist")
+        if not os.path.isdir(real):
+            raise WorkdirNotAllowed(workdir, "is not a directory")
+        return real
+
+    def default(self) -> str:
+        """The server's own working directory where the rules allow it, else the first folder that they allow, else home."""
+        here = os.getcwd()
+        if not self._objection(os.path.realpath(here)):
+            return here
+        return os.path.realpath(self.allowed[0]) if self.allowed else str(Path.home())
+
+    def _objection(self, real: str) -> str | None:
+        if any(_is_within(real, prefix) for prefix in self.blocked):
+            return "is in a blocked folder"
+        if self.allowed and not any(_is_within(real, prefix) for prefix in self.allowed):
+            return f"is outside {', '.join(self.allowed)}"
+        return None
+
+
+def _is_within(path: str, prefix: str) -> bool:
+    root = os.path.realpath(os.path.expanduser(prefix))
+    return path == root or path.startswith(root.rstrip("/") + "/")
