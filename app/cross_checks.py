@@ -1,0 +1,65 @@
+"""What one setting alone cannot tell: combinations that would be wrong or open, and texts with a form of their own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from importlib.util import find_spec
+from ipaddress import ip_network
+from urllib.parse import urlsplit
+
+from app.problems import Problem
+from app.settings import ServerSettings, Settings
+
+ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s?#]+")
+STORAGES = ("memory", "redis", "rediss", "redis+unix")
+
+
+def check_together(settings: Settings) -> list[Problem]:
+    return [Problem(settings.source_of(key), key, message) for key, message in _checks(settings.server)]
+
+
+def _checks(server: ServerSettings) -> Iterator[tuple[str, str]]:
+    yield from _origins(server)
+    yield from _rate_limit(server)
+    for index, network in enumerate(server.trusted_proxies):
+        if not _is_network(network):
+            yield f"server.trusted_proxies[{index}]", f"expected an address or a network (10.0.0.0/8), got {network!r}"
+    for index, name in enumerate(server.allowed_hosts):
+        if "/" in name or not name:
+            yield f"server.allowed_hosts[{index}]", f"expected a host name, with a port or without, got {name!r}"
+    if not server.host.strip() or "/" in server.host:
+        yield "server.host", f"expected an address or a host name, got {server.host!r}"
+
+
+def _origins(server: ServerSettings) -> Iterator[tuple[str, str]]:
+    for index, origin in enumerate(server.cors_allowed_origins):
+        if not ORIGIN.fullmatch(origin):
+            yield f"server.cors_allowed_origins[{index}]", f"expected an origin such as https://example.com, got {origin!r}"
+    if server.cors_allow_credentials and "*" in server.cors_allowed_origins:
+        yield (
+            "server.cors_allow_credentials",
+            "cannot be true while server.cors_allowed_origins holds '*': any web page could use a visitor's credentials; list the origins",
+        )
+
+
+def _rate_limit(server: ServerSettings) -> Iterator[tuple[str, str]]:
+    scheme = urlsplit(server.rate_limit_storage).scheme
+    if scheme not in STORAGES:
+        yield "server.rate_limit_storage", "expected memory:// or a redis:// address"
+    elif scheme != "memory" and find_spec("redis") is None:
+        yield "server.rate_limit_storage", "needs the redis package, which is not installed: pip install 'clinvk[redis]'"
+    elif scheme == "memory" and server.workers > 1 and server.rate_limit_enabled:
+        yield (
+            "server.workers",
+            f"cannot be {server.workers} with server.rate_limit_storage memory://: each worker would count for itself "
+            "and let the limit through several times; set a redis:// address or one worker",
+        )
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True

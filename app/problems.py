@@ -1,0 +1,39 @@
+"""What is wrong with a configuration: all of it at once, each problem with its place and what to write instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    where: str
+    """`file:line:column`, `environment` or `command line`; empty where no place can be named."""
+    key: str
+    """The setting's dotted key, or the variable's name."""
+    message: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.where, self.key, self.message) if part)
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used. ``problems`` has at least one entry, in the order they were found."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A suggestion for a misspelt name, or all there is when the names are few; empty when neither helps."""
+    names = sorted(known)
+    by_folded = {item.lower(): item for item in names}
+    close = get_close_matches(name.lower(), by_folded, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {by_folded[close[0]]!r}?"
+    if names and len(names) <= 12:
+        return f"known here: {', '.join(names)}"
+    return ""
