@@ -1,0 +1,35 @@
+"""What every route may reach: the services, and who asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from flask import current_app, g
+
+from services.backends.probe import Prober
+from services.runner import Runner
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Built once by `app.wiring`, found in ``app.extensions["clinvk"]``."""
+
+    runner: Runner
+    prober: Prober
+    default_backend: str
+    dry_run: bool = False
+    """Start nothing, whatever is asked for (unified_flags.dry_run)."""
+
+
+def services() -> Services:
+    return cast(Services, current_app.extensions["clinvk"])
+
+
+def request_id() -> str:
+    return cast(str, g.request_id)
+
+
+def caller() -> str:
+    """Who is served in turn with the others: the key's name, or the client's address."""
+    return cast(str, g.caller)

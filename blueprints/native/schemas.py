@@ -1,0 +1,120 @@
+"""The shapes of the native API. Unknown fields are refused by name."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from marshmallow import RAISE, Schema, fields, validate
+
+from services.run import ApprovalMode, OutputFormat, SandboxMode
+
+NAME_LIMIT = 128
+TAG_LIMIT = 50
+
+
+class Strict(Schema):
+    class Meta:
+        unknown = RAISE
+        ordered = True
+
+
+def one_of(literal: object) -> validate.OneOf:
+    return validate.OneOf(get_args(literal))
+
+
+class RunOptionsSchema(Strict):
+    """What every request that runs a prompt may say."""
+
+    backend = fields.String(metadata={"description": "Which CLI answers; the configured default when it is missing", "example": "demo"})
+    model = fields.String(
+        validate=validate.Length(1, NAME_LIMIT), metadata={"description": "Model, as the CLI names it, or one of the backend's aliases"}
+    )
+    workdir = fields.String(
+        validate=validate.Length(1, 4096), metadata={"description": "Absolute path of the folder that the agent works in"}
+    )
+    approval_mode = fields.String(validate=one_of(ApprovalMode), metadata={"description": "What the agent may do without asking"})
+    sandbox_mode = fields.String(validate=one_of(SandboxMode), metadata={"description": "What the agent may write to"})
+    max_tokens = fields.Integer(
+        strict=True, validate=validate.Range(1), metadata={"description": "Upper bound of the answer, for CLIs that have such a setting"}
+    )
+    max_turns = fields.Integer(strict=True, validate=validate.Range(1), metadata={"description": "Upper bound of the agent's turns"})
+    system_prompt = fields.String(metadata={"description": "Replaces the CLI's own system prompt"})
+    verbose = fields.Boolean(metadata={"description": "Ask the CLI for its own diagnostics"})
+    extra = fields.List(
+        fields.String(),
+        validate=validate.Length(max=32),
+        metadata={"description": "Further flags for the CLI, from the backend's allow-list"},
+    )
+    timeout_secs = fields.Float(
+        validate=validate.Range(0, min_inclusive=False), metadata={"description": "Shortens the server's time limit; never lengthens it"}
+    )
+
+
+class PromptSchema(RunOptionsSchema):
+    prompt = fields.String(required=True, metadata={"description": "What the agent is asked", "example": "Say hello"})
+    ephemeral = fields.Boolean(load_default=False, metadata={"description": "Keep no session"})
+    output_format = fields.String(
+        load_default="default",
+        validate=one_of(OutputFormat),
+        metadata={"description": "`stream-json` streams events as NDJSON; with `Accept: text/event-stream` as SSE"},
+    )
+    dry_run = fields.Boolean(
+        load_default=False, metadata={"description": "Start nothing; answer with the command line that would have run"}
+    )
+    metadata = fields.Dict(keys=fields.String(), values=fields.String(), metadata={"description": "Your own data, kept with the session"})
+    tags = fields.List(fields.String(validate=validate.Length(1, TAG_LIMIT)), validate=validate.Length(max=32))
+    title = fields.String(validate=validate.Length(max=200))
+
+
+class MetaSchema(Strict):
+    request_id = fields.String(required=True)
+    timestamp = fields.String(required=True, metadata={"description": "RFC 3339, UTC"})
+
+
+class TokenUsageSchema(Strict):
+    input_tokens = fields.Integer(metadata={"description": "Everything the model read, cached tokens included"})
+    output_tokens = fields.Integer()
+    cached_tokens = fields.Integer(metadata={"description": "The part of the input that came from the vendor's prompt cache"})
+    reasoning_tokens = fields.Integer()
+
+
+class PromptResultSchema(Strict):
+    """A finished run. A CLI that ran and failed is a result too: see `exit_code` and `error`."""
+
+    session_id = fields.String(allow_none=True)
+    backend = fields.String(required=True)
+    model = fields.String(allow_none=True)
+    exit_code = fields.Integer(allow_none=True)
+    duration_ms = fields.Integer()
+    output = fields.String()
+    error = fields.String(allow_none=True)
+    token_usage = fields.Nested(TokenUsageSchema, allow_none=True)
+    cost_usd = fields.Float(allow_none=True)
+    ignored = fields.List(fields.String(), metadata={"description": "Options that this backend has no setting for"})
+    dry_run = fields.Boolean()
+    argv = fields.List(fields.String(), metadata={"description": "With `dry_run`: the command line that would have run"})
+    meta = fields.Nested(MetaSchema, required=True)
+
+
+class BackendSchema(Strict):
+    name = fields.String(required=True)
+    available = fields.Boolean(required=True)
+    reason = fields.String(allow_none=True, metadata={"description": "Why it is unavailable"})
+    version = fields.String(allow_none=True)
+    is_default = fields.Boolean()
+    is_demo = fields.Boolean(metadata={"description": "Ships with this server and asks no model"})
+    default_model = fields.String(allow_none=True)
+    models = fields.List(fields.String())
+    aliases = fields.Dict(keys=fields.String(), values=fields.String())
+    options = fields.Dict(
+        keys=fields.String(), values=fields.Raw(), metadata={"description": "Unified options: what this backend honours of each"}
+    )
+    allowed_extra = fields.List(fields.String())
+    streams_tokens = fields.Boolean()
+    takes_images = fields.Boolean()
+    can_resume = fields.Boolean()
+
+
+class BackendListSchema(Strict):
+    backends = fields.List(fields.Nested(BackendSchema), required=True)
+    meta = fields.Nested(MetaSchema, required=True)

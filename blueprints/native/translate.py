@@ -1,0 +1,187 @@
+"""Native requests → `RunRequest`, results and events → native JSON. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from blueprints import sse
+from services.backends.probe import Availability
+from services.backends.spec import OPTION_NAMES, BackendSpec, Invocation
+from services.errors import RUN_FAILURE_CODES
+from services.events import Batch, Event, Failed, Finished, Started, Text, Thinking, ToolCall, ToolResult, UsageUpdate
+from services.run import RunRequest, RunResult, Usage
+
+OPTIONS = tuple(name for name in OPTION_NAMES if name not in ("allowed_tools", "json_schema", "effort", "thinking_tokens"))
+"""The unified options that a native request carries, under the same names."""
+
+
+def to_run_request(body: Mapping[str, Any], *, default_backend: str, request_id: str, caller: str) -> RunRequest:
+    """The request of a validated body of `PromptSchema`."""
+    return RunRequest(
+        prompt=body["prompt"],
+        backend=body.get("backend", default_backend),
+        options={name: body[name] for name in OPTIONS if name in body},
+        workdir=body.get("workdir"),
+        ephemeral=body.get("ephemeral", False),
+        extra=tuple(body.get("extra", ())),
+        timeout_s=body.get("timeout_secs"),
+        request_id=request_id,
+        caller=caller,
+    )
+
+
+def now() -> str:
+    """RFC 3339, UTC, in milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def meta(request_id: str) -> dict[str, str]:
+    return {"request_id": request_id, "timestamp": now()}
+
+
+def to_usage(usage: Usage | None) -> dict[str, int] | None:
+    if usage is None:
+        return None
+    return {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
+    }
+
+
+def to_result(result: RunResult, request_id: str) -> dict[str, Any]:
+    """The answer of `/prompt`."""
+    return {
+        "session_id": result.session_id,
+        "backend": result.backend,
+        "model": result.model,
+        "exit_code": result.exit_code,
+        "duration_ms": result.duration_ms,
+        "output": result.output,
+        "error": result.failure.message if result.failure else None,
+        "token_usage": to_usage(result.usage),
+        "cost_usd": result.cost_usd,
+        "ignored": list(result.ignored),
+        "meta": meta(request_id),
+    }
+
+
+def to_dry_run(invocation: Invocation, request_id: str) -> dict[str, Any]:
+    """What would have been started. The prompt is not in it unless it travels as an argument."""
+    return {
+        "session_id": None,
+        "backend": invocation.spec.name,
+        "model": invocation.model,
+        "exit_code": None,
+        "duration_ms": 0,
+        "output": "",
+        "error": None,
+        "token_usage": None,
+        "cost_usd": None,
+        "ignored": list(invocation.ignored),
+        "dry_run": True,
+        "argv": list(invocation.argv),
+        "meta": meta(request_id),
+    }
+
+
+def to_backend(spec: BackendSpec, availability: Availability, *, is_default: bool) -> dict[str, Any]:
+    """One entry of `/backends`."""
+    return {
+        "name": spec.name,
+        "available": availability.available,
+        "reason": availability.reason,
+        "version": availability.version,
+        "is_default": is_default,
+        "is_demo": spec.is_demo,
+        "default_model": spec.defaults.get("model"),
+        "models": list(spec.models),
+        "aliases": dict(spec.aliases),
+        "options": {name: _honoured(spec, name) for name in OPTION_NAMES},
+        "allowed_extra": sorted(spec.allowed_extra),
+        "streams_tokens": spec.streams_tokens,
+        "takes_images": spec.takes_images,
+        "can_resume": bool(spec.resume_args),
+    }
+
+
+def _honoured(spec: BackendSpec, name: str) -> bool | list[str]:
+    """False, True, or the values that the backend has a setting for."""
+    rule = spec.options.get(name)
+    if rule is None or rule.values is None:
+        return rule is not None
+    return sorted(rule.values)
+
+
+class EventEncoder:
+    """Events → bytes, one JSON object each, as NDJSON lines or SSE frames. Holds what a stream's events share."""
+
+    def __init__(self, stream_facts: Mapping[str, Any], *, as_sse: bool) -> None:
+        self._facts = dict(stream_facts)
+        self._as_sse = as_sse
+        self._sequence = 0
+        self._common = b""
+        self._share(None)
+
+    def __call__(self, batch: Batch) -> bytes:
+        if not batch:
+            return sse.KEEP_ALIVE if self._as_sse else b""
+        timestamp = now().encode()
+        return b"".join(self._encode(event, timestamp) for event in batch)
+
+    def _share(self, session_id: str | None) -> None:
+        common = {"backend": self._facts["backend"], "session_id": session_id}
+        self._common = orjson.dumps(common)[1:-1]
+
+    def _encode(self, event: Event, timestamp: bytes) -> bytes:
+        if isinstance(event, Started):
+            self._share(event.session_id)
+        kind, content, more = CONTENT[type(event)](event, self._facts)
+        self._sequence += 1
+        line = b'{"type":"%s",%s,"timestamp":"%s","sequence":%d%s,"content":%s}' % (
+            kind, self._common, timestamp, self._sequence, more, orjson.dumps(content),
+        )  # fmt: skip
+        return sse.frame(line, event=kind, id=self._sequence) if self._as_sse else line + b"\n"
+
+
+IS_PARTIAL = {True: b',"is_partial":true', False: b',"is_partial":false'}
+
+
+def _done(event: Finished, facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "exit_code": event.exit_code,
+        "stop_reason": event.stop_reason,
+        "duration_ms": facts["elapsed_ms"](),
+        "token_usage": to_usage(event.usage),
+        "cost_usd": event.cost_usd,
+        "ignored": facts["ignored"],
+    }
+
+
+def _error(event: Failed, facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "code": RUN_FAILURE_CODES[event.kind],
+        "message": event.message,
+        "exit_code": event.exit_code,
+        "duration_ms": facts["elapsed_ms"](),
+        "token_usage": to_usage(event.usage),
+        "cost_usd": event.cost_usd,
+    }
+
+
+CONTENT: dict[type, Callable[[Any, Mapping[str, Any]], tuple[bytes, Any, bytes]]] = {
+    Started: lambda event, facts: (b"init", {"model": event.model or facts["model"]}, b""),
+    Text: lambda event, _: (b"message", event.text, IS_PARTIAL[event.is_partial]),
+    Thinking: lambda event, _: (b"thinking", event.text, b""),
+    ToolCall: lambda event, _: (b"tool_use", {"id": event.id, "name": event.name, "input": event.input}, b""),
+    ToolResult: lambda event, _: (b"tool_result", {"id": event.id, "output": event.output, "is_error": event.is_error}, b""),
+    UsageUpdate: lambda event, _: (b"token_usage", to_usage(event.usage), b""),
+    Finished: lambda event, facts: (b"done", _done(event, facts), b""),
+    Failed: lambda event, facts: (b"error", _error(event, facts), b""),
+}
+"""Our event → its native type, its content, and what else its object carries."""

@@ -1,0 +1,129 @@
+"""Reads and checks what a request brings: JSON in, marshmallow's verdict out as one InvalidRequest. The `Blueprint` of every surface.
+
+Plain flask-smorest answers 422, and "Invalid JSON body." to anything malformed; the contract wants 400, the place and the field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+import flask
+import flask_smorest
+import marshmallow as ma
+import orjson
+from webargs.core import is_json, missing
+from webargs.flaskparser import FlaskParser
+
+from services.errors import ClinvkError, InvalidRequest
+
+UNKNOWN_FIELD = ma.Schema.error_messages.get("unknown") or ma.Schema._default_error_messages["unknown"]
+
+
+class UnsupportedMediaType(ClinvkError):
+    code = "unsupported_media_type"
+
+
+class Parser(FlaskParser):
+    """webargs' parser with our errors. The body's bytes are not kept: a stream may live for minutes."""
+
+    DEFAULT_VALIDATION_STATUS = 400
+
+    def load_json(self, req: flask.Request, schema: ma.Schema) -> Any:
+        """The body as an object; `missing` when there is none and none of its fields is required."""
+        if not req.content_length and "HTTP_TRANSFER_ENCODING" not in req.environ:
+            return self._no_body(schema)
+        check_json_type(req)
+        body = req.get_data(cache=False)
+        if not body.strip():
+            return self._no_body(schema)
+        try:
+            value = orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise invalid_json(error) from None
+        if not isinstance(value, dict):
+            raise InvalidRequest(f"the body must be a JSON object, not {_json_type(value)}", issue="not an object")
+        return value
+
+    def _no_body(self, schema: ma.Schema) -> Any:
+        if any(field.required for field in schema.fields.values()):
+            raise InvalidRequest("the body is empty; send a JSON object", issue="empty body")
+        return missing
+
+    def handle_error(
+        self,
+        error: ma.ValidationError,
+        req: flask.Request,
+        schema: ma.Schema,
+        *,
+        error_status_code: int | None,
+        error_headers: Mapping[str, str] | None,
+    ) -> NoReturn:
+        raise invalid_request(error.messages, schema) from None
+
+
+class Blueprint(flask_smorest.Blueprint):
+    ARGUMENTS_PARSER = Parser()
+
+
+def check_json_type(req: flask.Request) -> None:
+    """Raises UnsupportedMediaType for a body that is not declared as JSON.
+
+    More than pedantry: a web page may send such a body to a local server without a preflight.
+    """
+    if not is_json(req.mimetype):
+        sent = f"Content-Type {req.mimetype!r}" if req.mimetype else "no Content-Type"
+        raise UnsupportedMediaType(f"the body must be JSON with Content-Type application/json; got {sent}")
+
+
+def invalid_json(error: ValueError) -> InvalidRequest:
+    """Where the body stops being JSON, for whoever wrote it."""
+    line, column = getattr(error, "lineno", None), getattr(error, "colno", None)
+    place = f"line {line} column {column}: " if line else ""
+    text = getattr(error, "msg", None) or "it is not UTF-8"
+    return InvalidRequest(f"the body is not valid JSON: {place}{text}", issue="malformed JSON", line=line, column=column)
+
+
+def invalid_request(messages: Any, schema: ma.Schema | None = None) -> InvalidRequest:
+    """marshmallow's nested messages as one error: the first field in the message and ``details``, all of them in ``errors``."""
+    if isinstance(messages, Mapping) and len(messages) == 1 and next(iter(messages)) in {"json", "query", "path", "headers"}:
+        messages = next(iter(messages.values()))
+    found = [(path, _explain(path, issue, schema)) for path, issue in _flatten(messages)] or [("", "not valid")]
+    field, issue = found[0]
+    errors: dict[str, list[str]] = {}
+    for path, text in found:
+        errors.setdefault(path, []).append(text)
+    message = "; ".join(f"{path}: {text}" if path else text for path, text in found)
+    return InvalidRequest(message, field=field or None, issue=issue, errors=errors)
+
+
+def _flatten(messages: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(messages, Mapping):
+        for key, inner in messages.items():
+            if key == "_schema":
+                yield from _flatten(inner, path)
+            elif isinstance(key, int):
+                yield from _flatten(inner, f"{path}[{key}]")
+            else:
+                yield from _flatten(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(messages, list | tuple):
+        for inner in messages:
+            yield from _flatten(inner, path)
+    else:
+        yield path, str(messages)
+
+
+def _explain(path: str, issue: str, schema: ma.Schema | None) -> str:
+    issue = issue.removesuffix(".")
+    if issue != UNKNOWN_FIELD.removesuffix("."):
+        return issue[:1].lower() + issue[1:]
+    known = [field.data_key or name for name, field in schema.fields.items()] if schema and "." not in path else []
+    close = get_close_matches(path, known, n=1)
+    return f"unknown field; did you mean {close[0]!r}?" if close else "unknown field"
+
+
+def _json_type(value: Any) -> str:
+    if value is None:
+        return "null"
+    return {list: "an array", str: "a string", bool: "a boolean"}.get(type(value), "a number")
