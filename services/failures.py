@@ -1,8 +1,10 @@
-"""Why a CLI failed, told from what it says: one table from statuses and phrases to our `FailureKind`."""
+"""Why a CLI failed, told from what it says: its message for people, and our `FailureKind` from its statuses and phrases."""
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 from services.events import FailureKind
 
@@ -18,18 +20,18 @@ BY_STATUS: dict[int, FailureKind] = {
 """HTTP status of the model API, as the CLI repeats it. What is not here is ``backend``."""
 
 # Order matters: "prompt is too long" comes with a 400 and is the more exact word.
-BY_PHRASE: tuple[tuple[re.Pattern[str], FailureKind], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE), kind)
-    for pattern, kind in (
-        (r"prompt is too long|context.length.exceeded|context window|input token count .*exceeds|maximum context", "prompt_too_long"),
-        (r"no conversation found|no rollout found|invalid session identifier|error resuming session", "unknown_session"),
-        (r"not logged in|run /login|authentication_failed|failed to authenticate|invalid api key|invalid auth method"
-         r"|must specify the \w+_API_KEY|missing environment variable: `\w*KEY|please set an auth method", "not_logged_in"),
-        (r"issue with the selected model|model_not_found|model .{0,80}(not found|does not exist|not supported)", "unknown_model"),
-        (r"rate.?limit|too many requests|quota|usage limit|resource.exhausted", "rate_limited"),
-        (r"overloaded|service unavailable|at capacity", "overloaded"),
-    )
+PHRASES: tuple[tuple[str, FailureKind], ...] = (
+    (r"prompt is too long|context.length.exceeded|context window|input token count .*exceeds|maximum context", "prompt_too_long"),
+    (r"no conversation found|no rollout found|invalid session identifier|error resuming session", "unknown_session"),
+    (r"not logged in|run /login|authentication_failed|failed to authenticate|invalid api key|invalid auth method"
+     r"|must specify the \w+_API_KEY|missing environment variable: `\w*KEY|please set an auth method", "not_logged_in"),
+    (r"issue with the selected model|model_not_found|\bmodels?\b.{0,80}(not found|does not exist|not supported)|ModelNotFound",
+     "unknown_model"),
+    (r"rate.?limit|too many requests|quota|usage limit|resource.exhausted", "rate_limited"),
+    (r"overloaded|service unavailable|at capacity", "overloaded"),
 )  # fmt: skip
+
+BY_PHRASE = tuple((re.compile(pattern, re.IGNORECASE), kind) for pattern, kind in PHRASES)
 
 STATUS = re.compile(r'(?:status:?|API Error:|"code":|rejected \()\s*"?(\d{3})\b')
 
@@ -42,3 +44,38 @@ def classify(message: str, status: int | None = None) -> FailureKind:
     if status is None and (found := STATUS.search(message)):
         status = int(found.group(1))
     return BY_STATUS.get(status or 0, "backend")
+
+
+WRAPPED = re.compile(r"\[API Error: (.*?)\](?=\s|$)", re.DOTALL)
+
+
+def human(message: str) -> str:
+    """``message`` as a person would want to read it: the model API's error is taken out of the JSON that CLIs wrap it in.
+
+    Gemini says ``[API Error: {"error":{"code":401,"message":"…"}}]``, Codex ``{"error": {"message": "…"}}``, and the inner
+    message may be such JSON again (recordings gemini/err-401, codex/err-400).
+    """
+    for _ in range(3):
+        start = message.find("{")
+        if start < 0:
+            break
+        try:
+            value, end = json.JSONDecoder().raw_decode(message, start)
+        except (ValueError, RecursionError):
+            break
+        told = _told(value)
+        if told is None:
+            break
+        message = message[:start] + told + message[end:]
+    return WRAPPED.sub(r"API Error: \1", message).strip()
+
+
+def _told(value: Any) -> str | None:
+    """The message of an API's error object, with its status in front."""
+    match value:
+        case {"error": {"message": str(text), **rest}}:
+            status = rest.get("code", rest.get("status"))
+            return f"{status} {text}" if isinstance(status, int) and not text.lstrip().startswith("{") else text
+        case {"error": str(text)} | {"message": str(text)} | {"detail": str(text)}:
+            return text
+    return None

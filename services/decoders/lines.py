@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import orjson
@@ -46,6 +47,38 @@ class LineSplitter:
         return rest
 
 
+class JsonLines:
+    """Bytes → the JSON objects among a CLI's lines. What is not JSON is kept, bounded, for the message of a failure."""
+
+    def __init__(self, limit_bytes: int = DEFAULT_LINE_LIMIT_BYTES) -> None:
+        self._splitter = LineSplitter(limit_bytes)
+        self._noise = b""
+
+    def feed(self, chunk: bytes) -> list[dict[str, Any]]:
+        return self._objects(self._splitter.feed(chunk))
+
+    def flush(self) -> list[dict[str, Any]]:
+        """The object of a last line that no newline ended."""
+        return self._objects([self._splitter.flush()])
+
+    @property
+    def noise(self) -> str:
+        """The end of what was not JSON."""
+        return self._noise.decode(errors="replace").strip()
+
+    def _objects(self, lines: list[bytes]) -> list[dict[str, Any]]:
+        objects = []
+        for line in lines:
+            if (value := to_object(line)) is not None:
+                objects.append(value)
+            elif line:
+                self._noise = (self._noise + line[-NOISE_LIMIT_BYTES:] + b"\n")[-NOISE_LIMIT_BYTES:]
+        return objects
+
+
+NOISE_LIMIT_BYTES = 2000
+
+
 def to_object(line: bytes) -> dict[str, Any] | None:
     """The JSON object of a line, or None: CLIs print warnings and banners between their JSON lines."""
     if not line.lstrip().startswith(b"{"):
@@ -53,5 +86,16 @@ def to_object(line: bytes) -> dict[str, Any] | None:
     try:
         value = orjson.loads(line)
     except orjson.JSONDecodeError:
-        return None
+        value = _to_object_leniently(line)
     return value if isinstance(value, dict) else None
+
+
+def _to_object_leniently(line: bytes) -> Any:
+    """JSON with half of a surrogate pair (``"\\ud83d"``), which orjson refuses and Node writes where it cut an emoji in two."""
+    if b"\\ud" not in line.lower():
+        return None
+    try:
+        text = json.dumps(json.loads(line), ensure_ascii=False)
+        return orjson.loads(text.encode(errors="replace"))
+    except (ValueError, RecursionError):
+        return None
