@@ -40,15 +40,34 @@ class Arrival:
         return json.loads(self.data)
 
 
+class Sent:
+    """A request that has been sent. Leaving the ``with`` block hangs up."""
+
+    def __init__(self, connection: http.client.HTTPConnection) -> None:
+        self.connection = connection
+        self.socket = connection.sock
+
+    def hang_up(self, *, abruptly: bool = False) -> None:
+        """Close the connection: with a FIN, or ``abruptly`` with a RST. May be called twice."""
+        if abruptly and self.socket.fileno() >= 0:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hang_up()
+
+
 class Stream:
     """An answer under way. Leaving the ``with`` block hangs up, whether or not the answer has ended."""
 
-    def __init__(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
-        self._connection = connection
-        self._socket = connection.sock
-        self.response = response
-        self.status = response.status
-        self.headers = response.headers
+    def __init__(self, sent: Sent) -> None:
+        self._sent = sent
+        self.response = sent.connection.getresponse()
+        self.status = self.response.status
+        self.headers = self.response.headers
 
     def lines(self) -> Iterator[Arrival]:
         """NDJSON: one JSON value a line. An empty line is a keep-alive."""
@@ -69,11 +88,8 @@ class Stream:
                 fields.setdefault(name, []).append(value.removeprefix(" "))
 
     def hang_up(self, *, abruptly: bool = False) -> None:
-        """Close the connection: with a FIN, or ``abruptly`` with a RST."""
-        if self._socket and abruptly:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._sent.hang_up(abruptly=abruptly)
         self.response.close()
-        self._connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -89,25 +105,32 @@ class Client:
         self.url = url
         self.headers = dict(headers or {})
 
-    def open(
+    def send(
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None, timeout_s: float = TIMEOUT_S
-    ) -> Stream:
-        """Send a request and read the head of its answer. ``body`` is sent as JSON, unless it is bytes."""
+    ) -> Sent:
+        """Send a request and wait for nothing. ``body`` is sent as JSON, unless it is bytes."""
         where = urlsplit(self.url)
         connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=timeout_s)
         sent = {"Content-Type": "application/json"} if body is not None else {}
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         try:
             connection.request(method, path, data, sent | self.headers | dict(headers or {}))
-            return Stream(connection, connection.getresponse())
         except BaseException:
             connection.close()
             raise
+        return Sent(connection)
 
-    def ask(
-        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None, timeout_s: float = TIMEOUT_S
-    ) -> Answer:
-        with self.open(method, path, body, headers, timeout_s) as stream:
+    def open(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None, **more: Any) -> Stream:
+        """Send a request and read the head of its answer."""
+        sent = self.send(method, path, body, headers, **more)
+        try:
+            return Stream(sent)
+        except BaseException:
+            sent.hang_up()
+            raise
+
+    def ask(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None, **more: Any) -> Answer:
+        with self.open(method, path, body, headers, **more) as stream:
             return Answer(stream.status, stream.headers, stream.response.read())
 
     def get(self, path: str, **more: Any) -> Answer:

@@ -82,14 +82,15 @@ class Server:
 
     def runs(self) -> list[int]:
         """Living processes of the tree that are no part of the server itself: the CLIs and what they started."""
-        return [pid for pid in marked(self.mark) if not self._is_own(pid)]
+        return [pid for pid in marked(self.mark) if not self.is_server(pid)]
 
     def own(self) -> list[int]:
         """The living processes of the server itself."""
-        return [pid for pid in marked(self.mark) if self._is_own(pid)]
+        runs = set(self.runs())
+        return [pid for pid in (self.pid, *descendants(self.pid)) if pid not in runs and alive(pid)]
 
-    def _is_own(self, pid: int) -> bool:
-        """The server's own processes were started with our interpreter and this repository on their path."""
+    def is_server(self, pid: int) -> bool:
+        """The server's own processes were started with this repository on their path; a CLI gets no such variable."""
         return pid == self.pid or f"PYTHONPATH={ROOT}" in _environ(pid)
 
     def signal(self, number: int) -> None:

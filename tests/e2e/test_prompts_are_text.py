@@ -1,0 +1,62 @@
+"""A prompt reaches the model as the text it is: no flag, no command, no file is made of it by the real CLIs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Real
+from tests.parts.model_api import Reply
+
+SECRET = "the-launch-code-is-000000"
+
+INERT = {
+    "flag": "--help",
+    "flag with value": "--model=evil and more",
+    "single dash": "-p",
+    "command of the CLI": "/cost",
+    "command that clears": "/clear",
+    "command after spaces": "  /cost",
+    "unknown command": "/no-such-command at all",
+    "path that looks like a command": "/usr/bin/env is a program",
+    "shell escape": "!touch made-by-the-prompt",
+    "memory": "# remember this",
+    "skill": "$imagegen please",
+    "file of the system": "read @/etc/passwd for me",
+    "file of the workdir": "what is in @secret.txt ?",
+    "file at the start": "@secret.txt",
+    "file at the end of a line": "look:\n@./secret.txt\n",
+    "quoted file": '@"secret.txt" and @secret\\.txt',
+    "folder": "@./ all of it",
+    "empty lines around": "\n\nhello\n\n",
+    "template": "{} {json} {file} {run_dir} $HOME `id` %s",
+    "controls": "tab\there, bell\a, escape\x1b[31mred\x1b[0m",
+    "not only ASCII": "é 漢字 🙂 \u2028 \u202e end",
+}
+
+
+def said_by_the_user(real: Real, marker: str) -> list[str]:
+    """What the model got from the user in the one request of this run, without the CLI's own additions."""
+    (exchange,) = real.api.about(marker)
+    return exchange.user_texts
+
+
+@pytest.mark.parametrize("name", INERT)
+def test_prompt_is_nothing_but_text(real: Real, name: str) -> None:
+    prompt = INERT[name]
+    (real.workdir / "secret.txt").write_text(SECRET)
+    real.api.script(prompt.strip(), Reply(text="I got it"))
+    assert real.ask(prompt)["output"] == "I got it"
+    assert any(said.strip() == prompt.strip() for said in said_by_the_user(real, prompt.strip()))
+    assert not real.api.mentions(SECRET)
+    assert not real.api.mentions(Path("/etc/passwd").read_text().split("\n")[0])
+    assert not (real.workdir / "made-by-the-prompt").exists()
+
+
+def test_prompt_of_300_kb_arrives_whole(real: Real) -> None:
+    prompt = "".join(f"line {number} é漢\n" for number in range(20_000)).strip()
+    assert len(prompt.encode()) > 300_000
+    real.api.script("line 0 ", Reply(text="I got it"))
+    assert real.ask(prompt)["output"] == "I got it"
+    assert any(said.strip() == prompt for said in said_by_the_user(real, "line 0 "))

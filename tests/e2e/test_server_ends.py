@@ -1,0 +1,88 @@
+"""However the server ends, the CLIs that it runs end with it, whatever they do against it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.conftest import ServerFactory
+from tests.parts.clis import FakeCli, do
+from tests.parts.native import events
+from tests.parts.processes import alive, descendants, eventually
+
+STUBBORN = do(["ignore", 15], ["ignore", 2], ["spawn"], ["spawn", True, True], ["say", "hello"], ["hang"])
+
+
+@pytest.mark.parametrize("whole_group", [False, True], ids=["parent", "group"])
+def test_nothing_is_left_when_the_server_is_killed(server: ServerFactory, fake_cli: FakeCli, whole_group: bool) -> None:
+    one = server({"backends": {"claude": fake_cli.backend()}})
+    with one.client.prompt_stream("claude", STUBBORN) as stream:
+        next(stream.lines())
+        tree = [fake_cli.pid(), *fake_cli.children(2), *descendants(one.pid)]
+        if whole_group:
+            os.killpg(one.pid, signal.SIGKILL)
+        else:
+            one.signal(signal.SIGKILL)
+        one.wait()
+        assert eventually(lambda: not any(map(alive, tree)), 10), [pid for pid in tree if alive(pid)]
+
+
+def test_nothing_is_left_when_the_worker_is_killed_and_the_server_serves_on(server: ServerFactory, fake_cli: FakeCli) -> None:
+    one = server({"backends": {"claude": fake_cli.backend()}})
+    with one.client.prompt_stream("claude", STUBBORN) as stream:
+        next(stream.lines())
+        tree = [fake_cli.pid(), *fake_cli.children(2)]
+        workers = [pid for pid in one.own() if pid != one.pid and one.is_server(pid)]
+        if not workers:
+            pytest.skip("the server is one process")
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)
+        assert eventually(lambda: not any(map(alive, tree)), 5)
+    assert eventually(one.is_up)
+    assert one.client.prompt("claude", do(["say", "again"])).json["output"] == "again"
+
+
+def test_sigterm_lets_a_run_finish_and_takes_no_new_one(server: ServerFactory, fake_cli: FakeCli) -> None:
+    one = server({"backends": {"claude": fake_cli.backend()}})
+    with one.client.prompt_stream("claude", do(["tokens", 20, 0.05])) as stream:
+        next(stream.lines())
+        one.signal(signal.SIGTERM)
+        found = events(stream.lines())
+    assert found[-1]["type"] == "done"
+    assert one.wait() == 0
+
+
+def test_sigterm_ends_a_run_that_does_not_finish_with_an_honest_error(server: ServerFactory, fake_cli: FakeCli) -> None:
+    one = server({"backends": {"claude": fake_cli.backend()}, "server": {"shutdown_grace_secs": 2}})
+    with one.client.prompt_stream("claude", STUBBORN) as stream:
+        lines = stream.lines()
+        next(lines)
+        one.signal(signal.SIGTERM)
+        last = events(lines)[-1]
+    assert last["type"] == "error"
+    assert one.wait() == 0
+    assert not one.runs()
+
+
+def test_sigterm_tells_a_caller_who_waits_for_a_whole_answer(server: ServerFactory, fake_cli: FakeCli) -> None:
+    one = server({"backends": {"claude": fake_cli.backend()}, "server": {"shutdown_grace_secs": 2}})
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(one.client.prompt, "claude", STUBBORN)
+        fake_cli.children(2)
+        one.signal(signal.SIGTERM)
+        answer = waiting.result(20)
+    assert answer.json["error"]
+    assert one.wait() == 0
+
+
+def test_server_that_is_stopped_while_idle_ends_at_once(server: ServerFactory) -> None:
+    one = server({"server": {"shutdown_grace_secs": 60}})
+    one.signal(signal.SIGTERM)
+    try:
+        assert one.wait(10) == 0
+    except subprocess.TimeoutExpired:
+        pytest.fail("still there")
