@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.parts.clis import FAKE_COMMAND, FakeCli, do
+from tests.parts.clis import FAKE_COMMAND, FakeCli, do, require
 from tests.parts.processes import alive, command_line, eventually
 
 
@@ -80,3 +80,12 @@ def test_report_tells_what_reached_the_process(fake_cli: FakeCli) -> None:
     (report,) = fake_cli.reports()
     assert (report["argv"], report["prompt"]) == (["--flag"], "hello")
     assert "SEEN" in report["env"]
+
+
+def test_missing_real_cli_is_a_skip_or_a_failure_as_ci_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CLINVK_REQUIRE_REAL_CLIS", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="no-such-cli is not installed"):
+        require("no-such-cli")
+    monkeypatch.setenv("CLINVK_REQUIRE_REAL_CLIS", "1")
+    with pytest.raises(pytest.fail.Exception, match="no-such-cli is not installed"):
+        require("no-such-cli")

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, field
 
 
 class Hold:
-    """A gate inside a stream: the API sends ``after`` tokens, then waits until the test lets it go on.
+    """A gate inside a stream: the API sends ``after`` tokens, then one more for every `release`.
 
     So a test can prove that a token had arrived before the next one was sent, without measuring time.
     """
 
     def __init__(self, after: int) -> None:
-        self.after = after
-        self.reached = threading.Event()
-        self.released = threading.Event()
+        self.allowed = after
 
-    def release(self) -> None:
-        self.released.set()
+    def release(self, count: int = 1_000_000) -> None:
+        self.allowed += count
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from . import anthropic, gemini, responses
 from .plan import Reply, Script
 
 DIALECTS = {"anthropic": anthropic, "responses": responses, "gemini": gemini}
-LOOK_EVERY_S = 0.05
+LOOK_EVERY_S = 0.02
 """How often a waiting stream looks whether its client has left."""
 
 
@@ -212,10 +212,8 @@ class _Handler(BaseHTTPRequestHandler):
         """The tokens of the reply, each at its time; None where the stream shall fail."""
         reply = exchange.reply
         for i, token in enumerate(reply.pieces):
-            if reply.hold and i == reply.hold.after:
-                reply.hold.reached.set()
-                while not reply.hold.released.is_set():
-                    self._wait(LOOK_EVERY_S)
+            while reply.hold and i >= reply.hold.allowed:
+                self._wait(LOOK_EVERY_S)
             if i and reply.delay_s:
                 self._wait(reply.delay_s)
             if i == reply.cut_after:
