@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import gevent
+import pytest
+
+from services.cancellation import CLIENT_GONE, Cancellation
+from services.errors import QueueFull, RunFailed
+from services.gate import Gate, Place
+
+
+def gate(limit: int = 1, queue_limit: int = 10, queue_timeout_s: float = 10, **backend_limits: int) -> Gate:
+    return Gate(limit, queue_limit=queue_limit, queue_timeout_s=queue_timeout_s, backend_limits=backend_limits)
+
+
+def enter(gate: Gate, caller: str = "a", backend: str = "demo", cancellation: Cancellation | None = None) -> Place:
+    return gate.enter(backend, caller, cancellation or Cancellation())
+
+
+def test_a_place_that_is_left_twice_is_free_once() -> None:
+    door = gate()
+    place = enter(door)
+    place.leave()
+    place.leave()
+    assert (door.running, door.queued) == (0, 0)
+
+
+def test_callers_are_served_in_turn() -> None:
+    door = gate()
+    first = enter(door)
+    order: list[str] = []
+
+    def run(caller: str) -> None:
+        place = enter(door, caller)
+        order.append(caller)
+        gevent.sleep(0)
+        place.leave()
+
+    greenlets = [gevent.spawn(run, caller) for caller in "aaabbc"]
+    gevent.sleep(0)
+    assert door.queued == 6
+    first.leave()
+    gevent.joinall(greenlets, raise_error=True)
+    assert "".join(order) == "abcaba"
+    assert (door.running, door.queued) == (0, 0)
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_again() -> None:
+    door = gate(queue_limit=0)
+    enter(door)
+    with pytest.raises(QueueFull, match="max_queued_runs") as refused:
+        enter(door)
+    assert refused.value.retry_after_s is not None
+    assert refused.value.retry_after_s >= 1
+
+
+def test_who_waits_too_long_is_refused_and_forgotten() -> None:
+    door = gate(queue_timeout_s=0.01)
+    enter(door)
+    with pytest.raises(QueueFull, match="queue_timeout_secs"):
+        enter(door)
+    assert door.queued == 0
+
+
+def test_who_leaves_the_queue_frees_the_place_in_it() -> None:
+    door = gate()
+    enter(door)
+    cancellation = Cancellation()
+    gevent.spawn(cancellation.cancel, CLIENT_GONE)
+    with pytest.raises(RunFailed):
+        enter(door, cancellation=cancellation)
+    assert (door.running, door.queued) == (1, 0)
+
+
+def test_a_backend_at_its_own_limit_does_not_hold_up_another() -> None:
+    door = gate(limit=3, claude=1)
+    enter(door, backend="claude")
+    waiting = gevent.spawn(enter, door, "a", "claude")
+    gevent.sleep(0)
+    assert enter(door, caller="a", backend="demo")
+    assert not waiting.ready()
+    waiting.kill()
+    assert door.queued == 0
