@@ -162,7 +162,8 @@ def test_a_spawner_that_was_killed_is_replaced(spawner: Spawner) -> None:
     assert spawner._process
     os.kill(spawner._process.pid, signal.SIGKILL)
     spawner._process.wait()
-    assert read_all(child := start(spawner, "echo", "hi")) == b"hi\n"
+    child = start(spawner, "echo", "hi")
+    assert read_all(child) == b"hi\n"
     child.close()
 
 

@@ -1,0 +1,49 @@
+"""The services, built from the settings: what every route finds in ``app.extensions["clinvk"]``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+
+from app.settings import Settings
+from app.wiring import build_backends
+from blueprints.context import Services
+from services.backends.probe import Prober
+from services.drivers.driver import Limits
+from services.drivers.process import ProcessDriver
+from services.gate import Gate
+from services.processes.spawner import Spawner
+from services.runner import Runner
+from services.workdir import WorkdirRules
+
+
+def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) -> Services:
+    """Raises SettingsError for a backend that is unknown or badly declared. Starts nothing yet."""
+    server = settings.server
+    backends = build_backends(settings)
+    if server.allow_prompt_directives:
+        backends = {name: replace(spec, shield=None) for name, spec in backends.items()}
+    gate = Gate(
+        server.max_concurrent_runs,
+        queue_limit=server.max_queued_runs,
+        queue_timeout_s=server.queue_timeout_secs,
+        backend_limits={name: spec.max_concurrent_runs for name, spec in backends.items() if spec.max_concurrent_runs},
+    )
+    prober = Prober(environ)
+    runner = Runner(
+        backends,
+        driver=ProcessDriver(Spawner()),
+        gate=gate,
+        prober=prober,
+        workdirs=WorkdirRules(server.allowed_workdir_prefixes, server.blocked_workdir_prefixes),
+        limits=Limits(
+            request_timeout_s=min(server.request_timeout_secs, settings.unified_flags.command_timeout_secs or server.request_timeout_secs),
+            idle_output_timeout_s=server.idle_output_timeout_secs,
+            max_output_bytes=server.max_output_bytes,
+            line_limit_bytes=server.line_limit_bytes,
+            keepalive_s=server.keepalive_secs,
+        ),
+        environ=environ,
+    )
+    return Services(runner=runner, prober=prober, default_backend=settings.default_backend, dry_run=settings.unified_flags.dry_run)
