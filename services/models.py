@@ -1,0 +1,157 @@
+"""The only resolver of model names: which backend answers to a name, and which model its CLI is told to ask.
+
+A name is, in this order: a backend (`codex`), a backend with a model (`codex/gpt-5.2`), an alias of the default backend (`fast`),
+a model that a backend lists, a name that a backend claims by pattern (`*sonnet*`). Anything else falls back to the default backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from services.backends.spec import BackendSpec, safe_name
+from services.errors import NotFound
+
+WILDCARDS = "*?["
+TIERS = ("fast", "balanced", "best")
+"""Aliases that belong to the default backend alone: to answer `fast` with another one would be a surprise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """``model`` None means the backend's default. ``is_fallback``: nothing available claims the name."""
+
+    backend: str
+    model: str | None
+    is_fallback: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ListedModel:
+    """A name that a client may ask for. ``backend`` answers it."""
+
+    id: str
+    backend: str
+    is_available: bool
+
+
+class ModelResolver:
+    """``is_available`` is asked at every resolution: a CLI may be installed while the server runs."""
+
+    def __init__(
+        self,
+        backends: Mapping[str, BackendSpec],
+        *,
+        default_backend: str,
+        strict: bool = False,
+        is_available: Callable[[BackendSpec], bool],
+    ) -> None:
+        self._backends = {name: spec for name, spec in backends.items() if spec.enabled}
+        self._default = default_backend
+        self._strict = strict
+        self._is_available = is_available
+
+    def resolve(self, name: str | None) -> Resolution:
+        """Who answers to ``name``; None and the empty name mean the default backend.
+
+        Raises InvalidRequest for a name that no CLI may be given, NotFound for an unclaimed one where names are strict.
+        """
+        if not name:
+            return Resolution(self._default, None)
+        safe_name(name, "model")
+        found = self._named(name) or self._claimed(name)
+        if found:
+            return found
+        if self._strict:
+            raise self._unknown(name)
+        return Resolution(self._default, None, is_fallback=True)
+
+    def model_for(self, backend: str, model: str | None) -> str | None:
+        """The model that the CLI of ``backend`` is given: aliases replaced; None means its default.
+
+        A backend's own name is no model: the real CLIs answer 404 to `--model=codex`.
+        """
+        if not model or model == backend:
+            return None
+        safe_name(model, "model")
+        spec = self._backends.get(backend)
+        return _aliased(spec, model) if spec else model
+
+    def find(self, name: str) -> ListedModel:
+        """What can be told of one model. Raises NotFound where asking for it would only reach the default backend as a last resort."""
+        found = self.resolve(name)
+        if found.is_fallback:
+            raise self._unknown(name)
+        return ListedModel(name, found.backend, self._is_available(self._backends[found.backend]))
+
+    def listed(self) -> list[ListedModel]:
+        """Names worth choosing from: of available backends first, the default backend's before the others'."""
+        available = {name: self._is_available(spec) for name, spec in self._backends.items()}
+        order = sorted(self._backends, key=lambda name: (not available[name], name != self._default))
+        names = {model_id: name for name in order for model_id in self._ids(self._backends[name])}
+        return [ListedModel(model_id, name, available[name]) for model_id, name in names.items()]
+
+    def _ids(self, spec: BackendSpec) -> Iterator[str]:
+        aliases = [alias for alias in spec.aliases if not _is_pattern(alias)]
+        yield spec.name
+        if spec.name == self._default:
+            yield from aliases
+        for model in dict.fromkeys((*spec.models, *aliases)):
+            yield f"{spec.name}/{model}"
+
+    def _named(self, name: str) -> Resolution | None:
+        """The names that leave no doubt."""
+        if name in self._backends:
+            return Resolution(name, None)
+        backend, slash, model = name.partition("/")
+        if slash and backend in self._backends:
+            return Resolution(backend, self.model_for(backend, model))
+        default = self._backends.get(self._default)
+        if default and name in default.aliases:
+            return Resolution(self._default, self.model_for(self._default, name))
+        return None
+
+    def _claimed(self, name: str) -> Resolution | None:
+        """The available backend with the best claim: a listed model or an alias, else the longest matching pattern."""
+        best: tuple[int, bool, str] | None = None
+        for backend, spec in self._backends.items():
+            claim = _claim(spec, name)
+            if claim and (best is None or (claim, backend == self._default) > best[:2]) and self._is_available(spec):
+                best = (claim, backend == self._default, backend)
+        return Resolution(best[2], self.model_for(best[2], name)) if best else None
+
+    def _unknown(self, name: str) -> NotFound:
+        known = ", ".join(model.id for model in self.listed() if model.is_available and "/" not in model.id)
+        return NotFound(f"model {name!r} is not known here; there are: {known or 'none'}, and <backend>/<model>", field="model")
+
+
+LISTED = 1_000
+"""The strength of a claim to a name that the backend lists: above any pattern, which is as long as a name at most."""
+
+
+def _claim(spec: BackendSpec, name: str) -> int:
+    """How exactly ``spec`` claims ``name``; 0: not at all."""
+    if name in spec.models or (name in spec.aliases and name not in TIERS):
+        return LISTED
+    lower = name.lower()
+    patterns = (*spec.claims, *(alias for alias in spec.aliases if _is_pattern(alias)))
+    return max((_exactness(pattern) for pattern in patterns if fnmatchcase(lower, pattern.lower())), default=0)
+
+
+def _exactness(pattern: str) -> int:
+    return 1 + len(pattern) - sum(pattern.count(wildcard) for wildcard in WILDCARDS)
+
+
+def _aliased(spec: BackendSpec, model: str) -> str | None:
+    """``model`` after the alias table: an exact key before a pattern, among patterns the longest."""
+    target = spec.aliases.get(model)
+    if target is None:
+        lower = model.lower()
+        matching = [alias for alias in spec.aliases if _is_pattern(alias) and fnmatchcase(lower, alias.lower())]
+        target = spec.aliases[max(matching, key=_exactness)] if matching else model
+    return None if target in ("", spec.name) else target
+
+
+def _is_pattern(text: str) -> bool:
+    return any(wildcard in text for wildcard in WILDCARDS)
