@@ -13,6 +13,7 @@ from services.backends.probe import Prober
 from services.drivers.driver import Limits
 from services.drivers.process import ProcessDriver
 from services.gate import Gate
+from services.models import ModelResolver
 from services.processes.spawner import Spawner
 from services.runner import Runner
 from services.workdir import WorkdirRules
@@ -46,4 +47,12 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
         ),
         environ=environ,
     )
-    return Services(runner=runner, prober=prober, default_backend=settings.default_backend, dry_run=settings.unified_flags.dry_run)
+    models = ModelResolver(
+        backends,
+        default_backend=settings.default_backend,
+        strict=server.strict_models,
+        is_available=lambda spec: prober.availability(spec).available,
+    )
+    return Services(
+        runner=runner, prober=prober, models=models, default_backend=settings.default_backend, dry_run=settings.unified_flags.dry_run
+    )

@@ -8,6 +8,7 @@ from typing import cast
 from flask import current_app, g
 
 from services.backends.probe import Prober
+from services.models import ModelResolver
 from services.runner import Runner
 
 
@@ -17,6 +18,7 @@ class Services:
 
     runner: Runner
     prober: Prober
+    models: ModelResolver
     default_backend: str
     dry_run: bool = False
     """Start nothing, whatever is asked for (unified_flags.dry_run)."""
