@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from time import monotonic
 from types import TracebackType
@@ -45,6 +45,7 @@ class Runner:
         self._workdirs = workdirs
         self._limits = limits
         self._environ = environ
+        self._streams: set[RunStream] = set()
 
     def backend(self, name: str) -> BackendSpec:
         """The backend of that name. Raises InvalidRequest, naming those that there are."""
@@ -79,7 +80,14 @@ class Runner:
         except BaseException:
             place.leave()
             raise
-        return RunStream(invocation, running, place, limits, cancellation)
+        stream = RunStream(invocation, running, place, limits, cancellation, self._streams.discard)
+        self._streams.add(stream)
+        return stream
+
+    def cancel_all(self, failure: Failed) -> None:
+        """End every run that is going: the server stops. Each stream ends with ``failure``."""
+        for stream in tuple(self._streams):
+            stream.cancel(failure)
 
     def run(self, request: RunRequest, cancellation: Cancellation | None = None) -> RunResult:
         """The whole of a run at once. A CLI that failed is a result too: see its ``failure``."""
@@ -96,12 +104,21 @@ class RunStream(Iterator[Batch]):
     """One run's batches of events. `close` must be called (it is a context manager), and leaves nothing of the run;
     closing it early stops the run. The time limit holds also while nobody takes the events."""
 
-    def __init__(self, invocation: Invocation, running: Running, place: Place, limits: Limits, cancellation: Cancellation) -> None:
+    def __init__(
+        self,
+        invocation: Invocation,
+        running: Running,
+        place: Place,
+        limits: Limits,
+        cancellation: Cancellation,
+        forget: Callable[[RunStream], None],
+    ) -> None:
         self.invocation = invocation
         self.started_at = monotonic()
         self._running = running
         self._place = place
-        self._cancellation = cancellation
+        self._forget = forget
+        self.cancel = cancellation.cancel
         self._timer = gevent.get_hub().loop.timer(limits.request_timeout_s)
         self._timer.start(cancellation.cancel, _timed_out(limits))
         batches = separated(running.batches())
@@ -126,6 +143,7 @@ class RunStream(Iterator[Batch]):
             self._running.close()
         finally:
             self._place.leave()
+            self._forget(self)
 
     def __enter__(self) -> RunStream:
         return self
