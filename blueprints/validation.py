@@ -5,7 +5,7 @@ Plain flask-smorest answers 422, and "Invalid JSON body." to anything malformed;
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
@@ -13,16 +13,12 @@ import flask
 import flask_smorest
 import marshmallow as ma
 import orjson
-from webargs.core import is_json, missing
+from webargs.core import missing
 from webargs.flaskparser import FlaskParser
 
-from services.errors import ClinvkError, InvalidRequest
+from services.errors import InvalidRequest
 
-UNKNOWN_FIELD = ma.Schema.error_messages.get("unknown") or ma.Schema._default_error_messages["unknown"]
-
-
-class UnsupportedMediaType(ClinvkError):
-    code = "unsupported_media_type"
+UNKNOWN_FIELD = ma.Schema().error_messages["unknown"].removesuffix(".")
 
 
 class Parser(FlaskParser):
@@ -34,7 +30,6 @@ class Parser(FlaskParser):
         """The body as an object; `missing` when there is none and none of its fields is required."""
         if not req.content_length and "HTTP_TRANSFER_ENCODING" not in req.environ:
             return self._no_body(schema)
-        check_json_type(req)
         body = req.get_data(cache=False)
         if not body.strip():
             return self._no_body(schema)
@@ -63,18 +58,8 @@ class Parser(FlaskParser):
         raise invalid_request(error.messages, schema) from None
 
 
-class Blueprint(flask_smorest.Blueprint):
+class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
     ARGUMENTS_PARSER = Parser()
-
-
-def check_json_type(req: flask.Request) -> None:
-    """Raises UnsupportedMediaType for a body that is not declared as JSON.
-
-    More than pedantry: a web page may send such a body to a local server without a preflight.
-    """
-    if not is_json(req.mimetype):
-        sent = f"Content-Type {req.mimetype!r}" if req.mimetype else "no Content-Type"
-        raise UnsupportedMediaType(f"the body must be JSON with Content-Type application/json; got {sent}")
 
 
 def invalid_json(error: ValueError) -> InvalidRequest:
@@ -89,7 +74,7 @@ def invalid_request(messages: Any, schema: ma.Schema | None = None) -> InvalidRe
     """marshmallow's nested messages as one error: the first field in the message and ``details``, all of them in ``errors``."""
     if isinstance(messages, Mapping) and len(messages) == 1 and next(iter(messages)) in {"json", "query", "path", "headers"}:
         messages = next(iter(messages.values()))
-    found = [(path, _explain(path, issue, schema)) for path, issue in _flatten(messages)] or [("", "not valid")]
+    found = [*_flatten(messages, schema)] or [("", "not valid")]
     field, issue = found[0]
     errors: dict[str, list[str]] = {}
     for path, text in found:
@@ -98,28 +83,33 @@ def invalid_request(messages: Any, schema: ma.Schema | None = None) -> InvalidRe
     return InvalidRequest(message, field=field or None, issue=issue, errors=errors)
 
 
-def _flatten(messages: Any, path: str = "") -> Iterator[tuple[str, str]]:
+def _flatten(messages: Any, shape: Any = None, path: str = "", siblings: Iterable[str] = ()) -> Iterator[tuple[str, str]]:
+    """(path, issue) pairs. ``shape`` is the schema or field that ``messages`` are about, as far as it is known."""
     if isinstance(messages, Mapping):
         for key, inner in messages.items():
             if key == "_schema":
-                yield from _flatten(inner, path)
+                yield from _flatten(inner, shape, path)
             elif isinstance(key, int):
-                yield from _flatten(inner, f"{path}[{key}]")
+                yield from _flatten(inner, getattr(shape, "inner", None), f"{path}[{key}]")
             else:
-                yield from _flatten(inner, f"{path}.{key}" if path else str(key))
+                fields = _fields_of(shape)
+                yield from _flatten(inner, fields.get(key), f"{path}.{key}" if path else str(key), fields)
     elif isinstance(messages, list | tuple):
         for inner in messages:
-            yield from _flatten(inner, path)
+            yield from _flatten(inner, shape, path, siblings)
     else:
-        yield path, str(messages)
+        yield path, _explain(path.rpartition(".")[2], str(messages).removesuffix("."), siblings)
 
 
-def _explain(path: str, issue: str, schema: ma.Schema | None) -> str:
-    issue = issue.removesuffix(".")
-    if issue != UNKNOWN_FIELD.removesuffix("."):
+def _fields_of(shape: Any) -> Mapping[str, ma.fields.Field[Any]]:
+    schema = shape.schema if isinstance(shape, ma.fields.Nested) else shape
+    return {field.data_key or name: field for name, field in schema.fields.items()} if isinstance(schema, ma.Schema) else {}
+
+
+def _explain(name: str, issue: str, siblings: Iterable[str]) -> str:
+    if issue != UNKNOWN_FIELD:
         return issue[:1].lower() + issue[1:]
-    known = [field.data_key or name for name, field in schema.fields.items()] if schema and "." not in path else []
-    close = get_close_matches(path, known, n=1)
+    close = get_close_matches(name, list(siblings), n=1)
     return f"unknown field; did you mean {close[0]!r}?" if close else "unknown field"
 
 

@@ -1,0 +1,138 @@
+"""`create_app`: the whole server as one WSGI application. Starts nothing."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from time import monotonic
+from typing import Any
+
+import flask
+import flask_smorest
+import marshmallow as ma
+
+from app.auth import Keys
+from app.body import READ_TIMEOUT, Request
+from app.edge import Edge
+from app.guard import guard
+from app.json_provider import OrjsonProvider
+from app.keys import load_keys
+from app.limits import limit_runs
+from app.loading import load_settings
+from app.observe import configure_logging, error_log
+from app.proxies import TrustedProxies
+from app.settings import Settings
+from app.surfaces import SURFACES, error_answer, error_body
+from blueprints.context import Services
+
+DESCRIPTION = """\
+One HTTP server in front of AI coding CLIs (Claude Code, Codex, Gemini and others): a native REST API, and surfaces that
+the OpenAI and the Anthropic SDKs can use as they are. Every answer carries `X-Request-ID`.
+"""
+
+SECURITY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
+}
+
+
+def create_app(settings: Settings | None = None, *, keys: Keys | None = None, services: Services | None = None) -> flask.Flask:
+    """The application. What is not given comes from the configuration: settings, keys, and the services built of them."""
+    settings = settings or load_settings()
+    keys = load_keys(settings) if keys is None else keys
+    if services is None:
+        from app.services import build_services
+
+        services = build_services(settings)
+    server = settings.server
+    configure_logging(server.log_format, server.log_level)
+
+    app = flask.Flask("clinvk", static_folder=None)
+    app.request_class = Request
+    app.json = OrjsonProvider(app)
+    app.config |= _config(settings)
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False  # `app.edge` does, without a redirect
+    app.extensions["clinvk"] = services
+    app.extensions["clinvk.error_body"] = error_body
+
+    guard(app, server, keys)
+    app.register_error_handler(Exception, answer_error)
+    _register_surfaces(app)
+    if server.rate_limit_enabled:
+        limit_runs(app, server, answer_error)
+    app.after_request(_keep_out_of_caches)
+    proxies = TrustedProxies(server.trusted_proxies)
+    app.wsgi_app = Edge(app.wsgi_app, proxies=proxies, write_timeout_s=server.write_timeout_secs)  # type: ignore[method-assign]
+    return app
+
+
+def answer_error(error: Exception) -> flask.Response:
+    """Every exception of every request, in the words of the surface that the path belongs to."""
+    request = flask.request
+    request_id = request.environ["clinvk.request_id"]
+    answer = error_answer(error, request.path, request_id)
+    if answer.status == 500:
+        fields = {"request_id": request_id, "method": request.method, "path": request.path}
+        error_log.error("unhandled error", exc_info=error, extra={"fields": fields})
+    return flask.Response(answer.body, answer.status, answer.headers)
+
+
+class _ErrorDetailSchema(ma.Schema):
+    code = ma.fields.String(metadata={"description": "What went wrong, for programs", "example": "invalid_request"})
+    message = ma.fields.String(metadata={"description": "What went wrong and what to change, for people"})
+    details = ma.fields.Dict(metadata={"description": "`field` and `issue` where there is one"})
+
+
+class _ErrorMetaSchema(ma.Schema):
+    request_id = ma.fields.String()
+    timestamp = ma.fields.DateTime()
+
+
+class ErrorSchema(ma.Schema):
+    error = ma.fields.Nested(_ErrorDetailSchema())
+    meta = ma.fields.Nested(_ErrorMetaSchema())
+
+
+class Api(flask_smorest.Api):  # type: ignore[misc]
+    """flask-smorest for validation and the OpenAPI document; errors are answered by `answer_error`."""
+
+    ERROR_SCHEMA = ErrorSchema
+
+    def _register_error_handlers(self) -> None:
+        pass
+
+
+def _register_surfaces(app: flask.Flask) -> None:
+    api = Api(app)
+    for name, scheme in SECURITY_SCHEMES.items():
+        api.spec.components.security_scheme(name, scheme)
+    for surface in SURFACES:
+        for blueprint in surface.blueprints:
+            api.register_blueprint(blueprint)
+        for pages in surface.pages:
+            app.register_blueprint(pages)
+
+
+def _config(settings: Settings) -> dict[str, Any]:
+    return {
+        "API_TITLE": "clinvk",
+        "API_VERSION": _version(),
+        "OPENAPI_VERSION": "3.0.3",  # what the bundled Swagger UI 4 can show
+        "API_SPEC_OPTIONS": {"info": {"description": DESCRIPTION}, "security": [{name: []} for name in SECURITY_SCHEMES]},
+        "MAX_CONTENT_LENGTH": settings.server.max_request_body_bytes,
+        "CLINVK_STARTED_AT": monotonic(),
+        READ_TIMEOUT: settings.server.read_timeout_secs,
+    }
+
+
+def _keep_out_of_caches(response: flask.Response) -> flask.Response:
+    """Answers hold people's code; what may be cached says so itself."""
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
+def _version() -> str:
+    try:
+        return version("clinvk")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "0+unknown"

@@ -1,0 +1,55 @@
+"""What every request must pass before its route, in the contract's order: size, host, origin, wrong keys, key, media type."""
+
+from __future__ import annotations
+
+import flask
+from flask import g, request
+
+from app.auth import Keys, authenticate
+from app.body import check_declared_size, check_media_type
+from app.hosts import SAFE_METHODS, HostRules, OriginRules, allow_origins, is_preflight
+from app.limits import WrongKeys
+from app.proxies import to_limit_key
+from app.settings import ServerSettings
+from app.surfaces import is_public
+from services.errors import AuthenticationFailed, PermissionDenied
+
+
+def guard(app: flask.Flask, server: ServerSettings, keys: Keys) -> None:
+    """Put the checks in front of every route, known or not."""
+    hosts = HostRules(server)
+    origins = OriginRules(server)
+    wrong_keys = WrongKeys(rps=server.rate_limit_rps, burst=server.rate_limit_burst) if server.rate_limit_enabled else None
+    allow_origins(app, origins, server)
+
+    @app.before_request
+    def check() -> flask.Response | None:
+        environ = request.environ
+        address = environ.get("REMOTE_ADDR", "")
+        g.request_id = environ["clinvk.request_id"]
+        g.key_name = None
+        g.caller, g.limit_key = address, to_limit_key(address)
+        host = environ.get("HTTP_HOST")
+
+        check_declared_size(request, server.max_request_body_bytes)
+        hosts.check(host)
+        if is_preflight(environ):
+            if not origins.allows(environ["HTTP_ORIGIN"]):
+                raise PermissionDenied("this origin may not use this server (server.cors_allowed_origins)", issue="origin not allowed")
+            return app.response_class(status=204)
+        if environ["REQUEST_METHOD"] not in SAFE_METHODS:
+            origins.check(environ, host)
+        if keys and environ["REQUEST_METHOD"] != "OPTIONS" and not is_public(environ["PATH_INFO"]):
+            if wrong_keys:
+                wrong_keys.check(address)
+            try:
+                name = authenticate(environ, keys)
+            except AuthenticationFailed:
+                if wrong_keys:
+                    wrong_keys.count(address)
+                raise
+            g.key_name = g.caller = environ["clinvk.key"] = name
+            g.limit_key = f"key:{name}"
+        if request.routing_exception is None:
+            check_media_type(request)
+        return None

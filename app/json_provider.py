@@ -1,0 +1,36 @@
+"""Flask's JSON through orjson: a fifth of the time, bytes in and out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import orjson
+from flask.json.provider import JSONProvider
+
+
+class OrjsonProvider(JSONProvider):
+    def dumps(self, obj: Any, **kwargs: Any) -> str:
+        return encode_json(obj, indent=bool(kwargs.get("indent"))).decode()
+
+    def loads(self, s: str | bytes, **kwargs: Any) -> Any:
+        return orjson.loads(s)
+
+    def response(self, *args: Any, **kwargs: Any) -> Any:
+        """The answer with one line break at its end, for people with curl."""
+        body = encode_json(self._prepare_response_obj(args, kwargs)) + b"\n"
+        return self._app.response_class(body, mimetype="application/json")
+
+
+def encode_json(value: Any, *, indent: bool = False) -> bytes:
+    options = orjson.OPT_NON_STR_KEYS | (orjson.OPT_INDENT_2 if indent else 0)
+    return orjson.dumps(value, _other, options)
+
+
+def _other(value: Any) -> Any:
+    """What orjson does not know by itself."""
+    if isinstance(value, msgspec.Struct):
+        return msgspec.structs.asdict(value)
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,74 @@
+"""Makes every request traceable: its id, and its one line in the log. Never a prompt, a key or a query string."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import secrets
+import sys
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+PLAIN_WORD = re.compile(r"[\x21\x23-\x3c\x3e-\x7e]+")
+"""Printable ASCII without blank, ``"`` and ``=``: needs no quotes in a text log."""
+
+PATH_LIMIT_CHARS = 512
+LOGGERS = ("clinvk", "flask-limiter")
+
+access_log = logging.getLogger("clinvk.access")
+error_log = logging.getLogger("clinvk.error")
+
+
+def to_request_id(given: str | None) -> str:
+    """The caller's id if it is a sane token, else a new one."""
+    return given if given and REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+
+
+def log_request(**fields: Any) -> None:
+    """The one line of a request, when its answer is out or its client has gone."""
+    level = logging.WARNING if fields["status"] >= 500 else logging.INFO
+    if access_log.isEnabledFor(level):
+        fields["path"] = fields["path"][:PATH_LIMIT_CHARS]
+        access_log.log(level, "request", extra={"fields": fields})
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line; ASCII, so that nothing in a path can end the line or steer a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        line = {"time": at, "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
+        line |= getattr(record, "fields", {})
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+class TextFormatter(logging.Formatter):
+    """For people: the time, the level, the message, then ``name=value``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        words = [f"{name}={_word(value)}" for name, value in getattr(record, "fields", {}).items() if value is not None]
+        message = json.dumps(record.getMessage())[1:-1] if not record.exc_info else record.getMessage()
+        line = f"{self.formatTime(record, '%H:%M:%S')} {record.levelname:<7} {' '.join([message, *words])}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def _word(value: Any) -> str:
+    text = str(value)
+    return text if PLAIN_WORD.fullmatch(text) else json.dumps(text)
+
+
+def configure_logging(log_format: str, log_level: str, stream: TextIO | None = None) -> None:
+    """Send the server's own loggers to ``stream`` (standard error). A second call replaces the first."""
+    stream = stream or sys.stderr
+    as_text = log_format == "text" or (log_format == "auto" and stream.isatty())
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(TextFormatter() if as_text else JsonFormatter())
+    handler.set_name("clinvk")
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        logger.handlers = [old for old in logger.handlers if old.get_name() != "clinvk"] + [handler]
+        logger.setLevel(log_level.upper())

@@ -1,0 +1,71 @@
+"""The client's real address, believed only from proxies that the operator trusts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any
+
+Address = IPv4Address | IPv6Address
+
+HOPS_LIMIT = 32
+"""Entries of X-Forwarded-For that are looked at; longer chains are somebody's invention."""
+
+
+class TrustedProxies:
+    def __init__(self, networks: Iterable[str]) -> None:
+        self._networks = tuple(ip_network(text, strict=False) for text in networks)
+
+    def __bool__(self) -> bool:
+        return bool(self._networks)
+
+    def apply(self, environ: dict[str, Any]) -> None:
+        """Put the client's address into ``REMOTE_ADDR`` and its scheme into ``wsgi.url_scheme``; the peer's is kept aside."""
+        peer = environ.get("REMOTE_ADDR", "")
+        if not self._networks or not self._trusts(to_address(peer)):
+            return
+        environ["clinvk.peer"] = peer
+        environ["REMOTE_ADDR"] = self.client(peer, environ.get("HTTP_X_FORWARDED_FOR", ""))
+        scheme = environ.get("HTTP_X_FORWARDED_PROTO", "").rpartition(",")[2].strip().lower()
+        if scheme in ("http", "https"):
+            environ["wsgi.url_scheme"] = scheme
+
+    def client(self, peer: str, forwarded_for: str) -> str:
+        """The rightmost address that no trusted proxy owns. What stands left of it is the client's own claim."""
+        client = peer
+        for entry in reversed(forwarded_for.rsplit(",", HOPS_LIMIT)[-HOPS_LIMIT:]):
+            address = to_address(entry)
+            if address is None:
+                break
+            client = str(address)
+            if not self._trusts(address):
+                break
+        return client
+
+    def _trusts(self, address: Address | None) -> bool:
+        return address is not None and any(address in network for network in self._networks)
+
+
+def to_address(text: str) -> Address | None:
+    """``1.2.3.4``, ``1.2.3.4:5678``, ``[::1]:5678``, ``::1``, quoted or not; None for anything else.
+
+    An IPv4 address in IPv6 clothing (``::ffff:1.2.3.4``) comes out as what it is, so that networks match.
+    """
+    text = text.strip().strip('"')
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def to_limit_key(address: str) -> str:
+    """What an address is counted under: an IPv6 client owns its whole /64 and could take a new address for every request."""
+    found = to_address(address)
+    if isinstance(found, IPv6Address):
+        return str(ip_network((found, 64), strict=False))
+    return str(found or address)

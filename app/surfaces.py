@@ -1,0 +1,91 @@
+"""The table of API surfaces: what answers under which path, and how it says that something went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from flask import Blueprint as PlainBlueprint
+from flask_smorest import Blueprint
+
+from app.errors import INTERNAL_PROBLEM, Envelope, Problem, to_anthropic_error, to_native_error, to_openai_error, to_problem
+from app.json_provider import encode_json
+from blueprints.meta.docs import pages
+from blueprints.meta.routes import blp as meta_blp
+from blueprints.native.routes import blp as native_blp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surface:
+    name: str
+    prefix: str
+    """Paths below it belong to this surface, existing routes or not."""
+    envelope: Envelope
+    blueprints: tuple[Blueprint, ...] = ()
+    pages: tuple[PlainBlueprint, ...] = ()
+    """Blueprints that are no part of the API's description."""
+    statuses: Mapping[str, int] | None = None
+    """Error codes whose status differs here from `app.errors.STATUS`."""
+    request_id_header: str | None = None
+    """A second name for X-Request-ID that the official SDKs look for."""
+
+
+SURFACES = (
+    Surface(name="openai", prefix="/openai", envelope=to_openai_error),
+    Surface(
+        name="anthropic",
+        prefix="/anthropic",
+        envelope=to_anthropic_error,
+        statuses={"backend_overloaded": 529},
+        request_id_header="request-id",
+    ),
+    Surface(name="native", prefix="/api", envelope=to_native_error, blueprints=(native_blp,)),
+    Surface(name="meta", prefix="", envelope=to_native_error, blueprints=(meta_blp,), pages=(pages,)),
+)
+
+RUN_ROUTES = ("/prompt", "/parallel", "/chain", "/compare", "/resume", "/chat/completions", "/messages")
+"""How the rules of the routes end that start a CLI. These, and only these, are rate limited: the rest costs nothing."""
+
+PUBLIC_PATHS = frozenset({"/", "/health", "/api/v1/health", "/docs", "/openapi.json", "/favicon.ico"})
+PUBLIC_PREFIXES = ("/docs/",)
+"""What is answered without a key."""
+
+
+def surface_of(path: str) -> Surface:
+    for surface in SURFACES:
+        if not surface.prefix or path == surface.prefix or path.startswith(surface.prefix + "/"):
+            return surface
+    return SURFACES[-1]
+
+
+def is_public(path: str) -> bool:
+    return (path.rstrip("/") or "/") in PUBLIC_PATHS or path.startswith(PUBLIC_PREFIXES)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorAnswer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def error_answer(error: BaseException | Problem, path: str, request_id: str) -> ErrorAnswer:
+    """``error`` as the surface of ``path`` tells it. Cannot fail: a problem that cannot be told is an internal error."""
+    problem = error if isinstance(error, Problem) else to_problem(error)
+    try:
+        return _answer(problem, surface_of(path), request_id)
+    except Exception:
+        return _answer(INTERNAL_PROBLEM, surface_of(path), request_id)
+
+
+def error_body(error: BaseException, path: str, request_id: str) -> dict[str, Any]:
+    """The same, when the status is out already: for the streams, which tell a failure in an event of their own."""
+    return surface_of(path).envelope(to_problem(error), request_id)
+
+
+def _answer(problem: Problem, surface: Surface, request_id: str) -> ErrorAnswer:
+    if surface.statuses and problem.code in surface.statuses:
+        problem = replace(problem, http_status=surface.statuses[problem.code])
+    headers = {"Content-Type": "application/json", **problem.headers}
+    return ErrorAnswer(problem.status, headers, encode_json(surface.envelope(problem, request_id)) + b"\n")

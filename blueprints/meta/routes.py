@@ -1,0 +1,90 @@
+"""How the server is, and what it offers: health, and the OpenAPI document."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any
+
+import orjson
+from flask import Response, current_app, jsonify, redirect, request, url_for
+
+from blueprints.context import request_id, services
+from blueprints.meta.schemas import HealthSchema
+from blueprints.native.translate import meta
+from blueprints.validation import Blueprint
+
+blp = Blueprint("meta", __name__, description="Health and description of the server; no key needed")
+
+OPENAPI = "clinvk.openapi"
+"""Where the encoded document is kept: making it takes milliseconds, in which no stream moves."""
+
+
+def get_health() -> Any:
+    """Whether the server can work, and which backends are there."""
+    desk = services()
+    backends = [desk.prober.availability(spec) for spec in desk.runner.backends.values() if spec.enabled]
+    up_s = monotonic() - current_app.config["CLINVK_STARTED_AT"]
+    return jsonify(
+        {
+            "status": "ok" if all(backend.available for backend in backends) else "degraded",
+            "version": current_app.config["API_VERSION"],
+            "uptime": to_duration(up_s),
+            "uptime_millis": int(up_s * 1000),
+            "backends": [{"name": backend.name, "available": backend.available, "version": backend.version} for backend in backends],
+            "meta": meta(request_id()),
+        }
+    )
+
+
+# One function for both paths; flask-smorest documents one rule of an endpoint.
+for path, endpoint in (("/health", "health"), ("/api/v1/health", "api_health")):
+    documented = blp.doc(security=[])(blp.response(200, HealthSchema())(get_health))
+    blp.add_url_rule(path, endpoint, documented, methods=["GET"])
+
+
+@blp.route("/openapi.json", methods=["GET"])
+@blp.doc(security=[])
+@blp.response(200, description="The OpenAPI 3 document of this server")
+def get_openapi() -> Any:
+    """This description."""
+    extensions = current_app.extensions
+    document = extensions.get(OPENAPI)
+    if document is None:
+        api = extensions["flask-smorest"]["apis"][""]["ext_obj"]
+        document = extensions[OPENAPI] = orjson.dumps(with_operation_ids(api.spec.to_dict()), option=orjson.OPT_NON_STR_KEYS)
+    return Response(document, mimetype="application/json")
+
+
+@blp.route("/", methods=["GET"])
+@blp.doc(security=[])
+@blp.response(200, description="Where to go from here")
+def get_index() -> Any:
+    """The documentation for a browser, a short index for everybody else."""
+    if request.accept_mimetypes.best == "text/html":
+        return redirect(url_for("pages.get_docs"))
+    links = {
+        name: url_for(endpoint)
+        for name, endpoint in (("docs", "pages.get_docs"), ("openapi", "meta.get_openapi"), ("health", "meta.health"))
+    }
+    return jsonify({"name": current_app.config["API_TITLE"], "version": current_app.config["API_VERSION"], **links})
+
+
+def to_duration(seconds: float) -> str:
+    """``2m31s``, ``1h0m5s``, ``3d4h0m0s``: from the largest unit that is there."""
+    rest = int(seconds)
+    parts: list[str] = []
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
+        count, rest = divmod(rest, size)
+        if count or parts or unit == "s":
+            parts.append(f"{count}{unit}")
+    return "".join(parts)
+
+
+def with_operation_ids(document: dict[str, Any]) -> dict[str, Any]:
+    """Give every operation a name of its own, which generated clients use as the function's name."""
+    for path, operations in document["paths"].items():
+        words = "_".join(word.strip("{}").replace(".", "_") for word in path.split("/") if word) or "index"
+        for method, operation in operations.items():
+            if isinstance(operation, dict):
+                operation.setdefault("operationId", f"{method}_{words}".replace("-", "_"))
+    return document

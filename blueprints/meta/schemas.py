@@ -1,0 +1,26 @@
+"""The shape of the health answer."""
+
+from __future__ import annotations
+
+from marshmallow import Schema, fields, validate
+
+from blueprints.native.schemas import MetaSchema
+
+
+class BackendHealthSchema(Schema):
+    name = fields.String(required=True)
+    available = fields.Boolean(required=True)
+    version = fields.String(allow_none=True, metadata={"description": "null while it is not known"})
+
+
+class HealthSchema(Schema):
+    status = fields.String(
+        required=True,
+        validate=validate.OneOf(("ok", "degraded", "unhealthy")),
+        metadata={"description": "`degraded`: a configured backend is not available; `unhealthy`: the server cannot work"},
+    )
+    version = fields.String(required=True)
+    uptime = fields.String(required=True, metadata={"example": "2m31s"})
+    uptime_millis = fields.Integer(required=True)
+    backends = fields.List(fields.Nested(BackendHealthSchema()), required=True)
+    meta = fields.Nested(MetaSchema())
