@@ -30,3 +30,4 @@ class Cancellation:
 
 
 CLIENT_GONE = Failed("cancelled", "the client closed its connection, so the run was stopped")
+SERVER_STOPS = Failed("shutdown", "the server is stopping, so the run was ended before it had finished")

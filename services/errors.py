@@ -100,6 +100,7 @@ RUN_FAILURE_CODES: dict[FailureKind, str] = {
     "not_logged_in": "backend_unavailable",
     "timeout": "timeout",
     "cancelled": "cancelled",
+    "shutdown": "backend_unavailable",
     "backend": "backend_error",
 }
 """The error code of a failed run, by its kind."""

@@ -28,6 +28,7 @@ FailureKind = Literal[
     "not_logged_in",
     "timeout",
     "cancelled",
+    "shutdown",
     "backend",
 ]
 """Why a run that had started did not end well. ``backend`` is everything that has no name of its own."""

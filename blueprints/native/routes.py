@@ -17,7 +17,7 @@ from services.run import RunRequest
 
 blp = Blueprint("native", __name__, url_prefix="/api/v1", description="Prompts, backends and sessions, in this server's own terms")
 
-NOT_A_RESULT = {"timeout", "not_logged_in", "cancelled"}
+NOT_A_RESULT = {"timeout", "not_logged_in", "cancelled", "shutdown"}
 """Kinds of failure that are an error answer (504, 503); after any other the CLI has run, and this is its result."""
 
 
