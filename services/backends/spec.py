@@ -2,7 +2,8 @@
 
 An option's rule is one `Option`, the same for the built-in CLIs and for what a YAML file declares.
 In every string of a rule, ``{}`` stands for the value, ``{json}`` for its JSON, and ``{file}`` for the path of a private
-file that holds it (for flags that want a path, and for values too long for an argv string).
+file that holds it (for flags that want a path, and for values too long for an argv string). A rule's ``fields`` may be any
+JSON; a string in it that is just ``{}`` stands for the value as it is.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
 from services.decoders.decoder import Decoder
 from services.errors import InvalidRequest, OptionNotSupported
-from services.run import ApprovalMode, RunRequest, SandboxMode
+from services.run import ApprovalMode, Image, RunRequest, SandboxMode
 
 OPTION_NAMES: Mapping[str, str] = {
     "model": "which model answers",
@@ -32,7 +34,11 @@ OPTION_NAMES: Mapping[str, str] = {
     "effort": "how hard the model thinks",
     "thinking_tokens": "budget of the model's thinking, in tokens; 0 turns it off",
 }
-"""Every option a request or the configuration can carry, with its meaning. `/backends` tells which a backend honours."""
+"""Every option a request or the configuration can carry, with its meaning. `/backends` tells which a backend honours.
+
+They are applied in this order: where two rules set the same thing, the later one's counts (a sandbox asked for by name
+before the one that an approval mode brings along).
+"""
 
 REFUSED_IF_UNSUPPORTED = {"json_schema"}
 """Options whose silent loss would make the answer wrong: a backend without them refuses (400)."""
@@ -51,9 +57,27 @@ class Option:
     argv: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     fields: Mapping[str, Any] = field(default_factory=dict)
-    """For JSON-RPC drivers: dotted path in the protocol's requests → value template."""
+    """Dotted path → value template: in the requests of a JSON-RPC driver, or in a settings file (`BackendSpec.fields_env`)."""
     values: Mapping[str, Option] | None = None
     """A table from our value to its own rule, instead of one template. A value that is missing is not honoured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shield:
+    """What makes a prompt inert where the CLI would act on it: ``/command``, ``@file``. Left out (None) where directives are
+    wanted (``allow_prompt_directives``)."""
+
+    text: Callable[[str], str] | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageInput:
+    """How pictures travel through stdin, together with the prompt, for a CLI that takes them so."""
+
+    encode: Callable[[str, tuple[Image, ...]], bytes]
+    args: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +93,16 @@ class BackendSpec:
     prompt_via: Literal["stdin", "arg"] = "stdin"
     prompt_args: tuple[str, ...] = ()
     """Last in the argv; ``{}`` stands for the prompt when it travels as an argument."""
-    shield: Callable[[str], str] | None = None
-    """Makes a prompt inert where the CLI would act on its first characters (slash commands)."""
+    shield: Shield | None = None
+    image_input: ImageInput | None = None
+    """None where the CLI takes no pictures, or its driver sends them in its own way."""
+    fixed_fields: Mapping[str, Any] = field(default_factory=dict)
+    """Dotted path → value that every run has, as `Option.fields`."""
+    fields_env: str = ""
+    """The variable that names the settings file which holds the fields; empty where a driver sends them."""
     resume_args: tuple[str, ...] = ()
-    """``{}`` stands for the CLI's session id; empty: the CLI cannot resume."""
+    """``{}`` stands for the CLI's session id; empty where a driver asks for it in its protocol."""
+    can_resume: bool = False
     ephemeral_args: tuple[str, ...] = ()
     ephemeral_env: Mapping[str, str] = field(default_factory=dict)
     can_be_ephemeral: bool = False
@@ -85,7 +115,7 @@ class BackendSpec:
     allowed_extra: Mapping[str, int] = field(default_factory=dict)
     """Flags a caller may pass through ``extra``, with the number of values each takes."""
     vendor_env: tuple[str, ...] = ()
-    """fnmatch patterns of the environment variables that the CLI gets besides the general ones."""
+    """fnmatch patterns of the environment variables that the CLI gets besides the general ones; ``!`` takes one away again."""
     fixed_env: Mapping[str, str] = field(default_factory=dict)
     version_args: tuple[str, ...] = ("--version",)
     install_hint: str = ""
@@ -102,6 +132,9 @@ class BackendSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     pass_env: tuple[str, ...] = ()
     max_concurrent_runs: int | None = None
+
+    resolve: Callable[[str], str] = str
+    """The program to start for the one that was found, where the found one is a wrapper."""
 
     def honours(self, option: str) -> bool:
         return option in self.options
@@ -133,9 +166,9 @@ def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping
     """
     asked = {**spec.defaults, **{name: value for name, value in request.options.items() if value is not None}}
     build = _Build(spec, run_dir, cli_environment(spec, environ))
-    for name, value in asked.items():
-        build.apply(name, value)
-    if not spec.resume_args and request.resume:
+    for name in sorted(asked, key=_place):
+        build.apply(name, asked[name])
+    if request.resume and not spec.can_resume:
         raise OptionNotSupported(spec.name, "resume", "this CLI cannot continue a session")
     if request.images and not spec.takes_images:
         raise OptionNotSupported(spec.name, "images", "send text only, or choose a backend that takes images")
@@ -146,16 +179,21 @@ def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping
         session_id = safe_name(request.resume, "session_id")
         build.argv += [part.replace("{}", session_id) for part in spec.resume_args]
     build.argv += check_extra(spec, request.extra)
+    prompt = build.shielded(request.prompt)
     build.env |= {"TMPDIR": run_dir} | dict(spec.env)
-    prompt = spec.shield(request.prompt) if spec.shield else request.prompt
-    argv = (*spec.command, *spec.args, *build.argv, *spec.extra_args)
+    if spec.fields_env:
+        build.write_fields(spec.fields_env)
     stdin = b""
-    if spec.prompt_via == "stdin":
-        argv += spec.prompt_args
-        stdin = prompt.encode()
-    else:
-        argv += tuple(part.replace("{}", prompt) for part in spec.prompt_args)
-    _check_argv(spec, argv)
+    if request.images and spec.image_input:
+        build.argv += spec.image_input.args
+        stdin = spec.image_input.encode(prompt, request.images)
+    elif spec.prompt_via == "stdin":
+        stdin = _utf8(prompt, "prompt")
+    prompt_args = [part.replace("{}", prompt) if spec.prompt_via == "arg" else part for part in spec.prompt_args]
+    argv = (*spec.command, *spec.args, *build.argv, *spec.extra_args, *prompt_args)
+    _check_strings(spec, (*argv, *(f"{name}={value}" for name, value in build.env.items())))
+    for path, content in build.files.items():
+        _utf8(content, os.path.basename(path).partition(".")[0])
     return Invocation(
         spec=spec,
         request=request,
@@ -171,6 +209,11 @@ def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping
     )
 
 
+def _place(option: str) -> int:
+    names = list(OPTION_NAMES)
+    return names.index(option) if option in names else len(names)
+
+
 class _Build:
     """The parts of an invocation while the options are applied to it."""
 
@@ -182,10 +225,11 @@ class _Build:
         self.files: dict[str, str] = {}
         self.fields: dict[str, Any] = {}
         self.ignored: list[str] = []
+        self.set_fields(deepcopy(dict(spec.fixed_fields)))
 
     def apply(self, name: str, value: Any) -> None:
         """Add what option ``name`` means here; ``default`` and False mean that nothing was asked for."""
-        if value in ("default", False, (), []):
+        if value is False or value == "default" or (isinstance(value, list | tuple) and not value):
             return
         rule = self.spec.options.get(name)
         if rule and rule.values is not None:
@@ -199,8 +243,30 @@ class _Build:
             safe_name(value, "model")
         self.argv += [self.fill(part, value, name) for part in rule.argv]
         self.env |= {key: self.fill(part, value, name) for key, part in rule.env.items()}
-        for path, template in rule.fields.items():
-            _set(self.fields, path, value if template == "{}" else self._fill_any(template, value, name))
+        self.set_fields({path: self._fill_any(template, value, name) for path, template in rule.fields.items()})
+
+    def shielded(self, prompt: str) -> str:
+        """``prompt`` as it may reach the CLI; sets the rest of what the shield needs."""
+        shield = self.spec.shield
+        if shield is None:
+            return prompt
+        self.env |= shield.env
+        self.set_fields(deepcopy(dict(shield.fields)))
+        return shield.text(prompt) if shield.text else prompt
+
+    def set_fields(self, fields: Mapping[str, Any]) -> None:
+        for path, value in fields.items():
+            *parents, last = path.split(".")
+            group = self.fields
+            for parent in parents:
+                group = group.setdefault(parent, {})
+            group[last] = value
+
+    def write_fields(self, variable: str) -> None:
+        """The fields as a private settings file, which ``variable`` names."""
+        path = os.path.join(self.run_dir, "settings.json")
+        self.files[path] = _json(self.fields)
+        self.env[variable] = path
 
     def fill(self, template: str, value: Any, name: str = "value") -> str:
         """``template`` with its placeholders replaced once; the value's own braces stay as they are."""
@@ -220,10 +286,15 @@ class _Build:
         return PLACEHOLDER.sub(put, template)
 
     def _fill_any(self, template: Any, value: Any, name: str) -> Any:
-        if isinstance(template, str):
-            return self.fill(template, value, name)
-        if isinstance(template, Mapping):
-            return {key: self._fill_any(part, value, name) for key, part in template.items()}
+        match template:
+            case "{}":
+                return value
+            case str():
+                return self.fill(template, value, name)
+            case dict():
+                return {key: self._fill_any(part, value, name) for key, part in template.items()}
+            case list() | tuple():
+                return [self._fill_any(part, value, name) for part in template]
         return template
 
 
@@ -240,13 +311,6 @@ def _text(value: Any) -> str:
 
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
-
-
-def _set(fields: dict[str, Any], path: str, value: Any) -> None:
-    *parents, last = path.split(".")
-    for parent in parents:
-        fields = fields.setdefault(parent, {})
-    fields[last] = value
 
 
 def safe_name(value: str, field: str) -> str:
@@ -289,20 +353,31 @@ GENERAL_ENV = (
 def cli_environment(spec: BackendSpec, environ: Mapping[str, str]) -> dict[str, str]:
     """The clean environment of a CLI: picked from ``environ`` by allow-list, then the spec's fixed variables."""
     patterns = (*GENERAL_ENV, *spec.vendor_env, *spec.pass_env)
-    picked = {
-        name: value
-        for name, value in environ.items()
-        if not name.startswith("CLINVK_") and any(fnmatchcase(name, pattern) for pattern in patterns)
-    }
+    refused = ("CLINVK_*", *(pattern[1:] for pattern in patterns if pattern.startswith("!")))
+    picked = {name: value for name, value in environ.items() if _is_any(name, patterns) and not _is_any(name, refused)}
     return picked | dict(spec.fixed_env)
 
 
-def _check_argv(spec: BackendSpec, argv: tuple[str, ...]) -> None:
-    for part in argv:
+def _is_any(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _check_strings(spec: BackendSpec, strings: tuple[str, ...]) -> None:
+    """Of an argv or an environment. Raises InvalidRequest for one that no process can be given."""
+    for part in strings:
         if "\0" in part:
             raise InvalidRequest("the request holds a NUL character, which no program argument can carry", issue="NUL character")
-        if len(part.encode()) > ARGV_STRING_LIMIT_BYTES:
+        if len(_utf8(part, None)) > ARGV_STRING_LIMIT_BYTES:
             raise InvalidRequest(
                 f"backend {spec.name!r} takes this value as an argument, which the system limits to {ARGV_STRING_LIMIT_BYTES} bytes",
                 issue="value too long for an argument",
             )
+
+
+def _utf8(text: str, field: str | None) -> bytes:
+    """``text`` as bytes. JSON can carry half of a surrogate pair, which is no text. Raises InvalidRequest."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        issue = "half of a surrogate pair"
+        raise InvalidRequest(f"{field or 'the request'} holds a character that is none: {issue}", field=field, issue=issue) from None

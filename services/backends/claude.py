@@ -1,0 +1,109 @@
+"""Claude Code as data. Facts: claude 2.1.197."""
+
+from __future__ import annotations
+
+import base64
+
+import orjson
+
+from services.backends.spec import BackendSpec, ImageInput, Option, Shield
+from services.decoders.claude import ClaudeDecoder
+from services.run import Image
+
+
+def no_slash_command(prompt: str) -> str:
+    """``/cost`` at the start of a prompt runs a local command; after a newline it is text."""
+    return "\n" + prompt if prompt.lstrip().startswith("/") else prompt
+
+
+def encode_images(prompt: str, images: tuple[Image, ...]) -> bytes:
+    """One line of ``--input-format=stream-json``: Anthropic content blocks."""
+    content: list[dict[str, object]] = [
+        {"type": "image", "source": {"type": "base64", "media_type": image.media_type, "data": base64.b64encode(image.data).decode()}}
+        for image in images
+    ]
+    content.append({"type": "text", "text": prompt})
+    return orjson.dumps({"type": "user", "message": {"role": "user", "content": content}}) + b"\n"
+
+
+WRITING_TOOLS = "Bash,Edit,MultiEdit,NotebookEdit,Write"
+
+SPEC = BackendSpec(
+    name="claude",
+    command=("claude",),
+    args=("-p", "--output-format=stream-json", "--verbose", "--include-partial-messages"),
+    options={
+        "model": Option(argv=("--model={}",)),
+        "system_prompt": Option(argv=("--system-prompt-file={file}",)),
+        "approval_mode": Option(
+            values={
+                "auto": Option(argv=("--permission-mode=acceptEdits",)),
+                "none": Option(argv=("--permission-mode=bypassPermissions",)),
+                "always": Option(argv=("--permission-mode=default",)),
+            }
+        ),
+        "sandbox_mode": Option(values={"read-only": Option(argv=(f"--disallowedTools={WRITING_TOOLS}",)), "full": Option()}),
+        "max_tokens": Option(env={"CLAUDE_CODE_MAX_OUTPUT_TOKENS": "{}"}),
+        "max_turns": Option(argv=("--max-turns={}",)),
+        "verbose": Option(),  # always on: stream-json demands it
+        "allowed_tools": Option(argv=("--allowedTools={}",)),
+        "json_schema": Option(argv=("--json-schema={json}",)),
+        "effort": Option(
+            values={
+                "minimal": Option(argv=("--effort=low",)),
+                **{effort: Option(argv=(f"--effort={effort}",)) for effort in ("low", "medium", "high", "xhigh", "max")},
+            }
+        ),
+        "thinking_tokens": Option(env={"MAX_THINKING_TOKENS": "{}"}),
+    },
+    decoder=ClaudeDecoder,
+    shield=Shield(text=no_slash_command, env={"CLAUDE_CODE_DISABLE_ATTACHMENTS": "1"}),
+    image_input=ImageInput(encode=encode_images, args=("--input-format=stream-json",)),
+    takes_images=True,
+    streams_tokens=True,
+    resume_args=("--resume={}",),
+    can_resume=True,
+    ephemeral_args=("--no-session-persistence",),
+    can_be_ephemeral=True,
+    aliases={
+        "fast": "haiku",
+        "balanced": "sonnet",
+        "best": "opus",
+        "claude-2*": "sonnet",
+        "claude-instant*": "haiku",
+        "claude-3-opus*": "opus",
+        "claude-3-sonnet*": "sonnet",
+        "claude-3-haiku*": "haiku",
+        "claude-3-5-sonnet*": "sonnet",
+        "claude-3-5-haiku*": "haiku",
+        "claude-3-7-sonnet*": "sonnet",
+    },
+    models=("sonnet", "opus", "haiku"),
+    claims=("*claude*", "*sonnet*", "*opus*", "*haiku*"),
+    allowed_extra={
+        "--append-system-prompt": 1,
+        "--disable-slash-commands": 0,
+        "--disallowedTools": 1,
+        "--fallback-model": 1,
+        "--max-budget-usd": 1,
+        "--strict-mcp-config": 0,
+        "--tools": 1,
+    },
+    vendor_env=(
+        "ANTHROPIC_*", "CLAUDE_*", "DISABLE_*", "API_TIMEOUT_MS",
+        # A server started from within a Claude Code session is not part of that session, nor are its runs.
+        "!CLAUDE_CODE_ENTRYPOINT", "!CLAUDE_CODE_SSE_PORT", "!CLAUDE_CODE_SESSION*", "!CLAUDE_CODE_PARENT*", "!CLAUDE_CODE_CHILD*",
+        "!CLAUDE_PID", "!CLAUDE_EFFORT", "!CLAUDE_PROJECT_DIR", "!CLAUDE_ENV_FILE",
+    ),
+    fixed_env={
+        "DISABLE_AUTOUPDATER": "1",
+        "CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK": "1",
+    },
+    install_hint="install it with `npm install -g @anthropic-ai/claude-code`",
+    login_hint="run `claude` and `/login`, or set ANTHROPIC_API_KEY",
+    credentials=(
+        "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN",
+        "CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "~/.claude/.credentials.json",
+    ),
+    interrupt_signal=2,
+)  # fmt: skip

@@ -1,0 +1,134 @@
+"""Codex as data, in two ways: `SPEC` talks to ``codex app-server`` (token deltas), `EXEC` runs ``codex exec --json`` (whole
+messages, one process a run). Facts: codex 0.169.0; the app-server's fields are those of ``codex app-server generate-json-schema``.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import replace
+from pathlib import Path
+
+from services.backends.spec import BackendSpec, Option
+from services.decoders.codex_app_server import CodexAppServerDecoder
+from services.decoders.codex_exec import CodexExecDecoder
+
+TRIPLES = {
+    ("Linux", "x86_64"): "x86_64-unknown-linux-musl",
+    ("Linux", "aarch64"): "aarch64-unknown-linux-musl",
+    ("Darwin", "x86_64"): "x86_64-apple-darwin",
+    ("Darwin", "arm64"): "aarch64-apple-darwin",
+}
+
+
+def native_binary(program: str) -> str:
+    """The native program behind npm's JavaScript wrapper, or ``program`` itself where there is none.
+
+    The wrapper costs 30 ms and 41 MB a run, and its child outlives a SIGKILL of it. Where npm puts the native program is
+    what the wrapper itself looks up (bin/codex.js: the platform's package beside its own, or its own folder).
+    """
+    script = Path(os.path.realpath(program))
+    triple = TRIPLES.get((platform.system(), platform.machine()))
+    if script.suffix != ".js" or triple is None:
+        return program
+    package = script.parent.parent
+    folders = (*package.parent.glob("codex-*"), *package.glob("node_modules/@openai/codex-*"), package)
+    return next((str(path) for folder in folders if os.access(path := folder / "vendor" / triple / "bin" / "codex", os.X_OK)), program)
+
+
+def in_thread(**fields: str) -> Option:
+    return Option(fields={f"thread.{name}": value for name, value in fields.items()})
+
+
+def config(**values: str) -> Option:
+    """``-c key=value`` works before and after ``resume``, may be repeated (the last counts), and takes what no flag does."""
+    return Option(argv=tuple(part for name, value in values.items() for part in ("-c", f"{name}={value}")))
+
+
+# Codex asks for approval and fences its tools separately. The CLI's own headless default is to ask nothing within a
+# read-only sandbox, so "edits go without asking" must open the sandbox, and "always" must ask (nobody answers: refused).
+# sandbox_mode is applied after approval_mode, and so counts where both are given.
+MODES = {
+    "approval_mode": {
+        "auto": {"approval": "never", "sandbox": "workspace-write"},
+        "none": {"approval": "never", "sandbox": "danger-full-access"},
+        "always": {"approval": "untrusted"},
+    },
+    "sandbox_mode": {
+        "read-only": {"sandbox": "read-only"},
+        "workspace": {"sandbox": "workspace-write"},
+        "full": {"sandbox": "danger-full-access"},
+    },
+}
+
+
+EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
+"""What the current models list (model/list); ``minimal`` is no more among it, ``low`` is the least."""
+
+SPEC = BackendSpec(
+    name="codex",
+    command=("codex",),
+    args=("app-server",),
+    driver="codex-app-server",
+    fixed_fields={"thread.approvalPolicy": "never"},  # as `codex exec` has it, whatever the user's own configuration says
+    options={
+        "model": in_thread(model="{}"),
+        "system_prompt": in_thread(baseInstructions="{}"),
+        **{
+            name: Option(
+                values={
+                    value: in_thread(**{{"approval": "approvalPolicy"}.get(key, key): word for key, word in parts.items()})
+                    for value, parts in table.items()
+                }
+            )
+            for name, table in MODES.items()
+        },
+        "verbose": Option(env={"RUST_LOG": "info"}),
+        "json_schema": Option(fields={"turn.outputSchema": "{}"}),
+        "effort": Option(values={name: Option(fields={"turn.effort": word}) for name, word in EFFORTS.items()}),
+    },
+    decoder=CodexAppServerDecoder,
+    takes_images=True,
+    streams_tokens=True,
+    can_resume=True,
+    can_be_ephemeral=True,
+    aliases={"fast": "gpt-6-luna", "balanced": "gpt-6.1-sol", "best": "gpt-6-astra", "codex-mini*": "gpt-6-luna"},
+    models=("gpt-6.1-sol", "gpt-6-astra", "gpt-6-luna"),
+    claims=("gpt-*", "o3*", "o4*", "codex*"),
+    allowed_extra={"--disable": 1},
+    vendor_env=("OPENAI_*", "CODEX_*", "!CODEX_SANDBOX*", "!CODEX_THREAD_ID", "!CODEX_MANAGED_*", "!CODEX_INTERNAL_*", "!CODEX_CI"),
+    install_hint="install it with `npm install -g @openai/codex`",
+    login_hint="run `codex login`, or set OPENAI_API_KEY",
+    credentials=("OPENAI_API_KEY", "CODEX_API_KEY", "~/.codex/auth.json"),
+    interrupt_signal=15,
+    resolve=native_binary,
+)
+
+EXEC = replace(
+    SPEC,
+    args=("exec", "--json", "--skip-git-repo-check"),
+    driver="oneshot",
+    fixed_fields={},
+    options={
+        "model": Option(argv=("--model={}",)),
+        "system_prompt": Option(argv=("-c", "model_instructions_file={file}")),
+        **{
+            name: Option(
+                values={
+                    value: config(**{{"approval": "approval_policy", "sandbox": "sandbox_mode"}[key]: word for key, word in parts.items()})
+                    for value, parts in table.items()
+                }
+            )
+            for name, table in MODES.items()
+        },
+        "verbose": Option(env={"RUST_LOG": "info"}),
+        "json_schema": Option(argv=("--output-schema={file}",)),
+        "effort": Option(values={name: config(model_reasoning_effort=word) for name, word in EFFORTS.items()}),
+    },
+    decoder=CodexExecDecoder,
+    takes_images=False,
+    streams_tokens=False,
+    resume_args=("resume", "{}"),
+    ephemeral_args=("--ephemeral",),
+    prompt_args=("-",),
+)
