@@ -1,0 +1,91 @@
+"""What the command line says, and what each command does with it. A command is a function of the parsed arguments."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from app.banner import program_version
+from app.loading import load_settings
+from app.problems import SettingsError
+from app.settings import Settings
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code. What is wrong with a configuration is 2."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help()
+        return 2
+    try:
+        code: int = args.run(args)
+    except SettingsError as error:
+        print_problems(error)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="clinvk", description="One HTTP server in front of AI coding CLIs.")
+    parser.add_argument("--version", action="version", version=f"clinvk {program_version()}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+
+    serve = commands.add_parser("serve", help="run the server", description="Run the server until Ctrl-C or SIGTERM.")
+    add_settings(serve)
+    serve.add_argument("--host", help="address to listen on (server.host; default 127.0.0.1)")
+    serve.add_argument("--port", help="port to listen on, 0 for any free one (server.port; default 8080)")
+    serve.add_argument("--workers", help="worker processes (server.workers; default 1)")
+    serve.add_argument("--no-auth", action="store_true", help="ask for no key, also beyond this machine: whoever asks runs coding agents")
+    serve.set_defaults(run=run_serve)
+
+    doctor = commands.add_parser(
+        "doctor",
+        help="say what works and what is missing",
+        description="Say which CLIs are found, whether they look logged in, and what is missing. Exits with 0 when the default backend can be used.",
+    )
+    add_settings(doctor)
+    doctor.add_argument("--json", action="store_true", help="the same for programs")
+    doctor.set_defaults(run=run_doctor)
+    return parser
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="FILE", help="configuration file (default ~/.clinvk/config.yaml)")
+    parser.add_argument("--backend", metavar="NAME", help="backend when a request names none (default_backend; default claude)")
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    overrides = {
+        "default_backend": args.backend,
+        "server.host": getattr(args, "host", None),
+        "server.port": getattr(args, "port", None),
+        "server.workers": getattr(args, "workers", None),
+    }
+    return load_settings(args.config, overrides=overrides)
+
+
+def print_problems(error: SettingsError) -> None:
+    print("clinvk: the configuration cannot be used:", *error.problems, sep="\n  ", file=sys.stderr)
+
+
+def run_serve(args: argparse.Namespace) -> int:
+    settings = settings_of(args)
+    from app.serve import CannotListen, serve
+
+    try:
+        return serve(settings, is_open=args.no_auth)
+    except CannotListen as error:
+        print(f"clinvk: {error}", file=sys.stderr)
+        return 1
+
+
+def run_doctor(args: argparse.Namespace) -> int:
+    from app.cli.doctor import examine, to_json, to_text
+
+    report = examine(lambda: settings_of(args))
+    print(to_json(report) if args.json else to_text(report))
+    return 0 if report.is_usable else 1

@@ -1,0 +1,136 @@
+"""gunicorn's gevent worker, with what it lacks: a stop that waits for requests but not for idle connections, and a time limit
+for a request's head."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from time import monotonic
+from typing import Any
+
+import gevent
+from gevent.event import Event
+from gevent.pool import Pool
+from gevent.server import StreamServer
+from gunicorn.glogging import Logger
+from gunicorn.workers.ggevent import GeventWorker
+
+from app.body import READ_TIMEOUT
+
+HEARTBEAT_S = 1.0
+POLL_S = 0.05
+DRAIN_S = 8.0
+"""For runs that were told to stop at the end of the grace: their processes leave, their last words go out."""
+GRACE_MARGIN_S = 10
+"""What gunicorn gives a worker beyond the grace (its ``graceful_timeout``): the drain, and the way out."""
+
+
+class Worker(GeventWorker):  # type: ignore[misc]
+    """``app.extensions["clinvk.drain"]`` is called, where there is one, when the grace is over: it ends what still runs."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.busy = 0
+        """Requests that are being answered. A connection that waits for its next request is not busy."""
+        self._stopping: Event | None = None
+
+    def run(self) -> None:
+        pool = Pool(self.worker_connections)
+        servers = []
+        for listener in self.sockets:
+            listener.setblocking(True)
+            server = StreamServer(listener, handle=partial(self.handle, listener), spawn=pool)
+            if self.cfg.workers > 1:
+                server.max_accept = 1
+            server.start()
+            servers.append(server)
+        self._stopping = Event()
+        while self.alive:
+            self.notify()
+            self._stopping.wait(HEARTBEAT_S)
+        for server in servers:
+            server.close()
+        self._finish()
+
+    def _finish(self) -> None:
+        """Let requests finish, then have what still runs ended with an honest error, then leave."""
+        grace_s = self.cfg.graceful_timeout - GRACE_MARGIN_S
+        if self.busy and grace_s > 0:
+            print(
+                f"clinvk: {self.busy} request(s) may finish within {grace_s:g} s; Ctrl-C again stops at once", file=sys.stderr, flush=True
+            )
+        self._wait_until_idle(grace_s)
+        drain = self.wsgi.extensions.get("clinvk.drain")
+        if self.busy and drain:
+            drain()
+        self._wait_until_idle(DRAIN_S)
+        if self.busy:
+            self.log.warning("%s request(s) were cut off at the end of the grace", self.busy)
+
+    def _wait_until_idle(self, within_s: float) -> None:
+        deadline = monotonic() + within_s
+        while self.busy and monotonic() < deadline:
+            self.notify()
+            gevent.sleep(POLL_S)
+
+    def init_signals(self) -> None:
+        super().init_signals()
+        signal.signal(signal.SIGINT, self.handle_interrupt)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        super().handle_exit(sig, frame)
+        if self._stopping:
+            self._stopping.set()
+
+    def handle_interrupt(self, sig: int, frame: Any) -> None:
+        """Ctrl-C reaches the whole process group: the first one asks, the second one insists."""
+        (self.handle_exit if self.alive else self.handle_quit)(sig, frame)
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        gevent.getcurrent().client = client
+        super().handle(listener, client, addr)
+
+    @contextmanager
+    def timeout_ctx(self) -> Iterator[None]:
+        """Around the wait for a request: idle as long as connections may be, but a head that has begun must end in time."""
+        reader = gevent.getcurrent()
+        loop = gevent.get_hub().loop
+        timeout = gevent.Timeout(self.cfg.keepalive, False)
+        arrival, head_timer = loop.io(reader.client.fileno(), 1), loop.timer(self.wsgi.config[READ_TIMEOUT])
+
+        def head_begins() -> None:
+            arrival.stop()
+            head_timer.start(reader.throw, timeout)
+
+        arrival.start(head_begins)
+        try:
+            with timeout:
+                yield
+        finally:
+            for watcher in (arrival, head_timer):
+                watcher.stop()
+                watcher.close()
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
+        self.busy += 1
+        try:
+            super().handle_request(listener_name, req, sock, addr)
+        except TimeoutError:
+            # The client took nothing for write_timeout_secs. To gunicorn that is news with a traceback, a reset is not.
+            raise ConnectionResetError(errno.ECONNRESET, "the client does not read") from None
+        finally:
+            self.busy -= 1
+
+
+class Log(Logger):  # type: ignore[misc]
+    """What gunicorn has to say, from warnings on, in the server's own log."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        self.error_log = logging.getLogger("clinvk.gunicorn")
+        self.error_log.setLevel(self.loglevel)
