@@ -82,6 +82,7 @@ class RunResult:
     usage: Usage | None
     cost_usd: float | None
     stop_reason: str | None
+    stop_sequence: str | None = None
     structured_output: Any = None
     failure: Failed | None = None
     ignored: tuple[str, ...] = ()

@@ -156,14 +156,16 @@ def _timed_out(limits: Limits) -> Failed:
     return Failed("timeout", f"the run passed its time limit of {limits.request_timeout_s:g} s and was stopped")
 
 
-def collect(stream: RunStream) -> RunResult:
-    """Fold a run's events into its result."""
+def collect(stream: RunStream, tell: Callable[[Batch], None] | None = None) -> RunResult:
+    """Fold a run's events into its result; ``tell`` gets every batch as it comes, and may block."""
     text: list[str] = []
     thinking: list[str] = []
     started = Started()
     usage: Usage | None = None
     end: Finished | Failed = CLIENT_GONE
     for batch in stream:
+        if tell:
+            tell(batch)
         for event in batch:
             match event:
                 case Text():
@@ -189,6 +191,7 @@ def collect(stream: RunStream) -> RunResult:
         usage=end.usage or usage,
         cost_usd=end.cost_usd,
         stop_reason=finished.stop_reason if finished else None,
+        stop_sequence=finished.stop_sequence if finished else None,
         structured_output=finished.structured_output if finished else None,
         failure=None if finished else end,  # type: ignore[arg-type]
         ignored=invocation.ignored,
