@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import flask
 from gevent import Timeout
 from webargs.core import is_json
-from werkzeug.exceptions import RequestEntityTooLarge
 
 from services.errors import ClinvkError, RequestTooLarge
 
 READ_TIMEOUT = "CLINVK_READ_TIMEOUT_S"
-"""Key in Flask's configuration."""
+BODY_LIMIT = "CLINVK_BODY_LIMIT_BYTES"
 
 
 class BodyTooSlow(ClinvkError):
@@ -28,24 +25,25 @@ class UnsupportedMediaType(ClinvkError):
 class Request(flask.Request):
     """Reads a body within ``server.read_timeout_secs`` and ``server.max_request_body_bytes``, or not at all.
 
-    Werkzeug counts chunked bodies while it reads them (MAX_CONTENT_LENGTH). A limit per ``recv`` would let a client
-    drip one byte at a time, so the time limit is the whole body's. Nothing is read before a view asks for the body:
-    who has no key costs no memory.
+    A limit per ``recv`` would let a client drip one byte at a time, so the time limit is the whole body's. Nothing is read
+    before a view asks for the body: who has no key costs no memory.
     """
 
     def get_data(self, *args: Any, **kwargs: Any) -> Any:
-        with _arriving(flask.current_app.config[READ_TIMEOUT], self.max_content_length or 0):
-            return super().get_data(*args, **kwargs)
-
-
-@contextmanager
-def _arriving(timeout_s: float, limit_bytes: int) -> Iterator[None]:
-    too_slow = BodyTooSlow(f"the request body did not arrive within {timeout_s:g} s (server.read_timeout_secs)")
-    try:
+        config = flask.current_app.config
+        timeout_s = config[READ_TIMEOUT]
+        too_slow = BodyTooSlow(f"the request body did not arrive within {timeout_s:g} s (server.read_timeout_secs)")
         with Timeout(timeout_s, too_slow):
-            yield
-    except RequestEntityTooLarge:
-        raise too_large(limit_bytes) from None
+            data = super().get_data(*args, **kwargs)
+        if len(data) > config[BODY_LIMIT]:
+            raise too_large(config[BODY_LIMIT])
+        return data
+
+
+def body_config(timeout_s: float, limit_bytes: int) -> dict[str, Any]:
+    """Flask's configuration of the limits."""
+    # Of a chunked body Werkzeug reads as much as it may and drops the rest without a word, so it may read one byte too many.
+    return {READ_TIMEOUT: timeout_s, BODY_LIMIT: limit_bytes, "MAX_CONTENT_LENGTH": limit_bytes + 1}
 
 
 def too_large(limit_bytes: int, sent_bytes: int | None = None) -> RequestTooLarge:

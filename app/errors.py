@@ -38,6 +38,7 @@ STATUS: Mapping[str, int] = {
 
 CODE_OF_STATUS: Mapping[int, str] = {status: code for code, status in reversed(list(STATUS.items()))}
 
+UNKNOWN_ROUTE = "unknown route"
 INTERNAL_MESSAGE = "an error inside the server; its log has the details under this request id"
 
 
@@ -97,16 +98,14 @@ def _from_http(error: HTTPException) -> Problem:
     cause = getattr(error, "exc", None)
     if status == 400 and isinstance(cause, ValueError):
         return _from_ours(invalid_json(cause))
-    headers = {}
-    if isinstance(error, MethodNotAllowed) and error.valid_methods:
-        headers["Allow"] = ", ".join(error.valid_methods)
-    return Problem(
-        code=CODE_OF_STATUS.get(status, "invalid_request"),
-        message=error.description or error.name,
-        details={"issue": "unknown route"} if isinstance(error, NotFound) else {},
-        headers=headers,
-        http_status=status,
-    )
+    if isinstance(error, NotFound):
+        return Problem(
+            code="not_found", message="there is no such path; /openapi.json lists all there are", details={"issue": UNKNOWN_ROUTE}
+        )
+    if isinstance(error, MethodNotAllowed):
+        allowed = ", ".join(sorted(error.valid_methods or ()))
+        return Problem(code="method_not_allowed", message=f"this path takes other methods: {allowed}", headers={"Allow": allowed})
+    return Problem(code=CODE_OF_STATUS.get(status, "invalid_request"), message=error.description or error.name, http_status=status)
 
 
 Envelope = Callable[[Problem, str], dict[str, Any]]
@@ -142,7 +141,7 @@ def to_openai_error(problem: Problem, request_id: str) -> dict[str, Any]:
     code: str | None = OPENAI_CODES.get(problem.code, problem.code)
     param = problem.details.get("field")
     if problem.code == "not_found":
-        code = "model_not_found" if param == "model" else "unknown_url" if problem.details.get("issue") == "unknown route" else code
+        code = "model_not_found" if param == "model" else "unknown_url" if problem.details.get("issue") == UNKNOWN_ROUTE else code
     if problem.details.get("failure") == "prompt_too_long":
         code = "context_length_exceeded"
     kind = OPENAI_TYPES.get(problem.code, "invalid_request_error")

@@ -11,7 +11,7 @@ import flask_smorest
 import marshmallow as ma
 
 from app.auth import Keys
-from app.body import READ_TIMEOUT, Request
+from app.body import Request, body_config
 from app.edge import Edge
 from app.guard import guard
 from app.json_provider import OrjsonProvider
@@ -77,20 +77,20 @@ def answer_error(error: Exception) -> flask.Response:
     return flask.Response(answer.body, answer.status, answer.headers)
 
 
-class _ErrorDetailSchema(ma.Schema):
+class ErrorDetailSchema(ma.Schema):
     code = ma.fields.String(metadata={"description": "What went wrong, for programs", "example": "invalid_request"})
     message = ma.fields.String(metadata={"description": "What went wrong and what to change, for people"})
     details = ma.fields.Dict(metadata={"description": "`field` and `issue` where there is one"})
 
 
-class _ErrorMetaSchema(ma.Schema):
+class ErrorMetaSchema(ma.Schema):
     request_id = ma.fields.String()
     timestamp = ma.fields.DateTime()
 
 
 class ErrorSchema(ma.Schema):
-    error = ma.fields.Nested(_ErrorDetailSchema())
-    meta = ma.fields.Nested(_ErrorMetaSchema())
+    error = ma.fields.Nested(ErrorDetailSchema())
+    meta = ma.fields.Nested(ErrorMetaSchema())
 
 
 class Api(flask_smorest.Api):  # type: ignore[misc]
@@ -119,10 +119,8 @@ def _config(settings: Settings) -> dict[str, Any]:
         "API_VERSION": _version(),
         "OPENAPI_VERSION": "3.0.3",  # what the bundled Swagger UI 4 can show
         "API_SPEC_OPTIONS": {"info": {"description": DESCRIPTION}, "security": [{name: []} for name in SECURITY_SCHEMES]},
-        "MAX_CONTENT_LENGTH": settings.server.max_request_body_bytes,
         "CLINVK_STARTED_AT": monotonic(),
-        READ_TIMEOUT: settings.server.read_timeout_secs,
-    }
+    } | body_config(settings.server.read_timeout_secs, settings.server.max_request_body_bytes)
 
 
 def _keep_out_of_caches(response: flask.Response) -> flask.Response:

@@ -38,7 +38,8 @@ def guard(app: flask.Flask, server: ServerSettings, keys: Keys) -> None:
                 raise PermissionDenied("this origin may not use this server (server.cors_allowed_origins)", issue="origin not allowed")
             return app.response_class(status=204)
         if environ["REQUEST_METHOD"] not in SAFE_METHODS:
-            origins.check(environ, host)
+            # Without keys, a page whose name was pointed at this server would pass for one of its own.
+            origins.check(environ, host if host and (keys or hosts.knows(host)) else None)
         if keys and environ["REQUEST_METHOD"] != "OPTIONS" and not is_public(environ["PATH_INFO"]):
             if wrong_keys:
                 wrong_keys.check(address)

@@ -41,19 +41,20 @@ class HostRules:
 
     def check(self, host: str | None) -> None:
         """Raises PermissionDenied. No Host at all is fine: browsers always send one, HTTP/1.0 probes do not."""
-        if not host or self._is_open:
-            return
-        name = to_host_name(host)
-        if name is None or not (is_loopback(name) or self._is_listed(name)):
+        if host and not self._is_open and not self.knows(host):
             raise PermissionDenied(
                 f"this server does not answer to the name {host[:200]!r}; if it is meant to, add the name to server.allowed_hosts",
                 field="Host",
                 issue="host not allowed",
             )
 
-    def _is_listed(self, name: str) -> bool:
+    def knows(self, host: str) -> bool:
+        """Whether ``host`` is surely this server, and not a name that a stranger has pointed at it."""
+        name = to_host_name(host)
+        if name is None:
+            return False
         # Rebinding needs a name. Beyond loopback an address is what load balancers and health probes ask by.
-        if name in self._names or (not self._is_local and _is_address(name)):
+        if is_loopback(name) or name in self._names or (not self._is_local and _is_address(name)):
             return True
         return any(name.endswith(pattern.lstrip("*")) for pattern in self._names if pattern.startswith((".", "*.")))
 
@@ -68,8 +69,8 @@ class OriginRules:
     def allows(self, origin: str) -> bool:
         return self.allows_all or any(pattern.match(origin) for pattern in self.patterns)
 
-    def check(self, headers: Mapping[str, Any], host: str | None) -> None:
-        """Refuse what a page sends from elsewhere. Raises PermissionDenied.
+    def check(self, headers: Mapping[str, Any], own_host: str | None) -> None:
+        """Refuse what a page sends from elsewhere. Raises PermissionDenied. ``own_host`` is where the server's own pages are.
 
         Browsers send Origin with everything but plain navigation; Node's fetch sends ``Sec-Fetch-Mode`` and no Origin.
         """
@@ -77,7 +78,7 @@ class OriginRules:
         if origin is None:
             if headers.get("HTTP_SEC_FETCH_SITE") in ("cross-site", "same-site"):
                 raise _not_allowed("of another site")
-        elif not self.allows(origin) and not _is_same_origin(origin, host):
+        elif not self.allows(origin) and not _is_same_origin(origin, own_host):
             raise _not_allowed(origin[:200])
 
 

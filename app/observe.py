@@ -61,13 +61,19 @@ def _word(value: Any) -> str:
     return text if PLAIN_WORD.fullmatch(text) else json.dumps(text)
 
 
-def configure_logging(log_format: str, log_level: str, stream: TextIO | None = None) -> None:
-    """Send the server's own loggers to ``stream`` (standard error). A second call replaces the first."""
+def log_handler(log_format: str, stream: TextIO | None = None) -> logging.Handler:
+    """Writes to ``stream`` (standard error) in the form of ``server.log_format``."""
     stream = stream or sys.stderr
     as_text = log_format == "text" or (log_format == "auto" and stream.isatty())
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter() if as_text else JsonFormatter())
     handler.set_name("clinvk")
+    return handler
+
+
+def configure_logging(log_format: str, log_level: str, stream: TextIO | None = None) -> None:
+    """Send the server's own loggers to ``stream`` (standard error). A second call replaces the first."""
+    handler = log_handler(log_format, stream)
     for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers = [old for old in logger.handlers if old.get_name() != "clinvk"] + [handler]

@@ -47,7 +47,7 @@ SURFACES = (
 RUN_ROUTES = ("/prompt", "/parallel", "/chain", "/compare", "/resume", "/chat/completions", "/messages")
 """How the rules of the routes end that start a CLI. These, and only these, are rate limited: the rest costs nothing."""
 
-PUBLIC_PATHS = frozenset({"/", "/health", "/api/v1/health", "/docs", "/openapi.json", "/favicon.ico"})
+PUBLIC_PATHS = frozenset({"/", "/health", "/api/v1/health", "/docs", "/openapi.json"})
 PUBLIC_PREFIXES = ("/docs/",)
 """What is answered without a key."""
 

@@ -1,0 +1,131 @@
+"""Health, the OpenAPI document, and documentation that needs no internet."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import urljoin
+
+import pytest
+
+from blueprints.meta.routes import to_duration
+from tests.app.parts import ask, make_app, stand_in_services
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/", "/api/v1/health"])
+def test_health(path: str) -> None:
+    answer = ask(make_app(), path)
+    body = answer.get_json()
+    assert answer.status_code == 200
+    assert body["status"] == "ok"
+    assert re.fullmatch(r"\d+s", body["uptime"])
+    assert isinstance(body["uptime_millis"], int)
+    assert body["version"]
+    assert body["backends"] == [{"name": "claude", "available": True, "version": "1.2.3"}]
+    assert body["meta"]["request_id"] == answer.headers["X-Request-ID"]
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_health_is_degraded_when_a_backend_is_not_available() -> None:
+    answer = ask(make_app(services=stand_in_services(claude=True, codex=False)), "/health")
+    assert answer.status_code == 200
+    assert answer.get_json()["status"] == "degraded"
+    assert answer.get_json()["backends"][1] == {"name": "codex", "available": False, "version": None}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s"), (0.9, "0s"), (59, "59s"), (60, "1m0s"), (151, "2m31s"), (3605, "1h0m5s"), (90_061, "1d1h1m1s"), (86_400, "1d0h0m0s")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert to_duration(seconds) == text
+
+
+def document() -> Any:
+    return ask(make_app(), "/openapi.json").get_json()
+
+
+def test_the_document_names_every_route_of_the_api() -> None:
+    app = make_app()
+    undocumented = {"pages", "echo", "who"}
+    routes = {
+        (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
+        for rule in app.url_map.iter_rules()
+        if rule.endpoint.partition(".")[0].partition("_")[0] not in undocumented
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    assert routes == {(path, method) for path, operations in document()["paths"].items() for method in operations}
+
+
+def test_the_document_says_how_to_authenticate_and_where_one_need_not() -> None:
+    found = document()
+    assert found["openapi"].startswith("3.")
+    assert found["info"]["title"] == "clinvk"
+    assert set(found["components"]["securitySchemes"]) == {"bearer", "apiKey"}
+    assert found["security"] == [{"bearer": []}, {"apiKey": []}]
+    assert found["paths"]["/health"]["get"]["security"] == []
+
+
+def test_operations_have_names_of_their_own() -> None:
+    names = [operation["operationId"] for operations in document()["paths"].values() for operation in operations.values()]
+    assert len(names) == len(set(names))
+    assert all(name.isidentifier() for name in names)
+
+
+def test_the_documents_errors_are_the_native_ones() -> None:
+    schema = document()["components"]["schemas"]["Error"]
+    assert set(schema["properties"]) == {"error", "meta"}
+
+
+def test_docs_load_nothing_from_elsewhere() -> None:
+    app = make_app("right")
+    page = ask(app, "/docs")
+    assert page.content_type == "text/html; charset=utf-8"
+    assert "://" not in page.text
+    references = re.findall(r'(?:src|href|data-url)="([^"]+)"', page.text)
+    assert len(references) == 5
+    for reference in references:
+        assert ask(app, urljoin("/docs", reference)).status_code == 200, reference
+    assert "://" not in ask(app, "/docs/start.js").text
+
+
+def test_docs_run_no_script_that_is_not_a_file_of_ours() -> None:
+    page = ask(make_app(), "/docs")
+    policy = page.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self';" in policy
+    assert not re.search(r"<script>|\son\w+=", page.text)
+
+
+@pytest.mark.parametrize("path", ["/docs/index.html", "/docs/..%2f..%2fsetup.py", "/docs/swagger-ui.css.map", "/docs/%2e%2e/__init__.py"])
+def test_docs_serve_their_own_files_alone(path: str) -> None:
+    assert ask(make_app(), path).status_code == 404
+
+
+def test_assets_may_be_cached() -> None:
+    app = make_app()
+    first = ask(app, "/docs/swagger-ui.css")
+    assert first.headers["Cache-Control"] == "public, max-age=86400"
+    assert ask(app, "/docs/swagger-ui.css", {"If-None-Match": first.headers["ETag"]}).status_code == 304
+
+
+def test_the_root_leads_on() -> None:
+    app = make_app("right")
+    assert ask(app, "/").get_json()["docs"] == "/docs"
+    browser = ask(app, "/", {"Accept": "text/html,application/xhtml+xml"})
+    assert (browser.status_code, browser.headers["Location"]) == (302, "/docs")
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/docs", "/openapi.json", "/docs/swagger-ui.css", "/api/v1/health", "/api/v1/backends"])
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_head_is_get_without_a_body_and_a_trailing_slash_does_not_redirect(path: str, slash: str) -> None:
+    app = make_app(services=stand_in_services())
+    got = ask(app, path + slash, method="HEAD")
+    assert got.data == b""
+    assert got.status_code < 300 or path == "/api/v1/backends"
+    assert "Location" not in got.headers
+
+
+@pytest.mark.parametrize("path", ["//api//v1/echo", "/api/v1//echo", "/api/v1/echo/", "/api/v1/echo//"])
+def test_slashes_too_many_do_not_redirect(path: str) -> None:
+    assert make_app().test_client().post("/", environ_overrides={"PATH_INFO": path}).status_code == 200

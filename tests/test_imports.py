@@ -1,0 +1,60 @@
+"""``app → blueprints → services``, one direction; settings are read in ``app`` alone."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+FORBIDDEN = {
+    "services": {
+        "app",
+        "blueprints",
+        "flask",
+        "flask_cors",
+        "flask_limiter",
+        "flask_smorest",
+        "marshmallow",
+        "webargs",
+        "werkzeug",
+        "gunicorn",
+    },
+    "blueprints": {"app"},
+}
+"""Top-level packages that the modules of a layer may not import, type checking included."""
+
+
+def modules(layer: str) -> list[Path]:
+    return sorted((ROOT / layer).rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Import(names=names):
+                yield from ((node.lineno, alias.name) for alias in names)
+            case ast.ImportFrom(module=module, level=level):
+                assert not level, f"{path}:{node.lineno}: relative import"
+                yield node.lineno, module or ""
+
+
+@pytest.mark.parametrize("layer", FORBIDDEN)
+def test_a_layer_knows_nothing_of_those_above_it(layer: str) -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in modules(layer)
+        for line, name in imports(path)
+        if name.partition(".")[0] in FORBIDDEN[layer]
+    ]
+    assert modules(layer)
+    assert not found, "\n".join(found)
+
+
+def test_every_module_of_a_layer_is_in_a_package() -> None:
+    for layer in ("app", *FORBIDDEN):
+        for path in modules(layer):
+            assert (path.parent / "__init__.py").exists(), path
