@@ -7,9 +7,10 @@ import errno
 import logging
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from socket import MSG_PEEK, socket
 from time import monotonic
 from typing import Any
 
@@ -21,6 +22,7 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.ggevent import GeventWorker
 
 from app.body import READ_TIMEOUT
+from services.cancellation import SERVER_STOPS
 
 HEARTBEAT_S = 1.0
 POLL_S = 0.05
@@ -31,8 +33,6 @@ GRACE_MARGIN_S = 10
 
 
 class Worker(GeventWorker):  # type: ignore[misc]
-    """``app.extensions["clinvk.drain"]`` is called, where there is one, when the grace is over: it ends what still runs."""
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.busy = 0
@@ -65,17 +65,16 @@ class Worker(GeventWorker):  # type: ignore[misc]
                 f"clinvk: {self.busy} request(s) may finish within {grace_s:g} s; Ctrl-C again stops at once", file=sys.stderr, flush=True
             )
         self._wait_until_idle(grace_s)
-        drain = self.wsgi.extensions.get("clinvk.drain")
-        if self.busy and drain:
-            drain()
-        self._wait_until_idle(DRAIN_S)
+        # Again and again: a run that ends makes room for one that waited in the queue.
+        self._wait_until_idle(DRAIN_S, meanwhile=lambda: self.wsgi.extensions["clinvk"].runner.cancel_all(SERVER_STOPS))
         if self.busy:
             self.log.warning("%s request(s) were cut off at the end of the grace", self.busy)
 
-    def _wait_until_idle(self, within_s: float) -> None:
+    def _wait_until_idle(self, within_s: float, meanwhile: Callable[[], None] = lambda: None) -> None:
         deadline = monotonic() + within_s
         while self.busy and monotonic() < deadline:
             self.notify()
+            meanwhile()
             gevent.sleep(POLL_S)
 
     def init_signals(self) -> None:
@@ -107,7 +106,11 @@ class Worker(GeventWorker):  # type: ignore[misc]
             arrival.stop()
             head_timer.start(reader.throw, timeout)
 
-        arrival.start(head_begins)
+        # What is there already is taken without a turn of the loop, so that no watcher would see it.
+        if _has_data(reader.client):
+            head_begins()
+        else:
+            arrival.start(head_begins)
         try:
             with timeout:
                 yield
@@ -125,6 +128,20 @@ class Worker(GeventWorker):  # type: ignore[misc]
             raise ConnectionResetError(errno.ECONNRESET, "the client does not read") from None
         finally:
             self.busy -= 1
+
+
+def _has_data(client: socket) -> bool:
+    """Whether a read would not wait."""
+    client.settimeout(0)
+    try:
+        client.recv(1, MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # the read that follows says it better
+    finally:
+        client.settimeout(None)
+    return True
 
 
 class Log(Logger):  # type: ignore[misc]
