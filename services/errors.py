@@ -11,7 +11,8 @@ ClinvkError                    internal_error
 ├── RequestTooLarge            request_too_large
 ├── RateLimited                rate_limit_exceeded
 ├── BackendUnavailable         backend_unavailable      nothing was started; may be tried again
-│   └── QueueFull
+│   ├── QueueFull
+│   └── StoreUnavailable
 └── RunFailed                  by its failure's kind    a CLI was started: not safe to repeat
 """
 
@@ -90,6 +91,10 @@ class QueueFull(BackendUnavailable):
     pass
 
 
+class StoreUnavailable(BackendUnavailable):
+    """The session store cannot be reached or written."""
+
+
 RUN_FAILURE_CODES: dict[FailureKind, str] = {
     "rate_limited": "rate_limit_exceeded",
     "overloaded": "backend_overloaded",
@@ -101,6 +106,7 @@ RUN_FAILURE_CODES: dict[FailureKind, str] = {
     "timeout": "timeout",
     "cancelled": "cancelled",
     "shutdown": "backend_unavailable",
+    "unavailable": "backend_unavailable",
     "backend": "backend_error",
 }
 """The error code of a failed run, by its kind."""

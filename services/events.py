@@ -29,9 +29,11 @@ FailureKind = Literal[
     "timeout",
     "cancelled",
     "shutdown",
+    "unavailable",
     "backend",
 ]
-"""Why a run that had started did not end well. ``backend`` is everything that has no name of its own."""
+"""Why a run did not end well. ``unavailable`` is one that never started, told so where it is one of several
+(`services.compose`); ``backend`` is everything that has no name of its own."""
 
 
 class Started(msgspec.Struct, frozen=True, gc=False):

@@ -1,0 +1,66 @@
+"""Prompts one after the other, each of which may hold what the ones before it said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from services.compose.placeholders import fill, references
+from services.compose.plan import NothingToFill, Outcome, Plan, located, prepare_all
+from services.errors import BackendUnavailable, InvalidRequest
+from services.run import RunRequest
+from services.runner import Runner
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """``name`` is how later steps refer to this one's output; empty: only as the previous one."""
+
+    request: RunRequest
+    name: str = ""
+
+
+def plan_chain(runner: Runner, steps: Sequence[Step], *, stop_on_failure: bool, pass_working_dir: bool) -> Plan:
+    """One step at a time. Raises InvalidRequest, and BackendUnavailable: a chain that cannot reach its end is not begun.
+
+    ``pass_working_dir``: a step that names no workdir works in that of the step before it. With ``stop_on_failure`` off a
+    step may get what a failed one had said before it failed; where that is nothing, the step is skipped.
+    """
+    names = tuple(step.name for step in steps)
+    labels = tuple(f"step {name!r}" if name else f"step {index}" for index, name in enumerate(names))
+    requests = [step.request for step in steps]
+    if pass_working_dir:
+        requests = _with_workdirs_passed_on(requests)
+    invocations = prepare_all(runner, requests, "steps")
+    for index, request in enumerate(requests):
+        with located(f"steps[{index}]"):
+            if names[index] and names[index] in names[:index]:
+                raise InvalidRequest(f"there is a step {names[index]!r} before this one", field="name", issue="not unique")
+            for _ in references(request.prompt, index, names):
+                pass
+    for index, invocation in enumerate(invocations):
+        availability = runner.prober.availability(invocation.spec)
+        if not availability.available:
+            message = f"{labels[index]}: backend {invocation.spec.name!r} is not available: {availability.reason}"
+            raise BackendUnavailable(message, backend=invocation.spec.name, field=f"steps[{index}].backend")
+
+    def request_of(number: int, outcomes: Sequence[Outcome | None]) -> RunRequest:
+        def output(index: int) -> str:
+            outcome = outcomes[index]
+            if not outcome or not outcome.result.output.strip():
+                raise NothingToFill(f"{labels[index]}, whose output it needs, has none", issue="no output")
+            return outcome.result.output
+
+        request = invocations[number].request
+        return replace(request, prompt=fill(request.prompt, number, names, output))
+
+    return Plan(labels=labels, invocations=invocations, at_once=1, halts_on="stop_on_failure" if stop_on_failure else "", fill=request_of)
+
+
+def _with_workdirs_passed_on(requests: Sequence[RunRequest]) -> list[RunRequest]:
+    workdir: str | None = None
+    passed = []
+    for request in requests:
+        workdir = request.workdir or workdir
+        passed.append(replace(request, workdir=workdir))
+    return passed
