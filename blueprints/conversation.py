@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -102,6 +102,15 @@ def _tag(turns: Sequence[Turn]) -> str:
         if not any(tag in text for text in texts):
             return tag
     raise AssertionError  # count() does not end
+
+
+def join_parts(texts: Iterable[str]) -> str:
+    """The text parts of one message as one text: on lines of their own, unless they are already set apart."""
+    joined = ""
+    for text in texts:
+        gap = "\n" if joined and text and not joined[-1].isspace() and not text[0].isspace() else ""
+        joined += gap + text
+    return joined
 
 
 def call_text(name: str, arguments: Any, call_id: str | None = None) -> str:

@@ -12,7 +12,8 @@ TOKENS_PER_IMAGE = 1_500
 
 
 def estimate_tokens(*texts: str | None, images: tuple[Image, ...] = ()) -> int:
-    return sum(_tokens(text) for text in texts if text) + TOKENS_PER_IMAGE * len(images)
+    size = sum(len(text.encode(errors="replace")) for text in texts if text)
+    return tokens_of_bytes(size) + TOKENS_PER_IMAGE * len(images)
 
 
 def estimate_usage(prompt_tokens: int, output: str) -> Usage:
@@ -20,5 +21,5 @@ def estimate_usage(prompt_tokens: int, output: str) -> Usage:
     return Usage(input_tokens=prompt_tokens, output_tokens=estimate_tokens(output))
 
 
-def _tokens(text: str) -> int:
-    return -(-len(text.encode(errors="replace")) // BYTES_PER_TOKEN)
+def tokens_of_bytes(size: int) -> int:
+    return -(-size // BYTES_PER_TOKEN)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blueprints.conversation import Turn, call_text, render, result_text, to_conversation
+from blueprints.conversation import Turn, call_text, join_parts, render, result_text, to_conversation
 from blueprints.estimate import estimate_tokens
 from services.errors import InvalidRequest
 from services.run import Image
@@ -113,6 +113,14 @@ def test_continued_session_is_given_what_is_new() -> None:
     assert to_conversation(turns, continues_session=True).prompt == "c"
     assert to_conversation(turns[:1], continues_session=True).prompt == "a"
     assert [role for role, _ in read(to_conversation(turns[:2], continues_session=True).prompt)] == ["user", "assistant"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "joined"),
+    [([], ""), (["a"], "a"), (["a", "b"], "a\nb"), (["a ", "b"], "a b"), (["a", "\n\nb"], "a\n\nb"), (["", "a", "", "b"], "a\nb")],
+)
+def test_parts_of_a_message_are_set_apart_once(parts: list[str], joined: str) -> None:
+    assert join_parts(parts) == joined
 
 
 @pytest.mark.parametrize("turns", [[], [Turn("user", "")], [Turn("user", " \n")], [Turn("assistant", "")]])

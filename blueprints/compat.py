@@ -1,0 +1,124 @@
+"""What the compatible surfaces share between their routes and a run: headers in, headers out, the run itself, whole or streamed."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, cast
+
+from flask import Response, current_app, request
+
+from blueprints.context import request_id, services
+from blueprints.http import ClientWatch, stream_response, watch_client
+from blueprints.structured import only_json
+from services.backends.spec import Invocation
+from services.errors import RunFailed
+from services.events import Batch, Failed, Finished, Started, Text
+from services.run import RunRequest, RunResult
+from services.runner import RunStream
+
+SESSION_HEADER = "X-Clinvk-Session"
+WORKDIR_HEADER = "X-Clinvk-Workdir"
+
+
+def asked_session() -> str | None:
+    """The CLI's own session that the request continues."""
+    return request.headers.get(SESSION_HEADER) or None
+
+
+def asked_workdir() -> str | None:
+    return request.headers.get(WORKDIR_HEADER) or None
+
+
+def answer_headers(backend: str, ignored: Iterable[str], *, is_estimated: bool = False) -> dict[str, str]:
+    """Who answered, what was not honoured, and whether the token counts are a guess."""
+    headers = {"X-Clinvk-Backend": backend}
+    if names := ", ".join(dict.fromkeys(ignored)):
+        headers["X-Clinvk-Ignored"] = names
+    if is_estimated:
+        headers["X-Clinvk-Estimated"] = "usage"
+    return headers
+
+
+def run_whole(run_request: RunRequest) -> RunResult:
+    """The whole of a run; its client's leaving stops it. Raises RunFailed."""
+    desk = services()
+    if desk.dry_run:
+        return _dry_result(desk.runner.prepare(run_request))
+    cancellation, watch = watch_client()
+    try:
+        result = desk.runner.run(run_request, cancellation)
+    finally:
+        watch.close()
+    if result.failure:
+        raise RunFailed(result.failure, result)
+    return result
+
+
+def run_streamed(
+    run_request: RunRequest, encode: Callable[[Batch], bytes], headers: Callable[[Invocation], dict[str, str]], *, is_json: bool = False
+) -> Response:
+    """The same run as server-sent events. What can be refused is refused before; with ``is_json`` the text is the JSON alone."""
+    desk = services()
+    cancellation, watch = watch_client()
+    try:
+        stream = _DryStream(desk.runner.prepare(run_request)) if desk.dry_run else desk.runner.stream(run_request, cancellation)
+    except BaseException:
+        watch.close()
+        raise
+    return sse_response(_OnlyJson(stream) if is_json else stream, watch, encode, headers(stream.invocation))
+
+
+def sse_response(stream: Any, watch: ClientWatch, encode: Callable[[Batch], bytes], headers: dict[str, str]) -> Response:
+    return stream_response(stream, watch, encode, "text/event-stream; charset=utf-8", headers)
+
+
+def error_body() -> Callable[[Failed], dict[str, Any]]:
+    """How this request's surface tells a failure, for use when the request is over and its stream goes on."""
+    tell = current_app.extensions["clinvk.error_body"]
+    path, id_ = request.path, request_id()
+    return lambda failure: cast(dict[str, Any], tell(RunFailed(failure), path, id_))
+
+
+class _OnlyJson(Iterator[Batch]):
+    """A run's stream with its text replaced by the JSON that it comes to."""
+
+    def __init__(self, stream: RunStream | _DryStream) -> None:
+        self._stream = stream
+        self._batches = only_json(stream)
+
+    def __next__(self) -> Batch:
+        return next(self._batches)
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+class _DryStream(Iterator[Batch]):
+    """What a stream is when nothing shall be started (unified_flags.dry_run): the command line."""
+
+    def __init__(self, invocation: Invocation) -> None:
+        self.invocation = invocation
+        self._batches: Iterator[Batch] = iter([[Started(model=invocation.model), Text(shlex.join(invocation.argv)), Finished()]])
+
+    def __next__(self) -> Batch:
+        return next(self._batches)
+
+    def close(self) -> None:
+        pass
+
+
+def _dry_result(invocation: Invocation) -> RunResult:
+    return RunResult(
+        backend=invocation.spec.name,
+        model=invocation.model,
+        session_id=None,
+        output=shlex.join(invocation.argv),
+        thinking="",
+        exit_code=None,
+        duration_ms=0,
+        usage=None,
+        cost_usd=None,
+        stop_reason="end_turn",
+        ignored=invocation.ignored,
+    )
