@@ -11,6 +11,8 @@ from flask_smorest import Blueprint
 
 from app.errors import INTERNAL_PROBLEM, Envelope, Problem, to_anthropic_error, to_native_error, to_openai_error, to_problem
 from app.json_provider import encode_json
+from blueprints.anthropic.routes import blp as anthropic_blp
+from blueprints.anthropic.routes import extras as anthropic_extras
 from blueprints.meta.docs import pages
 from blueprints.meta.routes import blp as meta_blp
 from blueprints.native.routes import blp as native_blp
@@ -37,6 +39,8 @@ SURFACES = (
         name="anthropic",
         prefix="/anthropic",
         envelope=to_anthropic_error,
+        blueprints=(anthropic_blp,),
+        pages=(anthropic_extras,),
         statuses={"backend_overloaded": 529},
         request_id_header="request-id",
     ),

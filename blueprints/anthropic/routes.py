@@ -1,0 +1,157 @@
+"""The Anthropic-compatible API: `/anthropic`, as the base URL of Anthropic's SDKs, and `/anthropic/v1`, as other tools have it.
+
+The SDKs add `/v1/messages` to their base URL by themselves, so every rule answers below `/anthropic/v1` and `/anthropic/v1/v1`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint as PlainBlueprint
+from flask import Response, jsonify, request
+
+from blueprints.agent_clients import may_leave_out_tools
+from blueprints.anthropic.schemas import (
+    AnswerSchema,
+    MessagesSchema,
+    ModelListSchema,
+    ModelSchema,
+    PageQuerySchema,
+    PromptSchema,
+    TokenCountSchema,
+)
+from blueprints.anthropic.stream import MessageEncoder
+from blueprints.anthropic.translate import (
+    check_tools,
+    ignored_fields,
+    prompt_tokens,
+    to_message,
+    to_model,
+    to_page,
+    to_run_request,
+    to_turns,
+    wants_thinking,
+)
+from blueprints.compat import answer_headers, asked_session, asked_workdir, error_body, run_streamed, run_whole
+from blueprints.context import caller, request_id, services
+from blueprints.conversation import Conversation, to_conversation
+from blueprints.estimate import estimate_usage
+from blueprints.validation import Blueprint
+from services.decoders.plain import PlainDecoder
+from services.models import Resolution
+from services.run import RunRequest
+
+blp = Blueprint("anthropic", __name__, url_prefix="/anthropic/v1", description="Compatible with Anthropic's Messages API")
+extras = PlainBlueprint("anthropic_extras", __name__, url_prefix="/anthropic")
+"""The same rules once more below `/v1/v1`, and what Claude Code asks for besides; no part of the API's description."""
+
+
+@blp.route("/messages", methods=["POST"])
+@blp.arguments(MessagesSchema())
+@blp.response(200, AnswerSchema())
+def create_message(body: dict[str, Any]) -> Any:
+    """Answer a conversation; with `stream: true` as server-sent events."""
+    check_tools(body, may_leave_out=may_leave_out_tools(dict(request.headers)))
+    resolution, conversation = _understand(body)
+    run_request = to_run_request(
+        body,
+        conversation,
+        resolution,
+        session=asked_session(),
+        workdir=asked_workdir(),
+        request_id=request_id(),
+        caller=caller(),
+    )
+    answer = stream_message if body["stream"] else whole_message
+    return answer(body, conversation, run_request)
+
+
+def whole_message(body: dict[str, Any], conversation: Conversation, run_request: RunRequest) -> Response:
+    result = run_whole(run_request)
+    usage = result.usage or estimate_usage(prompt_tokens(body, conversation), result.output)
+    is_json = "json_schema" in run_request.options
+    response = jsonify(to_message(result, usage, model=body["model"], is_json=is_json, has_thinking=wants_thinking(body)))
+    response.headers.extend(answer_headers(result.backend, ignored_fields(body, result.ignored), is_estimated=result.usage is None))
+    return response
+
+
+def stream_message(body: dict[str, Any], conversation: Conversation, run_request: RunRequest) -> Response:
+    encode = MessageEncoder(
+        body["model"],
+        input_tokens=prompt_tokens(body, conversation),
+        has_thinking=wants_thinking(body),
+        tell_error=error_body(),
+    )
+    return run_streamed(
+        run_request,
+        encode,
+        lambda invocation: answer_headers(
+            invocation.spec.name,
+            ignored_fields(body, invocation.ignored),
+            is_estimated=invocation.spec.decoder is PlainDecoder,  # the one that never has usage to tell
+        ),
+        is_json="json_schema" in run_request.options,
+    )
+
+
+@blp.route("/messages/count_tokens", methods=["POST"])
+@blp.arguments(PromptSchema())
+@blp.response(
+    200, TokenCountSchema(), headers={"X-Clinvk-Estimated": {"schema": {"type": "string"}, "description": "`true`: nobody counted"}}
+)
+def count_tokens(body: dict[str, Any]) -> Any:
+    """Estimate how many tokens a conversation has. No CLI counts them."""
+    _, conversation = _understand(body)
+    response = jsonify({"input_tokens": prompt_tokens(body, conversation)})
+    response.headers["X-Clinvk-Estimated"] = "true"
+    return response
+
+
+@blp.route("/models", methods=["GET"])
+@blp.arguments(PageQuerySchema(), location="query")
+@blp.response(200, ModelListSchema())
+def list_models(query: dict[str, Any]) -> Any:
+    """The names to choose from: backends, `backend/model`, aliases; those that are available first."""
+    return jsonify(to_page(services().models.listed(), **query))
+
+
+@blp.route("/models/<path:model>", methods=["GET"])
+@blp.response(200, ModelSchema())
+def get_model(model: str) -> Any:
+    """One model, by any name that is understood."""
+    return jsonify(to_model(services().models.find(model.rstrip("/"))))
+
+
+def _understand(body: dict[str, Any]) -> tuple[Resolution, Conversation]:
+    """Who is to answer, and what."""
+    desk = services()
+    resolution = desk.models.resolve(body["model"])
+    conversation = to_conversation(
+        to_turns(body.get("system"), body["messages"]),
+        has_system_option=desk.runner.backend(resolution.backend).honours("system_prompt"),
+        continues_session=asked_session() is not None,
+    )
+    return resolution, conversation
+
+
+def probe() -> Response:
+    """Claude Code and others ask with HEAD whether anybody is there."""
+    return Response()
+
+
+def log_events() -> Response:
+    """Claude Code reports what its user does. It is told that all is well, and nobody reads it."""
+    return jsonify({})
+
+
+for base in ("/v1", ""):
+    extras.add_url_rule(f"{base}/api/event_logging/batch", view_func=log_events, methods=["POST"], endpoint=f"log_events{base[1:]}")
+for rule, view, method in (
+    ("/messages", create_message, "POST"),
+    ("/messages/count_tokens", count_tokens, "POST"),
+    ("/models", list_models, "GET"),
+    ("/models/<path:model>", get_model, "GET"),
+):
+    extras.add_url_rule(f"/v1/v1{rule}", view_func=view, methods=[method])
+for index, rule in enumerate(("/", "/v1", "/v1/v1", "/v1/messages", "/v1/v1/messages")):
+    extras.add_url_rule(rule, view_func=probe, methods=["HEAD"], endpoint=f"probe_{index}")

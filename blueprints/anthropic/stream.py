@@ -1,0 +1,114 @@
+"""A run's events → the event stream of Anthropic's Messages API, as bytes. Pure.
+
+Grammar: ``message_start``, then for each block ``content_block_start``, its deltas, ``content_block_stop``, then ``message_delta``
+with the usage, ``message_stop``. A failure is one ``error`` event, and nothing after it. Silence is filled with ``ping``.
+The agent's own tools are its own affair: a ``tool_use`` block would ask the client to run them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from blueprints.anthropic.translate import SIGNATURE, new_message_id, to_usage
+from blueprints.estimate import tokens_of_bytes
+from services.events import Batch, Event, Failed, Finished, Text, Thinking, UsageUpdate
+from services.run import Usage
+
+PING = b'event: ping\ndata: {"type":"ping"}\n\n'
+STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+BLOCK_START = b'event: content_block_start\ndata: {"type":"content_block_start","index":%d,"content_block":%s}\n\n'
+BLOCK_STOP = b'event: content_block_stop\ndata: {"type":"content_block_stop","index":%d}\n\n'
+DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%%d,"delta":{"type":"%s","%s":%%s}}\n\n'
+TEXT_DELTA = DELTA % (b"text_delta", b"text")
+THINKING_DELTA = DELTA % (b"thinking_delta", b"thinking")
+SIGNATURE_DELTA = DELTA % (b"signature_delta", b"signature")
+
+EMPTY_TEXT = b'{"type":"text","text":""}'
+EMPTY_THINKING = b'{"type":"thinking","thinking":"","signature":""}'
+
+
+class MessageEncoder:
+    """One answer's events. ``tell_error`` gives the body of an ``error`` event; ``input_tokens`` is what `message_start` tells."""
+
+    def __init__(self, model: str, *, input_tokens: int, has_thinking: bool, tell_error: Callable[[Failed], dict[str, Any]]) -> None:
+        self._model = model
+        self._input_tokens = input_tokens
+        self._has_thinking = has_thinking
+        self._tell_error = tell_error
+        self._has_begun = False
+        self._index = -1
+        self._open: type[Event] | None = None
+        self._has_text = False
+        self._usage: Usage | None = None
+        self._output_bytes = 0
+
+    def __call__(self, batch: Batch) -> bytes:
+        parts = []
+        if not self._has_begun and not (batch and isinstance(batch[0], Failed)):
+            self._has_begun = True
+            parts.append(self._start())
+        if not batch:
+            parts.append(PING)
+        for event in batch:
+            match event:
+                case Text() if event.text:
+                    self._to_block(Text, parts)
+                    text = orjson.dumps(event.text)
+                    self._output_bytes += len(text) - 2
+                    parts.append(TEXT_DELTA % (self._index, text))
+                case Thinking() if event.text and self._has_thinking:
+                    self._to_block(Thinking, parts)
+                    parts.append(THINKING_DELTA % (self._index, orjson.dumps(event.text)))
+                case UsageUpdate():
+                    self._usage = event.usage
+                case Finished():
+                    self._end(event, parts)
+                case Failed():
+                    parts.append(b"event: error\ndata: %s\n\n" % orjson.dumps(self._tell_error(event)))
+        return b"".join(parts)
+
+    def _start(self) -> bytes:
+        message: dict[str, Any] = {
+            "id": new_message_id(),
+            "type": "message",
+            "role": "assistant",
+            "model": self._model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": to_usage(Usage(input_tokens=self._input_tokens)),
+        }
+        return b'event: message_start\ndata: {"type":"message_start","message":%s}\n\n' % orjson.dumps(message)
+
+    def _to_block(self, kind: type[Event], parts: list[bytes]) -> None:
+        """Make the open block one of ``kind``."""
+        if self._open is kind:
+            return
+        self._close_block(parts)
+        self._index += 1
+        self._open = kind
+        self._has_text = self._has_text or kind is Text
+        parts.append(BLOCK_START % (self._index, EMPTY_TEXT if kind is Text else EMPTY_THINKING))
+
+    def _close_block(self, parts: list[bytes]) -> None:
+        if self._open is Thinking:
+            parts.append(SIGNATURE_DELTA % (self._index, orjson.dumps(SIGNATURE)))
+        if self._open is not None:
+            parts.append(BLOCK_STOP % self._index)
+        self._open = None
+
+    def _end(self, event: Finished, parts: list[bytes]) -> None:
+        if not self._has_text:  # a stop sequence at the very start; programs read content[0].text all the same
+            self._to_block(Text, parts)
+        self._close_block(parts)
+        usage = event.usage or self._usage
+        told = to_usage(usage or Usage(input_tokens=self._input_tokens, output_tokens=tokens_of_bytes(self._output_bytes)))
+        if usage is None:
+            told["estimated"] = True
+        delta = {"stop_reason": event.stop_reason, "stop_sequence": event.stop_sequence}
+        data = orjson.dumps({"type": "message_delta", "delta": delta, "usage": told})
+        parts.append(b"event: message_delta\ndata: %s\n\n" % data)
+        parts.append(STOP)

@@ -1,0 +1,286 @@
+"""Anthropic's messages → turns and a `RunRequest`; results and models → Anthropic's JSON. Pure."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import orjson
+
+from blueprints.anthropic.schemas import Block, Message
+from blueprints.conversation import Conversation, Turn, call_text, join_parts, result_text
+from blueprints.estimate import estimate_tokens
+from blueprints.images import check_count, image_from_url, to_image
+from blueprints.structured import json_answer
+from services.errors import InvalidRequest, NotFound
+from services.models import ListedModel, Resolution
+from services.run import Image, RunRequest, RunResult, Usage
+
+SAMPLING = ("temperature", "top_p", "top_k", "container", "context_management", "inference_geo", "speed")
+"""Fields that no CLI has a setting for; named in a header when they are sent."""
+
+FIELD_OF_OPTION = {
+    "thinking_tokens": "thinking",
+    "effort": "output_config.effort",
+    "json_schema": "output_config.format",
+    "system_prompt": "system",
+}
+"""Our options under the names that this surface's callers know them by."""
+
+SIGNATURE = "clinvk"
+"""Of thinking blocks: Anthropic's own sign the text; this one only says that nobody can check it."""
+
+
+def new_message_id() -> str:
+    return f"msg_{secrets.token_hex(12)}"
+
+
+def to_turns(system: str | Sequence[Block] | None, messages: Iterable[Message]) -> list[Turn]:
+    """Every message in its order. Raises InvalidRequest, naming the block, for content that a CLI cannot be given."""
+    turns = [Turn("system", _system_text(system))] if system else []
+    for index, message in enumerate(messages):
+        field = f"messages[{index}].content"
+        if message.content is None or isinstance(message.content, str):
+            turns.append(Turn(message.role, message.content or ""))
+        else:
+            turns += _blocks_to_turns(message, field)
+    check_count(tuple(image for turn in turns for image in turn.images))
+    return turns
+
+
+def _system_text(system: str | Sequence[Block]) -> str:
+    if isinstance(system, str):
+        return system
+    return join_parts(_text_of(block, f"system[{index}]") for index, block in enumerate(system))
+
+
+def _text_of(block: Block, field: str) -> str:
+    if block.type != "text" or block.text is None:
+        raise _refused(field, f"expected a text block, got {block.type!r}" if block.type != "text" else "a text block needs `text`")
+    return block.text
+
+
+def _blocks_to_turns(message: Message, field: str) -> Iterator[Turn]:
+    """A message's blocks: texts and pictures that stand together are one turn, every call and result of a tool its own."""
+    texts: list[str] = []
+    images: list[Image] = []
+
+    def said() -> Iterator[Turn]:
+        if texts or images:
+            yield Turn(message.role, join_parts(texts), tuple(images))
+        texts.clear()
+        images.clear()
+
+    for index, block in enumerate(message.content or ()):
+        assert isinstance(block, Block)
+        where = f"{field}[{index}]"
+        match block.type:
+            case "tool_use" | "server_tool_use" | "mcp_tool_use":
+                yield from said()
+                yield Turn("tool_call", call_text(block.name or "tool", block.input or {}, block.id))
+            case kind if kind.endswith("tool_result"):
+                yield from said()
+                text, pictures = _flat(block.content, where)
+                yield Turn("tool_result", result_text(text, block.tool_use_id, is_error=bool(block.is_error)), pictures)
+            case "thinking" | "redacted_thinking":
+                pass  # Anthropic's API leaves the thinking of earlier turns out, too
+            case _:
+                text, pictures = _content(block, where)
+                texts.append(text)
+                images += pictures
+    yield from said()
+
+
+def _content(block: Block, field: str) -> tuple[str, tuple[Image, ...]]:
+    """The text and the pictures of one block of a user's content."""
+    source = block.source or {}
+    match block.type, source.get("type"):
+        case "text", _:
+            return _text_of(block, field), ()
+        case "image", "base64":
+            return "", (to_image(str(source.get("media_type")), str(source.get("data")), field=f"{field}.source"),)
+        case "image", "url":
+            return "", (image_from_url(str(source.get("url")), field=f"{field}.source.url"),)
+        case "document", "text":
+            return _document(block, str(source.get("data") or "")), ()
+        case "document", "content":
+            text, pictures = _flat(source.get("content"), f"{field}.source.content")
+            return _document(block, text), pictures
+        case "search_result", _:
+            return _document(block, _flat(block.content, f"{field}.content")[0]), ()
+        case (("image" | "document"), kind):
+            raise _refused(field, f"this server cannot read a {block.type} of source type {kind!r}; send text, or an image as base64")
+    raise _refused(field, f"content blocks of type {block.type!r} are not supported")
+
+
+def _document(block: Block, text: str) -> str:
+    return "\n".join(part for part in (block.title, block.context, text) if part)
+
+
+def _flat(content: Any, field: str) -> tuple[str, tuple[Image, ...]]:
+    """The content of a tool's result: a string, blocks, or (of Anthropic's own tools) any JSON."""
+    if content is None or isinstance(content, str):
+        return content or "", ()
+    try:
+        blocks = msgspec.convert(content, list[Block])
+    except msgspec.ValidationError:
+        return orjson.dumps(content).decode(), ()
+    texts: list[str] = []
+    images: list[Image] = []
+    for index, block in enumerate(blocks):
+        if block.type in ("text", "image", "document", "search_result"):
+            text, pictures = _content(block, f"{field}.content[{index}]")
+            texts.append(text)
+            images += pictures
+        else:
+            texts.append(orjson.dumps(content[index]).decode())
+    return join_parts(texts), tuple(images)
+
+
+def check_tools(body: Mapping[str, Any], *, may_leave_out: bool) -> None:
+    """Raises InvalidRequest for tools of the client's own, unless they may be left out: to do so in silence would be a lie."""
+    if may_leave_out:
+        return
+    if _tools(body):
+        issue = "tools of the client's own are not supported: the agent behind this server uses its own; leave `tools` out or empty"
+        raise _refused("tools", issue)
+    if body.get("mcp_servers"):
+        raise _refused("mcp_servers", "MCP servers are not supported here; configure them in the CLI")
+
+
+def _tools(body: Mapping[str, Any]) -> Any:
+    """The tools that the model may use."""
+    return None if (body.get("tool_choice") or {}).get("type") == "none" else body.get("tools")
+
+
+def to_run_request(
+    body: Mapping[str, Any],
+    conversation: Conversation,
+    resolution: Resolution,
+    *,
+    session: str | None,
+    workdir: str | None,
+    request_id: str,
+    caller: str,
+) -> RunRequest:
+    """The request of a validated body of `MessagesSchema`. ``session``: the CLI's own, to continue; without one nothing is kept."""
+    config = body.get("output_config") or {}
+    options = {
+        "model": resolution.model,
+        "system_prompt": conversation.system,
+        "max_tokens": body.get("max_tokens"),
+        "effort": config.get("effort"),
+        "thinking_tokens": _thinking_tokens(body.get("thinking") or {}),
+        "json_schema": (config.get("format") or body.get("output_format") or {}).get("schema"),
+    }
+    return RunRequest(
+        prompt=conversation.prompt,
+        backend=resolution.backend,
+        options={name: value for name, value in options.items() if value is not None},
+        workdir=workdir,
+        ephemeral=session is None,
+        resume=session,
+        images=conversation.images,
+        stop=tuple(body.get("stop_sequences") or ()),
+        request_id=request_id,
+        caller=caller,
+    )
+
+
+def _thinking_tokens(thinking: Mapping[str, Any]) -> int | None:
+    """0 turns thinking off; None leaves it to the CLI."""
+    return 0 if thinking.get("type") == "disabled" else thinking.get("budget_tokens")
+
+
+def wants_thinking(body: Mapping[str, Any]) -> bool:
+    """Whether the answer has thinking blocks. Only where they were asked for: `content[0].text` is how most programs read an answer."""
+    thinking = body.get("thinking") or {}
+    return thinking.get("type") in ("enabled", "adaptive") and thinking.get("display") != "omitted"
+
+
+def ignored_fields(body: Mapping[str, Any], ignored_options: Iterable[str]) -> list[str]:
+    """What was asked for and will not be honoured, under the caller's names."""
+    left_out = [name for name, value in (("tools", _tools(body)), ("mcp_servers", body.get("mcp_servers"))) if value]
+    sampling = [name for name in SAMPLING if body.get(name) is not None]
+    return [*left_out, *sampling, *(FIELD_OF_OPTION.get(name, name) for name in ignored_options)]
+
+
+def prompt_tokens(body: Mapping[str, Any], conversation: Conversation) -> int:
+    """An estimate of what the model will read."""
+    tools = orjson.dumps(body["tools"]).decode() if body.get("tools") else None
+    return estimate_tokens(conversation.system, conversation.prompt, tools, images=conversation.images)
+
+
+def to_usage(usage: Usage) -> dict[str, Any]:
+    """Anthropic's ``input_tokens`` are those that no cache had a part in; ours are all."""
+    told: dict[str, Any] = {
+        "input_tokens": max(0, usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens),
+        "cache_creation_input_tokens": usage.cache_write_tokens,
+        "cache_read_input_tokens": usage.cached_tokens,
+        "output_tokens": usage.output_tokens,
+    }
+    if usage.reasoning_tokens:
+        told["output_tokens_details"] = {"thinking_tokens": usage.reasoning_tokens}
+    return told
+
+
+def to_message(result: RunResult, usage: Usage, *, model: str, is_json: bool, has_thinking: bool) -> dict[str, Any]:
+    """The whole answer. Its text is one block: an agent's several messages are told apart by blank lines."""
+    text = json_answer(result.structured_output, result.output) if is_json else result.output
+    content: list[dict[str, Any]] = [{"type": "text", "text": text, "citations": None}]
+    if has_thinking and result.thinking:
+        content.insert(0, {"type": "thinking", "thinking": result.thinking, "signature": SIGNATURE})
+    return {
+        "id": new_message_id(),
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "content": content,
+        "stop_reason": result.stop_reason or "end_turn",
+        "stop_sequence": result.stop_sequence,
+        "usage": to_usage(usage),
+    }
+
+
+def to_model(model: ListedModel) -> dict[str, Any]:
+    return {
+        "type": "model",
+        "id": model.id,
+        "display_name": model.id,
+        "created_at": "1970-01-01T00:00:00Z",  # "may be set to an epoch value if the release date is unknown"
+        "lifecycle": "active",
+        "backend": model.backend,
+        "available": model.is_available,
+    }
+
+
+def to_page(models: Sequence[ListedModel], *, limit: int, after_id: str | None = None, before_id: str | None = None) -> dict[str, Any]:
+    """One page of models. Raises NotFound for a cursor that names no model of the list."""
+    start, end = 0, len(models)
+    if after_id is not None:
+        start = _position(models, after_id, "after_id") + 1
+    if before_id is not None:
+        end = _position(models, before_id, "before_id")
+        start = max(start, end - limit)
+    page = models[start : min(end, start + limit)]
+    has_more = start > 0 if before_id is not None else start + limit < end
+    ids = [model.id for model in page]
+    return {
+        "data": [to_model(model) for model in page],
+        "has_more": has_more,
+        "first_id": ids[0] if ids else None,
+        "last_id": ids[-1] if ids else None,
+    }
+
+
+def _position(models: Sequence[ListedModel], model_id: str, field: str) -> int:
+    for index, model in enumerate(models):
+        if model.id == model_id:
+            return index
+    raise NotFound(f"{field} {model_id!r} is no model of the list", field=field)
+
+
+def _refused(field: str, issue: str) -> InvalidRequest:
+    return InvalidRequest(f"{field}: {issue}", field=field, issue=issue)
