@@ -6,9 +6,10 @@ from typing import Any
 
 import flask
 from gevent import Timeout
+from gunicorn.http.errors import ParseException
 from webargs.core import is_json
 
-from services.errors import ClinvkError, RequestTooLarge
+from services.errors import ClinvkError, InvalidRequest, RequestTooLarge
 
 READ_TIMEOUT = "CLINVK_READ_TIMEOUT_S"
 BODY_LIMIT = "CLINVK_BODY_LIMIT_BYTES"
@@ -33,8 +34,11 @@ class Request(flask.Request):
         config = flask.current_app.config
         timeout_s = config[READ_TIMEOUT]
         too_slow = BodyTooSlow(f"the request body did not arrive within {timeout_s:g} s (server.read_timeout_secs)")
-        with Timeout(timeout_s, too_slow):
-            data = super().get_data(*args, **kwargs)
+        try:
+            with Timeout(timeout_s, too_slow):
+                data = super().get_data(*args, **kwargs)
+        except ParseException:
+            raise InvalidRequest("the request body is not what its Transfer-Encoding promises", issue="malformed chunk") from None
         if len(data) > config[BODY_LIMIT]:
             raise too_large(config[BODY_LIMIT])
         return data
