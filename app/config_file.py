@@ -85,7 +85,7 @@ class _Reader:
         if depth > DEPTH_LIMIT:
             raise Misfit(f"is nested deeper than {DEPTH_LIMIT} levels, or holds itself")
         if isinstance(node, yaml.SequenceNode):
-            return [self._plain(item, (*path, str(index)), depth + 1) for index, item in enumerate(node.value)]
+            return [self._plain(item, (*path[:-1], f"{path[-1]}[{index}]"), depth + 1) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.MappingNode):
             plain = {}
             for name, key, child in self._pairs(node, path):

@@ -10,9 +10,10 @@ from typing import Any
 
 from app.problems import Problem, SettingsError, did_you_mean
 from app.settings import BackendSettings, Settings, UnifiedFlags
+from services.backends.custom import declare
 from services.backends.registry import BUILT_IN, DRIVERS
 from services.backends.spec import BackendSpec
-from services.errors import ClinvkError
+from services.errors import InvalidRequest
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 """A backend's name is the first part of a model name (`name/model`) and of metric labels."""
@@ -40,7 +41,7 @@ def build_backends(settings: Settings) -> dict[str, BackendSpec]:
 
 
 class _Refused(Exception):
-    """``key`` is below the backend: empty, or `.command`."""
+    """``key`` is below the backend: empty, `.command`, `.custom.rules[0].event`."""
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)
@@ -56,17 +57,16 @@ def _facts(name: str, chosen: BackendSettings) -> BackendSpec:
         return _spoken_to(name, chosen)
     if not NAME.fullmatch(name):
         raise _Refused("", "expected a name of small letters, digits, '.', '_' and '-', starting with a letter or digit (at most 63)")
-    if chosen.custom is None:
+    if chosen.custom is None and chosen.command is None:
         hint = did_you_mean(name, BUILT_IN)
-        raise _Refused("", f"unknown backend; {hint}{' or ' if hint.endswith('?') else '; '}declare it with `custom:`")
+        raise _Refused("", f"unknown backend; {hint}{' or ' if hint.endswith('?') else '; '}declare it with `command:` and `custom:`")
     if chosen.driver is not None:
         raise _Refused(".driver", f"there is no choice for {name!r}")
-    from services.backends.custom import declare
-
     try:
-        return declare(name, chosen.custom)
-    except ClinvkError as error:
-        raise _Refused(".custom", error.message) from None
+        return declare(name, chosen.custom or {})
+    except InvalidRequest as error:
+        key = f".custom.{error.field}" if error.field else ".custom"
+        raise _Refused(key, error.message.removeprefix(f"{error.field}: ")) from None
 
 
 def _spoken_to(name: str, chosen: BackendSettings) -> BackendSpec:
