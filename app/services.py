@@ -54,5 +54,11 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
         is_available=lambda spec: prober.availability(spec).available,
     )
     return Services(
-        runner=runner, prober=prober, models=models, default_backend=settings.default_backend, dry_run=settings.unified_flags.dry_run
+        runner=runner,
+        prober=prober,
+        models=models,
+        default_backend=settings.default_backend,
+        dry_run=settings.unified_flags.dry_run,
+        max_parallel=settings.parallel.max_workers,
+        fail_fast=settings.parallel.fail_fast,
     )

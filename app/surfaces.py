@@ -15,6 +15,7 @@ from blueprints.anthropic.routes import blp as anthropic_blp
 from blueprints.anthropic.routes import extras as anthropic_extras
 from blueprints.meta.docs import pages
 from blueprints.meta.routes import blp as meta_blp
+from blueprints.native.compose import blp as compose_blp
 from blueprints.native.routes import blp as native_blp
 
 
@@ -44,7 +45,7 @@ SURFACES = (
         statuses={"backend_overloaded": 529},
         request_id_header="request-id",
     ),
-    Surface(name="native", prefix="/api", envelope=to_native_error, blueprints=(native_blp,)),
+    Surface(name="native", prefix="/api", envelope=to_native_error, blueprints=(native_blp, compose_blp)),
     Surface(name="meta", prefix="", envelope=to_native_error, blueprints=(meta_blp,), pages=(pages,)),
 )
 

@@ -22,6 +22,10 @@ class Services:
     default_backend: str
     dry_run: bool = False
     """Start nothing, whatever is asked for (unified_flags.dry_run)."""
+    max_parallel: int = 3
+    """Runs of one /parallel request at a time, where it does not say (parallel.max_workers)."""
+    fail_fast: bool = False
+    """Whether one failure ends a /parallel request, where it does not say (parallel.fail_fast)."""
 
 
 def services() -> Services:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import gevent
 from flask import Response, request
 
 from services.cancellation import CLIENT_GONE, Cancellation
-from services.events import Batch
-from services.runner import RunStream
 
 STREAM_HEADERS = {
     "Cache-Control": "no-cache, no-transform",
@@ -61,13 +59,25 @@ def watch_client() -> tuple[Cancellation, ClientWatch]:
     return cancellation, ClientWatch(request.environ, cancellation)
 
 
-class StreamBody(Iterator[bytes]):
-    """The body of a streamed answer: every batch of the run through ``encode``. Closing it ends the run.
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Source(Protocol[T_co]):
+    """What is streamed: a run's batches, or the merged events of several runs. `close` ends what has not ended."""
+
+    def __next__(self) -> T_co: ...
+
+    def close(self) -> None: ...
+
+
+class StreamBody(Iterator[bytes], Generic[T]):
+    """The body of a streamed answer: every item of ``stream`` through ``encode``. Closing it ends the run.
 
     The server calls `close` when the body is out, when writing it fails, and when it shuts down.
     """
 
-    def __init__(self, stream: RunStream, watch: ClientWatch, encode: Callable[[Batch], bytes]) -> None:
+    def __init__(self, stream: Source[T], watch: ClientWatch, encode: Callable[[T], bytes]) -> None:
         self._stream = stream
         self._watch = watch
         self._encode = encode
@@ -85,7 +95,7 @@ class StreamBody(Iterator[bytes]):
 
 
 def stream_response(
-    stream: RunStream, watch: ClientWatch, encode: Callable[[Batch], bytes], content_type: str, headers: dict[str, str]
+    stream: Source[T], watch: ClientWatch, encode: Callable[[T], bytes], content_type: str, headers: dict[str, str]
 ) -> Response:
     """Send the run's batches as they come. ``encode`` gets an empty batch when the CLI is silent: the moment for a keep-alive."""
     return Response(StreamBody(stream, watch, encode), content_type=content_type, headers={**STREAM_HEADERS, **headers})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any
 
 import orjson
@@ -121,10 +122,19 @@ def _honoured(spec: BackendSpec, name: str) -> bool | list[str]:
 class EventEncoder:
     """Events → bytes, one JSON object each, as NDJSON lines or SSE frames. Holds what a stream's events share."""
 
-    def __init__(self, stream_facts: Mapping[str, Any], *, as_sse: bool) -> None:
+    def __init__(
+        self,
+        stream_facts: Mapping[str, Any],
+        *,
+        as_sse: bool,
+        mark: Mapping[str, Any] | None = None,
+        sequence: Iterator[int] | None = None,
+    ) -> None:
+        """``mark`` are members of every event, and ``sequence`` its numbers: for a stream that tells of several runs."""
         self._facts = dict(stream_facts)
         self._as_sse = as_sse
-        self._sequence = 0
+        self._mark = dict(mark or {})
+        self._sequence = sequence or count(1)
         self._common = b""
         self._share(None)
 
@@ -135,18 +145,18 @@ class EventEncoder:
         return b"".join(self._encode(event, timestamp) for event in batch)
 
     def _share(self, session_id: str | None) -> None:
-        common = {"backend": self._facts["backend"], "session_id": session_id}
+        common = {**self._mark, "backend": self._facts["backend"], "session_id": session_id}
         self._common = orjson.dumps(common)[1:-1]
 
     def _encode(self, event: Event, timestamp: bytes) -> bytes:
         if isinstance(event, Started):
             self._share(event.session_id)
         kind, content, more = CONTENT[type(event)](event, self._facts)
-        self._sequence += 1
+        number = next(self._sequence)
         line = b'{"type":"%s",%s,"timestamp":"%s","sequence":%d%s,"content":%s}' % (
-            kind, self._common, timestamp, self._sequence, more, orjson.dumps(content),
+            kind, self._common, timestamp, number, more, orjson.dumps(content),
         )  # fmt: skip
-        return sse.frame(line, event=kind, id=self._sequence) if self._as_sse else line + b"\n"
+        return sse.frame(line, event=kind, id=number) if self._as_sse else line + b"\n"
 
 
 IS_PARTIAL = {True: b',"is_partial":true', False: b',"is_partial":false'}

@@ -1,0 +1,198 @@
+"""`/api/v1/parallel`, `/chain` and `/compare`: several runs for one request, answered whole or as their merged events."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import count
+from typing import Any
+
+import orjson
+from flask import jsonify, request
+
+from blueprints import sse
+from blueprints.context import caller, request_id, services
+from blueprints.http import stream_response, watch_client
+from blueprints.native.compose_schemas import (
+    ChainResultSchema,
+    ChainSchema,
+    CompareResultSchema,
+    CompareSchema,
+    ParallelResultSchema,
+    ParallelSchema,
+)
+from blueprints.native.translate import EventEncoder, meta, now, to_run_request, to_usage
+from blueprints.validation import Blueprint
+from services.backends.spec import Invocation
+from services.compose.chain import Step, plan_chain
+from services.compose.composition import Composition
+from services.compose.parallel import plan_compare, plan_parallel
+from services.compose.plan import Outcome, Plan
+from services.errors import RUN_FAILURE_CODES, RunFailed
+from services.run import RunRequest
+
+blp = Blueprint("compose", __name__, url_prefix="/api/v1", description="Several agents at work on one request")
+
+Answer = Callable[[list[dict[str, Any]], Counter[str]], dict[str, Any]]
+"""The members that only this route's answer has, from its results and how many of them have which status."""
+
+STREAMS = ("text/event-stream", "application/x-ndjson")
+
+
+@blp.route("/parallel", methods=["POST"])
+@blp.arguments(ParallelSchema())
+@blp.response(200, ParallelResultSchema())
+def run_parallel(body: dict[str, Any]) -> Any:
+    """Run several prompts at once."""
+    desk = services()
+    plan = plan_parallel(
+        desk.runner,
+        [_to_request(task) for task in body["tasks"]],
+        max_parallel=body.get("max_parallel", desk.max_parallel),
+        fail_fast=body.get("fail_fast", desk.fail_fast),
+    )
+
+    def answer(results: list[dict[str, Any]], statuses: Counter[str]) -> dict[str, Any]:
+        return {"total_tasks": len(results), "completed": statuses["completed"]}
+
+    return _carry_out(plan, body, answer, member="task", names=[task.get("name") for task in body["tasks"]])
+
+
+@blp.route("/chain", methods=["POST"])
+@blp.arguments(ChainSchema())
+@blp.response(200, ChainResultSchema())
+def run_chain(body: dict[str, Any]) -> Any:
+    """Run prompts one after the other, each with what the ones before it said."""
+    steps = [Step(request=_to_request(step), name=step.get("name", "")) for step in body["steps"]]
+    plan = plan_chain(services().runner, steps, stop_on_failure=body["stop_on_failure"], pass_working_dir=body["pass_working_dir"])
+
+    def answer(results: list[dict[str, Any]], statuses: Counter[str]) -> dict[str, Any]:
+        failed = next((result["step"] for result in results if result["status"] == "failed"), None)
+        return {"total_steps": len(results), "completed_steps": statuses["completed"], "failed_step": failed}
+
+    return _carry_out(plan, body, answer, member="step", names=[step.get("name") for step in body["steps"]])
+
+
+@blp.route("/compare", methods=["POST"])
+@blp.arguments(CompareSchema())
+@blp.response(200, CompareResultSchema())
+def run_compare(body: dict[str, Any]) -> Any:
+    """Run one prompt on several backends, or on several models of one."""
+    field = "targets" if "targets" in body else "backends"
+    targets = body.get("targets") or [{"backend": name} for name in body["backends"]]
+    plan = plan_compare(
+        services().runner, [_to_request({**body, **target}) for target in targets], sequential=body["sequential"], field=field
+    )
+
+    def answer(results: list[dict[str, Any]], statuses: Counter[str]) -> dict[str, Any]:
+        backends = [result["backend"] for result in results]
+        return {"prompt": body["prompt"], "backends": backends, "completed": statuses["completed"]}
+
+    return _carry_out(plan, body, answer, member="task", names=[None] * len(targets))
+
+
+def _to_request(fields: Mapping[str, Any]) -> RunRequest:
+    return to_run_request(fields, default_backend=services().default_backend, request_id=request_id(), caller=caller())
+
+
+def _carry_out(plan: Plan, body: Mapping[str, Any], answer: Answer, *, member: str, names: Sequence[str | None]) -> Any:
+    """The plan's answer: what it would start, its merged events, or the results of all its runs."""
+    desk = services()
+    if body["dry_run"] or desk.dry_run:
+        parts = [{member: i, "name": names[i], **_to_dry_part(invocation)} for i, invocation in enumerate(plan.invocations)]
+        return jsonify({**_whole(parts, answer, 0, request_id()), "dry_run": True})
+
+    def tell(composition: Composition, request_id: str) -> dict[str, Any]:
+        outcomes = composition.outcomes()
+        parts = [{member: i, "name": names[i], **_to_part(outcome)} for i, outcome in enumerate(outcomes)]
+        return _whole(parts, answer, composition.elapsed_ms(), request_id)
+
+    cancellation, watch = watch_client()
+    if (content_type := request.accept_mimetypes.best) in STREAMS:
+        events = MergedEvents(
+            Composition(desk.runner, plan, cancellation), partial(tell, request_id=request_id()), member=member, content_type=content_type
+        )
+        return stream_response(events, watch, bytes, content_type, {})
+    try:
+        with Composition(desk.runner, plan, cancellation) as composition:
+            return jsonify(tell(composition, request_id()))
+    finally:
+        watch.close()
+
+
+def _whole(parts: list[dict[str, Any]], answer: Answer, duration_ms: int, request_id: str) -> dict[str, Any]:
+    statuses = Counter(part["status"] for part in parts)
+    counts = {status: statuses[status] for status in ("failed", "cancelled", "skipped")}
+    return {**answer(parts, statuses), **counts, "total_duration_ms": duration_ms, "results": parts, "meta": meta(request_id)}
+
+
+def _to_part(outcome: Outcome) -> dict[str, Any]:
+    result = outcome.result
+    return {
+        "status": outcome.status,
+        "backend": result.backend,
+        "model": result.model,
+        "exit_code": result.exit_code,
+        "duration_ms": result.duration_ms,
+        "output": result.output,
+        "error": result.failure.message if result.failure else None,
+        "error_code": RUN_FAILURE_CODES[result.failure.kind] if result.failure else None,
+        "token_usage": to_usage(result.usage),
+        "cost_usd": result.cost_usd,
+        "ignored": list(result.ignored),
+    }
+
+
+def _to_dry_part(invocation: Invocation) -> dict[str, Any]:
+    return {
+        "status": None,
+        "backend": invocation.spec.name,
+        "model": invocation.model,
+        "argv": list(invocation.argv),
+        "ignored": list(invocation.ignored),
+    }
+
+
+class MergedEvents(Iterator[bytes]):
+    """The events of all runs as they come, each with the index of its run; at the end one event ``result``, the whole answer."""
+
+    def __init__(
+        self, composition: Composition, answer: Callable[[Composition], dict[str, Any]], *, member: str, content_type: str
+    ) -> None:
+        self._composition = composition
+        self._answer = answer
+        self._as_sse = content_type == "text/event-stream"
+        self._sequence = count(1)
+        self._encoders = [self._encoder(index, invocation, member) for index, invocation in enumerate(composition.plan.invocations)]
+        self._is_over = False
+
+    def _encoder(self, index: int, invocation: Invocation, member: str) -> EventEncoder:
+        facts = {
+            "backend": invocation.spec.name,
+            "model": invocation.model,
+            "ignored": list(invocation.ignored),
+            "elapsed_ms": partial(self._composition.elapsed_ms, index),
+        }
+        return EventEncoder(facts, as_sse=self._as_sse, mark={member: index}, sequence=self._sequence)
+
+    def __next__(self) -> bytes:
+        item = next(self._composition, None)
+        if item is not None:
+            index, batch = item
+            return self._encoders[index or 0](batch)
+        if self._is_over:
+            raise StopIteration
+        self._is_over = True
+        try:
+            return self._result(self._answer(self._composition))
+        except RunFailed:  # the client has gone
+            raise StopIteration from None
+
+    def close(self) -> None:
+        self._composition.close()
+
+    def _result(self, content: dict[str, Any]) -> bytes:
+        number = next(self._sequence)
+        line = orjson.dumps({"type": "result", "timestamp": now(), "sequence": number, "content": content})
+        return sse.frame(line, event=b"result", id=number) if self._as_sse else line + b"\n"

@@ -1,0 +1,147 @@
+"""The shapes of `/parallel`, `/chain` and `/compare`."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from marshmallow import ValidationError, fields, validate, validates_schema
+
+from blueprints.native.schemas import NAME_LIMIT, MetaSchema, RunOptionsSchema, Strict, TokenUsageSchema
+from services.compose.plan import RUNS_LIMIT, Status
+
+LABEL_LIMIT = 64
+LABEL = validate.Regexp(r"[^{}\x00-\x1f]{1,64}\Z", error=f"must have 1 to {LABEL_LIMIT} characters, none of them a brace")
+NUMBER_OF_RUNS = validate.Length(1, RUNS_LIMIT)
+DRY_RUN = {"description": "Start nothing; answer with the command lines that would have run"}
+
+
+class TaskSchema(RunOptionsSchema):
+    """One of several runs. They keep no session."""
+
+    prompt = fields.String(required=True, metadata={"description": "What the agent is asked", "example": "Say hello"})
+    name = fields.String(validate=LABEL, metadata={"description": "Your own name for it, given back in the results"})
+    ephemeral = fields.Boolean(validate=validate.Equal(True, error="these runs keep no session"), metadata={"description": "Always true"})
+    output_format = fields.String(validate=validate.OneOf(("default", "text", "json")))
+
+
+class ParallelSchema(Strict):
+    tasks = fields.List(fields.Nested(TaskSchema()), required=True, validate=NUMBER_OF_RUNS)
+    max_parallel = fields.Integer(
+        strict=True,
+        validate=validate.Range(1),
+        metadata={"description": "How many go at a time; `parallel.max_workers` when it is missing"},
+    )
+    fail_fast = fields.Boolean(metadata={"description": "The first failure stops the others; `parallel.fail_fast` when it is missing"})
+    dry_run = fields.Boolean(load_default=False, metadata=DRY_RUN)
+
+
+class StepSchema(TaskSchema):
+    prompt = fields.String(
+        required=True,
+        metadata={
+            "description": "May hold `{{previous}}` and `{{steps.NAME.output}}`; a backslash before the braces makes them text",
+            "example": "Review this: {{previous}}",
+        },
+    )
+    name = fields.String(validate=LABEL, metadata={"description": "How later steps refer to its output"})
+
+
+class ChainSchema(Strict):
+    steps = fields.List(fields.Nested(StepSchema()), required=True, validate=NUMBER_OF_RUNS)
+    stop_on_failure = fields.Boolean(load_default=True, metadata={"description": "Start no further step after one that failed"})
+    pass_working_dir = fields.Boolean(
+        load_default=False, metadata={"description": "A step that names no workdir works in that of the step before it"}
+    )
+    dry_run = fields.Boolean(load_default=False, metadata=DRY_RUN)
+
+
+class TargetSchema(Strict):
+    backend = fields.String(metadata={"description": "Which CLI answers; the configured default when it is missing", "example": "demo"})
+    model = fields.String(validate=validate.Length(1, NAME_LIMIT))
+
+
+class CompareSchema(RunOptionsSchema):
+    class Meta(Strict.Meta):
+        exclude = ("backend", "model")
+
+    prompt = fields.String(required=True, metadata={"description": "What all of them are asked", "example": "Say hello"})
+    backends = fields.List(
+        fields.String(), validate=NUMBER_OF_RUNS, metadata={"description": "Each with its default model", "example": ["demo"]}
+    )
+    targets = fields.List(
+        fields.Nested(TargetSchema()),
+        validate=NUMBER_OF_RUNS,
+        metadata={"description": "Instead of `backends`: pairs of backend and model, several models of one backend too"},
+    )
+    sequential = fields.Boolean(load_default=False, metadata={"description": "One after the other instead of all at once"})
+    dry_run = fields.Boolean(load_default=False, metadata=DRY_RUN)
+
+    @validates_schema
+    def either_or(self, data: dict[str, Any], **_: Any) -> None:
+        if ("backends" in data) == ("targets" in data):
+            raise ValidationError("exactly one of `backends` and `targets` is needed", "backends")
+
+
+class RunSchema(Strict):
+    """What came of one of the runs."""
+
+    name = fields.String(allow_none=True)
+    status = fields.String(
+        validate=validate.OneOf(get_args(Status)),
+        allow_none=True,
+        metadata={"description": "`cancelled` had started and was stopped; `skipped` was never started"},
+    )
+    backend = fields.String(required=True)
+    model = fields.String(allow_none=True)
+    exit_code = fields.Integer(allow_none=True)
+    duration_ms = fields.Integer()
+    output = fields.String()
+    error = fields.String(allow_none=True)
+    error_code = fields.String(allow_none=True, metadata={"description": "What went wrong, for programs"})
+    token_usage = fields.Nested(TokenUsageSchema, allow_none=True)
+    cost_usd = fields.Float(allow_none=True)
+    ignored = fields.List(fields.String(), metadata={"description": "Options that this backend has no setting for"})
+    argv = fields.List(fields.String(), metadata={"description": "With `dry_run`: the command line that would have run"})
+
+
+class TaskResultSchema(RunSchema):
+    task = fields.Integer(required=True, metadata={"description": "Index in `tasks`, from 0"})
+
+
+class StepResultSchema(RunSchema):
+    step = fields.Integer(required=True, metadata={"description": "Index in `steps`, from 0"})
+
+
+class TargetResultSchema(RunSchema):
+    task = fields.Integer(required=True, metadata={"description": "Index in `backends` or `targets`, from 0"})
+
+
+class CountsSchema(Strict):
+    completed = fields.Integer()
+    failed = fields.Integer()
+    cancelled = fields.Integer(metadata={"description": "Stopped, because another one failed"})
+    skipped = fields.Integer(metadata={"description": "Never started, because another one failed"})
+    total_duration_ms = fields.Integer()
+    dry_run = fields.Boolean()
+    meta = fields.Nested(MetaSchema, required=True)
+
+
+class ParallelResultSchema(CountsSchema):
+    total_tasks = fields.Integer(required=True)
+    results = fields.List(fields.Nested(TaskResultSchema), required=True, metadata={"description": "In the order of `tasks`"})
+
+
+class ChainResultSchema(CountsSchema):
+    class Meta(Strict.Meta):
+        exclude = ("completed",)
+
+    total_steps = fields.Integer(required=True)
+    completed_steps = fields.Integer()
+    failed_step = fields.Integer(allow_none=True, metadata={"description": "Index of the first step that failed, from 0; null: none did"})
+    results = fields.List(fields.Nested(StepResultSchema), required=True)
+
+
+class CompareResultSchema(CountsSchema):
+    prompt = fields.String(required=True)
+    backends = fields.List(fields.String(), required=True, metadata={"description": "The backend of every result, in their order"})
+    results = fields.List(fields.Nested(TargetResultSchema), required=True)
