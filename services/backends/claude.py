@@ -11,9 +11,9 @@ from services.decoders.claude import ClaudeDecoder
 from services.run import Image
 
 
-def no_slash_command(prompt: str) -> str:
+def no_slash_command(prompt: str, _: str) -> tuple[str, dict[str, str]]:
     """``/cost`` at the start of a prompt runs a local command; after a newline it is text."""
-    return "\n" + prompt if prompt.lstrip().startswith("/") else prompt
+    return "\n" + prompt if prompt.lstrip().startswith("/") else prompt, {}
 
 
 def encode_images(prompt: str, images: tuple[Image, ...]) -> bytes:
@@ -57,7 +57,7 @@ SPEC = BackendSpec(
         "thinking_tokens": Option(env={"MAX_THINKING_TOKENS": "{}"}),
     },
     decoder=ClaudeDecoder,
-    shield=Shield(text=no_slash_command, env={"CLAUDE_CODE_DISABLE_ATTACHMENTS": "1"}),
+    shield=Shield(guard=no_slash_command, env={"CLAUDE_CODE_DISABLE_ATTACHMENTS": "1"}),
     image_input=ImageInput(encode=encode_images, args=("--input-format=stream-json",)),
     takes_images=True,
     streams_tokens=True,

@@ -1,9 +1,52 @@
-"""Gemini CLI as data. Facts: gemini 0.61.0."""
+"""Gemini CLI as data.
+
+What it takes as a flag goes as one; the rest it takes from its settings alone, and from a user's settings alone: a "system"
+settings file must belong to root, in folders of root's, or it is skipped without a word (chunk `isPathSecureSync`, and
+measured). So every run has a home of its own (`GEMINI_CLI_HOME`) with the real one linked into it.
+"""
 
 from __future__ import annotations
 
-from services.backends.spec import BackendSpec, Option
+import json
+import re
+
+from services.backends.private_home import HOME, PrivateHome
+from services.backends.spec import BackendSpec, Option, Shield
 from services.decoders.gemini import GeminiDecoder
+
+# Where the CLI sees ``@path`` (atCommandProcessor, AT_COMMAND_PATH_REGEX): it inlines the file, looks for one whose name
+# holds the word where there is none, and puts a space before the @ of every one (`bob@example.com`, `@property`).
+AT_PATH = re.compile(r'(?<!\\)@(?=["\\]|[^ \t\n\r,;!?()\[\]{}.]|\.(?!\Z|[ \t\n\r]))')
+
+PLACEHOLDER = "{{args}}"
+MARKS = ("!{", "@{", PLACEHOLDER)
+"""What the CLI acts on in the text of a command."""
+
+
+def as_command(prompt: str, run: str) -> tuple[str, dict[str, str]]:
+    """The prompt as the text of a command of the run's own, where it would not pass as it is.
+
+    Only the text of a command file reaches the model untouched. In it three marks have a meaning; one of them can be had
+    through the command's argument. A prompt that holds two, and an ``@path`` as well, goes with ``\\@`` for ``@``.
+    """
+    if not prompt.startswith("/") and not AT_PATH.search(prompt):
+        return prompt, {}
+    mark = next((mark for mark in MARKS if mark in prompt), "")
+    template = prompt.replace(mark, PLACEHOLDER) if mark else prompt
+    if any(other in template for other in MARKS[:2]) or template.replace(PLACEHOLDER, mark or PLACEHOLDER) != prompt:
+        return ("\n" if prompt.startswith("/") else "") + AT_PATH.sub(r"\\@", prompt), {}
+    name = re.sub(r"[^A-Za-z0-9_-]", "-", run)[:50]
+    text = json.dumps(template, ensure_ascii=False).replace("\x7f", "\\u007f")  # a JSON string is a TOML string, but for DEL
+    return f"/{name} {mark}".rstrip(), {f"{HOME}/.gemini/commands/{name}.toml": f"prompt = {text}\n"}
+
+
+def generate(base: str, **config: object) -> Option:
+    """Of the request to the model. Every model's configuration is built on ``chat-base``, the 2.5 family's on ``chat-base-2.5``."""
+    override = {"match": {"model": base}, "modelConfig": {"generateContentConfig": config}}
+    return Option(fields={"modelConfigs.customOverrides": [override]})
+
+
+WRITING_TOOLS = ["run_shell_command", "write_file", "replace"]
 
 SPEC = BackendSpec(
     name="gemini",
@@ -19,22 +62,37 @@ SPEC = BackendSpec(
                 "always": Option(argv=("--approval-mode=default",)),
             }
         ),
+        "sandbox_mode": Option(values={"read-only": Option(fields={"tools.exclude": WRITING_TOOLS})}),
+        "max_tokens": generate("chat-base", maxOutputTokens="{}"),
         "max_turns": Option(fields={"model.maxSessionTurns": "{}"}),
         "verbose": Option(argv=("--debug",)),
         "allowed_tools": Option(argv=("--allowed-tools={}",)),
+        "thinking_tokens": generate("chat-base-2.5", thinkingConfig={"thinkingBudget": "{}"}),
     },
+    # Without a model the CLI asks a small model first which one to ask (recordings gemini/model-default).
     defaults={"model": "gemini-2.5-flash"},
     decoder=GeminiDecoder,
+    shield=Shield(guard=as_command),
     streams_tokens=True,
     resume_args=("--resume={}",),
     can_resume=True,
+    can_be_ephemeral=True,
+    private_home=PrivateHome(
+        variable="GEMINI_CLI_HOME",
+        folder=".gemini",
+        settings="settings.json",
+        # projects.json: its lock stalls starts for up to 50 s (proper-lockfile); a session is found without it.
+        own=("commands", "projects.json"),
+        sessions=("tmp", "history"),
+    ),
+    # maxAttempts: a broken stream is asked for again, and its text told again with nothing to tell by. 1 switches that off,
+    # and with it the retries of a refused connection, 429 and 5xx: they come at once, as what they are.
+    fixed_fields={"general.maxAttempts": 1, "general.enableAutoUpdate": False, "general.enableAutoUpdateNotification": False},
     aliases={"fast": "gemini-2.5-flash-lite", "balanced": "gemini-2.5-flash", "best": "gemini-2.5-pro", "gemini-1*": "gemini-2.5-flash"},
     models=("gemini-2.5-pro", "gemini-2.5-flash", "gemini-2.5-flash-lite"),
     claims=("gemini*",),
     vendor_env=("GEMINI_*", "GOOGLE_*", "!GEMINI_CLI", "!GEMINI_CLI_ACTIVITY_LOG_TARGET"),
     fixed_env={"GEMINI_CLI_NO_RELAUNCH": "true", "GEMINI_CLI_TRUST_WORKSPACE": "true"},
-    fixed_fields={"general.maxAttempts": 1, "general.enableAutoUpdate": False},
-    fields_env="GEMINI_CLI_SYSTEM_DEFAULTS_PATH",
     install_hint="install it with `npm install -g @google/gemini-cli`",
     login_hint="run `gemini` and log in, or set GEMINI_API_KEY",
     credentials=("GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_GENAI_USE_VERTEXAI", "GOOGLE_GENAI_USE_GCA", "~/.gemini/oauth_creds.json"),

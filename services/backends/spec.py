@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
+from services.backends.private_home import HOME, PrivateHome, merged, settings_with
 from services.decoders.decoder import Decoder
 from services.errors import InvalidRequest, OptionNotSupported
 from services.run import ApprovalMode, Image, RunRequest, SandboxMode
@@ -57,7 +58,7 @@ class Option:
     argv: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     fields: Mapping[str, Any] = field(default_factory=dict)
-    """Dotted path → value template: in the requests of a JSON-RPC driver, or in a settings file (`BackendSpec.fields_env`)."""
+    """Dotted path → value template: in the requests of a JSON-RPC driver, or in the settings of a `PrivateHome`."""
     values: Mapping[str, Option] | None = None
     """A table from our value to its own rule, instead of one template. A value that is missing is not honoured."""
 
@@ -67,9 +68,9 @@ class Shield:
     """What makes a prompt inert where the CLI would act on it: ``/command``, ``@file``. Left out (None) where directives are
     wanted (``allow_prompt_directives``)."""
 
-    text: Callable[[str], str] | None = None
+    guard: Callable[[str, str], tuple[str, Mapping[str, str]]]
+    """(prompt, name of the run) → what the CLI is told instead, and the private files that it needs for it: path → content."""
     env: Mapping[str, str] = field(default_factory=dict)
-    fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +99,8 @@ class BackendSpec:
     """None where the CLI takes no pictures, or its driver sends them in its own way."""
     fixed_fields: Mapping[str, Any] = field(default_factory=dict)
     """Dotted path → value that every run has, as `Option.fields`."""
-    fields_env: str = ""
-    """The variable that names the settings file which holds the fields; empty where a driver sends them."""
+    private_home: PrivateHome | None = None
+    """Where the fields go; None where a driver sends them."""
     resume_args: tuple[str, ...] = ()
     """``{}`` stands for the CLI's session id; empty where a driver asks for it in its protocol."""
     can_resume: bool = False
@@ -152,11 +153,28 @@ class Invocation:
     stdin: bytes = field(repr=False)
     files: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Private files to write before the start: path → content."""
+    links: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Symbolic links to make beside them: path → what it points at."""
+    folders: tuple[str, ...] = ()
+    """Folders of the CLI's that must be there."""
     fields: Mapping[str, Any] = field(default_factory=dict, repr=False)
     model: str | None = None
     ignored: tuple[str, ...] = ()
     run_dir: str = ""
     """The run's own temporary folder, made at the start and removed at the end."""
+
+    def prepare(self) -> None:
+        """Make the run's folder and all that belongs in it. Removing it again is the caller's."""
+        os.mkdir(self.run_dir, 0o700)
+        missing = {folder for folder in self.folders if not _make_folder(folder)}
+        for folder in {os.path.dirname(path) for path in (*self.files, *self.links)}:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+        for path, content in self.files.items():
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8", newline="") as file:
+                file.write(content)
+        for path, target in self.links.items():
+            if target not in missing:
+                os.symlink(target, path)
 
 
 def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping[str, str], run_dir: str) -> Invocation:
@@ -181,8 +199,8 @@ def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping
     build.argv += check_extra(spec, request.extra)
     prompt = build.shielded(request.prompt)
     build.env |= {"TMPDIR": run_dir} | dict(spec.env)
-    if spec.fields_env:
-        build.write_fields(spec.fields_env)
+    if spec.private_home:
+        build.make_home(spec.private_home, is_ephemeral=request.ephemeral)
     stdin = b""
     if request.images and spec.image_input:
         build.argv += spec.image_input.args
@@ -202,11 +220,22 @@ def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping
         cwd=cwd,
         stdin=stdin,
         files=build.files,
+        links=build.links,
+        folders=tuple(build.folders),
         fields=build.fields,
         model=asked.get("model"),
         ignored=tuple(build.ignored),
         run_dir=run_dir,
     )
+
+
+def _make_folder(folder: str) -> bool:
+    """False in a home that is read-only: then the run does without what it would keep there."""
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    except OSError:
+        return False
+    return True
 
 
 def _place(option: str) -> int:
@@ -223,6 +252,8 @@ class _Build:
         self.env = env
         self.argv: list[str] = []
         self.files: dict[str, str] = {}
+        self.links: dict[str, str] = {}
+        self.folders: list[str] = []
         self.fields: dict[str, Any] = {}
         self.ignored: list[str] = []
         self.set_fields(deepcopy(dict(spec.fixed_fields)))
@@ -251,8 +282,9 @@ class _Build:
         if shield is None:
             return prompt
         self.env |= shield.env
-        self.set_fields(deepcopy(dict(shield.fields)))
-        return shield.text(prompt) if shield.text else prompt
+        prompt, files = shield.guard(prompt, os.path.basename(self.run_dir))
+        self.files |= {os.path.join(self.run_dir, path): content for path, content in files.items()}
+        return prompt
 
     def set_fields(self, fields: Mapping[str, Any]) -> None:
         for path, value in fields.items():
@@ -260,13 +292,15 @@ class _Build:
             group = self.fields
             for parent in parents:
                 group = group.setdefault(parent, {})
-            group[last] = value
+            group[last] = merged(group[last], value) if last in group else value
 
-    def write_fields(self, variable: str) -> None:
-        """The fields as a private settings file, which ``variable`` names."""
-        path = os.path.join(self.run_dir, "settings.json")
-        self.files[path] = _json(self.fields)
-        self.env[variable] = path
+    def make_home(self, home: PrivateHome, *, is_ephemeral: bool) -> None:
+        real = home.real(self.env)
+        mine = os.path.join(self.run_dir, HOME, home.folder)
+        self.folders += home.shared_folders(real, is_ephemeral=is_ephemeral)
+        self.links |= {os.path.join(mine, name): os.path.join(real, name) for name in home.linked(real, is_ephemeral=is_ephemeral)}
+        self.files[os.path.join(mine, home.settings)] = settings_with(os.path.join(real, home.settings), self.fields)
+        self.env[home.variable] = os.path.join(self.run_dir, HOME)
 
     def fill(self, template: str, value: Any, name: str = "value") -> str:
         """``template`` with its placeholders replaced once; the value's own braces stay as they are."""

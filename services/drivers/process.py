@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Generator, Iterator
 from time import monotonic
@@ -56,10 +55,7 @@ class ProcessRun:
 
     def start(self, spawner: Spawner) -> None:
         invocation = self._invocation
-        os.mkdir(invocation.run_dir, 0o700)
-        for path, content in invocation.files.items():
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-                file.write(content)
+        invocation.prepare()
         stdin = None if isinstance(self._protocol, Conversation) else invocation.stdin
         self._child = spawner.start(invocation.argv, env=invocation.env, cwd=invocation.cwd, stdin=stdin)
         self._stop_listening = self._cancellation.listen(self._stop)
