@@ -71,7 +71,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     folder.chmod(0o755)
     clis = {name: real_cli_in(folder / name, name, api.url) for name in REAL_CLIS}
     env = {key: value for cli in clis.values() for key, value in cli.env.items()} | NO_WAY_OUT | {"PATH": cli_path()}
-    config = {"backends": {name: {"model": cli.model} for name, cli in clis.items()}, "session": {"retention_days": 1}}
+    config = {"backends": {name: cli.backend for name, cli in clis.items()}}
     server = Server(folder, config, env)
     yield Rig(server, api, clis)
     try:

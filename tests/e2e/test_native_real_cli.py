@@ -26,7 +26,7 @@ def test_usage_is_what_the_model_api_reported(real: Real) -> None:
 
 
 def test_model_of_the_request_is_the_one_that_is_asked(real: Real) -> None:
-    other = {"claude": "claude-opus-4-1", "codex": "gpt-5-mini", "gemini": "gemini-2.5-pro"}[real.name]
+    other = {"claude": "claude-haiku-4-5", "codex": "gpt-5-mini", "gemini": "gemini-2.5-pro"}[real.name]
     real.api.script("who are you")
     real.ask("who are you", model=other)
     assert [exchange.model for exchange in real.api.about("who are you")] == [other]

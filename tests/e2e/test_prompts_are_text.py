@@ -36,19 +36,19 @@ INERT = {
 }
 
 
-def said_by_the_user(real: Real, marker: str) -> list[str]:
-    """What the model got from the user in the one request of this run, without the CLI's own additions."""
-    (exchange,) = real.api.about(marker)
-    return exchange.user_texts
+def said_by_the_user(real: Real) -> list[str]:
+    """What the model got from the user in the one request of this run, the CLI's own additions included, one entry a part."""
+    (exchange,) = real.api.exchanges
+    return [said.strip() for said in exchange.user_texts]
 
 
 @pytest.mark.parametrize("name", INERT)
 def test_prompt_is_nothing_but_text(real: Real, name: str) -> None:
     prompt = INERT[name]
     (real.workdir / "secret.txt").write_text(SECRET)
-    real.api.script(prompt.strip(), Reply(text="I got it"))
+    real.api.script("", Reply(text="I got it"))
     assert real.ask(prompt)["output"] == "I got it"
-    assert any(said.strip() == prompt.strip() for said in said_by_the_user(real, prompt.strip()))
+    assert prompt.strip() in said_by_the_user(real)
     assert not real.api.mentions(SECRET)
     assert not real.api.mentions(Path("/etc/passwd").read_text().split("\n")[0])
     assert not (real.workdir / "made-by-the-prompt").exists()
@@ -57,6 +57,6 @@ def test_prompt_is_nothing_but_text(real: Real, name: str) -> None:
 def test_prompt_of_300_kb_arrives_whole(real: Real) -> None:
     prompt = "".join(f"line {number} é漢\n" for number in range(20_000)).strip()
     assert len(prompt.encode()) > 300_000
-    real.api.script("line 0 ", Reply(text="I got it"))
+    real.api.script("", Reply(text="I got it"))
     assert real.ask(prompt)["output"] == "I got it"
-    assert any(said.strip() == prompt for said in said_by_the_user(real, "line 0 "))
+    assert prompt in said_by_the_user(real)

@@ -23,7 +23,7 @@ Step = list[Any]
 
 def do(*steps: Step, about: str = "") -> str:
     """A prompt that makes the scripted CLI take these steps (see `fake_cli`), with ``about`` before them."""
-    return f"{about} #do {json.dumps(steps)}".strip()
+    return f"{about} #do {json.dumps(steps, ensure_ascii=False)}".strip()
 
 
 class FakeCli:
@@ -68,12 +68,14 @@ class RealCli:
     dialect: str
     model: str
     env: Mapping[str, str]
+    """For the server, which passes a vendor's own variables on."""
     shell_options: Mapping[str, str]
     """Fields of a request that let its shell tool run without asking."""
 
     @property
-    def shell_tool(self) -> str:
-        return {"claude": "Bash", "codex": "exec_command", "gemini": "run_shell_command"}[self.name]
+    def backend(self) -> dict[str, Any]:
+        """Its settings. Claude Code refuses to ask nothing as root unless it is told that root is a sandbox's."""
+        return {"model": self.model, "env": {"IS_SANDBOX": "1"} if self.name == "claude" else {}}
 
 
 REAL_CLIS = ("claude", "codex", "gemini")
@@ -116,7 +118,7 @@ def claude(folder: Path, api_url: str) -> RealCli:
         "CLAUDE_CODE_MAX_RETRIES": "0",
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
     }
-    return RealCli("claude", "anthropic", "claude-sonnet-4-5", env, {"approval_mode": "auto", "sandbox_mode": "workspace"})
+    return RealCli("claude", "anthropic", "claude-sonnet-4-5", env, {"approval_mode": "none"})
 
 
 CODEX_CONFIG = """\
@@ -160,4 +162,4 @@ def gemini(folder: Path, api_url: str) -> RealCli:
         "GEMINI_API_KEY": "fake",
         "GEMINI_CLI_HOME": str(folder),
     }
-    return RealCli("gemini", "gemini", "gemini-2.5-flash", env, {"approval_mode": "auto", "sandbox_mode": "full"})
+    return RealCli("gemini", "gemini", "gemini-2.5-flash", env, {"approval_mode": "none"})

@@ -20,7 +20,7 @@ from .processes import MARK, alive, command_line, descendants, eventually, marke
 
 ROOT = Path(__file__).parents[2]
 ADDRESS = re.compile(r"http://127\.0\.0\.1:(\d+)")
-LOG_TAIL_CHARS = 20_000
+LOG_TAIL_CHARS = 6_000
 START_S = 20.0
 STOP_S = 15.0
 GONE_S = 5.0
