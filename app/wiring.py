@@ -63,10 +63,16 @@ def _facts(name: str, chosen: BackendSettings) -> BackendSpec:
     if chosen.driver is not None:
         raise _Refused(".driver", f"there is no choice for {name!r}")
     try:
-        return declare(name, chosen.custom or {})
+        return declare(name, _without_version(chosen) | (chosen.custom or {}))
     except InvalidRequest as error:
         key = f".custom.{error.field}" if error.field else ".custom"
         raise _Refused(key, error.message.removeprefix(f"{error.field}: ")) from None
+
+
+def _without_version(chosen: BackendSettings) -> dict[str, Any]:
+    """After words like `sh -c …` or `run model` nobody knows what ``--version`` does; it is asked where the declaration says how."""
+    words = chosen.command if isinstance(chosen.command, list) else (chosen.command or "").split()
+    return {"version_args": []} if len(words) > 1 else {}
 
 
 def _spoken_to(name: str, chosen: BackendSettings) -> BackendSpec:

@@ -6,6 +6,7 @@ is neither), so it is told but never a reason to refuse a run.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import re
@@ -146,18 +147,36 @@ def ask_version(spec: BackendSpec, path: str, environ: Mapping[str, str], timeou
     except OSError as error:
         return Answer(error=f"{path} cannot be started: {error.strerror}", until=monotonic() + RETRY_S)
     with process:
+        _asked.add(process.pid)
         try:
             output, _ = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
-            with contextlib.suppress(OSError):
-                os.killpg(process.pid, signal.SIGKILL)
             return Answer(until=monotonic() + RETRY_S)
+        finally:
+            _asked.discard(process.pid)
+            if process.returncode is None:
+                _end(process.pid)
     text = output[:VERSION_OUTPUT_BYTES].decode(errors="replace").strip()
     if process.returncode in CANNOT_START:
         words = text.splitlines()[0] if text else f"exit code {process.returncode}"
         return Answer(error=f"{path} cannot be started: {words}", until=monotonic() + RETRY_S)
     match = VERSION.search(text)
     return Answer(version=match[0] if match and process.returncode == 0 else None)
+
+
+_asked: set[int] = set()
+"""The groups that are running. They are asked by daemon threads, which nobody waits for at the end of the program."""
+
+
+@atexit.register
+def _end_all() -> None:
+    for group in tuple(_asked):
+        _end(group)
+
+
+def _end(group: int) -> None:
+    with contextlib.suppress(OSError):
+        os.killpg(group, signal.SIGKILL)
 
 
 def _looks_logged_in(spec: BackendSpec, env: Mapping[str, str]) -> bool | None:

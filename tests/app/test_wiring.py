@@ -140,6 +140,19 @@ def test_a_command_alone_declares_a_cli_that_talks_plain_text(backends):
 
 
 @pytest.mark.parametrize(
+    ("text", "args"),
+    [
+        ("{command: sh -c 'rm -r x'}", ()),
+        ("{command: [sh, -c, 'rm -r x']}", ()),
+        ("{command: mycli}", ("--version",)),
+        ("{command: mycli run, custom: {version_args: [-V]}}", ("-V",)),
+    ],
+)
+def test_the_version_is_not_asked_of_a_command_with_words_of_its_own(backends, text, args):
+    assert backends(f"backends: {{mine: {text}}}")["mine"].version_args == args
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("default_backend: cluade", "1:1: default_backend: unknown backend 'cluade'; did you mean 'claude'?"),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from time import monotonic
 
 import pytest
@@ -11,6 +14,8 @@ from services.backends import probe
 from services.backends.probe import Prober, ask_version, look
 from services.backends.spec import BackendSpec
 from tests.parts.processes import alive, eventually
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -160,3 +165,19 @@ def test_versions_are_asked_at_the_same_time(install, environ):
     start = monotonic()
     assert [found.version for found in Prober(environ).with_versions(specs)] == ["1.0"] * 4
     assert monotonic() - start < 1.4
+
+
+def test_a_program_that_ends_takes_the_question_with_it(install, environ, tmp_path):
+    path = install(f"echo $$ >{tmp_path}/asked; exec sleep 60")
+    program = """
+import os, sys, time
+from services.backends.probe import Prober
+from services.backends.spec import BackendSpec
+Prober(os.environ).availability(BackendSpec(name="cli", command=(sys.argv[1],), decoder=lambda: None))
+while not (os.path.exists(sys.argv[2]) and open(sys.argv[2]).read().strip()):
+    time.sleep(0.01)
+"""
+    subprocess.run(
+        [sys.executable, "-c", program, str(path), str(tmp_path / "asked")], env=environ | {"PYTHONPATH": str(ROOT)}, check=True, timeout=30
+    )
+    assert eventually(lambda: not alive(int((tmp_path / "asked").read_text())), 5)
