@@ -1,4 +1,24 @@
-"""Claude Code as data. Facts: claude 2.1.197."""
+"""Claude Code as data.
+
+Every line was checked by running claude 2.1.197 once against a fake model API and reading the request it got:
+
+    option            what it came to in the request, or in the agent's doing
+    model             aliases are the CLI's own: sonnet → claude-sonnet-5, opus → claude-opus-4-8, haiku → claude-haiku-4-5-20251001
+    system_prompt     200 KB from the file: third block of `system`, after two fixed ones
+    approval_mode     auto: Write and Bash in the workdir done, Write outside refused; always: all refused ("requested permissions");
+                      none: all done, but as root the CLI exits 1 unless IS_SANDBOX=1 is in its environment (the operator's choice)
+    sandbox_mode      read-only: the writing tools are gone, with approval_mode auto and further --disallowedTools as well.
+                      There is no sandbox to speak of: workspace and full cannot be promised
+    max_tokens        `max_tokens` of every request; when it is reached the CLI lets the model go on three more times
+    max_turns         error_max_turns, exit 1
+    allowed_tools     Write done in a mode that asks; Bash(echo:*) does not cover a redirection
+    json_schema       tool StructuredOutput, `structured_output` in the result
+    effort            `output_config.effort`, for models that have it
+    thinking_tokens   0: `thinking: disabled`; 2000: `budget_tokens: 2000` (claude-sonnet-4-5; newer models think adaptively)
+    resume            the earlier turns are in the request; of an ephemeral run: "No conversation found"
+    images            `image` block before the text
+    prompt            /cost, "  /cost", @file: reach the model as they are, a newline before the slash
+"""
 
 from __future__ import annotations
 
@@ -27,6 +47,7 @@ def encode_images(prompt: str, images: tuple[Image, ...]) -> bytes:
 
 
 WRITING_TOOLS = "Bash,Edit,MultiEdit,NotebookEdit,Write"
+"""The built-in ones. A tool of an MCP server that the user has set up may still write."""
 
 SPEC = BackendSpec(
     name="claude",
@@ -42,7 +63,7 @@ SPEC = BackendSpec(
                 "always": Option(argv=("--permission-mode=default",)),
             }
         ),
-        "sandbox_mode": Option(values={"read-only": Option(argv=(f"--disallowedTools={WRITING_TOOLS}",)), "full": Option()}),
+        "sandbox_mode": Option(values={"read-only": Option(argv=(f"--disallowedTools={WRITING_TOOLS}",))}),
         "max_tokens": Option(env={"CLAUDE_CODE_MAX_OUTPUT_TOKENS": "{}"}),
         "max_turns": Option(argv=("--max-turns={}",)),
         "verbose": Option(),  # always on: stream-json demands it
@@ -96,7 +117,8 @@ SPEC = BackendSpec(
         "!CLAUDE_PID", "!CLAUDE_EFFORT", "!CLAUDE_PROJECT_DIR", "!CLAUDE_ENV_FILE",
     ),
     fixed_env={
-        "DISABLE_AUTOUPDATER": "1",
+        "DISABLE_AUTOUPDATER": "1",  # not under a running server
+        # A broken stream is else fetched again in one piece, and its text told twice (recordings claude/midstream-error).
         "CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK": "1",
     },
     install_hint="install it with `npm install -g @anthropic-ai/claude-code`",
@@ -105,5 +127,5 @@ SPEC = BackendSpec(
         "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN",
         "CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "~/.claude/.credentials.json",
     ),
-    interrupt_signal=2,
+    interrupt_signal=2,  # ends its tools' shells as well, which SIGTERM leaves behind (recordings claude/sig*-in-tool)
 )  # fmt: skip

@@ -1,5 +1,22 @@
 """Codex as data, in two ways: `SPEC` talks to ``codex app-server`` (token deltas), `EXEC` runs ``codex exec --json`` (whole
-messages, one process a run). Facts: codex 0.169.0; the app-server's fields are those of ``codex app-server generate-json-schema``.
+messages).
+
+Every line was checked by running codex 0.169.0 both ways against a fake model API; the app-server's fields are those of
+``codex app-server generate-json-schema``:
+
+    option            what it came to in the request, or in the agent's doing
+    model             `model`
+    system_prompt     300 KB: the first developer message, in the place of the CLI's own; on a resumed thread as well
+    approval_mode     auto: a command wrote in the workdir, not outside; none: in both; always (app-server): asked, and refused
+                      by our driver; `codex exec` exits 1 at it ("no longer supported"), so EXEC does not have it
+    sandbox_mode      read-only: nothing written; workspace: in the workdir; full: everywhere; it goes before approval_mode's own
+    json_schema       `text.format`, strict
+    effort            `reasoning.effort`
+    verbose           more on stderr
+    resume            the earlier turns are in the request; of an ephemeral run: "no rollout found"
+    images            `input_image` (app-server)
+    prompt            /command, !command and @path reach the model as they are; `$skill` of the user's own is expanded
+    broken stream     asked for again under a new item id, after an `error` with willRetry: text is told once (`Retelling`)
 """
 
 from __future__ import annotations

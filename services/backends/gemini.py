@@ -1,5 +1,21 @@
 """Gemini CLI as data.
 
+Every line was checked by running gemini 0.61.0 once against a fake model API and reading the request it got:
+
+    option            what it came to in the request, or in the agent's doing
+    model             in the path; `flash` and such are the CLI's own aliases and follow its releases
+    system_prompt     300 KB: `systemInstruction`, in the place of the CLI's own
+    approval_mode     default, always: no tool that writes is offered; auto: write_file done, no shell; none: all offered, done
+    sandbox_mode      read-only: run_shell_command, write_file, replace are gone, with approval_mode none as well.
+                      -s needs a container runtime: workspace and full cannot be promised
+    max_tokens        `maxOutputTokens`, for every model
+    max_turns         FatalTurnLimitedError, exit 53
+    allowed_tools     the tools are offered in a mode that asks
+    thinking_tokens   `thinkingBudget`, for the 2.5 family; later ones have levels
+    resume            the earlier turns are in the request; of an ephemeral run: "Invalid session identifier"
+    prompt            /command, @path, bob@example.com, @property, !{x}, {{args}}, newlines at the end: reach the model as they are
+    broken stream     one request, one telling, then the error
+
 What it takes as a flag goes as one; the rest it takes from its settings alone, and from a user's settings alone: a "system"
 settings file must belong to root, in folders of root's, or it is skipped without a word (chunk `isPathSecureSync`, and
 measured). So every run has a home of its own (`GEMINI_CLI_HOME`) with the real one linked into it.

@@ -369,7 +369,7 @@ def check_extra(spec: BackendSpec, extra: tuple[str, ...]) -> list[str]:
             )
         if not has_value and arity:
             value = next(words, "")
-        if bool(arity) != bool(value):
+        if bool(value or has_value) != bool(arity):
             needs = "needs a value" if arity else "takes no value"
             raise InvalidRequest(f"extra: {flag} {needs}", field="extra", issue=needs)
         argv.append(f"{flag}={value}" if arity else flag)
