@@ -13,6 +13,7 @@ from typing import Any
 
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
+from blueprints.openai.errors import UNKNOWN_ROUTE, to_error
 from blueprints.validation import invalid_json, invalid_request
 from services.errors import ClinvkError, RunFailed
 
@@ -38,7 +39,6 @@ STATUS: Mapping[str, int] = {
 
 CODE_OF_STATUS: Mapping[int, str] = {status: code for code, status in reversed(list(STATUS.items()))}
 
-UNKNOWN_ROUTE = "unknown route"
 INTERNAL_MESSAGE = "an error inside the server; its log has the details under this request id"
 
 
@@ -119,33 +119,8 @@ def to_native_error(problem: Problem, request_id: str) -> dict[str, Any]:
     }
 
 
-# OpenAI's own bodies: an unknown model is code `model_not_found`, a wrong key `invalid_api_key`, a long prompt
-# `context_length_exceeded`, a wrong path `unknown_url`, a wrong content type `unsupported_content_type`.
-OPENAI_TYPES: Mapping[str, str] = {
-    "internal_error": "server_error",
-    "backend_error": "server_error",
-    "backend_unavailable": "server_error",
-    "backend_overloaded": "server_error",
-    "timeout": "server_error",
-    "rate_limit_exceeded": "requests",
-}
-OPENAI_CODES: Mapping[str, str] = {
-    "authentication_error": "invalid_api_key",
-    "method_not_allowed": "method_not_supported",
-    "unsupported_media_type": "unsupported_content_type",
-}
-
-
 def to_openai_error(problem: Problem, request_id: str) -> dict[str, Any]:
-    """All four keys always: the SDKs and their users read them without asking."""
-    code: str | None = OPENAI_CODES.get(problem.code, problem.code)
-    param = problem.details.get("field")
-    if problem.code == "not_found":
-        code = "model_not_found" if param == "model" else "unknown_url" if problem.details.get("issue") == UNKNOWN_ROUTE else code
-    if problem.details.get("failure") == "prompt_too_long":
-        code = "context_length_exceeded"
-    kind = OPENAI_TYPES.get(problem.code, "invalid_request_error")
-    return {"error": {"message": problem.message, "type": kind, "param": param, "code": code}}
+    return to_error(problem.code, problem.message, problem.details)
 
 
 # https://docs.claude.com/en/api/errors: "we may also use [invalid_request_error] for other 4XX status codes".

@@ -17,6 +17,8 @@ from blueprints.meta.docs import pages
 from blueprints.meta.routes import blp as meta_blp
 from blueprints.native.compose import blp as compose_blp
 from blueprints.native.routes import blp as native_blp
+from blueprints.openai.routes import blp as openai_blp
+from blueprints.openai.routes import extras as openai_extras
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +37,7 @@ class Surface:
 
 
 SURFACES = (
-    Surface(name="openai", prefix="/openai", envelope=to_openai_error),
+    Surface(name="openai", prefix="/openai", envelope=to_openai_error, blueprints=(openai_blp,), pages=(openai_extras,)),
     Surface(
         name="anthropic",
         prefix="/anthropic",
@@ -49,7 +51,7 @@ SURFACES = (
     Surface(name="meta", prefix="", envelope=to_native_error, blueprints=(meta_blp,), pages=(pages,)),
 )
 
-RUN_ROUTES = ("/prompt", "/parallel", "/chain", "/compare", "/resume", "/chat/completions", "/messages")
+RUN_ROUTES = ("/prompt", "/parallel", "/chain", "/compare", "/resume", "/chat/completions", "/responses", "/messages")
 """How the rules of the routes end that start a CLI. These, and only these, are rate limited: the rest costs nothing."""
 
 PUBLIC_PATHS = frozenset({"/", "/health", "/api/v1/health", "/docs", "/openapi.json"})

@@ -9,7 +9,8 @@ with tools of its own; its user wants the work done, by whichever of the two. So
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+
+from werkzeug.datastructures import Headers
 
 TOOLS_HEADER = "X-Clinvk-Tools"
 """``ignore``: the client's tools are left out, though it is no known coding agent."""
@@ -18,6 +19,6 @@ USER_AGENT = re.compile(r"(claude-cli|codex[a-z_-]*)/", re.IGNORECASE)
 """Seen of claude 2.1 (``claude-cli/2.1.197 (external, sdk-cli)``) and codex 0.169 (``codex_exec/0.169.0 (…)``, ``codex_cli_rs/…``)."""
 
 
-def may_leave_out_tools(headers: Mapping[str, str]) -> bool:
+def may_leave_out_tools(headers: Headers) -> bool:
     """Whether the tools of this request may be left out, and be named as ignored, instead of refused."""
     return headers.get(TOOLS_HEADER, "").strip().lower() == "ignore" or bool(USER_AGENT.match(headers.get("User-Agent", "")))

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from werkzeug.exceptions import ImATeapot
 
-from app.errors import OPENAI_TYPES, STATUS
+from app.errors import STATUS
+from blueprints.openai.errors import TYPES as OPENAI_TYPES
 from services import errors
 from services.events import Failed, FailureKind
 from tests.app.parts import PREFIXES, ask, fail_with, make_app

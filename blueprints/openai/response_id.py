@@ -1,0 +1,75 @@
+"""The id of a response, which carries the CLI's session that it left: so ``previous_response_id`` needs no store. Pure.
+
+``resp_`` and base64url of: version, 9 random bytes, 4 bytes of a checksum, and ``backend/session`` (empty where nothing was kept).
+Whoever has the id may continue the session, as whoever has a session's own id may; so ids that can be guessed are not carried.
+With a store, `session_of` looks the id up instead; nothing else knows what is in it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import secrets
+from dataclasses import dataclass
+
+from services.backends.spec import SAFE_NAME
+
+PREFIX = "resp_"
+VERSION = b"\x01"
+RANDOM_BYTES = 9
+CHECK_BYTES = 4
+ID_LIMIT_CHARS = 400
+
+SESSION_LEAST_CHARS = 16
+"""A shorter one is no id but a name that CLIs take as well: ``latest``, ``3``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A CLI's own session."""
+
+    backend: str
+    id: str
+
+
+def new_response_id(backend: str, session_id: str | None) -> str:
+    """``session_id`` None: the run kept nothing."""
+    carried = f"{backend}/{session_id}" if session_id and is_session_id(session_id) else ""
+    noise, data = secrets.token_bytes(RANDOM_BYTES), carried.encode()
+    return PREFIX + _text(VERSION + noise + _check(noise, data) + data)
+
+
+def session_of(response_id: str) -> Session | None:
+    """The session that a response left; None for one that left none, and for what is no id of ours."""
+    data = _carried(response_id)
+    if not data:
+        return None
+    backend, slash, session_id = data.partition("/")
+    return Session(backend, session_id) if slash and is_session_id(session_id) else None
+
+
+def is_session_id(text: str) -> bool:
+    return len(text) >= SESSION_LEAST_CHARS and SAFE_NAME.fullmatch(text) is not None
+
+
+def _carried(response_id: str) -> str | None:
+    if not response_id.startswith(PREFIX) or len(response_id) > ID_LIMIT_CHARS:
+        return None
+    text = response_id.removeprefix(PREFIX)
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        noise, check, data = raw[1 : 1 + RANDOM_BYTES], raw[1 + RANDOM_BYTES :][:CHECK_BYTES], raw[1 + RANDOM_BYTES + CHECK_BYTES :]
+        is_ours = raw[:1] == VERSION and check == _check(noise, data) and _text(raw) == text
+        return data.decode() if is_ours else None
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _check(noise: bytes, data: bytes) -> bytes:
+    """Against an id that was cut or mistyped; it keeps no one from making one."""
+    return hashlib.sha256(VERSION + noise + data).digest()[:CHECK_BYTES]
+
+
+def _text(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")

@@ -1,0 +1,117 @@
+"""Responses coming in: a validated body of `CreateResponseSchema` → a `RunRequest`. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from blueprints.conversation import Conversation, Turn, to_conversation
+from blueprints.openai.content import items_to_turns
+from blueprints.openai.options import JSON_OBJECT, RESPONSE_NAMES, asked_for, check_support, check_tools, refused, to_effort, to_format
+from blueprints.openai.response_id import Session, session_of
+from services.backends.spec import BackendSpec
+from services.errors import NotFound
+from services.models import Resolution
+from services.run import RunRequest
+
+IGNORED = (
+    "temperature", "top_p", "top_logprobs", "include", "max_tool_calls", "service_tier", "context_management", "moderation",
+)  # fmt: skip
+"""Fields that no CLI has a setting for; named in a header when they are sent."""
+
+REFUSED = {
+    "background": "runs are not kept; leave it out, and stream the answer instead",
+    "conversation": "conversations are not kept here; continue a response with previous_response_id",
+    "prompt": "prompt templates are stored at OpenAI; send their text as `instructions` and `input`",
+}
+
+
+def check_request(body: Mapping[str, Any], *, may_leave_out_tools: bool) -> list[str]:
+    """The names of what is left out. Raises InvalidRequest for what would make another answer than the one asked for."""
+    for name in asked_for(body, REFUSED):
+        raise refused(name, REFUSED[name])
+    left_out = check_tools(body, "tools", may_leave_out=may_leave_out_tools)
+    names = [*left_out, *asked_for(body, IGNORED)]
+    if (body.get("text") or {}).get("verbosity") is not None:
+        names.append("text.verbosity")
+    if body.get("truncation") == "auto":
+        names.append("truncation")
+    return names
+
+
+def asked_response(body: Mapping[str, Any]) -> Session | None:
+    """The session of the response that is to be continued. Raises NotFound for one that left none."""
+    response_id = body.get("previous_response_id")
+    if not response_id:
+        return None
+    session = session_of(response_id)
+    if session is None:
+        raise NotFound(
+            f"Previous response with id {response_id[:200]!r} not found: it is none of this server's, or it kept nothing (store: false)",
+            field="previous_response_id",
+        )
+    return session
+
+
+def continue_on(session: Session, resolution: Resolution, model: str) -> Resolution:
+    """Who answers when ``session`` is continued. Raises InvalidRequest where another backend was asked for in so many words."""
+    if resolution.backend == session.backend:
+        return resolution
+    if resolution.is_fallback:
+        return Resolution(session.backend, None, is_fallback=True)
+    issue = f"the response to continue is a session of {session.backend!r}, but model {model!r} means {resolution.backend!r}"
+    raise refused("previous_response_id", issue)
+
+
+def to_response_conversation(body: Mapping[str, Any], spec: BackendSpec, *, continues_session: bool) -> Conversation:
+    """What is said to the CLI. ``instructions`` are never carried over from an earlier response, as at OpenAI."""
+    turns = items_to_turns(body["input"])
+    if body.get("instructions"):
+        turns.insert(0, Turn("system", body["instructions"]))
+    if to_format((body.get("text") or {}).get("format"), "text.format").is_json_object:
+        turns.append(Turn("system", JSON_OBJECT))
+    return to_conversation(turns, has_system_option=spec.honours("system_prompt"), continues_session=continues_session)
+
+
+def keeps_session(body: Mapping[str, Any], spec: BackendSpec) -> bool:
+    """OpenAI stores unless told not to. Where the CLI cannot continue a session, there is no use in keeping one."""
+    return body.get("store") is not False and spec.can_resume
+
+
+def to_run_request(
+    body: Mapping[str, Any],
+    conversation: Conversation,
+    resolution: Resolution,
+    spec: BackendSpec,
+    *,
+    session: str | None,
+    workdir: str | None,
+    request_id: str,
+    caller: str,
+) -> RunRequest:
+    """``session``: the CLI's own, to continue."""
+    schema = to_format((body.get("text") or {}).get("format"), "text.format").schema
+    check_support(spec, schema, conversation.images, format_field="text.format", text_field="input")
+    options = {
+        "model": resolution.model,
+        "system_prompt": conversation.system,
+        "max_tokens": body.get("max_output_tokens"),
+        "json_schema": schema,
+        **to_effort((body.get("reasoning") or {}).get("effort"), spec),
+    }
+    return RunRequest(
+        prompt=conversation.prompt,
+        backend=resolution.backend,
+        options={name: value for name, value in options.items() if value is not None},
+        workdir=workdir,
+        ephemeral=not keeps_session(body, spec),
+        resume=session,
+        images=conversation.images,
+        request_id=request_id,
+        caller=caller,
+    )
+
+
+def names_of(options: tuple[str, ...]) -> list[str]:
+    """Our options under the names that this surface's callers know them by."""
+    return [RESPONSE_NAMES.get(option, option) for option in options]

@@ -1,0 +1,165 @@
+"""The OpenAI-compatible API: `/openai/v1`, as the base URL of OpenAI's SDKs."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from flask import Blueprint as PlainBlueprint
+from flask import Response, jsonify, request
+
+from blueprints.agent_clients import may_leave_out_tools
+from blueprints.compat import answer_headers, asked_session, asked_workdir, error_body, run_streamed, run_whole
+from blueprints.context import caller, request_id, services
+from blueprints.conversation import Conversation
+from blueprints.estimate import estimate_tokens, estimate_usage
+from blueprints.openai import chat_request, response_request
+from blueprints.openai.chat import ChunkEncoder, to_completion
+from blueprints.openai.models import to_model, to_model_list
+from blueprints.openai.response import to_facts, to_response
+from blueprints.openai.response_id import new_response_id
+from blueprints.openai.response_schemas import CreateResponseSchema, ResponseSchema
+from blueprints.openai.response_stream import ResponseEncoder
+from blueprints.openai.schemas import ChatCompletionSchema, ChatSchema, OpenAIModelListSchema, OpenAIModelSchema
+from blueprints.validation import Blueprint
+from services.backends.spec import Invocation
+from services.decoders.plain import PlainDecoder
+from services.errors import NotFound
+from services.run import RunRequest
+
+blp = Blueprint("openai", __name__, url_prefix="/openai/v1", description="Compatible with OpenAI's Chat Completions and Responses")
+extras = PlainBlueprint("openai_extras", __name__, url_prefix="/openai/v1")
+"""What probing clients ask for; no part of the API's description."""
+
+
+@blp.route("/chat/completions", methods=["POST"])
+@blp.arguments(ChatSchema())
+@blp.response(200, ChatCompletionSchema())
+def create_chat_completion(body: dict[str, Any]) -> Any:
+    """Answer a conversation; with `stream: true` as server-sent events."""
+    left_out = chat_request.check_request(body, may_leave_out_tools=may_leave_out_tools(request.headers))
+    desk, session = services(), asked_session()
+    resolution = desk.models.resolve(body["model"])
+    spec = desk.runner.backend(resolution.backend)
+    conversation = chat_request.to_chat_conversation(body, spec, continues_session=session is not None)
+    run_request = chat_request.to_run_request(
+        body, conversation, resolution, spec, session=session, workdir=asked_workdir(), request_id=request_id(), caller=caller()
+    )
+    if body["stream"]:
+        encode = ChunkEncoder(
+            body["model"],
+            include_usage=bool((body.get("stream_options") or {}).get("include_usage")),
+            prompt_tokens=prompt_tokens(conversation),
+            tell_error=error_body(),
+        )
+        return run_streamed(
+            run_request,
+            encode,
+            lambda invocation: stream_headers(invocation, [*left_out, *chat_request.names_of(body, invocation.ignored)]),
+            is_json=is_json(run_request),
+        )
+    result = run_whole(run_request)
+    usage = result.usage or estimate_usage(prompt_tokens(conversation), result.output)
+    response = jsonify(to_completion(result, usage, model=body["model"], is_json=is_json(run_request)))
+    ignored = [*left_out, *chat_request.names_of(body, result.ignored)]
+    response.headers.extend(answer_headers(result.backend, ignored, is_estimated=result.usage is None))
+    return response
+
+
+@blp.route("/responses", methods=["POST"])
+@blp.arguments(CreateResponseSchema())
+@blp.response(200, ResponseSchema())
+def create_response(body: dict[str, Any]) -> Any:
+    """Answer an input, or continue an earlier response; with `stream: true` as server-sent events."""
+    left_out = response_request.check_request(body, may_leave_out_tools=may_leave_out_tools(request.headers))
+    desk = services()
+    resolution, session = desk.models.resolve(body["model"]), asked_session()
+    if previous := response_request.asked_response(body):
+        resolution, session = response_request.continue_on(previous, resolution, body["model"]), previous.id
+    spec = desk.runner.backend(resolution.backend)
+    conversation = response_request.to_response_conversation(body, spec, continues_session=session is not None)
+    run_request = response_request.to_run_request(
+        body, conversation, resolution, spec, session=session, workdir=asked_workdir(), request_id=request_id(), caller=caller()
+    )
+    facts = to_facts(body, is_stored=not run_request.ephemeral)
+    new_id = partial(new_id_of, run_request)
+    if body["stream"]:
+        return run_streamed(
+            run_request,
+            ResponseEncoder(facts, new_id=new_id, prompt_tokens=prompt_tokens(conversation), tell_error=error_body()),
+            lambda invocation: stream_headers(invocation, [*left_out, *response_request.names_of(invocation.ignored)]),
+            is_json=is_json(run_request),
+        )
+    result = run_whole(run_request)
+    usage = result.usage or estimate_usage(prompt_tokens(conversation), result.output)
+    response = jsonify(to_response(result, usage, facts, new_id(result.session_id), is_json=is_json(run_request)))
+    ignored = [*left_out, *response_request.names_of(result.ignored)]
+    response.headers.extend(answer_headers(result.backend, ignored, is_estimated=result.usage is None))
+    return response
+
+
+@blp.route("/responses/<response_id>", methods=["GET"])
+@blp.response(200, ResponseSchema())
+def get_response(response_id: str) -> Any:
+    """Always a 404: the CLI keeps its session, but nobody keeps the response."""
+    raise _not_kept(response_id)
+
+
+@blp.route("/responses/<response_id>", methods=["DELETE"])
+@blp.response(200, ResponseSchema())
+def delete_response(response_id: str) -> Any:
+    """Always a 404: there is nothing that could be deleted by a response's id."""
+    raise _not_kept(response_id)
+
+
+@blp.route("/models", methods=["GET"])
+@blp.response(200, OpenAIModelListSchema())
+def list_models() -> Any:
+    """The names to choose from: backends, `backend/model`, aliases; those that are available."""
+    return jsonify(to_model_list(services().models.listed(), for_codex="client_version" in request.args))
+
+
+@blp.route("/models/<path:model>", methods=["GET"])
+@blp.response(200, OpenAIModelSchema())
+def get_model(model: str) -> Any:
+    """One model, by any name that is understood."""
+    return jsonify(to_model(services().models.find(model.rstrip("/"))))
+
+
+def prompt_tokens(conversation: Conversation) -> int:
+    """An estimate of what the model will read."""
+    return estimate_tokens(conversation.system, conversation.prompt, images=conversation.images)
+
+
+def is_json(run_request: RunRequest) -> bool:
+    return "json_schema" in run_request.options
+
+
+def new_id_of(run_request: RunRequest, session_id: str | None) -> str:
+    return new_response_id(run_request.backend, None if run_request.ephemeral else session_id)
+
+
+def stream_headers(invocation: Invocation, ignored: list[str]) -> dict[str, str]:
+    """Of a stream, whose usage is not known yet: only a plain text CLI is certain to tell none."""
+    return answer_headers(invocation.spec.name, ignored, is_estimated=invocation.spec.decoder is PlainDecoder)
+
+
+def _not_kept(response_id: str) -> NotFound:
+    return NotFound(
+        f"Response with id {response_id[:200]!r} not found: this server keeps no responses; it can be continued with previous_response_id",
+        field="response_id",
+    )
+
+
+def probe() -> Response:
+    """Some clients ask with HEAD whether anybody is there."""
+    return Response()
+
+
+def no_websocket() -> Response:
+    """Codex asks for a WebSocket first, and takes this answer for "use HTTP"."""
+    return Response(status=426, headers={"Upgrade": "HTTP/1.1", "Connection": "close"})
+
+
+for index, rule in enumerate(("/", "/chat/completions", "/responses")):
+    extras.add_url_rule(rule, view_func=probe, methods=["HEAD"], endpoint=f"probe_{index}")
