@@ -102,17 +102,18 @@ class CodexAppServerDecoder:
     def finish(self, exit: Exit) -> Batch:
         batch = self._decode(self._lines.flush())
         turn = self._turn
+        failed = exit.code or 1  # as `codex exec` exits; the server's own exit says nothing of the turn
         if turn is None:
             told = text_of(self._error.get("message")) or self._lines.noise
             batch.append(ended_without_result(exit, told, usage=self._usage))
         elif turn.get("status") == "interrupted":
-            batch.append(Failed("cancelled", "the turn was interrupted", exit.code, self._usage))
+            batch.append(Failed("cancelled", "the turn was interrupted", failed, self._usage))
         elif turn.get("status") != "completed":
-            batch.append(failure_of(map_of(turn.get("error")) or self._error, "", exit.code, self._usage))
+            batch.append(failure_of(map_of(turn.get("error")) or self._error, "", failed, self._usage))
         elif self._retelling.differs:
-            batch.append(Failed("backend", DIFFERS, exit.code, self._usage))
+            batch.append(Failed("backend", DIFFERS, failed, self._usage))
         elif not self._has_answered:
-            batch.append(Failed("backend", "Codex finished without an answer", exit.code, self._usage))
+            batch.append(Failed("backend", "Codex finished without an answer", failed, self._usage))
         else:
             batch.append(Finished(exit.code or 0, usage=self._usage))
         return batch

@@ -72,7 +72,7 @@ class CodexAppServer:
             handler = self._handlers.get(number) if isinstance(number, int) else None
             if error := message.get("error"):
                 said = str(error.get("message", error))
-                self._failure = Failed(classify(said), said)
+                self._failure = Failed(classify(said), said, exit_code=1)
                 return []
             return handler(message.get("result") or {}) if handler else []
         if number is not None:
