@@ -103,7 +103,7 @@ def test_tools_in_a_text_are_separated_by_commas(backends, text, tools):
 
 @pytest.mark.parametrize(
     ("command", "words"),
-    [("/opt/my cli", ("/opt/my", "cli")), ("'/opt/my cli' -x \"a b\"", ("/opt/my cli", "-x", "a b")), ("[a b, c]", ("a b", "c"))],
+    [("/srv/my cli", ("/srv/my", "cli")), ("'/srv/my cli' -x \"a b\"", ("/srv/my cli", "-x", "a b")), ("[a b, c]", ("a b", "c"))],
 )
 def test_a_command_as_text_is_split_as_a_shell_would(backends, command, words):
     text = command if command.startswith("[") else f"|-\n      {command}"
