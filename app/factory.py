@@ -9,6 +9,7 @@ from typing import Any
 import flask
 import flask_smorest
 import marshmallow as ma
+from apispec.ext.marshmallow import MarshmallowPlugin
 
 from app.auth import Keys
 from app.body import Request, body_config
@@ -20,6 +21,7 @@ from app.limits import limit_runs
 from app.loading import load_settings
 from app.observe import configure_logging, error_log
 from app.proxies import TrustedProxies
+from app.services import build_services
 from app.settings import Settings
 from app.surfaces import SURFACES, error_answer, error_body
 from blueprints.context import Services
@@ -39,10 +41,7 @@ def create_app(settings: Settings | None = None, *, keys: Keys | None = None, se
     """The application. What is not given comes from the configuration: settings, keys, and the services built of them."""
     settings = settings or load_settings()
     keys = load_keys(settings) if keys is None else keys
-    if services is None:
-        from app.services import build_services
-
-        services = build_services(settings)
+    services = services or build_services(settings)
     server = settings.server
     configure_logging(server.log_format, server.log_level)
 
@@ -103,7 +102,7 @@ class Api(flask_smorest.Api):  # type: ignore[misc]
 
 
 def _register_surfaces(app: flask.Flask) -> None:
-    api = Api(app)
+    api = Api(app, spec_kwargs={"marshmallow_plugin": MarshmallowPlugin(schema_name_resolver=to_schema_name)})
     for name, scheme in SECURITY_SCHEMES.items():
         api.spec.components.security_scheme(name, scheme)
     for surface in SURFACES:
@@ -111,6 +110,13 @@ def _register_surfaces(app: flask.Flask) -> None:
             api.register_blueprint(blueprint)
         for pages in surface.pages:
             app.register_blueprint(pages)
+
+
+def to_schema_name(schema: type[ma.Schema] | ma.Schema) -> str:
+    """The name in the OpenAPI document. Every surface has its own Message and Model, so all but the native ones are prefixed."""
+    kind = schema if isinstance(schema, type) else type(schema)
+    surface = {"openai": "OpenAI", "anthropic": "Anthropic"}.get(kind.__module__.split(".")[1], "") if "." in kind.__module__ else ""
+    return surface + kind.__name__.removesuffix("Schema")
 
 
 def _config(settings: Settings) -> dict[str, Any]:

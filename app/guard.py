@@ -9,7 +9,6 @@ from app.auth import Keys, authenticate
 from app.body import check_declared_size, check_media_type
 from app.hosts import SAFE_METHODS, HostRules, OriginRules, allow_origins, is_preflight
 from app.limits import WrongKeys
-from app.proxies import to_limit_key
 from app.settings import ServerSettings
 from app.surfaces import is_public
 from services.errors import AuthenticationFailed, PermissionDenied
@@ -28,10 +27,10 @@ def guard(app: flask.Flask, server: ServerSettings, keys: Keys) -> None:
         address = environ.get("REMOTE_ADDR", "")
         g.request_id = environ["clinvk.request_id"]
         g.key_name = None
-        g.caller, g.limit_key = address, to_limit_key(address)
+        g.caller = address
         host = environ.get("HTTP_HOST")
 
-        check_declared_size(request, server.max_request_body_bytes)
+        check_declared_size(environ, server.max_request_body_bytes)
         hosts.check(host)
         if is_preflight(environ):
             if not origins.allows(environ["HTTP_ORIGIN"]):
@@ -50,7 +49,6 @@ def guard(app: flask.Flask, server: ServerSettings, keys: Keys) -> None:
                     wrong_keys.count(address)
                 raise
             g.key_name = g.caller = environ["clinvk.key"] = name
-            g.limit_key = f"key:{name}"
         if request.routing_exception is None:
-            check_media_type(request)
+            check_media_type(environ)
         return None

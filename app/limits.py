@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any, Protocol
 
 import flask
-from flask import g
+from flask import g, request
 from flask_limiter import Limiter, RateLimitExceeded
 from limits import RateLimitItem, WindowStats
 from limits.storage import RedisStorage
@@ -140,7 +140,7 @@ def limit_runs(app: flask.Flask, server: ServerSettings, answer: Callable[[Excep
     strategy = f"clinvk-token-bucket-{rps:g}-{burst}"
     STRATEGIES[strategy] = partial(TokenBucket, rps=rps, burst=burst)  # type: ignore[assignment]
     limiter = Limiter(
-        key_func=lambda: str(g.limit_key),
+        key_func=to_limit_key_of_request,
         app=app,
         strategy=strategy,
         storage_uri=server.rate_limit_storage,
@@ -169,6 +169,10 @@ def limit_runs(app: flask.Flask, server: ServerSettings, answer: Callable[[Excep
             response.headers["X-RateLimit-Remaining"] = str(remaining)
             response.headers["X-RateLimit-Reset"] = str(math.ceil(reset_at))
         return response
+
+
+def to_limit_key_of_request() -> str:
+    return f"key:{g.key_name}" if g.key_name else to_limit_key(request.remote_addr or "unknown")
 
 
 def _storage_options(uri: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -38,6 +39,16 @@ def stand_in_services(**availability: bool) -> Any:
         default_backend="claude",
         dry_run=False,
     )
+
+
+def shared_app(*keys: str, **server: Any) -> Flask:
+    """`make_app`, once per set of arguments: for tests that only ask."""
+    return _shared_app(keys, tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in server.items()))
+
+
+@cache
+def _shared_app(keys: tuple[str, ...], server: tuple[tuple[str, Any], ...]) -> Flask:
+    return make_app(*keys, **{name: list(value) if isinstance(value, tuple) else value for name, value in server})
 
 
 def make_app(*keys: str, services: Any = None, **server: Any) -> Flask:

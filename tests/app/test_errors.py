@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
+from flask import Flask
 from werkzeug.exceptions import ImATeapot
 
 from app.errors import STATUS
 from blueprints.openai.errors import TYPES as OPENAI_TYPES
 from services import errors
 from services.events import Failed, FailureKind
-from tests.app.parts import PREFIXES, ask, fail_with, make_app
+from tests.app.parts import PREFIXES, ask, fail_with, make_app, shared_app
 
 Error = Callable[[], BaseException]
 
@@ -48,9 +50,18 @@ RAISED: list[tuple[Error, str, int, str]] = [
 ]
 
 
+@cache
+def app_that_fails() -> tuple[Flask, list[Error]]:
+    """One application for all errors: its ``/fail`` routes raise what is last in the list."""
+    app, raised = make_app(), []
+    for prefix in PREFIXES.values():
+        fail_with(app, f"{prefix}/fail", lambda: raised[-1]())
+    return app, raised
+
+
 def answer_to(error: Error, surface: str) -> Any:
-    app = make_app()
-    fail_with(app, f"{PREFIXES[surface]}/fail", error)
+    app, raised = app_that_fails()
+    raised.append(error)
     return ask(app, f"{PREFIXES[surface]}/fail")
 
 
@@ -112,7 +123,7 @@ def test_openai_codes_are_openais_own(error: Error, expected: dict[str, Any]) ->
 @pytest.mark.parametrize("surface", PREFIXES)
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nothing/here", 404), ("PUT", "/echo", 405), ("POST", "/nothing", 404)])
 def test_unknown_routes_and_methods_answer_in_the_surfaces_form(surface: str, method: str, path: str, status: int) -> None:
-    answer = ask(make_app(), PREFIXES[surface] + path, method=method)
+    answer = ask(shared_app(), PREFIXES[surface] + path, method=method)
     body = answer.get_json()
     assert answer.status_code == status
     assert answer.headers["X-Request-ID"]
@@ -132,7 +143,7 @@ def test_405_names_the_methods_that_are_allowed() -> None:
 
 @pytest.mark.parametrize("path", ["/", "/api", "/openai", "/anthropic", "/openaix/v1/models", "/v1/models"])
 def test_a_prefix_is_a_whole_path_component(path: str) -> None:
-    body = ask(make_app(), path, method="DELETE").get_json()
+    body = ask(shared_app(), path, method="DELETE").get_json()
     form = "openai" if path == "/openai" else "anthropic" if path == "/anthropic" else "native"
     assert {"native": "meta", "openai": "error", "anthropic": "request_id"}[form] in body
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.hosts import is_loopback, to_host_name
-from tests.app.parts import PREFIXES, ask, make_app
+from tests.app.parts import PREFIXES, ask, shared_app
 
 REBOUND = ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1:8080", "0.0.0.0:8080"]
 LOOPBACK = ["localhost", "LOCALHOST:8080", "app.localhost", "127.0.0.1:8080", "127.8.9.1", "[::1]:8080", "[::1]", "localhost."]
@@ -16,24 +16,24 @@ LOOPBACK = ["localhost", "LOCALHOST:8080", "app.localhost", "127.0.0.1:8080", "1
 @pytest.mark.parametrize("host", REBOUND)
 @pytest.mark.parametrize("path", ["/health", "/api/v1/echo", "/docs"])
 def test_on_loopback_a_foreign_host_is_refused(host: str, path: str) -> None:
-    answer = ask(make_app(), path, {"Host": host})
+    answer = ask(shared_app(), path, {"Host": host})
     assert (answer.status_code, answer.get_json()["error"]["code"]) == (403, "permission_denied")
     assert "server.allowed_hosts" in answer.get_json()["error"]["message"]
 
 
 @pytest.mark.parametrize("host", ["", "a b", "user@localhost", "localhost:80:80", "[::1", "/", "localhost, evil.example"])
 def test_a_host_that_is_none_is_refused_or_absent(host: str) -> None:
-    assert ask(make_app(), "/health", {"Host": host}).status_code == (200 if not host else 403)
+    assert ask(shared_app(), "/health", {"Host": host}).status_code == (200 if not host else 403)
 
 
 @pytest.mark.parametrize("host", LOOPBACK)
 @pytest.mark.parametrize("bind", ["127.0.0.1", "localhost", "::1"])
 def test_on_loopback_its_own_names_are_served(host: str, bind: str) -> None:
-    assert ask(make_app(host=bind), "/health", {"Host": host}).status_code == 200
+    assert ask(shared_app(host=bind), "/health", {"Host": host}).status_code == 200
 
 
 def test_no_host_header_is_served() -> None:
-    answer = make_app().test_client().get("/health", environ_overrides={"HTTP_HOST": ""}, buffered=True)
+    answer = shared_app().test_client().get("/health", environ_overrides={"HTTP_HOST": ""}, buffered=True)
     assert answer.status_code == 200
 
 
@@ -53,12 +53,12 @@ def test_no_host_header_is_served() -> None:
 )
 @pytest.mark.parametrize("bind", ["127.0.0.1", "0.0.0.0"])
 def test_allowed_hosts_add_names(bind: str, allowed: str, host: str, status: int) -> None:
-    assert ask(make_app(host=bind, allowed_hosts=[allowed]), "/health", {"Host": host}).status_code == status
+    assert ask(shared_app(host=bind, allowed_hosts=[allowed]), "/health", {"Host": host}).status_code == status
 
 
 def test_beyond_loopback_any_host_is_served_until_names_are_listed() -> None:
-    assert ask(make_app(host="0.0.0.0"), "/health", {"Host": "evil.example"}).status_code == 200
-    listed = make_app(host="0.0.0.0", allowed_hosts=["ai.example.com"])
+    assert ask(shared_app(host="0.0.0.0"), "/health", {"Host": "evil.example"}).status_code == 200
+    listed = shared_app(host="0.0.0.0", allowed_hosts=["ai.example.com"])
     assert ask(listed, "/health", {"Host": "evil.example"}).status_code == 403
     assert ask(listed, "/health", {"Host": "10.0.0.7:8080"}).status_code == 200  # health probes ask by address
 
@@ -94,7 +94,7 @@ FOREIGN_PAGES = [
 
 @pytest.mark.parametrize("origin", LOCAL_PAGES)
 def test_a_preflight_of_an_allowed_page_needs_no_key(origin: str) -> None:
-    answer = preflight(make_app("right"), origin)
+    answer = preflight(shared_app("right"), origin)
     assert answer.status_code == 204
     assert answer.headers["Access-Control-Allow-Origin"] == origin
     assert answer.headers["Access-Control-Allow-Headers"] == "authorization, content-type"
@@ -106,47 +106,47 @@ def test_a_preflight_of_an_allowed_page_needs_no_key(origin: str) -> None:
 
 @pytest.mark.parametrize("origin", [origin for origin in FOREIGN_PAGES if "\n" not in origin])
 def test_a_preflight_of_any_other_page_is_refused(origin: str) -> None:
-    answer = preflight(make_app(), origin)
+    answer = preflight(shared_app(), origin)
     assert answer.status_code == 403
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 
 def test_a_preflight_to_nowhere_is_answered_too() -> None:
-    assert preflight(make_app("right"), "http://localhost:3000", "/nothing").status_code == 204
+    assert preflight(shared_app("right"), "http://localhost:3000", "/nothing").status_code == 204
 
 
 @pytest.mark.parametrize("surface", PREFIXES)
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
 @pytest.mark.parametrize("origin", [origin for origin in FOREIGN_PAGES if "\n" not in origin])
 def test_no_foreign_page_changes_anything(surface: str, method: str, origin: str) -> None:
-    answer = ask(make_app(), PREFIXES[surface] + "/echo", {"Origin": origin, "Host": "localhost:8080"}, method=method)
+    answer = ask(shared_app(), PREFIXES[surface] + "/echo", {"Origin": origin, "Host": "localhost:8080"}, method=method)
     assert answer.status_code == 403
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 
 def test_a_right_key_does_not_open_the_door_to_a_foreign_page() -> None:
     headers = {"Origin": "https://evil.example", "X-Api-Key": "right"}
-    assert ask(make_app("right"), "/api/v1/echo", headers, method="POST").status_code == 403
+    assert ask(shared_app("right"), "/api/v1/echo", headers, method="POST").status_code == 403
 
 
 def test_a_foreign_page_may_send_a_read_but_not_see_its_answer() -> None:
-    answer = ask(make_app(), "/api/v1/echo", {"Origin": "https://evil.example"})
+    answer = ask(shared_app(), "/api/v1/echo", {"Origin": "https://evil.example"})
     assert answer.status_code == 200
     assert "Access-Control-Allow-Origin" not in answer.headers
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 def test_a_page_that_hides_its_origin_is_refused(site: str) -> None:
-    assert ask(make_app(), "/api/v1/echo", {"Sec-Fetch-Site": site}, method="POST").status_code == 403
+    assert ask(shared_app(), "/api/v1/echo", {"Sec-Fetch-Site": site}, method="POST").status_code == 403
 
 
 @pytest.mark.parametrize("headers", [{}, {"Sec-Fetch-Mode": "cors"}, {"Sec-Fetch-Site": "none"}, {"Sec-Fetch-Site": "same-origin"}])
 def test_what_is_no_foreign_page_is_served(headers: dict[str, str]) -> None:
-    assert ask(make_app(), "/api/v1/echo", headers, method="POST").status_code == 200
+    assert ask(shared_app(), "/api/v1/echo", headers, method="POST").status_code == 200
 
 
 def test_an_allowed_page_reads_answers_and_errors() -> None:
-    app = make_app("right")
+    app = shared_app("right")
     for headers, status in (({"X-Api-Key": "right"}, 200), ({}, 401)):
         answer = ask(app, "/api/v1/echo", {"Origin": "http://localhost:3000", **headers}, method="POST")
         assert answer.status_code == status
@@ -155,7 +155,7 @@ def test_an_allowed_page_reads_answers_and_errors() -> None:
 
 
 def test_the_servers_own_page_is_served_under_every_name_it_has() -> None:
-    app = make_app("right", host="0.0.0.0")
+    app = shared_app("right", host="0.0.0.0")
     headers = {"Origin": "https://ai.example.com", "X-Api-Key": "right"}
     assert ask(app, "/api/v1/echo", {**headers, "Host": "ai.example.com"}, method="POST").status_code == 200
     assert ask(app, "/api/v1/echo", {**headers, "Host": "other.example"}, method="POST").status_code == 403
@@ -164,7 +164,7 @@ def test_the_servers_own_page_is_served_under_every_name_it_has() -> None:
 @pytest.mark.parametrize(("host", "status"), [("evil.example:8080", 403), ("10.0.0.7:8080", 200), ("ai.example.com:8080", 200)])
 def test_without_keys_only_a_known_name_makes_a_page_the_servers_own(host: str, status: int) -> None:
     """DNS rebinding of a server that is open to its network: the page's name is the server's address."""
-    app = make_app(host="0.0.0.0", allowed_hosts=["ai.example.com", "*"])
+    app = shared_app(host="0.0.0.0", allowed_hosts=["ai.example.com", "*"])
     assert ask(app, "/api/v1/echo", {"Origin": f"http://{host}", "Host": host}, method="POST").status_code == status
 
 
@@ -184,16 +184,16 @@ def test_without_keys_only_a_known_name_makes_a_page_the_servers_own(host: str, 
     ],
 )
 def test_a_configured_origin_means_any_port_where_it_names_none(configured: str, origin: str, status: int) -> None:
-    assert preflight(make_app(cors_allowed_origins=[configured]), origin).status_code == status
+    assert preflight(shared_app(cors_allowed_origins=[configured]), origin).status_code == status
 
 
 def test_credentials_only_for_listed_origins() -> None:
-    listed = make_app(cors_allowed_origins=["https://app.example"], cors_allow_credentials=True)
+    listed = shared_app(cors_allowed_origins=["https://app.example"], cors_allow_credentials=True)
     assert preflight(listed, "https://app.example").headers["Access-Control-Allow-Credentials"] == "true"
-    everyone = preflight(make_app(cors_allowed_origins=["*"], cors_allow_credentials=True), "https://evil.example")
+    everyone = preflight(shared_app(cors_allowed_origins=["*"], cors_allow_credentials=True), "https://evil.example")
     assert everyone.headers["Access-Control-Allow-Origin"] == "*"
     assert "Access-Control-Allow-Credentials" not in everyone.headers
 
 
 def test_an_answer_to_no_page_has_no_cors_headers() -> None:
-    assert not [name for name, _ in ask(make_app(), "/health").headers if name.startswith("Access-Control")]
+    assert not [name for name, _ in ask(shared_app(), "/health").headers if name.startswith("Access-Control")]

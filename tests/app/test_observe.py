@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.observe import REQUEST_ID, JsonFormatter, TextFormatter, configure_logging
-from tests.app.parts import PREFIXES, ask, fail_with, make_app
+from tests.app.parts import PREFIXES, ask, fail_with, make_app, shared_app
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
@@ -19,12 +19,12 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("given", ["abc", "A-b_c.9", "x" * 128])
 def test_a_sane_request_id_is_kept(given: str) -> None:
-    assert ask(make_app(), "/health", {"X-Request-ID": given}).headers["X-Request-ID"] == given
+    assert ask(shared_app(), "/health", {"X-Request-ID": given}).headers["X-Request-ID"] == given
 
 
 @pytest.mark.parametrize("given", ["", "x" * 129, "a b", "a;b", "ä", "a/b", "$(x)"])
 def test_any_other_request_id_is_replaced(given: str) -> None:
-    answer = ask(make_app(), "/health", {"X-Request-ID": given})
+    answer = ask(shared_app(), "/health", {"X-Request-ID": given})
     assert answer.headers["X-Request-ID"] != given
     assert REQUEST_ID.fullmatch(answer.headers["X-Request-ID"])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.proxies import TrustedProxies, to_address, to_limit_key
-from tests.app.parts import ask, make_app
+from tests.app.parts import ask, shared_app
 
 PROXIES = ["10.0.0.0/8", "192.0.2.1", "2001:db8::/32"]
 
@@ -42,7 +42,7 @@ def test_the_rightmost_address_that_is_not_ours(peer: str, forwarded_for: str, c
 
 
 def test_nobody_is_trusted_by_default() -> None:
-    answer = ask(make_app(), "/api/v1/echo", {"X-Forwarded-For": "1.1.1.1", "X-Forwarded-Proto": "https"})
+    answer = ask(shared_app(), "/api/v1/echo", {"X-Forwarded-For": "1.1.1.1", "X-Forwarded-Proto": "https"})
     assert answer.get_json() == {"bytes": 0, "client": "127.0.0.1", "scheme": "http", "peer": None}
 
 
@@ -50,7 +50,7 @@ def test_nobody_is_trusted_by_default() -> None:
     ("proto", "scheme"), [("https", "https"), ("HTTPS", "https"), ("http, https", "https"), ("gopher", "http"), ("", "http")]
 )
 def test_a_trusted_proxy_tells_the_scheme(proto: str, scheme: str) -> None:
-    app = make_app(trusted_proxies=["127.0.0.1"])
+    app = shared_app(trusted_proxies=["127.0.0.1"])
     answer = ask(app, "/api/v1/echo", {"X-Forwarded-For": "1.1.1.1", "X-Forwarded-Proto": proto})
     assert answer.get_json() == {"bytes": 0, "client": "1.1.1.1", "scheme": scheme, "peer": "127.0.0.1"}
 

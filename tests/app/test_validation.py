@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import flask
@@ -14,30 +15,31 @@ from blueprints.validation import Blueprint
 from tests.app.parts import PREFIXES, ask, make_app
 
 
-class Step(ma.Schema):
+class CheckedStep(ma.Schema):
     backend = ma.fields.String(required=True)
     timeout = ma.fields.Float()
 
 
-class Body(ma.Schema):
+class CheckedBody(ma.Schema):
     prompt = ma.fields.String(required=True)
     model = ma.fields.String(validate=ma.validate.OneOf(["a", "b"]))
-    steps = ma.fields.List(ma.fields.Nested(Step()))
+    steps = ma.fields.List(ma.fields.Nested(CheckedStep()))
     max_tokens = ma.fields.Integer(strict=True)
 
 
-class Optional(ma.Schema):
+class CheckedOptional(ma.Schema):
     title = ma.fields.String()
 
 
+@cache
 def app_with(kind: type[Any] = Blueprint) -> Flask:
     app = make_app()
     api = app.extensions["flask-smorest"]["apis"][""]["ext_obj"]
     for name, prefix in PREFIXES.items():
         blp = kind(f"checked_{name}", __name__, url_prefix=f"{prefix}/checked")
-        for path, schema in (("/body", Body()), ("/optional", Optional())):
+        for path, schema in (("/body", CheckedBody()), ("/optional", CheckedOptional())):
             blp.add_url_rule(path, path[1:], blp.arguments(schema)(lambda body: flask.jsonify(got=body)), methods=["POST"])
-        blp.add_url_rule("/query", "query", blp.arguments(Step(), location="query")(lambda body: flask.jsonify(got=body)))
+        blp.add_url_rule("/query", "query", blp.arguments(CheckedStep(), location="query")(lambda body: flask.jsonify(got=body)))
         api.register_blueprint(blp)
     return app
 
