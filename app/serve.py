@@ -120,7 +120,7 @@ def refuse_if_open(settings: Settings) -> None:
         raise SettingsError([Problem(settings.source_of("server.host"), "server.host", message)])
 
 
-class Gunicorn(BaseApplication):  # type: ignore[misc]
+class Gunicorn(BaseApplication):
     """Runs the application in workers that all share the listener and the keys."""
 
     def __init__(self, settings: Settings, keys: KeyRing, listener: socket.socket) -> None:
@@ -156,7 +156,7 @@ class Gunicorn(BaseApplication):  # type: ignore[misc]
         GracefulArbiter(self).run()
 
 
-class GracefulArbiter(Arbiter):  # type: ignore[misc]
+class GracefulArbiter(Arbiter):
     def handle_int(self) -> None:
         """Ctrl-C: as SIGTERM. A second one, while workers finish, ends them at once."""
         print(file=sys.stderr)  # ends the line that a terminal has written ^C on

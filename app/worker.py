@@ -32,7 +32,7 @@ GRACE_MARGIN_S = 10
 """What gunicorn gives a worker beyond the grace (its ``graceful_timeout``): the drain, and the way out."""
 
 
-class Worker(GeventWorker):  # type: ignore[misc]
+class Worker(GeventWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.busy = 0
@@ -144,7 +144,7 @@ def _has_data(client: socket) -> bool:
     return True
 
 
-class Log(Logger):  # type: ignore[misc]
+class Log(Logger):
     """What gunicorn has to say, from warnings on, in the server's own log."""
 
     def setup(self, cfg: Any) -> None:
