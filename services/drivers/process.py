@@ -41,13 +41,17 @@ class ProcessDriver:
 
 class ProcessRun:
     """A `Running` over one `Child` and one private folder. A CLI that converses gets a pipe as its stdin; any other
-    gets a file with the prompt, so that a prompt of any size never waits for its reader."""
+    gets a file with the prompt, so that a prompt of any size never waits for its reader.
+
+    Pictures go through a pipe: Claude Code 2.1.197 reads no ``--input-format=stream-json`` from a file (exit 0, not a word).
+    """
 
     def __init__(self, invocation: Invocation, limits: Limits, cancellation: Cancellation) -> None:
         self._invocation = invocation
         self._limits = limits
         self._cancellation = cancellation
         self._protocol = PROTOCOLS[invocation.spec.driver](invocation)
+        self._is_piped = bool(invocation.request.images and invocation.spec.image_input)
         self._child: Child | None = None
         self._output_bytes = 0
         self._line_bytes = 0
@@ -56,13 +60,15 @@ class ProcessRun:
     def start(self, spawner: Spawner) -> None:
         invocation = self._invocation
         invocation.prepare()
-        stdin = None if isinstance(self._protocol, Conversation) else invocation.stdin
+        stdin = None if isinstance(self._protocol, Conversation) or self._is_piped else invocation.stdin
         self._child = spawner.start(invocation.argv, env=invocation.env, cwd=invocation.cwd, stdin=stdin)
         self._stop_listening = self._cancellation.listen(self._stop)
 
     def batches(self) -> Iterator[Batch]:
         child = self._child
         assert child is not None, "not started"
+        if self._is_piped:
+            _write_all(child, self._invocation.stdin)
         failure = yield from self._read(child)
         if failure:
             self._stop()
@@ -120,10 +126,7 @@ class ProcessRun:
 
     def _answer(self, child: Child) -> None:
         if isinstance(self._protocol, Conversation) and (data := self._protocol.take_outgoing()):
-            try:
-                child.send(data)
-            except BrokenPipeError:  # the CLI has gone: its exit and what it said before tell why
-                child.end_input()
+            _write(child, data)
 
     def _count(self, chunk: bytes) -> str | None:
         """What is wrong with the amount of output, if anything."""
@@ -136,3 +139,15 @@ class ProcessRun:
         if self._line_bytes > limits.line_limit_bytes:
             return f"the CLI wrote a line of more than {limits.line_limit_bytes} bytes (server.line_limit_bytes), so the run was stopped"
         return None
+
+
+def _write(child: Child, data: bytes) -> None:
+    try:
+        child.send(data)
+    except BrokenPipeError:  # the CLI has gone: its exit and what it said before tell why
+        child.end_input()
+
+
+def _write_all(child: Child, data: bytes) -> None:
+    _write(child, data)
+    child.end_input()

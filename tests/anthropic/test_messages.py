@@ -8,6 +8,7 @@ from typing import Any
 import anthropic
 import pytest
 from anthropic.types import MessageParam
+from pydantic import BaseModel
 
 from tests.anthropic.conftest import House
 from tests.parts.clis import do
@@ -199,3 +200,33 @@ def test_working_directory_can_be_named(house: House, client: anthropic.Anthropi
     assert [report["cwd"] for report in house.cli.reports() if report["prompt"] == "where am I"] == [str(folder)]
     with pytest.raises(anthropic.BadRequestError, match="workdir"):
         ask(client, extra_headers={"X-Clinvk-Workdir": "/etc"})
+
+
+class Person(BaseModel):
+    name: str
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
+def test_structured_output_is_parsed_though_the_agent_talks_before_it(client: anthropic.Anthropic, streams: bool) -> None:
+    prompt = do(["say", "I'll look."], ["tool", "ls", "a.txt"], ["say", '{"name":'], ["say", ' "Ada"}'])
+    call: dict[str, Any] = {
+        "model": "claude",
+        "max_tokens": 100,
+        "messages": [{"role": "user", "content": prompt}],
+        "output_format": Person,
+    }
+    if streams:
+        with client.messages.stream(**call) as stream:
+            parsed = stream.get_final_message()
+    else:
+        parsed = client.messages.parse(**call)
+    assert parsed.parsed_output == Person(name="Ada")
+
+
+def test_effort_and_schema_reach_the_cli(house: House, client: anthropic.Anthropic) -> None:
+    schema = {"type": "object", "properties": {"name": {"type": "string"}}}
+    config: Any = {"effort": "low", "format": {"type": "json_schema", "schema": schema}}
+    ask(client, do(["say", "{}"], about="how hard"), model="claude", output_config=config)
+    (argv,) = [report["argv"] for report in house.cli.reports() if "how hard" in report["prompt"]]
+    assert "--effort=low" in argv
+    assert any("properties" in arg for arg in argv)
