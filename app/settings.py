@@ -89,6 +89,12 @@ class SessionSettings:
     retention_days: int = setting(30, "sessions are kept so long after their last turn; 0 keeps them for ever", at_least=0)
     store_token_usage: bool = setting(True, "keep the token numbers of every turn")
     default_tags: list[str] = setting([], "tags that every new session gets")
+    database_url: str = setting(
+        "",
+        "where sessions are kept: empty for the file sessions.db in the home folder, or sqlite:////folder/file.db, or"
+        " postgresql://user:password@host/database (needs the extra `postgres`)",
+        is_secret=True,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,76 @@
+"""The full-text index: FTS5 on SQLite, a GIN index over word lists on PostgreSQL (both in the core of what Debian ships).
+
+Matches come newest first and only as many as are asked for: nothing is ranked or sorted, so a word that every session holds
+costs no more than a rare one. Document ids only grow; the id is the order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import Connection, TextClause, text
+
+from services.store.words import words_of
+
+CHUNK = 64
+"""Matches read at a time."""
+
+INSERT = {
+    "sqlite": text("INSERT INTO documents (session_id, words) VALUES (:session_id, :words)"),
+    "postgresql": text("INSERT INTO documents (session_id, words) VALUES (:session_id, array_to_tsvector(CAST(:words AS text[])))"),
+}
+
+MATCH = {
+    "sqlite": text(
+        "SELECT documents.id, documents.session_id FROM documents_words JOIN documents ON documents.id = documents_words.rowid"
+        " WHERE documents_words MATCH :query AND documents_words.rowid < :before ORDER BY documents_words.rowid DESC LIMIT :limit"
+    ),
+    "postgresql": text(
+        "SELECT id, session_id FROM documents WHERE words @@ CAST(:query AS tsquery) AND id < :before ORDER BY id DESC LIMIT :limit"
+    ),
+}
+
+# Whether a session has a match that is newer than the place where a page begins: then an earlier page has shown it.
+NEWER: dict[str, TextClause] = {
+    "sqlite": text(
+        "SELECT 1 FROM documents_words WHERE documents_words MATCH :query AND documents_words.rowid IN"
+        " (SELECT id FROM documents WHERE session_id = :session_id AND id >= :from) LIMIT 1"
+    ),
+    "postgresql": text(
+        "SELECT 1 FROM documents WHERE session_id = :session_id AND id >= :from AND words @@ CAST(:query AS tsquery) LIMIT 1"
+    ),
+}
+
+NEWEST = 2**62
+
+
+def add(connection: Connection, session_id: str, words: Sequence[str]) -> None:
+    if words:
+        dialect = connection.dialect.name
+        held = " ".join(words) if dialect == "sqlite" else list(words)
+        connection.execute(INSERT[dialect], {"session_id": session_id, "words": held})
+
+
+def to_query(connection: Connection, q: str, limit: int) -> str | None:
+    """The database's own query for all words of ``q`` (at most ``limit``); None where it holds no word."""
+    words = words_of(q)[:limit]
+    quote, conjunction = ('"', " AND ") if connection.dialect.name == "sqlite" else ("'", " & ")
+    return conjunction.join(f"{quote}{word}{quote}" for word in words) or None
+
+
+def matches(connection: Connection, query: str, before: int | None) -> Iterator[tuple[int, str]]:
+    """(document, session) of the documents that hold all words, the newest first, older than ``before``."""
+    statement, at = MATCH[connection.dialect.name], before or NEWEST
+    while True:
+        rows = connection.execute(statement, {"query": query, "before": at, "limit": CHUNK}).all()
+        for row in rows:
+            yield row.id, row.session_id
+        if len(rows) < CHUNK:
+            return
+        at = rows[-1].id
+
+
+def has_newer(connection: Connection, query: str, session_id: str, start: int) -> bool:
+    """Whether ``session_id`` has a match that is not older than document ``start``."""
+    values = {"query": query, "session_id": session_id, "from": start}
+    return connection.execute(NEWER[connection.dialect.name], values).first() is not None

@@ -1,0 +1,105 @@
+"""Pages of sessions: filters, search, and cursors. Every page is read from an index, from where the last one ended."""
+
+from __future__ import annotations
+
+import base64
+import json
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, and_, select, tuple_
+
+from services.errors import InvalidRequest
+from services.store import documents
+from services.store.records import Filter, Page
+from services.store.rows import to_session
+from services.store.schema import session_tags, sessions
+from services.store.words import QUERY_WORDS
+
+MAX_LIMIT = 200
+
+
+def list_page(connection: Connection, wanted: Filter, limit: int, offset: int, cursor: str | None) -> Page:
+    """Sessions that ``wanted`` describes, the most recently used first; with ``q``, those with the newest match first."""
+    limit = max(1, min(limit, MAX_LIMIT))
+    if wanted.q is not None and wanted.q.strip():
+        return _search(connection, wanted, limit, offset, cursor)
+    order, statement = _ordered(wanted)
+    if cursor:
+        statement = statement.where(order < tuple_(*_decode(cursor, "updated", (int, str))))
+    # The page's ids first, from the index alone: an offset then skips index entries, not rows.
+    ids = statement.order_by(*(column.desc() for column in order.clauses)).limit(limit + 1).offset(offset)
+    found = connection.execute(ids).all()
+    rows = _load(connection, [row.id for row in found[:limit]])
+    last = found[limit - 1] if len(found) > limit else None
+    return Page(tuple(map(to_session, rows)), _encode("updated", last.updated_at, last.id) if last else None)
+
+
+def _ordered(wanted: Filter) -> tuple[Any, Select[Any]]:
+    """The order of a page and the statement for its ids, from whichever table has an index for both filter and order."""
+    if wanted.tag is not None:
+        order = tuple_(session_tags.c.updated_at, session_tags.c.session_id)
+        statement = select(session_tags.c.session_id.label("id"), session_tags.c.updated_at).where(session_tags.c.tag == wanted.tag)
+        if conditions := _conditions(wanted):
+            statement = statement.join(sessions, sessions.c.id == session_tags.c.session_id).where(and_(*conditions))
+        return order, statement
+    order = tuple_(sessions.c.updated_at, sessions.c.id)
+    return order, select(sessions.c.id, sessions.c.updated_at).where(*_conditions(wanted))
+
+
+def _conditions(wanted: Filter) -> list[Any]:
+    asked = (("backend", wanted.backend), ("status", wanted.status), ("workdir", wanted.workdir))
+    return [sessions.c[name] == value for name, value in asked if value is not None]
+
+
+def _search(connection: Connection, wanted: Filter, limit: int, offset: int, cursor: str | None) -> Page:
+    """One session for all of its matches, at the place of the newest; over the pages of a cursor too."""
+    before = int(_decode(cursor, "found", (int,))[0]) if cursor else None
+    query = documents.to_query(connection, wanted.q or "", QUERY_WORDS)
+    if query is None:
+        return Page(())
+    seen: set[str] = set()
+
+    def fresh() -> Any:
+        for document, session_id in documents.matches(connection, query, before):
+            if session_id not in seen:
+                seen.add(session_id)
+                if not (before and documents.has_newer(connection, query, session_id, before)):
+                    yield document, session_id
+
+    found: list[tuple[int, Row[Any]]] = []
+    candidates = fresh()
+    while len(found) <= limit + offset and (some := list(islice(candidates, limit + 1))):
+        kept = {row.id: row for row in _load(connection, [session_id for _, session_id in some], wanted)}
+        found += [(document, kept[session_id]) for document, session_id in some if session_id in kept]
+    page = found[offset : offset + limit]
+    has_more = len(found) > offset + limit
+    return Page(tuple(to_session(row) for _, row in page), _encode("found", page[-1][0]) if has_more else None)
+
+
+def _load(connection: Connection, ids: list[str], wanted: Filter | None = None) -> list[Row[Any]]:
+    """The sessions of ``ids`` that ``wanted`` describes, in the order of ``ids``."""
+    statement = select(sessions).where(sessions.c.id.in_(ids))
+    if wanted:
+        statement = statement.where(*_conditions(wanted))
+        if wanted.tag is not None:
+            statement = statement.join(session_tags, session_tags.c.session_id == sessions.c.id).where(session_tags.c.tag == wanted.tag)
+    rows = {row.id: row for row in connection.execute(statement)}
+    return [rows[id] for id in ids if id in rows]
+
+
+def _encode(kind: str, *place: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps([kind, *place]).encode()).rstrip(b"=").decode()
+
+
+def _decode(cursor: str, kind: str, types: tuple[type, ...]) -> list[Any]:
+    try:
+        place: list[Any]
+        found, *place = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        if found == kind and [*map(type, place)] == list(types) and all(abs(part) < 2**63 for part in place if isinstance(part, int)):
+            return place
+    except (ValueError, TypeError):
+        pass
+    raise InvalidRequest(
+        "cursor: not one that this list gave", field="cursor", issue="use next_cursor of the same list, with the same filters"
+    )

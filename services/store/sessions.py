@@ -1,0 +1,204 @@
+"""The session store: sessions as a whole. Their turns are `turns`' business; both are behind `SessionStore`."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from dataclasses import replace
+from time import time_ns
+
+from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy.engine import URL
+
+from services.errors import Conflict, NotFound
+from services.store import documents, owners, turns
+from services.store.db import Database
+from services.store.listing import list_page
+from services.store.migrations import migrate
+from services.store.records import Filter, NewTurn, Page, Session, Turn, TurnEnd
+from services.store.rows import from_session, storable, to_session
+from services.store.schema import session_tags, sessions, totals
+from services.store.words import indexed_words
+
+ID_PREFIX = re.compile(r"[0-9a-f][0-9a-f-]{0,35}")
+
+
+class SessionStore:
+    """One per process. Every method is one short transaction; all raise StoreUnavailable where the database does not answer."""
+
+    def __init__(self, url: URL, *, keeps_usage: bool = True) -> None:
+        self._database = Database(url, self._prepare)
+        self._us: owners.Owner | None = None
+        self._keeps_usage = keeps_usage
+
+    def open(self) -> None:
+        """Connect, bring the tables up to date, release what dead servers held. Done by the first use, too."""
+        self._database.open()
+
+    def close(self) -> None:
+        self._database.close()
+
+    def add(self, session: Session) -> Session:
+        """Keep a new session that has no turn yet."""
+
+        def work(connection: Connection) -> Session:
+            return _insert(connection, session)
+
+        return self._database.write(work)
+
+    def add_fork(self, session: Session) -> Session:
+        """Keep a new session with copies of the turns of its parent. Raises NotFound, Conflict while the parent runs one."""
+        parent_id = session.parent_id or ""
+
+        def work(connection: Connection) -> Session:
+            parent = _find(connection, parent_id)
+            if parent.status == "running":
+                raise _is_running(parent_id)
+            kept = _insert(connection, replace(session, turn_count=parent.turn_count))
+            turns.copy(connection, parent_id, kept.id)
+            return kept
+
+        return self._database.write(work)
+
+    def get(self, id: str) -> Session:
+        """The session of an id or a prefix of one. Raises NotFound, or Conflict for a prefix of several."""
+        with self._database.reading() as connection:
+            return _find(connection, id)
+
+    def list(self, wanted: Filter | None = None, *, limit: int = 20, offset: int = 0, cursor: str | None = None) -> Page:
+        """A page, the most recently used first. Raises InvalidRequest for a cursor that is none."""
+        with self._database.reading() as connection:
+            return list_page(connection, wanted or Filter(), limit, offset, cursor)
+
+    def count(self) -> int:
+        with self._database.reading() as connection:
+            return connection.execute(select(totals.c.sessions)).scalar() or 0
+
+    def delete(self, id: str) -> None:
+        """Forget a session and its turns. Raises NotFound, Conflict while a turn runs."""
+
+        def work(connection: Connection) -> None:
+            if not self._remove(connection, id):
+                _find(connection, id)  # raises NotFound
+                raise _is_running(id)
+
+        self._free(id)
+        self._database.write(work)
+
+    def expired(self, before: int, limit: int) -> tuple[Session, ...]:
+        """Some of the sessions that were last used before ``before`` and run nothing, the oldest first."""
+        statement = select(sessions).where(sessions.c.updated_at < before, sessions.c.status != "running")
+        with self._database.reading() as connection:
+            return tuple(map(to_session, connection.execute(statement.order_by(sessions.c.updated_at).limit(limit))))
+
+    def begin(self, session: Session, turn: NewTurn) -> Turn:
+        """Keep a new session whose first turn is running."""
+
+        def work(connection: Connection) -> Turn:
+            _insert(connection, session)
+            return turns.start(connection, session.id, turn, self._owner(), _now())
+
+        return self._database.write(work)
+
+    def start_turn(self, id: str, turn: NewTurn) -> Turn:
+        """Claim the session for a turn. Raises NotFound, Conflict when one is running, on whatever server."""
+
+        def work(connection: Connection) -> Turn:
+            if not turns.is_free(connection, id):
+                _find(connection, id)
+                raise _is_running(id)
+            return turns.start(connection, id, turn, self._owner(), _now())
+
+        self._free(id)
+        return self._database.write(work)
+
+    def end_turn(self, turn: Turn, end: TurnEnd) -> None:
+        """Keep what came of a turn and free its session. A second end of the same turn changes nothing."""
+        kept = end if self._keeps_usage else replace(end, usage=None)
+        self._database.write(lambda connection: turns.end(connection, turn, kept, _now()))
+
+    def drop_turn(self, turn: Turn) -> None:
+        """Take back a turn that did not come to run."""
+        self._database.write(lambda connection: turns.drop(connection, turn))
+
+    def turns(self, id: str, *, after: int = 0, limit: int = 100) -> tuple[Turn, ...]:
+        """Turns of a session in their order, from number ``after`` + 1. Raises NotFound."""
+        with self._database.reading() as connection:
+            return turns.read(connection, _find(connection, id).id, after, limit)
+
+    def release_dead(self) -> int:
+        """Free the sessions that dead servers have left running; how many there were."""
+
+        def work(connection: Connection) -> int:
+            us = self._owner()
+            dead = owners.dead_among(connection, turns.owners_of_running(connection), us)
+            count = turns.interrupt(connection, dead, _now()) if dead else 0
+            owners.forget_dead(connection, us)
+            return count
+
+        return self._database.write(work)
+
+    def beat(self) -> None:
+        """Say that this process is there; see `owners`."""
+        self._database.write(lambda connection: owners.sign_in(connection, self._owner()))
+
+    def _prepare(self, database: Database) -> None:
+        self._us = owners.this_process()
+        database.write(migrate)
+        self.release_dead()
+
+    def _owner(self) -> owners.Owner:
+        assert self._us is not None, "not open"
+        return self._us
+
+    def _free(self, id: str) -> None:
+        """Release a session whose server is dead, where it is met. Costs a read, and writes only where there is reason to."""
+        with self._database.reading() as connection:
+            owner = turns.owner_of(connection, id)
+            dead = owners.dead_among(connection, {owner}, self._owner()) if owner else set()
+        if dead:
+            self._database.write(lambda connection: turns.interrupt(connection, dead, _now()))
+
+    def _remove(self, connection: Connection, id: str) -> bool:
+        gone = connection.execute(delete(sessions).where(sessions.c.id == id, sessions.c.status != "running")).rowcount
+        if gone:
+            connection.execute(update(totals).values(sessions=totals.c.sessions - 1))
+        return bool(gone)
+
+
+def new_id() -> str:
+    return str(uuid.uuid4())
+
+
+def _insert(connection: Connection, session: Session) -> Session:
+    now = _now()
+    session = replace(session, created_at=now, updated_at=now)
+    connection.execute(insert(sessions).values(from_session(session)))
+    if session.tags:
+        rows = [{"session_id": session.id, "tag": storable(tag), "updated_at": now} for tag in session.tags]
+        connection.execute(insert(session_tags), rows)
+    connection.execute(update(totals).values(sessions=totals.c.sessions + 1))
+    documents.add(connection, session.id, indexed_words(session.title, " ".join(session.tags)))
+    return session
+
+
+def _find(connection: Connection, id: str) -> Session:
+    prefix = id.lower()
+    if not ID_PREFIX.fullmatch(prefix):
+        raise NotFound(f"there is no session {id[:64]!r}", field="session_id")
+    # "g" comes after every character of an id, in both databases' byte order.
+    statement = select(sessions).where(sessions.c.id >= prefix, sessions.c.id < prefix + "g").order_by(sessions.c.id).limit(2)
+    rows = connection.execute(statement).all()
+    if not rows:
+        raise NotFound(f"there is no session {id!r}", field="session_id")
+    if len(rows) > 1 and rows[0].id != prefix:
+        raise Conflict(f"several sessions begin with {id!r}; give more of the id", field="session_id", issue="ambiguous prefix")
+    return to_session(rows[0])
+
+
+def _is_running(id: str) -> Conflict:
+    return Conflict(f"session {id} is running a turn already; wait for its end", field="session_id", issue="session is running")
+
+
+def _now() -> int:
+    return time_ns() // 1000

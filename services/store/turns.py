@@ -1,0 +1,179 @@
+"""Statements about turns, each within a transaction of `SessionStore`.
+
+A session is claimed by one conditional UPDATE, so of two that want it one gets it, on whatever servers they are.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection, and_, case, delete, func, insert, literal, select, update
+
+from services.store import documents, owners
+from services.store.owners import Owner
+from services.store.records import NewTurn, Turn, TurnEnd
+from services.store.rows import USAGE, dumped, from_usage, storable, to_turn
+from services.store.schema import session_tags, sessions, turns
+from services.store.words import indexed_words
+
+INTERRUPTED = "the server ended while this turn was running"
+
+
+def is_free(connection: Connection, session_id: str) -> bool:
+    """Whether there is such a session and no turn of it runs. On PostgreSQL the row is ours until the transaction ends."""
+    statement = select(sessions.c.id).where(sessions.c.id == session_id, sessions.c.status != "running")
+    return connection.execute(statement.with_for_update()).first() is not None
+
+
+def start(connection: Connection, session_id: str, new: NewTurn, owner: Owner, now: int) -> Turn:
+    """Claim a free session and note the turn as running."""
+    owners.sign_in(connection, owner)
+    row = connection.execute(select(sessions.c.turn_count, sessions.c.tags, sessions.c.metadata).where(sessions.c.id == session_id)).one()
+    number = row.turn_count + 1
+    tags = tuple(map(storable, new.tags))
+    changes: dict[str, Any] = {
+        "status": "running",
+        "owner": owner.id,
+        "running_turn": number,
+        "turn_count": number,
+        "updated_at": now,
+        "tags": dumped([*dict.fromkeys((*json.loads(row.tags), *tags))]),
+        "metadata": dumped(json.loads(row.metadata) | dict(new.metadata)),
+    }
+    if new.title:
+        changes["title"] = storable(new.title)
+    connection.execute(update(sessions).where(sessions.c.id == session_id).values(changes))
+    _retag(connection, session_id, [tag for tag in tags if tag not in json.loads(row.tags)], now)
+    documents.add(connection, session_id, indexed_words(new.title, " ".join(tags)))
+    turn = Turn(
+        session_id=session_id,
+        number=number,
+        status="running",
+        prompt=storable(new.prompt),
+        model=new.model,
+        started_at=now,
+        request_id=new.request_id,
+    )
+    connection.execute(insert(turns).values(_from_turn(turn)))
+    return turn
+
+
+def end(connection: Connection, turn: Turn, end: TurnEnd, now: int) -> None:
+    """Keep the end of a turn that has none yet; an interrupted one that did come to its end after all counts too."""
+    here = and_(turns.c.session_id == turn.session_id, turns.c.number == turn.number)
+    row = _from_turn(
+        replace(
+            turn,
+            status=end.status,
+            output=storable(end.output),
+            model=end.model or turn.model,
+            failure=end.failure,
+            error=storable(end.error) if end.error else None,
+            exit_code=end.exit_code,
+            duration_ms=end.duration_ms,
+            usage=end.usage,
+            cost_usd=end.cost_usd,
+        )
+    )
+    if not connection.execute(update(turns).where(here, turns.c.status.in_(("running", "interrupted"))).values(row)).rowcount:
+        return
+    is_ours = sessions.c.running_turn == turn.number  # unless the session was taken for dead, and runs another one by now
+    status = "idle" if end.status == "finished" else "failed"
+    changes: dict[str, Any] = {
+        "updated_at": now,
+        "status": case((is_ours, status), else_=sessions.c.status),
+        "owner": case((is_ours, None), else_=sessions.c.owner),
+        "running_turn": case((is_ours, None), else_=sessions.c.running_turn),
+        "error": row["error"],
+    }
+    if end.usage:
+        changes |= {name: sessions.c[name] + count for name, count in from_usage(end.usage).items() if count}
+    if end.cost_usd is not None:
+        changes["cost_usd"] = func.coalesce(sessions.c.cost_usd, 0.0) + end.cost_usd
+    if end.model:
+        changes["model"] = end.model
+    if end.cli_session_id:
+        changes |= {"cli_session_id": end.cli_session_id, "needs_rebuild": False}
+    connection.execute(update(sessions).where(sessions.c.id == turn.session_id).values(changes))
+    _retag(connection, turn.session_id, [], now)
+    documents.add(connection, turn.session_id, indexed_words(turn.prompt, end.output))
+
+
+def drop(connection: Connection, turn: Turn) -> None:
+    """Remove a running turn as if it had not been asked for."""
+    gone = connection.execute(
+        delete(turns).where(turns.c.session_id == turn.session_id, turns.c.number == turn.number, turns.c.status == "running")
+    )
+    if gone.rowcount:
+        held = and_(sessions.c.id == turn.session_id, sessions.c.running_turn == turn.number)
+        status = case((sessions.c.error.is_(None), "idle"), else_="failed")
+        free = {"status": status, "owner": None, "running_turn": None, "turn_count": turn.number - 1}
+        connection.execute(update(sessions).where(held).values(free))
+
+
+def read(connection: Connection, session_id: str, after: int, limit: int) -> tuple[Turn, ...]:
+    statement = select(turns).where(turns.c.session_id == session_id, turns.c.number > after).order_by(turns.c.number).limit(limit)
+    return tuple(map(to_turn, connection.execute(statement)))
+
+
+def copy(connection: Connection, source_id: str, target_id: str) -> None:
+    """Give a fork its parent's turns, in the database alone."""
+    names = [column.name for column in turns.c if column.name not in ("session_id", "is_inherited")]
+    copied = select(literal(target_id), literal(True), *(turns.c[name] for name in names)).where(turns.c.session_id == source_id)
+    connection.execute(insert(turns).from_select(["session_id", "is_inherited", *names], copied))
+
+
+def owner_of(connection: Connection, session_id: str) -> str | None:
+    return connection.execute(select(sessions.c.owner).where(sessions.c.id == session_id, sessions.c.status == "running")).scalar()
+
+
+def owners_of_running(connection: Connection) -> set[str]:
+    return set(connection.execute(select(sessions.c.owner).where(sessions.c.status == "running").distinct()).scalars()) - {None}
+
+
+def interrupt(connection: Connection, dead: set[str], now: int) -> int:
+    """Free the sessions of dead owners and mark their running turns. Returns how many sessions there were."""
+    held = and_(sessions.c.status == "running", sessions.c.owner.in_(dead))
+    ids = connection.execute(select(sessions.c.id).where(held).with_for_update()).scalars().all()
+    if not ids:
+        return 0
+    connection.execute(
+        update(turns)
+        .where(turns.c.session_id.in_(ids), turns.c.status == "running")
+        .values(status="interrupted", failure="cancelled", error=INTERRUPTED)
+    )
+    free = {"status": "failed", "owner": None, "running_turn": None, "error": INTERRUPTED, "updated_at": now}
+    connection.execute(update(sessions).where(sessions.c.id.in_(ids), held).values(free))
+    for id in ids:
+        _retag(connection, id, [], now)
+    return len(ids)
+
+
+def _retag(connection: Connection, session_id: str, added: list[str], now: int) -> None:
+    """Keep the order of the tags' index that of the sessions."""
+    connection.execute(update(session_tags).where(session_tags.c.session_id == session_id).values(updated_at=now))
+    if added:
+        rows = [{"session_id": session_id, "tag": tag, "updated_at": now} for tag in dict.fromkeys(added)]
+        connection.execute(insert(session_tags), rows)
+
+
+def _from_turn(turn: Turn) -> dict[str, Any]:
+    return {
+        "session_id": turn.session_id,
+        "number": turn.number,
+        "status": turn.status,
+        "prompt": turn.prompt,
+        "output": turn.output,
+        "model": turn.model,
+        "failure": turn.failure,
+        "error": turn.error,
+        "exit_code": turn.exit_code,
+        "started_at": turn.started_at,
+        "duration_ms": turn.duration_ms,
+        **(from_usage(turn.usage) if turn.usage else dict.fromkeys(USAGE)),
+        "cost_usd": turn.cost_usd,
+        "request_id": turn.request_id,
+        "is_inherited": turn.is_inherited,
+    }
