@@ -66,6 +66,8 @@ def continue_on(session: Session, resolution: Resolution, model: str) -> Resolut
 def to_response_conversation(body: Mapping[str, Any], spec: BackendSpec, *, continues_session: bool) -> Conversation:
     """What is said to the CLI. ``instructions`` are never carried over from an earlier response, as at OpenAI."""
     turns = items_to_turns(body["input"])
+    if not any(turn.text.strip() or turn.images for turn in turns):
+        raise refused("input", "there is nothing to answer; send a text")
     if body.get("instructions"):
         turns.insert(0, Turn("system", body["instructions"]))
     if to_format((body.get("text") or {}).get("format"), "text.format").is_json_object:

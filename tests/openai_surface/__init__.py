@@ -1,0 +1,1 @@
+"""`/openai/v1` as its clients see it."""
