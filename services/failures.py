@@ -29,6 +29,7 @@ PHRASES: tuple[tuple[str, FailureKind], ...] = (
      "unknown_model"),
     (r"rate.?limit|too many requests|quota|usage limit|resource.exhausted", "rate_limited"),
     (r"overloaded|service unavailable|at capacity", "overloaded"),
+    (r"invalid_request_error", "invalid_prompt"),
 )  # fmt: skip
 
 BY_PHRASE = tuple((re.compile(pattern, re.IGNORECASE), kind) for pattern, kind in PHRASES)

@@ -100,13 +100,13 @@ KINDS: dict[str, FailureKind] = {
 
 def failure_of(error: dict[str, Any], fallback: str, exit_code: int | None, usage: Usage | None = None) -> Failed:
     """A turn's error as our Failed. ``fallback`` is the last message that came before it."""
-    message = human(text_of(error.get("message")) or fallback) or "Codex failed and did not say why"
+    said = text_of(error.get("message")) or fallback or "Codex failed and did not say why"
     match error.get("codexErrorInfo"):
         case str(info):
-            kind = KINDS.get(info) or classify(message)
+            kind = KINDS.get(info) or classify(said)
         case dict(details):
             status = next((count_of(map_of(detail).get("httpStatusCode")) for detail in details.values()), 0)
-            kind = classify(message, status or None)
+            kind = classify(said, status or None)
         case _:
-            kind = classify(message)
-    return Failed(kind, message, exit_code, usage)
+            kind = classify(said)  # as it came: the API's own code is in the JSON around the message
+    return Failed(kind, human(said), exit_code, usage)

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from services.decoders.decoder import Exit
+from services.decoders.rules import Rule, RulesDecoder
+from services.events import Event, Failed, Finished, Started, Text, Thinking, ToolCall, ToolResult, UsageUpdate
+from services.run import Usage
+
+from .recorded import decode, failed, finished, text_of
+
+RULES = (
+    Rule("started", {"type": "hello"}, {"session_id": "id", "model": "model"}),
+    Rule("text", {"type": "piece"}, {"text": "data.text"}),
+    Rule("message", {"type": "message", "role": "assistant"}, {"text": "parts.*.text"}),
+    Rule("thinking", {"type": "thought"}, {"text": "text"}),
+    Rule("tool_call", {"tool": True}, {"id": "id", "name": "tool", "input": "args"}),
+    Rule("tool_result", {"type": "tool_done"}, {"id": "id", "output": "out", "is_error": "bad"}),
+    Rule("usage", {"usage": True}, {"input_tokens": "usage.in", "output_tokens": "usage.out"}),
+    Rule("done", {"type": "bye"}, {"text": "all", "stop_reason": "why", "cost_usd": "cost"}),
+    Rule("error", {"type": "oops"}, {"message": "msg", "status": "status"}),
+)
+
+
+def read(*lines: object, exit: int = 0, rules: tuple[Rule, ...] = RULES) -> list[Event]:
+    return decode(RulesDecoder(rules), [json.dumps(line).encode() + b"\n" for line in lines], Exit(exit))
+
+
+BYE = {"type": "bye"}
+
+
+def test_every_event_can_be_told() -> None:
+    events = read(
+        {"type": "hello", "id": "s", "model": "m"},
+        {"type": "thought", "text": "hmm"},
+        {"type": "piece", "data": {"text": "one"}},
+        {"tool": "ls", "id": "1", "args": {"a": 1}},
+        {"type": "tool_done", "id": "1", "out": [{"text": "x"}], "bad": True},
+        {"type": "piece", "data": {"text": "two"}},
+        {"type": "bye", "why": "length", "cost": 0.5, "usage": {"in": 3, "out": 4}},
+    )
+    assert events == [
+        Started("s", "m"),
+        Thinking("hmm"),
+        Text("one", 0),
+        ToolCall("1", "ls", {"a": 1}),
+        ToolResult("1", "x", is_error=True),
+        Text("two", 1),
+        UsageUpdate(Usage(3, 4)),
+        Finished(0, "max_tokens", Usage(3, 4), 0.5),
+    ]
+
+
+def test_whole_messages_are_blocks_of_their_own() -> None:
+    one = {"type": "message", "role": "assistant", "parts": [{"text": "a"}, {"text": "b"}]}
+    assert text_of(read(one, {"type": "message", "role": "user", "parts": [{"text": "echo"}]}, one, BYE)) == "a\nb|a\nb"
+
+
+def test_the_text_of_done_counts_where_there_was_none() -> None:
+    assert text_of(read({"type": "bye", "all": "everything"})) == "everything"
+    assert text_of(read({"type": "piece", "data": {"text": "it"}}, {"type": "bye", "all": "it"})) == "it"
+
+
+@pytest.mark.parametrize(
+    ("lines", "exit", "message"),
+    [
+        ([{"type": "piece", "data": {"text": "x"}}], 0, "the CLI ended before it had finished its answer, though with exit code 0"),
+        ([{"type": "piece", "data": {"text": "x"}}, BYE], 3, "the CLI failed with exit code 3"),
+        ([BYE], 0, "the CLI finished without an answer"),
+        ([{"type": "oops", "msg": "no such model: model x not found", "status": 404}], 0, "no such model: model x not found"),
+        ([{"type": "piece", "data": {"text": "x"}}, {"type": "oops"}], 1, "the CLI failed and did not say why"),
+        ([], 0, "the CLI ended before it had finished its answer, though with exit code 0"),
+    ],
+)
+def test_failures(lines: list[object], exit: int, message: str) -> None:
+    assert failed(read(*lines, exit=exit)).message == message
+
+
+def test_an_error_may_be_followed_by_work_that_ends_well() -> None:
+    assert isinstance(read({"type": "oops", "msg": "x"}, {"type": "piece", "data": {"text": "x"}}, BYE)[-1], Finished)
+
+
+def test_without_a_rule_for_the_end_the_exit_code_says_it() -> None:
+    rules = (Rule("text", {"t": True}, {"text": "t"}),)
+    assert isinstance(read({"t": "x"}, rules=rules)[-1], Finished)
+    assert isinstance(read({"t": "x"}, exit=1, rules=rules)[-1], Failed)
+    assert isinstance(read(rules=rules)[-1], Failed)
+    assert isinstance(read({"other": 1}, rules=rules)[-1], Failed)
+
+
+def test_a_rule_without_a_condition_reads_every_line() -> None:
+    rules = (Rule("text", {}, {"text": "t"}),)
+    assert finished(read({"t": "a"}, {"x": 1}, {"t": "b"}, rules=rules))
+    assert text_of(read({"t": "a"}, {"x": 1}, {"t": "b"}, rules=rules)) == "ab"
