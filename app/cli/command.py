@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from app.banner import program_version
+from app.cli.client.commands import add_client_commands
 from app.loading import load_settings
 from app.problems import SettingsError
 from app.settings import Settings
@@ -50,6 +51,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_settings(doctor)
     doctor.add_argument("--json", action="store_true", help="the same for programs")
     doctor.set_defaults(run=run_doctor)
+
+    add_client_commands(commands)
     return parser
 
 

@@ -1,0 +1,76 @@
+"""Which server a command talks to, and what the command's exit code says of how that went."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from app.cli.client.private import private_server
+from app.cli.client.remote import NotReachable, Refused, Remote
+from app.cli.client.screen import complain, note, say_json
+from app.loading import load_settings
+
+OK, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
+"""It worked; a run failed; the command or the configuration is wrong; no server, or it refused. Ctrl-C is 130."""
+
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+WRONG_REQUEST = {400, 404, 409, 413, 415}
+
+
+class Usage(Exception):
+    """The command was asked for the wrong thing."""
+
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def exit_code(command: Command) -> Command:
+    """``command`` with what can go wrong as its exit code. With ``--json`` the server's error is on stdout too."""
+
+    def run(args: argparse.Namespace) -> int:
+        try:
+            return command(args)
+        except Usage as error:
+            complain(str(error))
+            return USAGE
+        except NotReachable as error:
+            complain(str(error))
+            return UNREACHABLE
+        except Refused as refused:
+            complain(str(refused) + ("; set CLINVK_API_KEY" if refused.status == 401 else ""))
+            if getattr(args, "json", False):
+                say_json(refused.body)
+            if refused.has_run:
+                return FAILED
+            return USAGE if refused.status in WRONG_REQUEST else UNREACHABLE
+        except BrokenPipeError:  # whoever reads our output has had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return FAILED
+
+    return run
+
+
+@contextmanager
+def connected(args: argparse.Namespace) -> Iterator[Remote]:
+    """The server that was named; else the one that the configuration describes, where it runs; else a private one."""
+    key = os.environ.get("CLINVK_API_KEY", "").strip()
+    named = args.server or os.environ.get("CLINVK_SERVER_URL", "").strip()
+    if named:
+        remote = Remote(named, key)
+        if not remote.is_up():
+            raise NotReachable(f"no clinvk server answers at {remote.url}; start one with `clinvk serve`")
+        yield remote
+        return
+    server = load_settings(args.config).server
+    host = ANY_ADDRESS.get(server.host, server.host)
+    remote = Remote(f"http://{f'[{host}]' if ':' in host else host}:{server.port}", key)
+    if server.port and remote.is_up():
+        yield remote
+        return
+    if sys.stderr.isatty():
+        note(f"no server runs at {remote.url}; starting one for this command")
+    with private_server(args.config) as private:
+        yield private

@@ -1,0 +1,90 @@
+"""`clinvk prompt` and `clinvk sessions resume`: one answer, on the terminal while it is being said."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from contextlib import closing
+from typing import Any
+from urllib.parse import quote
+
+from app.cli.client.connect import FAILED, OK, Usage, connected
+from app.cli.client.remote import NotReachable, Remote
+from app.cli.client.screen import Progress, complain, printable, say, say_json
+
+OPTIONS = ("backend", "model", "approval_mode", "sandbox_mode", "system_prompt", "max_turns", "timeout_secs", "verbose")
+"""Options of the command that are fields of a request under the same name."""
+
+LINE_CHARS = 120
+
+
+def run_prompt(args: argparse.Namespace) -> int:
+    body = {name: value for name in OPTIONS if (value := getattr(args, name, None)) is not None}
+    body["prompt"] = read_text(args.text)
+    body |= {name: value for name in ("title", "tags") if (value := getattr(args, name, None))}
+    if args.ephemeral and args.session:
+        raise Usage("--session continues a session, --ephemeral keeps none: choose one")
+    if args.ephemeral:
+        body["ephemeral"] = True
+    path = f"/api/v1/sessions/{quote(args.session, safe='')}/resume" if args.session else "/api/v1/prompt"
+    with connected(args) as remote:
+        if workdir := workdir_for(remote, args.workdir, is_default=not args.session):
+            body["workdir"] = workdir
+        if args.dry_run:
+            answer = remote.ask("POST", path, {**body, "dry_run": True})
+            say_json(answer if args.json else answer["argv"])
+            return OK
+        if args.json:
+            answer = remote.ask("POST", path, body)
+            say_json(answer)
+            return FAILED if answer["error"] else OK
+        return show(remote, path, {**body, "output_format": "stream-json"}, as_lines=args.ndjson)
+
+
+def read_text(text: str | None) -> str:
+    """The prompt: from the command line, or from stdin where it is `-` or missing."""
+    if text is None and sys.stdin.isatty():
+        print("Type the prompt; end with Ctrl-D.", file=sys.stderr, flush=True)
+    if text is None or text == "-":
+        text = sys.stdin.buffer.read().decode(errors="replace")
+    if not text.strip():
+        raise Usage("the prompt is empty")
+    return text
+
+
+def workdir_for(remote: Remote, workdir: str | None, *, is_default: bool) -> str | None:
+    """The agent works where the command was called, if the server sees the same folders."""
+    if workdir:
+        return os.path.abspath(os.path.expanduser(workdir)) if remote.is_local else workdir
+    return os.getcwd() if is_default and remote.is_local else None
+
+
+def show(remote: Remote, path: str, body: dict[str, Any], *, as_lines: bool) -> int:
+    """Say the answer as it comes. Its text on stdout is what the agent said, and a newline."""
+    progress = Progress()
+    last = ""
+    progress.tell("waiting for the agent")
+    try:
+        with closing(remote.lines(path, body)) as events:
+            for event in events:
+                kind, content = event["type"], event["content"]
+                if as_lines:
+                    say_json(event, is_line=True)
+                elif kind == "message" and content:
+                    if not last:
+                        progress.close()
+                    say(content)
+                    last = content
+                elif kind == "tool_use" and sys.stderr.isatty():
+                    progress.note(printable(f"[{content['name']}] {content['input']}")[:LINE_CHARS])
+                if kind in ("done", "error"):
+                    if last and not last.endswith("\n"):
+                        say("\n")
+                    progress.close()
+                    if kind == "error":
+                        complain(content["message"])
+                    return OK if kind == "done" else FAILED
+    finally:
+        progress.close()
+    raise NotReachable("the stream ended before the answer did")

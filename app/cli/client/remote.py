@@ -1,0 +1,124 @@
+"""A server as the commands see it: JSON in, JSON or its lines out. Nothing is printed here."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Generator, Iterator, Mapping
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+CONNECT_TIMEOUT_S = 10.0
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class NotReachable(Exception):
+    """There is no server, it went away, or it is none of ours."""
+
+
+class Refused(Exception):
+    """The server answered with an error. ``has_run``: a CLI had been started."""
+
+    def __init__(self, status: int, body: Mapping[str, Any], *, has_run: bool) -> None:
+        error = body.get("error")
+        self.body = body
+        self.status = status
+        self.has_run = has_run
+        super().__init__(error.get("message") if isinstance(error, Mapping) else f"the server answered with status {status}")
+
+
+class Remote:
+    """One server. Every request has its own connection, which is closed with it: then the server stops what it runs."""
+
+    def __init__(self, url: str, key: str = "") -> None:
+        self.url = url.rstrip("/")
+        self._where = urlsplit(self.url)
+        if self._where.scheme not in ("http", "https") or not self._where.hostname:
+            raise NotReachable(f"{url!r} is no server's address; it looks like http://127.0.0.1:8080")
+        self._key = key
+
+    @property
+    def is_local(self) -> bool:
+        """The server sees the same folders as this command."""
+        return self._where.hostname in LOOPBACK
+
+    def is_up(self) -> bool:
+        """Whether one of our servers answers there. It is sent no key."""
+        try:
+            health = Remote(self.url).ask("GET", "/health")
+        except Refused as refused:  # unhealthy, but ours
+            health = refused.body
+        except NotReachable:
+            return False
+        return isinstance(health, dict) and "status" in health and "backends" in health
+
+    def ask(self, method: str, path: str, body: Any = None, query: Mapping[str, Any] | None = None) -> Any:
+        """The JSON of the answer, None where it has no body. Raises Refused, NotReachable."""
+        given = {name: value for name, value in (query or {}).items() if value is not None}
+        connection, answer = self._send(method, f"{path}?{urlencode(given)}" if given else path, body)
+        try:
+            return self._read(answer)
+        finally:
+            answer.close()
+            connection.close()
+
+    def lines(self, path: str, body: Any) -> Generator[dict[str, Any], None, None]:
+        """The events of a stream, one JSON object a line. Close the iterator to stop what the server runs."""
+        connection, answer = self._send("POST", path, body, accept="application/x-ndjson")
+        try:
+            for line in self._raw_lines(answer):
+                if line.strip():
+                    yield _decode(line)
+        finally:
+            answer.close()
+            connection.close()
+
+    def _raw_lines(self, answer: http.client.HTTPResponse) -> Iterator[bytes]:
+        try:
+            while line := answer.readline():
+                yield line
+        except (OSError, http.client.HTTPException) as error:
+            raise NotReachable(f"the connection to {self.url} broke: {error}") from None
+
+    def _send(
+        self, method: str, path: str, body: Any, accept: str = "application/json"
+    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        kind = http.client.HTTPSConnection if self._where.scheme == "https" else http.client.HTTPConnection
+        connection = kind(self._where.hostname or "", self._where.port, timeout=CONNECT_TIMEOUT_S)
+        headers = {"Accept": accept} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
+        data = None
+        if body is not None:
+            data = json.dumps(body).encode()
+            headers["Content-Type"] = "application/json"
+        try:
+            connection.connect()
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            connection.sock.settimeout(None)  # an agent may work for long before it says anything
+            connection.request(method, self._where.path + path, data, headers)
+            answer = connection.getresponse()
+            if answer.status >= 400:
+                has_run = answer.headers.get("x-should-retry") == "false"
+                told = self._read(answer)
+                raise Refused(answer.status, told if isinstance(told, dict) else {}, has_run=has_run)
+            return connection, answer
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise NotReachable(f"{self.url} cannot be reached: {error or type(error).__name__}") from None
+        except BaseException:
+            connection.close()
+            raise
+
+    def _read(self, answer: http.client.HTTPResponse) -> Any:
+        try:
+            data = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise NotReachable(f"the connection to {self.url} broke: {error}") from None
+        return _decode(data) if data.strip() else None
+
+
+def _decode(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError:
+        raise NotReachable("what answers there is no clinvk server: it sent no JSON") from None

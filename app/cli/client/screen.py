@@ -1,0 +1,96 @@
+"""What a command shows: answers on stdout, everything about them on stderr, and progress only where that is a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+import gevent
+
+TICK_S = 0.5
+CLEAR_LINE = "\r\x1b[K"
+UNSAFE = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)])
+"""Control characters but tab and newline: what a model says must not steer the terminal of whoever reads it."""
+
+
+def say(text: str) -> None:
+    """Part of an answer, shown at once."""
+    sys.stdout.write(text.translate(UNSAFE) if sys.stdout.isatty() else text)
+    sys.stdout.flush()
+
+
+def say_line(text: str) -> None:
+    say(text if text.endswith("\n") else text + "\n")
+
+
+def say_json(value: Any, *, is_line: bool = False) -> None:
+    say(json.dumps(value, ensure_ascii=False, indent=None if is_line else 2) + "\n")
+
+
+def note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def complain(text: str) -> None:
+    note(f"clinvk: {text}")
+
+
+def printable(text: str) -> str:
+    """One line of ``text`` that does nothing to a terminal."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def seconds(duration_ms: float) -> str:
+    return f"{duration_ms / 1000:.1f} s"
+
+
+def costs(part: dict[str, Any]) -> str:
+    """Time, tokens and cost of one run, as far as they are known."""
+    told = [seconds(part["duration_ms"])] if part.get("duration_ms") else []
+    if usage := part.get("token_usage"):
+        told.append(f"{usage['input_tokens']} in, {usage['output_tokens']} out")
+    if part.get("cost_usd") is not None:
+        told.append(f"${part['cost_usd']:.4f}")
+    return ", ".join(told)
+
+
+class Progress:
+    """One line on the terminal that tells what is going on, with the time it has taken. Silent elsewhere."""
+
+    def __init__(self) -> None:
+        self._is_shown = sys.stderr.isatty()
+        self._since = time.monotonic()
+        self._text = ""
+        self._ticker = gevent.spawn(self._tick) if self._is_shown else None
+
+    def tell(self, text: str) -> None:
+        self._text = printable(text)
+        self._draw()
+
+    def note(self, text: str) -> None:
+        """A line that stays, above the progress."""
+        if self._is_shown:
+            sys.stderr.write(CLEAR_LINE)
+        note(text)
+        self._draw()
+
+    def close(self) -> None:
+        if self._is_shown:
+            self._text = ""
+            if self._ticker:
+                self._ticker.kill()
+            sys.stderr.write(CLEAR_LINE)
+            sys.stderr.flush()
+            self._is_shown = False
+
+    def _draw(self) -> None:
+        if self._is_shown and self._text:
+            sys.stderr.write(f"{CLEAR_LINE}{self._text}  {seconds((time.monotonic() - self._since) * 1000)}")
+            sys.stderr.flush()
+
+    def _tick(self) -> None:
+        while True:
+            gevent.sleep(TICK_S)
+            self._draw()
