@@ -93,7 +93,8 @@ def run_compare(body: dict[str, Any]) -> Any:
 
 
 def _to_request(fields: Mapping[str, Any]) -> RunRequest:
-    return to_run_request(fields, default_backend=services().default_backend, request_id=request_id(), caller=caller())
+    desk = services()
+    return to_run_request(fields, models=desk.models, default_backend=desk.default_backend, request_id=request_id(), caller=caller())
 
 
 def _carry_out(plan: Plan, body: Mapping[str, Any], answer: Answer, *, member: str, names: Sequence[str | None]) -> Any:

@@ -27,7 +27,7 @@ NOT_A_RESULT = {"timeout", "not_logged_in", "cancelled", "shutdown"}
 def run_prompt(body: dict[str, Any]) -> Any:
     """Run one prompt on one backend."""
     desk = services()
-    run_request = to_run_request(body, default_backend=desk.default_backend, request_id=request_id(), caller=caller())
+    run_request = to_run_request(body, models=desk.models, default_backend=desk.default_backend, request_id=request_id(), caller=caller())
     if body["dry_run"] or desk.dry_run:
         return jsonify(to_dry_run(desk.runner.prepare(run_request), request_id()))
     as_sse = request.accept_mimetypes.best == "text/event-stream"

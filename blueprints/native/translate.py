@@ -14,18 +14,22 @@ from services.backends.probe import Availability
 from services.backends.spec import OPTION_NAMES, BackendSpec, Invocation
 from services.errors import RUN_FAILURE_CODES
 from services.events import Batch, Event, Failed, Finished, Started, Text, Thinking, ToolCall, ToolResult, UsageUpdate
+from services.models import ModelResolver
 from services.run import RunRequest, RunResult, Usage
 
 OPTIONS = tuple(name for name in OPTION_NAMES if name not in ("allowed_tools", "json_schema", "effort", "thinking_tokens"))
 """The unified options that a native request carries, under the same names."""
 
 
-def to_run_request(body: Mapping[str, Any], *, default_backend: str, request_id: str, caller: str) -> RunRequest:
+def to_run_request(body: Mapping[str, Any], *, models: ModelResolver, default_backend: str, request_id: str, caller: str) -> RunRequest:
     """The request of a validated body of `PromptSchema`."""
+    backend = body.get("backend", default_backend)
+    options = {name: body[name] for name in OPTIONS if name in body}
+    options["model"] = models.model_for(backend, body.get("model"))
     return RunRequest(
         prompt=body["prompt"],
-        backend=body.get("backend", default_backend),
-        options={name: body[name] for name in OPTIONS if name in body},
+        backend=backend,
+        options=options,
         workdir=body.get("workdir"),
         ephemeral=body.get("ephemeral", False),
         extra=tuple(body.get("extra", ())),
