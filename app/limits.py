@@ -149,6 +149,8 @@ def limit_runs(app: flask.Flask, server: ServerSettings, answer: Callable[[Excep
         headers_enabled=False,  # its Retry-After would go out with every answer, successes too
         key_prefix="clinvk",
     )
+    # It would look for limits of every route at every request (70 µs, more than Flask itself). Ours are on the views.
+    app.before_request_funcs[None].remove(limiter._check_request_limit)
     shared = limiter.shared_limit(f"{burst} per second", scope="runs")
     for rule in app.url_map.iter_rules():
         if rule.rule.endswith(RUN_ROUTES) and "POST" in (rule.methods or ()):
@@ -163,7 +165,7 @@ def limit_runs(app: flask.Flask, server: ServerSettings, answer: Callable[[Excep
 
     @app.after_request
     def tell_limit(response: flask.Response) -> flask.Response:
-        if limit := limiter.current_limit:
+        if "is_limited" in g and (limit := limiter.current_limit):
             reset_at, remaining = limit.window
             response.headers["X-RateLimit-Limit"] = str(burst)
             response.headers["X-RateLimit-Remaining"] = str(remaining)
@@ -172,6 +174,7 @@ def limit_runs(app: flask.Flask, server: ServerSettings, answer: Callable[[Excep
 
 
 def to_limit_key_of_request() -> str:
+    g.is_limited = True
     return f"key:{g.key_name}" if g.key_name else to_limit_key(request.remote_addr or "unknown")
 
 
