@@ -28,7 +28,7 @@ from services.backends.spec import Invocation
 from services.compose.chain import Step, plan_chain
 from services.compose.composition import Composition
 from services.compose.parallel import plan_compare, plan_parallel
-from services.compose.plan import Outcome, Plan
+from services.compose.plan import Outcome, Plan, located
 from services.errors import RUN_FAILURE_CODES, RunFailed
 from services.run import RunRequest
 
@@ -48,7 +48,7 @@ def run_parallel(body: dict[str, Any]) -> Any:
     desk = services()
     plan = plan_parallel(
         desk.runner,
-        [_to_request(task) for task in body["tasks"]],
+        _to_requests(body["tasks"], "tasks"),
         max_parallel=body.get("max_parallel", desk.max_parallel),
         fail_fast=body.get("fail_fast", desk.fail_fast),
     )
@@ -64,7 +64,8 @@ def run_parallel(body: dict[str, Any]) -> Any:
 @blp.response(200, ChainResultSchema())
 def run_chain(body: dict[str, Any]) -> Any:
     """Run prompts one after the other, each with what the ones before it said."""
-    steps = [Step(request=_to_request(step), name=step.get("name", "")) for step in body["steps"]]
+    requests = _to_requests(body["steps"], "steps")
+    steps = [Step(request=asked, name=step.get("name", "")) for asked, step in zip(requests, body["steps"], strict=True)]
     plan = plan_chain(services().runner, steps, stop_on_failure=body["stop_on_failure"], pass_working_dir=body["pass_working_dir"])
 
     def answer(results: list[dict[str, Any]], statuses: Counter[str]) -> dict[str, Any]:
@@ -81,8 +82,13 @@ def run_compare(body: dict[str, Any]) -> Any:
     """Run one prompt on several backends, or on several models of one."""
     field = "targets" if "targets" in body else "backends"
     targets = body.get("targets") or [{"backend": name} for name in body["backends"]]
+    shared = body.keys() - {"backend", "model"}
     plan = plan_compare(
-        services().runner, [_to_request({**body, **target}) for target in targets], sequential=body["sequential"], field=field
+        services().runner,
+        _to_requests([{**body, **target} for target in targets], field),
+        sequential=body["sequential"],
+        field=field,
+        shared=shared,
     )
 
     def answer(results: list[dict[str, Any]], statuses: Counter[str]) -> dict[str, Any]:
@@ -90,6 +96,15 @@ def run_compare(body: dict[str, Any]) -> Any:
         return {"prompt": body["prompt"], "backends": backends, "completed": statuses["completed"]}
 
     return _carry_out(plan, body, answer, member="task", names=[None] * len(targets))
+
+
+def _to_requests(items: Sequence[Mapping[str, Any]], field: str) -> list[RunRequest]:
+    """Raises InvalidRequest, with the place in ``field``."""
+    requests = []
+    for index, item in enumerate(items):
+        with located(f"{field}[{index}]"):
+            requests.append(_to_request(item))
+    return requests
 
 
 def _to_request(fields: Mapping[str, Any]) -> RunRequest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from services.compose.plan import Plan, prepare_all
 from services.run import RunRequest
@@ -19,13 +19,16 @@ def plan_parallel(runner: Runner, tasks: Sequence[RunRequest], *, max_parallel: 
     )
 
 
-def plan_compare(runner: Runner, targets: Sequence[RunRequest], *, sequential: bool, field: str = "targets") -> Plan:
-    """The same prompt for every target: all at once, or one after the other. ``field`` is what the caller calls them.
+def plan_compare(
+    runner: Runner, targets: Sequence[RunRequest], *, sequential: bool, field: str = "targets", shared: Collection[str] = ()
+) -> Plan:
+    """The same prompt for every target: all at once, or one after the other. ``field`` is what the caller calls them, ``shared``
+    are the fields that stand beside it.
 
     Raises InvalidRequest.
     """
     return Plan(
         labels=tuple(f"target {index}" for index in range(len(targets))),
-        invocations=prepare_all(runner, targets, field),
+        invocations=prepare_all(runner, targets, field, shared),
         at_once=1 if sequential else len(targets),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -59,22 +59,27 @@ def check_count(count: int, field: str) -> None:
         raise InvalidRequest(f"{field} has {count} entries; between 1 and {RUNS_LIMIT} are possible", field=field, issue="wrong number")
 
 
-def prepare_all(runner: Runner, requests: Sequence[RunRequest], field: str) -> tuple[Invocation, ...]:
-    """Everything that the runner would refuse is refused here, with its place in ``field``. The runs keep no session."""
+def prepare_all(runner: Runner, requests: Sequence[RunRequest], field: str, shared: Collection[str] = ()) -> tuple[Invocation, ...]:
+    """Everything that the runner would refuse is refused here, with its place in ``field``. The runs keep no session.
+
+    ``shared`` are the fields that all runs have from outside of ``field``.
+    """
     check_count(len(requests), field)
     invocations = []
     for index, request in enumerate(requests):
-        with located(f"{field}[{index}]"):
+        with located(f"{field}[{index}]", shared):
             invocations.append(runner.prepare(replace(request, ephemeral=True)))
     return tuple(invocations)
 
 
 @contextmanager
-def located(place: str) -> Iterator[None]:
-    """Put ``place`` before the field that an InvalidRequest names."""
+def located(place: str, shared: Collection[str] = ()) -> Iterator[None]:
+    """Put ``place`` before the field that an InvalidRequest names, if it is not a shared one."""
     try:
         yield
     except InvalidRequest as error:
+        if error.field in shared:
+            raise
         error.field = f"{place}.{error.field}" if error.field else place
         error.details["field"] = error.field
         error.message = f"{place}: {error.message}"

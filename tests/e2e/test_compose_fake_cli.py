@@ -237,7 +237,10 @@ def test_dry_run_starts_nothing_and_tells_every_argv(fake_server: Server, fake_c
         ("compare", {"prompt": "a"}, "backends"),
         ("compare", {"prompt": "a", "backends": ["claude"], "targets": [{"backend": "claude"}]}, "backends"),
         ("compare", {"prompt": "a", "backends": ["claude", "nobody"]}, "backends[1].backend"),
-        ("compare", {"prompt": " ", "backends": ["claude"]}, None),
+        ("compare", {"prompt": " ", "backends": ["claude"]}, "prompt"),
+        ("compare", {"prompt": "a", "backends": ["claude"], "workdir": "/etc"}, "workdir"),
+        ("compare", {"prompt": "a", "targets": [{"backend": "claude"}, {"model": "--bad"}]}, "targets[1].model"),
+        ("parallel", {"tasks": [{"prompt": "a", "model": "--bad"}]}, "tasks[0].model"),
         ("compare", {"prompt": "a", "backends": ["claude"], "model": "m"}, "model"),
     ],
 )
