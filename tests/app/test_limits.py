@@ -16,6 +16,7 @@ from limits import parse
 from limits.storage import MemoryStorage
 
 from app.limits import SWEEP_AT_KEYS, InMemory, TokenBucket
+from app.surfaces import RUN_ROUTES
 from tests.app.parts import LOCAL, ask, make_app
 from tests.parts.processes import eventually
 
@@ -199,3 +200,12 @@ def test_redis_gives_back_at_the_sustained_rate(redis_uri: str) -> None:
     app = run_app(burst=2, rps=20, rate_limit_storage=redis_uri)
     assert eventually(lambda: run(app).status_code == 429, 5)
     assert eventually(lambda: run(app).status_code != 429, 5)
+
+
+def test_every_route_that_runs_something_takes_one_from_the_same_bucket() -> None:
+    app = run_app(burst=50)
+    rules = {rule.rule for rule in app.url_map.iter_rules() if rule.rule.endswith(RUN_ROUTES) and "POST" in (rule.methods or ())}
+    expected = {"/api/v1/prompt", "/openai/v1/chat/completions", "/anthropic/v1/messages", "/anthropic/v1/v1/messages"}
+    assert expected <= rules
+    left = [int(run(app, path.replace("<session_id>", "x")).headers["X-RateLimit-Remaining"]) for path in sorted(rules)]
+    assert left == list(range(49, 49 - len(rules), -1))
