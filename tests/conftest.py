@@ -17,9 +17,16 @@ from tests.parts.server import LOG_TAIL_CHARS, Server
 ServerFactory = Callable[..., Server]
 
 
+@pytest.fixture(scope="session")
+def scripted_cli(tmp_path_factory: pytest.TempPathFactory) -> FakeCli:
+    return FakeCli(tmp_path_factory.mktemp("scripted") / "reports")
+
+
 @pytest.fixture
-def fake_cli(tmp_path: Path) -> FakeCli:
-    return FakeCli(tmp_path / "reports")
+def fake_cli(scripted_cli: FakeCli) -> FakeCli:
+    """The scripted CLI, which has forgotten the tests before this one."""
+    scripted_cli.forget()
+    return scripted_cli
 
 
 @pytest.fixture
@@ -49,10 +56,26 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerFactory]:
     assert not failures, "\n".join(failures)
 
 
+LIMITS = {"line_limit_bytes": 8 << 20, "max_output_bytes": 14 << 20, "max_concurrent_runs": 24}
+"""Of the server that tests on the scripted CLI share: small enough to be passed."""
+
+
+@pytest.fixture(scope="session")
+def standing_server(scripted_cli: FakeCli, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    config = {"default_backend": "claude", "backends": {"claude": scripted_cli.backend()}, "server": LIMITS}
+    one = Server(tmp_path_factory.mktemp("standing"), config)
+    yield one
+    one.stop()
+
+
 @pytest.fixture
-def fake_server(server: ServerFactory, fake_cli: FakeCli) -> Server:
-    """A server whose `claude` is the scripted CLI."""
-    return server({"default_backend": "claude", "backends": {"claude": fake_cli.backend()}})
+def fake_server(standing_server: Server, fake_cli: FakeCli) -> Iterator[Server]:
+    """A server whose `claude` is the scripted CLI, shared by all tests that do not end it; each must leave no process behind."""
+    logged = len(standing_server.log())
+    yield standing_server
+    gone = eventually(lambda: not standing_server.runs(), 5)
+    print(standing_server.log()[logged:][-LOG_TAIL_CHARS:])
+    assert gone, "left behind: " + "\n".join(f"{pid}: {command_line(pid)}" for pid in standing_server.runs())
 
 
 @dataclass(frozen=True)

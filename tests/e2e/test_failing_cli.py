@@ -12,8 +12,6 @@ from tests.parts.native import events
 from tests.parts.processes import eventually
 from tests.parts.server import Server
 
-LIMITS = {"line_limit_bytes": 2 << 20, "max_output_bytes": 8 << 20, "idle_output_timeout_secs": 60}
-
 FAILURES: dict[str, tuple[list[list[Any]], int | None, str]] = {
     "exit code": ([["stderr", "the disk is on fire\n"], ["exit", 3]], 3, "the disk is on fire"),
     "exit code after text": ([["say", "hello"], ["stderr", "broken\n"], ["exit", 4]], 4, "broken"),
@@ -24,36 +22,31 @@ FAILURES: dict[str, tuple[list[list[Any]], int | None, str]] = {
     "result without text": ([["result"]], 0, "without an answer"),
     "told by the CLI": ([["fail", "the model is on strike"]], 1, "the model is on strike"),
     "signal": ([["say", "hello"], ["die", 11]], 139, "SIGSEGV"),
-    "too much output": ([["flood", 12]], None, "max_output_bytes"),
-    "too long a line": ([["long_line", 4]], None, "line_limit_bytes"),
+    "too much output": ([["flood", 18]], None, "max_output_bytes"),
+    "too long a line": ([["long_line", 9]], None, "line_limit_bytes"),
 }
 
 
-@pytest.fixture
-def limited(server: ServerFactory, fake_cli: FakeCli) -> Server:
-    return server({"backends": {"claude": fake_cli.backend()}, "server": LIMITS})
-
-
 @pytest.mark.parametrize("name", FAILURES)
-def test_failure_of_the_cli_is_a_result_with_its_reason(limited: Server, name: str) -> None:
+def test_failure_of_the_cli_is_a_result_with_its_reason(fake_server: Server, name: str) -> None:
     steps, exit_code, words = FAILURES[name]
-    answer = limited.client.prompt("claude", do(*steps))
+    answer = fake_server.client.prompt("claude", do(*steps))
     assert answer.status == 200
     assert answer.json["exit_code"] == exit_code
     assert words in answer.json["error"]
     assert answer.json["error"]
-    assert eventually(lambda: not limited.runs(), 3)
+    assert eventually(lambda: not fake_server.runs(), 3)
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_failure_of_the_cli_ends_the_stream_with_its_reason(limited: Server, name: str) -> None:
+def test_failure_of_the_cli_ends_the_stream_with_its_reason(fake_server: Server, name: str) -> None:
     steps, _, words = FAILURES[name]
-    with limited.client.prompt_stream("claude", do(*steps)) as stream:
+    with fake_server.client.prompt_stream("claude", do(*steps)) as stream:
         assert stream.status == 200
         last = events(stream.lines())[-1]
     assert last["type"] == "error"
     assert words in str(last["content"])
-    assert eventually(lambda: not limited.runs(), 3)
+    assert eventually(lambda: not fake_server.runs(), 3)
 
 
 HARMLESS: dict[str, list[list[Any]]] = {
@@ -71,10 +64,10 @@ HARMLESS: dict[str, list[list[Any]]] = {
 
 
 @pytest.mark.parametrize("name", HARMLESS)
-def test_answer_is_right_and_nothing_is_left_of_a_cli_that(limited: Server, name: str) -> None:
-    answer = limited.client.prompt("claude", do(*HARMLESS[name]), timeout_secs=20)
+def test_answer_is_right_and_nothing_is_left_of_a_cli_that(fake_server: Server, name: str) -> None:
+    answer = fake_server.client.prompt("claude", do(*HARMLESS[name]), timeout_secs=20)
     assert (answer.status, answer.json["output"], answer.json["error"] or "") == (200, "hello", "")
-    assert eventually(lambda: not limited.runs(), 3)
+    assert eventually(lambda: not fake_server.runs(), 3)
 
 
 STUCK: dict[str, list[list[Any]]] = {
@@ -88,21 +81,21 @@ STUCK: dict[str, list[list[Any]]] = {
 
 
 @pytest.mark.parametrize("name", [name for name in STUCK if name != "closes its outputs"])
-def test_time_limit_stops_the_whole_tree_of_a_cli_that(limited: Server, name: str) -> None:
-    answer = limited.client.prompt("claude", do(*STUCK[name]), timeout_secs=1)
+def test_time_limit_stops_the_whole_tree_of_a_cli_that(fake_server: Server, name: str) -> None:
+    answer = fake_server.client.prompt("claude", do(*STUCK[name]), timeout_secs=1)
     assert (answer.status, answer.json["error"]["code"]) == (504, "timeout")
     assert answer.headers["x-should-retry"] == "false"
-    assert eventually(lambda: not limited.runs(), 3)
+    assert eventually(lambda: not fake_server.runs(), 3)
 
 
-def test_cli_that_closes_its_output_is_not_waited_for_until_the_time_limit(limited: Server) -> None:
-    answer = limited.client.prompt("claude", do(*STUCK["closes its outputs"]), timeout_secs=30)
+def test_cli_that_closes_its_output_is_not_waited_for_until_the_time_limit(fake_server: Server) -> None:
+    answer = fake_server.client.prompt("claude", do(*STUCK["closes its outputs"]), timeout_secs=30)
     assert answer.json["error"]
-    assert eventually(lambda: not limited.runs(), 3)
+    assert eventually(lambda: not fake_server.runs(), 3)
 
 
-def test_time_limit_ends_a_stream_with_an_error_event(limited: Server) -> None:
-    with limited.client.prompt_stream("claude", do(*STUCK["hangs after text"]), timeout_secs=1) as stream:
+def test_time_limit_ends_a_stream_with_an_error_event(fake_server: Server) -> None:
+    with fake_server.client.prompt_stream("claude", do(*STUCK["hangs after text"]), timeout_secs=1) as stream:
         last = events(stream.lines())[-1]
     assert last["type"] == "error"
     assert "timeout" in str(last["content"])
@@ -120,12 +113,12 @@ def test_silence_has_a_limit_of_its_own(server: ServerFactory, fake_cli: FakeCli
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("name", STUCK)
 def test_client_that_leaves_stops_the_whole_tree_of_a_cli_that(
-    limited: Server, fake_cli: FakeCli, name: str, streams: bool, abruptly: bool
+    fake_server: Server, fake_cli: FakeCli, name: str, streams: bool, abruptly: bool
 ) -> None:
     body = {"backend": "claude", "prompt": do(*STUCK[name]), "output_format": "stream-json" if streams else "default"}
-    with limited.client.send("POST", "/api/v1/prompt", body) as sent:
+    with fake_server.client.send("POST", "/api/v1/prompt", body) as sent:
         fake_cli.pid()
         if children := sum(step[0] == "spawn" for step in STUCK[name]):
             fake_cli.children(children)
         sent.hang_up(abruptly=abruptly)
-    assert eventually(lambda: not limited.runs(), 3)
+    assert eventually(lambda: not fake_server.runs(), 3)

@@ -38,6 +38,10 @@ class FakeCli:
         env = {"FAKE_CLI_REPORTS": str(self._reports)} | more.pop("env", {})
         return {"command": [*FAKE_COMMAND, *args], "env": env, **more}
 
+    def forget(self) -> None:
+        for path in self._reports.iterdir():
+            path.unlink()
+
     def reports(self) -> list[dict[str, Any]]:
         """One a process, in no certain order: pid, argv, cwd, env (names), prompt."""
         return [json.loads(path.read_text()) for path in self._reports.glob("*.json")]

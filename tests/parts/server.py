@@ -69,7 +69,8 @@ class Server:
         assert address, f"the server ended with code {self.process.returncode}:\n{self.log()}"
         self.url = address.group(0)
         self.client = Client(self.url)
-        assert eventually(self.is_up, START_S), f"no answer from /health within {START_S} s:\n{self.log()}"
+        eventually(lambda: self.is_up() or self.process.poll() is not None, START_S)
+        assert self.is_up(), f"no answer from /health within {START_S} s:\n{self.log()}"
 
     def is_up(self) -> bool:
         try:
