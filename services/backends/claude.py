@@ -26,6 +26,7 @@ import base64
 
 import orjson
 
+from services.backends.session_files import SessionFiles
 from services.backends.spec import BackendSpec, ImageInput, Option, Shield
 from services.decoders.claude import ClaudeDecoder
 from services.run import Image
@@ -84,6 +85,12 @@ SPEC = BackendSpec(
     streams_tokens=True,
     resume_args=("--resume={}",),
     can_resume=True,
+    session_files=SessionFiles(
+        variable="CLAUDE_CONFIG_DIR",
+        folder=".claude",
+        transcripts=("projects/*/{}.jsonl",),
+        companions=("projects/*/{}", "todos/{}-*.json", "tasks/{}", "file-history/{}", "session-env/{}", "debug/{}.txt"),
+    ),
     ephemeral_args=("--no-session-persistence",),
     can_be_ephemeral=True,
     aliases={

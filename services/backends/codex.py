@@ -26,6 +26,7 @@ import platform
 from dataclasses import replace
 from pathlib import Path
 
+from services.backends.session_files import SessionFiles
 from services.backends.spec import BackendSpec, Option
 from services.decoders.codex_app_server import CodexAppServerDecoder
 from services.decoders.codex_exec import CodexExecDecoder
@@ -108,6 +109,13 @@ SPEC = BackendSpec(
     takes_images=True,
     streams_tokens=True,
     can_resume=True,
+    # Its databases hold copies of what is in the rollout files, and follow them (seen: a copied file is resumed, one that is
+    # gone is "no rollout found"). `codex delete ID` refused to delete a thread that had been forked.
+    session_files=SessionFiles(
+        variable="CODEX_HOME",
+        folder=".codex",
+        transcripts=("sessions/*/*/*/rollout-*-{}.jsonl", "archived_sessions/rollout-*-{}.jsonl"),
+    ),
     can_be_ephemeral=True,
     aliases={"fast": "gpt-6-luna", "balanced": "gpt-6.1-sol", "best": "gpt-6-astra", "codex-mini*": "gpt-6-luna"},
     models=("gpt-6.1-sol", "gpt-6-astra", "gpt-6-luna"),

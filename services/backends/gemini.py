@@ -27,6 +27,7 @@ import json
 import re
 
 from services.backends.private_home import HOME, PrivateHome
+from services.backends.session_files import SessionFiles
 from services.backends.spec import BackendSpec, Option, Shield
 from services.decoders.gemini import GeminiDecoder
 
@@ -92,6 +93,14 @@ SPEC = BackendSpec(
     streams_tokens=True,
     resume_args=("--resume={}",),
     can_resume=True,
+    session_files=SessionFiles(
+        variable="GEMINI_CLI_HOME",
+        below=".gemini",
+        folder=".gemini",
+        transcripts=("tmp/*/chats/session-*-{short}.jsonl",),
+        # What the CLI itself deletes with a session (its deleteSessionArtifactsAsync), and its subagents' chats.
+        companions=("tmp/*/chats/{}", "tmp/*/logs/session-{}.jsonl", "tmp/*/tool-outputs/session-{}", "tmp/*/{}"),
+    ),
     can_be_ephemeral=True,
     private_home=PrivateHome(
         variable="GEMINI_CLI_HOME",

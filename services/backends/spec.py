@@ -17,7 +17,10 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
+import orjson
+
 from services.backends.private_home import HOME, PrivateHome, merged, settings_with
+from services.backends.session_files import SessionFiles
 from services.decoders.decoder import Decoder
 from services.errors import InvalidRequest, OptionNotSupported
 from services.run import ApprovalMode, Image, RunRequest, SandboxMode
@@ -104,6 +107,8 @@ class BackendSpec:
     resume_args: tuple[str, ...] = ()
     """``{}`` stands for the CLI's session id; empty where a driver asks for it in its protocol."""
     can_resume: bool = False
+    session_files: SessionFiles | None = None
+    """Where the CLI keeps its sessions; None where that is not known: then they are neither copied nor deleted."""
     ephemeral_args: tuple[str, ...] = ()
     ephemeral_env: Mapping[str, str] = field(default_factory=dict)
     can_be_ephemeral: bool = False
@@ -161,11 +166,10 @@ class Invocation:
     model: str | None = None
     ignored: tuple[str, ...] = ()
     run_dir: str = ""
-    """The run's own temporary folder, made at the start and removed at the end."""
+    """The run's own temporary folder, there from its start to its end."""
 
     def prepare(self) -> None:
-        """Make the run's folder and all that belongs in it. Removing it again is the caller's."""
-        os.mkdir(self.run_dir, 0o700)
+        """Make all that belongs in the run's folder. The folder is the caller's."""
         missing = {folder for folder in self.folders if not _make_folder(folder)}
         for folder in {os.path.dirname(path) for path in (*self.files, *self.links)}:
             os.makedirs(folder, mode=0o700, exist_ok=True)
@@ -210,6 +214,7 @@ def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping
     prompt_args = [part.replace("{}", prompt) if spec.prompt_via == "arg" else part for part in spec.prompt_args]
     argv = (*spec.command, *spec.args, *build.argv, *spec.extra_args, *prompt_args)
     _check_strings(spec, (*argv, *(f"{name}={value}" for name, value in build.env.items())))
+    _check_json(build.fields)
     for path, content in build.files.items():
         _utf8(content, os.path.basename(path).partition(".")[0])
     return Invocation(
@@ -344,7 +349,10 @@ def _text(value: Any) -> str:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        raise InvalidRequest("the request holds a value that is nested too deep", issue="nested too deep") from None
 
 
 def safe_name(value: str, field: str) -> str:
@@ -406,6 +414,14 @@ def _check_strings(spec: BackendSpec, strings: tuple[str, ...]) -> None:
                 f"backend {spec.name!r} takes this value as an argument, which the system limits to {ARGV_STRING_LIMIT_BYTES} bytes",
                 issue="value too long for an argument",
             )
+
+
+def _check_json(fields: Mapping[str, Any]) -> None:
+    """Raises InvalidRequest for what the request carries that no JSON can: half a surrogate pair, nesting without end."""
+    try:
+        orjson.dumps(fields)
+    except TypeError as error:
+        raise InvalidRequest(f"the request holds a value that no JSON can carry: {error}", issue=str(error)) from None
 
 
 def _utf8(text: str, field: str | None) -> bytes:
