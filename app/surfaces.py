@@ -36,7 +36,9 @@ class Surface:
     """A second name for X-Request-ID that the official SDKs look for."""
 
 
+# In the order of the documentation; the one without a prefix last, for every path that no other has.
 SURFACES = (
+    Surface(name="native", prefix="/api", envelope=to_native_error, blueprints=(native_blp, compose_blp)),
     Surface(name="openai", prefix="/openai", envelope=to_openai_error, blueprints=(openai_blp,), pages=(openai_extras,)),
     Surface(
         name="anthropic",
@@ -47,7 +49,6 @@ SURFACES = (
         statuses={"backend_overloaded": 529},
         request_id_header="request-id",
     ),
-    Surface(name="native", prefix="/api", envelope=to_native_error, blueprints=(native_blp, compose_blp)),
     Surface(name="meta", prefix="", envelope=to_native_error, blueprints=(meta_blp,), pages=(pages,)),
 )
 
