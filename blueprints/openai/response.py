@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from blueprints.openai.errors import to_response_error
+from blueprints.openai.response_id import MESSAGE, REASONING, RESPONSE
 from blueprints.openai.usage import to_response_usage
 from blueprints.structured import json_answer
 from services.events import Failed
@@ -76,10 +76,6 @@ def to_status(stop_reason: str | None) -> str:
     return "incomplete" if stop_reason in INCOMPLETE else "completed"
 
 
-def new_item_id(prefix: str) -> str:
-    return f"{prefix}_{secrets.token_hex(12)}"
-
-
 def text_part(text: str) -> dict[str, Any]:
     return {"type": "output_text", "annotations": [], "logprobs": [], "text": text}
 
@@ -99,11 +95,16 @@ def reasoning_item(item_id: str, text: str | None, status: str) -> Item:
     return {"id": item_id, "type": "reasoning", "status": status, "summary": [] if text is None else [summary_part(text)]}
 
 
-def to_response(result: RunResult, usage: Usage, facts: Mapping[str, Any], response_id: str, *, is_json: bool) -> dict[str, Any]:
+NewId = Callable[[str, str | None], str]
+"""(prefix, the CLI's session) → the id of a response or of one of its items."""
+
+
+def to_response(result: RunResult, usage: Usage, facts: Mapping[str, Any], new_id: NewId, *, is_json: bool) -> dict[str, Any]:
     """The whole answer at once. An agent's several messages are one, told apart by blank lines."""
     text = json_answer(result.structured_output, result.output) if is_json else result.output
     status = to_status(result.stop_reason)
-    output = [message_item(new_item_id("msg"), text, status)]
+    output = [message_item(new_id(MESSAGE, result.session_id), text, status)]
     if result.thinking:
-        output.insert(0, reasoning_item(new_item_id("rs"), result.thinking, "completed"))
+        output.insert(0, reasoning_item(new_id(REASONING, result.session_id), result.thinking, "completed"))
+    response_id = new_id(RESPONSE, result.session_id)
     return to_state(facts, response_id, status, output, usage=to_response_usage(usage), stop_reason=result.stop_reason)

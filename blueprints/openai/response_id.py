@@ -1,6 +1,6 @@
-"""The id of a response, which carries the CLI's session that it left: so ``previous_response_id`` needs no store. Pure.
+"""The ids of responses and of their items, which carry the CLI's session that they left: so they can be continued without a store. Pure.
 
-``resp_`` and base64url of: version, 9 random bytes, 4 bytes of a checksum, and ``backend/session`` (empty where nothing was kept).
+``resp_`` (``msg_``, ``rs_``) and base64url of: version, 9 random bytes, 4 bytes of a checksum, and ``backend/session`` (empty where nothing was kept).
 Whoever has the id may continue the session, as whoever has a session's own id may; so ids that can be guessed are not carried.
 With a store, `session_of` looks the id up instead; nothing else knows what is in it.
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from services.backends.spec import SAFE_NAME
 
-PREFIX = "resp_"
+RESPONSE, MESSAGE, REASONING = "resp_", "msg_", "rs_"
 VERSION = b"\x01"
 RANDOM_BYTES = 9
 CHECK_BYTES = 4
@@ -33,16 +33,17 @@ class Session:
     id: str
 
 
-def new_response_id(backend: str, session_id: str | None) -> str:
+def new_id(prefix: str, backend: str, session_id: str | None) -> str:
     """``session_id`` None: the run kept nothing."""
     carried = f"{backend}/{session_id}" if session_id and is_session_id(session_id) else ""
     noise, data = secrets.token_bytes(RANDOM_BYTES), carried.encode()
-    return PREFIX + _text(VERSION + noise + _check(noise, data) + data)
+    return prefix + _text(VERSION + noise + _check(noise, data) + data)
 
 
-def session_of(response_id: str) -> Session | None:
-    """The session that a response left; None for one that left none, and for what is no id of ours."""
-    data = _carried(response_id)
+def session_of(given: str, *prefixes: str) -> Session | None:
+    """The session that a response or an item left; None for one that left none, and for what is no such id of ours."""
+    prefix = next((prefix for prefix in prefixes if given.startswith(prefix)), None)
+    data = _carried(given.removeprefix(prefix)) if prefix and len(given) <= ID_LIMIT_CHARS else None
     if not data:
         return None
     backend, slash, session_id = data.partition("/")
@@ -53,10 +54,7 @@ def is_session_id(text: str) -> bool:
     return len(text) >= SESSION_LEAST_CHARS and SAFE_NAME.fullmatch(text) is not None
 
 
-def _carried(response_id: str) -> str | None:
-    if not response_id.startswith(PREFIX) or len(response_id) > ID_LIMIT_CHARS:
-        return None
-    text = response_id.removeprefix(PREFIX)
+def _carried(text: str) -> str | None:
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         noise, check, data = raw[1 : 1 + RANDOM_BYTES], raw[1 + RANDOM_BYTES :][:CHECK_BYTES], raw[1 + RANDOM_BYTES + CHECK_BYTES :]

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from blueprints.conversation import Conversation, Turn, to_conversation
-from blueprints.openai.content import items_to_turns
+from blueprints.openai.content import Item, items_to_turns
 from blueprints.openai.options import JSON_OBJECT, RESPONSE_NAMES, asked_for, check_support, check_tools, refused, to_effort, to_format
-from blueprints.openai.response_id import Session, session_of
+from blueprints.openai.response_id import MESSAGE, REASONING, RESPONSE, Session, session_of
 from services.backends.spec import BackendSpec
 from services.errors import NotFound
 from services.models import Resolution
@@ -40,17 +40,38 @@ def check_request(body: Mapping[str, Any], *, may_leave_out_tools: bool) -> list
 
 
 def asked_response(body: Mapping[str, Any]) -> Session | None:
-    """The session of the response that is to be continued. Raises NotFound for one that left none."""
-    response_id = body.get("previous_response_id")
-    if not response_id:
-        return None
-    session = session_of(response_id)
+    """The session that is to be continued. Raises NotFound for a response, or an item, that left none.
+
+    The Vercel AI SDK sends no ``previous_response_id`` but all that was said, with a reference in the place of every item of an
+    earlier answer. The session that the last of them left knows all that was said up to there.
+    """
+    if response_id := body.get("previous_response_id"):
+        return _session(response_id, "Previous response", "previous_response_id", RESPONSE)
+    place = _last_reference(body["input"])
+    return _session(body["input"][place].id or "", "Item", f"input[{place}].id", MESSAGE, REASONING) if place >= 0 else None
+
+
+def _session(given: str, what: str, field: str, *prefixes: str) -> Session:
+    session = session_of(given, *prefixes)
     if session is None:
-        raise NotFound(
-            f"Previous response with id {response_id[:200]!r} not found: it is none of this server's, or it kept nothing (store: false)",
-            field="previous_response_id",
-        )
+        message = f"{what} with id {given[:200]!r} not found: it is none of this server's, or it kept nothing (store: false)"
+        raise NotFound(message, field=field)
     return session
+
+
+def _last_reference(given: str | list[Item]) -> int:
+    """-1: there is none."""
+    if isinstance(given, str):
+        return -1
+    return max((place for place, item in enumerate(given) if item.type == "item_reference"), default=-1)
+
+
+def _new_items(given: str | list[Item]) -> str | list[Item]:
+    """What the continued session does not know: the items after the last reference, and the system's, which no session keeps."""
+    place = _last_reference(given)
+    if isinstance(given, str) or place < 0:
+        return given
+    return [item for index, item in enumerate(given) if index > place or item.role in ("system", "developer")]
 
 
 def continue_on(session: Session, resolution: Resolution, model: str) -> Resolution:
@@ -59,13 +80,13 @@ def continue_on(session: Session, resolution: Resolution, model: str) -> Resolut
         return resolution
     if resolution.is_fallback:
         return Resolution(session.backend, None, is_fallback=True)
-    issue = f"the response to continue is a session of {session.backend!r}, but model {model!r} means {resolution.backend!r}"
-    raise refused("previous_response_id", issue)
+    issue = f"the answer to continue is a session of {session.backend!r}, but model {model!r} means {resolution.backend!r}"
+    raise refused("model", issue)
 
 
 def to_response_conversation(body: Mapping[str, Any], spec: BackendSpec, *, continues_session: bool) -> Conversation:
     """What is said to the CLI. ``instructions`` are never carried over from an earlier response, as at OpenAI."""
-    turns = items_to_turns(body["input"])
+    turns = items_to_turns(_new_items(body["input"]))
     if not any(turn.text.strip() or turn.images for turn in turns):
         raise refused("input", "there is nothing to answer; send a text")
     if body.get("instructions"):

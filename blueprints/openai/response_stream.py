@@ -15,7 +15,8 @@ import orjson
 
 from blueprints import sse
 from blueprints.estimate import tokens_of_bytes
-from blueprints.openai.response import message_item, new_item_id, reasoning_item, summary_part, text_part, to_state, to_status
+from blueprints.openai import response_id
+from blueprints.openai.response import NewId, message_item, reasoning_item, summary_part, text_part, to_state, to_status
 from blueprints.openai.usage import to_response_usage
 from services.events import Batch, Failed, Finished, Started, Text, Thinking, UsageUpdate
 from services.run import Usage
@@ -34,9 +35,17 @@ class Kind:
     more: Mapping[str, Any]
 
 
-MESSAGE = Kind("msg", "content_index", "response.content_part", "response.output_text", message_item, text_part, {"logprobs": []})
+MESSAGE = Kind(
+    response_id.MESSAGE, "content_index", "response.content_part", "response.output_text", message_item, text_part, {"logprobs": []}
+)
 REASONING = Kind(
-    "rs", "summary_index", "response.reasoning_summary_part", "response.reasoning_summary_text", reasoning_item, summary_part, {}
+    response_id.REASONING,
+    "summary_index",
+    "response.reasoning_summary_part",
+    "response.reasoning_summary_text",
+    reasoning_item,
+    summary_part,
+    {},
 )
 
 
@@ -51,13 +60,13 @@ class OpenItem:
 
 
 class ResponseEncoder:
-    """One response's events. ``new_id`` makes its id of the CLI's session, which is known when the CLI has begun."""
+    """One response's events. ``new_id`` makes its ids of the CLI's session, which is known when the CLI has begun."""
 
     def __init__(
         self,
         facts: Mapping[str, Any],
         *,
-        new_id: Callable[[str | None], str],
+        new_id: NewId,
         prompt_tokens: int,
         tell_error: Callable[[Failed], dict[str, Any]],
     ) -> None:
@@ -66,6 +75,7 @@ class ResponseEncoder:
         self._prompt_tokens = prompt_tokens
         self._tell_error = tell_error
         self._id = ""
+        self._session_id: str | None = None
         self._sequence = 0
         self._output: list[dict[str, Any]] = []
         self._item: OpenItem | None = None
@@ -96,7 +106,8 @@ class ResponseEncoder:
         return sse.frame(data, event=type.encode())
 
     def _begin(self, session_id: str | None, parts: list[bytes]) -> None:
-        self._id = self._new_id(session_id)
+        self._session_id = session_id
+        self._id = self._new_id(response_id.RESPONSE, session_id)
         state = to_state(self._facts, self._id, "in_progress", [])
         parts.append(self._frame("response.created", response=state))
         parts.append(self._frame("response.in_progress", response=state))
@@ -114,7 +125,7 @@ class ResponseEncoder:
         if self._item and self._item.kind is kind:
             return self._item
         self._close_item("completed", parts)
-        item_id, index = new_item_id(kind.prefix), len(self._output)
+        item_id, index = self._new_id(kind.prefix, self._session_id), len(self._output)
         parts.append(self._frame("response.output_item.added", output_index=index, item=kind.item(item_id, None, "in_progress")))
         place = {"item_id": item_id, "output_index": index, kind.index: 0}
         parts.append(self._frame(f"{kind.part_event}.added", **place, part=kind.part("")))

@@ -17,7 +17,7 @@ from blueprints.openai import chat_request, response_request
 from blueprints.openai.chat import ChunkEncoder, to_completion
 from blueprints.openai.models import to_model, to_model_list
 from blueprints.openai.response import to_facts, to_response
-from blueprints.openai.response_id import new_response_id
+from blueprints.openai.response_id import new_id
 from blueprints.openai.response_schemas import CreateResponseSchema, ResponseSchema
 from blueprints.openai.response_stream import ResponseEncoder
 from blueprints.openai.schemas import ChatCompletionSchema, ChatSchema, OpenAIModelListSchema, OpenAIModelSchema
@@ -82,17 +82,17 @@ def create_response(body: dict[str, Any]) -> Any:
         body, conversation, resolution, spec, session=session, workdir=asked_workdir(), request_id=request_id(), caller=caller()
     )
     facts = to_facts(body, is_stored=not run_request.ephemeral)
-    new_id = partial(new_id_of, run_request)
+    make_id = partial(new_id_of, run_request)
     if body["stream"]:
         return run_streamed(
             run_request,
-            ResponseEncoder(facts, new_id=new_id, prompt_tokens=prompt_tokens(conversation), tell_error=error_body()),
+            ResponseEncoder(facts, new_id=make_id, prompt_tokens=prompt_tokens(conversation), tell_error=error_body()),
             lambda invocation: stream_headers(invocation, [*left_out, *response_request.names_of(invocation.ignored)]),
             is_json=is_json(run_request),
         )
     result = run_whole(run_request)
     usage = result.usage or estimate_usage(prompt_tokens(conversation), result.output)
-    response = jsonify(to_response(result, usage, facts, new_id(result.session_id), is_json=is_json(run_request)))
+    response = jsonify(to_response(result, usage, facts, make_id, is_json=is_json(run_request)))
     ignored = [*left_out, *response_request.names_of(result.ignored)]
     response.headers.extend(answer_headers(result.backend, ignored, is_estimated=result.usage is None))
     return response
@@ -135,8 +135,8 @@ def is_json(run_request: RunRequest) -> bool:
     return "json_schema" in run_request.options
 
 
-def new_id_of(run_request: RunRequest, session_id: str | None) -> str:
-    return new_response_id(run_request.backend, None if run_request.ephemeral else session_id)
+def new_id_of(run_request: RunRequest, prefix: str, session_id: str | None) -> str:
+    return new_id(prefix, run_request.backend, None if run_request.ephemeral else session_id)
 
 
 def stream_headers(invocation: Invocation, ignored: list[str]) -> dict[str, str]:

@@ -6,39 +6,45 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blueprints.openai.response_id import PREFIX, Session, new_response_id, session_of
+from blueprints.openai.response_id import MESSAGE, RESPONSE, Session, new_id, session_of
 
 SESSION = "5f0c9c1e-0000-4000-8000-00000000000a"
 
 
 def test_session_comes_back() -> None:
-    assert session_of(new_response_id("claude", SESSION)) == Session("claude", SESSION)
+    assert session_of(new_id(RESPONSE, "claude", SESSION), RESPONSE) == Session("claude", SESSION)
 
 
 def test_ids_are_unique() -> None:
-    assert len({new_response_id("claude", SESSION) for _ in range(1000)}) == 1000
+    assert len({new_id(RESPONSE, "claude", SESSION) for _ in range(1000)}) == 1000
 
 
 @pytest.mark.parametrize("session", [None, "", "latest", "3", "--help-me-with-this", "a/b c d e f g h i j k"])
 def test_what_is_no_session_s_id_is_not_carried(session: str | None) -> None:
-    made = new_response_id("claude", session)
-    assert made.startswith(PREFIX)
-    assert session_of(made) is None
+    made = new_id(RESPONSE, "claude", session)
+    assert made.startswith(RESPONSE)
+    assert session_of(made, RESPONSE) is None
 
 
 @given(st.integers(0, 200), st.sampled_from("abcXYZ019-_=. "))
 def test_an_id_with_one_other_character_is_none(place: int, other: str) -> None:
-    made = new_response_id("claude", SESSION)
+    made = new_id(RESPONSE, "claude", SESSION)
     place %= len(made)
     changed = made[:place] + other + made[place + 1 :]
-    assert changed == made or session_of(changed) is None
+    assert changed == made or session_of(changed, RESPONSE) is None
 
 
-@given(st.one_of(st.text(max_size=500), st.binary(max_size=300).map(lambda raw: PREFIX + raw.hex())))
+@given(st.one_of(st.text(max_size=500), st.binary(max_size=300).map(lambda raw: RESPONSE + raw.hex())))
 def test_whatever_else_comes_is_none(text: str) -> None:
-    assert session_of(text) is None
+    assert session_of(text, RESPONSE) is None
 
 
 @pytest.mark.parametrize("cut", [1, 10, 40])
 def test_a_cut_id_is_none(cut: int) -> None:
-    assert session_of(new_response_id("claude", SESSION)[:-cut]) is None
+    assert session_of(new_id(RESPONSE, "claude", SESSION)[:-cut], RESPONSE) is None
+
+
+def test_an_item_s_id_is_no_response_s() -> None:
+    made = new_id(MESSAGE, "claude", SESSION)
+    assert session_of(made, MESSAGE) == Session("claude", SESSION)
+    assert session_of(made, RESPONSE) is None

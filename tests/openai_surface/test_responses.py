@@ -9,7 +9,7 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from blueprints.openai.response_id import new_response_id, session_of
+from blueprints.openai.response_id import RESPONSE, new_id, session_of
 from tests.openai_surface.conftest import House
 from tests.openai_surface.test_chat import PIXEL
 from tests.parts.clis import do
@@ -114,7 +114,7 @@ def test_image_reaches_a_cli_that_takes_images(house: House, client: openai.Open
 
 def test_previous_response_continues_the_cli_s_own_session(house: House, client: openai.OpenAI) -> None:
     first = ask(client, "remember the first")
-    session = session_of(first.id)
+    session = session_of(first.id, RESPONSE)
     assert session is not None
     second = ask(client, "and now the second", previous_response_id=first.id)
     (report,) = house.processes("and now the second")
@@ -151,12 +151,34 @@ def test_unknown_previous_response_is_not_found(client: openai.OpenAI, previous:
 
 def test_session_cannot_be_continued_by_another_backend(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="demo") as raised:
-        ask(client, model="claude", previous_response_id=new_response_id("demo", SESSION))
-    assert raised.value.param == "previous_response_id"
+        ask(client, model="claude", previous_response_id=new_id(RESPONSE, "demo", SESSION))
+    assert raised.value.param == "model"
+
+
+def test_reference_to_an_item_continues_the_session_that_it_left(house: House, client: openai.OpenAI) -> None:
+    """The Vercel AI SDK sends them in the place of every earlier answer."""
+    items: list[Any] = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "the first of three"}]
+    for prompt in ("the second of three", "the third of three"):
+        answer = ask(client, items)
+        items += [{"type": "item_reference", "id": answer.output[0].id}, {"role": "user", "content": prompt}]
+    ask(client, items)
+    (first,) = house.processes("the first of three")
+    (last,) = house.processes("the third of three")
+    assert "--no-session-persistence" not in first["argv"]
+    assert last["prompt"] == "the third of three"
+    assert any(arg.startswith("--resume=") for arg in last["argv"])
+    assert any("system-prompt" in arg for arg in last["argv"])
+
+
+@pytest.mark.parametrize("id", ["msg_1", None, "resp_x"])
+def test_reference_to_an_unknown_item_is_not_found(client: openai.OpenAI, id: str | None) -> None:
+    with pytest.raises(openai.NotFoundError) as raised:
+        ask(client, [{"type": "item_reference", "id": id}, {"role": "user", "content": "x"}])
+    assert raised.value.param == "input[0].id"
 
 
 def test_name_that_nobody_claims_goes_on_with_the_session_s_backend(house: House, client: openai.OpenAI) -> None:
-    previous = new_response_id("claude", SESSION)
+    previous = new_id(RESPONSE, "claude", SESSION)
     raw = client.responses.with_raw_response.create(model="some-model", input="whoever it was", previous_response_id=previous)
     assert raw.headers["x-clinvk-backend"] == "claude"
 
@@ -203,7 +225,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no text": ({"input": [{"role": "user", "content": " "}]}, "input"),
     "input of a wrong type": ({"input": 3}, "input"),
     "item of a wrong type": ({"input": [3]}, "input[0]"),
-    "unknown item": ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0]"),
+    "unknown item": ({"input": [{"type": "hologram", "id": "x"}]}, "input[0]"),
     "file": ({"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "x"}]}]}, "input[0].content[0]"),
     "image by id": ({"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "x"}]}]}, "input[0].content[0].image_url"),
     "schema that the backend cannot honour": (
