@@ -92,7 +92,7 @@ class ErrorSchema(ma.Schema):
     meta = ma.fields.Nested(ErrorMetaSchema())
 
 
-class Api(flask_smorest.Api):  # type: ignore[misc]
+class Api(flask_smorest.Api):
     """flask-smorest for validation and the OpenAPI document; errors are answered by `answer_error`."""
 
     ERROR_SCHEMA = ErrorSchema

@@ -58,7 +58,7 @@ class Parser(FlaskParser):
         raise invalid_request(error.messages, schema) from None
 
 
-class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
+class Blueprint(flask_smorest.Blueprint):
     ARGUMENTS_PARSER = Parser()
 
 

@@ -6,12 +6,12 @@ from time import monotonic
 from typing import Any
 
 from flask import Response, jsonify, request
-from flask_smorest import Blueprint
 
 from blueprints.context import caller, request_id, services
 from blueprints.http import stream_response, watch_client
 from blueprints.native.schemas import BackendListSchema, PromptResultSchema, PromptSchema
 from blueprints.native.translate import EventEncoder, meta, to_backend, to_dry_run, to_result, to_run_request
+from blueprints.validation import Blueprint
 from services.errors import RunFailed
 from services.run import RunRequest
 
