@@ -23,6 +23,7 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from app.body import READ_TIMEOUT
 from services.cancellation import SERVER_STOPS
+from services.processes.leftovers import end_leftover_processes, remove_leftover_folders
 
 HEARTBEAT_S = 1.0
 POLL_S = 0.05
@@ -40,6 +41,7 @@ class Worker(GeventWorker):
         self._stopping: Event | None = None
 
     def run(self) -> None:
+        end_leftovers()
         pool = Pool(self.worker_connections)
         servers = []
         for listener in self.sockets:
@@ -128,6 +130,14 @@ class Worker(GeventWorker):
             raise ConnectionResetError(errno.ECONNRESET, "the client does not read") from None
         finally:
             self.busy -= 1
+
+
+def end_leftovers() -> None:
+    """What a server that was killed with all its processes' keepers could not end itself."""
+    processes, folders = end_leftover_processes(), remove_leftover_folders()
+    if processes or folders:
+        log = logging.getLogger("clinvk.start")
+        log.warning("ended %s process(es) and removed %s folder(s) that an earlier run of the server had left behind", processes, folders)
 
 
 def _has_data(client: socket) -> bool:

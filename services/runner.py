@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from time import monotonic
@@ -19,6 +16,7 @@ from services.drivers.driver import Driver, Limits, Running
 from services.errors import BackendUnavailable, InvalidRequest
 from services.events import Batch, Failed, Finished, Started, Text, Thinking, UsageUpdate, is_terminal, separated
 from services.gate import Gate, Place
+from services.processes.owner import new_path
 from services.run import RunRequest, RunResult, Usage
 from services.stops import cut_at_stop
 from services.workdir import WorkdirRules
@@ -60,8 +58,7 @@ class Runner:
         spec = self.backend(request.backend)
         if not request.prompt.strip():
             raise InvalidRequest("prompt is empty", field="prompt", issue="must not be empty")
-        run_dir = os.path.join(tempfile.gettempdir(), f"clinvk-{secrets.token_hex(8)}")
-        return invoke(spec, request, cwd=self._workdirs.check(request.workdir), environ=self._environ, run_dir=run_dir)
+        return invoke(spec, request, cwd=self._workdirs.check(request.workdir), environ=self._environ, run_dir=new_path())
 
     def stream(self, request: RunRequest, cancellation: Cancellation | None = None) -> RunStream:
         """Start ``request`` and hand out its events. Whatever can be refused is refused before this returns.

@@ -166,10 +166,11 @@ class Invocation:
     model: str | None = None
     ignored: tuple[str, ...] = ()
     run_dir: str = ""
-    """The run's own temporary folder, there from its start to its end."""
+    """The run's own temporary folder, made at the start and removed at the end."""
 
     def prepare(self) -> None:
-        """Make all that belongs in the run's folder. The folder is the caller's."""
+        """Make the run's folder, where it is not there yet, and all that belongs in it. Removing it again is the caller's."""
+        os.makedirs(self.run_dir, mode=0o700, exist_ok=True)
         missing = {folder for folder in self.folders if not _make_folder(folder)}
         for folder in {os.path.dirname(path) for path in (*self.files, *self.links)}:
             os.makedirs(folder, mode=0o700, exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Generator, Iterator
 from time import monotonic
 
@@ -14,6 +13,7 @@ from services.drivers.codex_app_server import CodexAppServer
 from services.drivers.driver import Conversation, Limits
 from services.events import Batch, Failed
 from services.processes.child import Child
+from services.processes.owner import RunFolder
 from services.processes.spawner import Spawner
 
 PROTOCOLS: dict[str, Callable[[Invocation], Decoder | Conversation]] = {
@@ -53,12 +53,14 @@ class ProcessRun:
         self._protocol = PROTOCOLS[invocation.spec.driver](invocation)
         self._is_piped = bool(invocation.request.images and invocation.spec.image_input)
         self._child: Child | None = None
+        self._folder: RunFolder | None = None
         self._output_bytes = 0
         self._line_bytes = 0
         self._stop_listening: Callable[[], None] | None = None
 
     def start(self, spawner: Spawner) -> None:
         invocation = self._invocation
+        self._folder = RunFolder(invocation.run_dir)
         invocation.prepare()
         stdin = None if isinstance(self._protocol, Conversation) or self._is_piped else invocation.stdin
         self._child = spawner.start(invocation.argv, env=invocation.env, cwd=invocation.cwd, stdin=stdin)
@@ -83,7 +85,8 @@ class ProcessRun:
             self._stop_listening = None
         if self._child:
             self._child.close()
-        shutil.rmtree(self._invocation.run_dir, ignore_errors=True)
+        if self._folder:
+            self._folder.remove()
 
     def _stop(self) -> None:
         if self._child:

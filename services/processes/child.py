@@ -16,6 +16,7 @@ from gevent.monkey import get_original
 
 from services.decoders.decoder import Exit
 from services.errors import BackendUnavailable
+from services.processes.leftovers import end_marked
 
 READ_BYTES = 65_536
 READS_BEFORE_YIELD = 16
@@ -33,8 +34,9 @@ REASONS = {errno.ENOENT: "is not installed", errno.EACCES: "may not be run", err
 class Child:
     """One process and everything below it. `close` must be called, and leaves nothing of it."""
 
-    def __init__(self, program: str, control: socket.socket, stdout: int, stdin: int | None) -> None:
+    def __init__(self, program: str, control: socket.socket, stdout: int, stdin: int | None, mark: str) -> None:
         self.program = program
+        self._mark = mark
         self.pid = 0
         self.exit: Exit | None = None
         self.cpu_s: float | None = None
@@ -158,6 +160,8 @@ class Child:
                 watcher.close()
             close_fd(self._stdout)
             self._control.close()
+            if self.pid and not self.exit:
+                end_marked(self._mark)  # the keeper was killed, and perhaps the spawner that ends its runs then
 
     def _wait(self, timeout_s: float) -> None:
         self._changed.wait(timeout_s)

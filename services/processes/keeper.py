@@ -30,6 +30,11 @@ import subprocess
 import sys
 import time
 
+if __name__ == "__main__":  # started with -I: nothing is on the path but the standard library
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from services.processes.tree import descendants, signal_all
+
 PR_SET_CHILD_SUBREAPER = 36
 STDERR_TAIL_BYTES = 16 * 1024
 TERM_GRACE_S = 0.5
@@ -46,49 +51,6 @@ KEEPER_IDLE_S = 300.0
 def become_subreaper() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def descendants(root: int) -> list[int]:
-    """Every living process below ``root``, from /proc where there is one, else from ps(1)."""
-    children: dict[int, list[int]] = {}
-    for pid, parent in _processes():
-        children.setdefault(parent, []).append(pid)
-    found, queue = [], [root]
-    while queue:
-        below = children.get(queue.pop(), [])
-        found += below
-        queue += below
-    return found
-
-
-def _processes() -> list[tuple[int, int]]:
-    """(pid, parent) of every process that is not a zombie."""
-    if not os.path.isdir("/proc/self"):
-        listing = subprocess.run(["ps", "-axo", "pid=,ppid=,stat="], capture_output=True, text=True, check=True).stdout
-        rows = [line.split() for line in listing.splitlines()]
-        return [(int(pid), int(parent)) for pid, parent, state in rows if not state.startswith("Z")]
-    found = []
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            with open(f"/proc/{name}/stat", "rb") as file:
-                stat = file.read()
-        except OSError:  # it has gone meanwhile
-            continue
-        # The command in parentheses may hold anything, spaces and parentheses too; what follows the last one is plain.
-        state, parent = stat[stat.rindex(b")") + 2 :].split()[:2]
-        if state not in (b"Z", b"X"):
-            found.append((int(name), int(parent)))
-    return found
-
-
-def signal_all(pids: list[int], number: int) -> None:
-    for pid in pids:
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            continue
 
 
 class Keeper:

@@ -17,6 +17,7 @@ import gevent.socket
 from gevent.lock import RLock
 
 from services.processes.child import Child, close_fd
+from services.processes.owner import MARK, new_mark
 
 KEEPER = Path(__file__).with_name("keeper.py")
 CLOSE_DEADLINE_S = 10.0
@@ -42,11 +43,12 @@ class Spawner:
 
         Raises BackendUnavailable when the program cannot be started, with the reason.
         """
-        job = _file(json.dumps({"argv": list(argv), "env": dict(env), "cwd": cwd}).encode())
+        mark = new_mark()
+        job = _file(json.dumps({"argv": list(argv), "env": {**env, MARK: mark}, "cwd": cwd}).encode())
         stdin_read, stdin_write = (_file(stdin), None) if stdin is not None else os.pipe()
         stdout_read, stdout_write = _wide_pipe()
         control, theirs = socket.socketpair()
-        child = Child(argv[0], control, stdout_read, stdin_write)
+        child = Child(argv[0], control, stdout_read, stdin_write, mark)
         try:
             self._hand_over([job, stdin_read, stdout_write, theirs.fileno()])
             child.wait_started(timeout_s)

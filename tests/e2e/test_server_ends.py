@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +45,27 @@ def test_nothing_is_left_when_the_worker_is_killed_and_the_server_serves_on(serv
         assert eventually(lambda: not any(map(alive, tree)), 5)
     assert eventually(one.is_up)
     assert one.client.prompt("claude", do(["say", "again"])).json["output"] == "again"
+
+
+def test_what_is_left_of_a_server_that_was_killed_with_its_keepers_ends_at_the_next_start(
+    server: ServerFactory, fake_cli: FakeCli, tmp_path: Path
+) -> None:
+    config = {"backends": {"claude": fake_cli.backend()}}
+    temp = tmp_path / "tmp"
+    temp.mkdir()
+    one = server(config, {"TMPDIR": str(temp)})
+    with one.client.prompt_stream("claude", STUBBORN) as stream:
+        next(stream.lines())
+        left = [fake_cli.pid(), *fake_cli.children(2)]
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, so that none of them sees another one's end
+            for pid in one.own():
+                os.kill(pid, number)
+    one.wait()
+    assert list(temp.glob("clinvk-*"))
+    two = server(config, {"TMPDIR": str(temp)})
+    assert not [pid for pid in left if alive(pid)]
+    assert not list(temp.glob("clinvk-*"))
+    assert "that an earlier run of the server had left behind" in two.log()
 
 
 def test_sigterm_lets_a_run_finish_and_takes_no_new_one(server: ServerFactory, fake_cli: FakeCli) -> None:
