@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from time import monotonic
 from types import TracebackType
+from typing import Protocol
 
 import gevent
 
@@ -115,6 +116,7 @@ class RunStream(Iterator[Batch]):
         self._running = running
         self._place = place
         self._forget = forget
+        self._cancellation = cancellation
         self.cancel = cancellation.cancel
         self._timer = gevent.get_hub().loop.timer(limits.request_timeout_s)
         self._timer.start(cancellation.cancel, _timed_out(limits))
@@ -130,6 +132,11 @@ class RunStream(Iterator[Batch]):
             self._is_over = True
             self.close()
         return batch
+
+    @property
+    def failure(self) -> Failed | None:
+        """Why the run was ended from outside, if it was."""
+        return self._cancellation.failure
 
     def close(self) -> None:
         """End the run if it is still going; returns when nothing of it is left. May be called twice."""
@@ -153,7 +160,19 @@ def _timed_out(limits: Limits) -> Failed:
     return Failed("timeout", f"the run passed its time limit of {limits.request_timeout_s:g} s and was stopped")
 
 
-def collect(stream: RunStream, tell: Callable[[Batch], None] | None = None) -> RunResult:
+class EventStream(Protocol):
+    """What `collect` folds: a run's batches, whatever is done to them on their way."""
+
+    @property
+    def invocation(self) -> Invocation: ...
+
+    @property
+    def started_at(self) -> float: ...
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+
+def collect(stream: EventStream, tell: Callable[[Batch], None] | None = None) -> RunResult:
     """Fold a run's events into its result; ``tell`` gets every batch as it comes, and may block."""
     text: list[str] = []
     thinking: list[str] = []

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from services.run import Usage
 
 SessionStatus = Literal["idle", "running", "failed"]
-"""``idle``: no turn is running and the last one, if any, ended well; ``failed``: the last one did not."""
+"""``idle``: no turn is running, and the last one, if any, did not fail; a turn that was cancelled has not."""
 
 TurnStatus = Literal["running", "finished", "failed", "cancelled", "interrupted"]
 """``interrupted``: the server ended in the middle of it."""

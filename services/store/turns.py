@@ -80,13 +80,13 @@ def end(connection: Connection, turn: Turn, end: TurnEnd, now: int) -> None:
     if not connection.execute(update(turns).where(here, turns.c.status.in_(("running", "interrupted"))).values(row)).rowcount:
         return
     is_ours = sessions.c.running_turn == turn.number  # unless the session was taken for dead, and runs another one by now
-    status = "idle" if end.status == "finished" else "failed"
+    status = "failed" if end.status == "failed" else "idle"
     changes: dict[str, Any] = {
         "updated_at": now,
         "status": case((is_ours, status), else_=sessions.c.status),
         "owner": case((is_ours, None), else_=sessions.c.owner),
         "running_turn": case((is_ours, None), else_=sessions.c.running_turn),
-        "error": row["error"],
+        "error": row["error"] if end.status == "failed" else None,
     }
     if end.usage:
         changes |= {name: sessions.c[name] + count for name, count in from_usage(end.usage).items() if count}
