@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from blueprints.http import ClientWatch, stream_response, watch_client
 from blueprints.structured import only_json
 from services.backends.spec import Invocation
 from services.errors import RunFailed
-from services.events import Batch, Failed, Finished, Started, Text
+from services.events import Batch, Failed, Finished, Started, Text, UsageUpdate
 from services.run import RunRequest, RunResult
 from services.runner import RunStream
 
@@ -56,17 +57,30 @@ def run_whole(run_request: RunRequest) -> RunResult:
 
 
 def run_streamed(
-    run_request: RunRequest, encode: Callable[[Batch], bytes], headers: Callable[[Invocation], dict[str, str]], *, is_json: bool = False
+    run_request: RunRequest,
+    encode: Callable[[Batch], bytes],
+    headers: Callable[[Invocation], dict[str, str]],
+    *,
+    is_json: bool = False,
+    waits_for_words: bool = False,
 ) -> Response:
-    """The same run as server-sent events. What can be refused is refused before; with ``is_json`` the text is the JSON alone."""
+    """The same run as server-sent events. What can be refused is refused before; with ``is_json`` the text is the JSON alone.
+
+    With ``waits_for_words`` the answer's status waits until the CLI says something, fails, or is silent for a keep-alive's time:
+    a run that comes to nothing (not logged in, rate limited) is then an error with its own status and ``x-should-retry``,
+    as the vendors' APIs answer it. Inside a stream it would make Claude Code repeat the request without streaming.
+    """
     desk = services()
     cancellation, watch = watch_client()
     try:
         stream = _DryStream(desk.runner.prepare(run_request)) if desk.dry_run else desk.runner.stream(run_request, cancellation)
+        begun = _Begun(stream, stream)
+        if waits_for_words:
+            begun.wait_for_words()
     except BaseException:
         watch.close()
         raise
-    return sse_response(_OnlyJson(stream) if is_json else stream, watch, encode, headers(stream.invocation))
+    return sse_response(_Begun(only_json(begun), stream) if is_json else begun, watch, encode, headers(stream.invocation))
 
 
 def sse_response(stream: Any, watch: ClientWatch, encode: Callable[[Batch], bytes], headers: dict[str, str]) -> Response:
@@ -80,18 +94,33 @@ def error_body() -> Callable[[Failed], dict[str, Any]]:
     return lambda failure: cast(dict[str, Any], tell(RunFailed(failure), path, id_))
 
 
-class _OnlyJson(Iterator[Batch]):
-    """A run's stream with its text replaced by the JSON that it comes to."""
+class _Begun(Iterator[Batch]):
+    """``batches`` of a run, of which some may have been taken already. Closing it closes the run."""
 
-    def __init__(self, stream: RunStream | _DryStream) -> None:
-        self._stream = stream
-        self._batches = only_json(stream)
+    def __init__(self, batches: Iterator[Batch], run: RunStream | _DryStream) -> None:
+        self._batches = batches
+        self._run = run
+        self._taken: deque[Batch] = deque()
 
     def __next__(self) -> Batch:
-        return next(self._batches)
+        return self._taken.popleft() if self._taken else next(self._batches)
+
+    def wait_for_words(self) -> None:
+        """Take batches until one says something, or nothing. Raises RunFailed, with the run closed, for a failure before that."""
+        try:
+            for batch in self._batches:
+                self._taken.append(batch)
+                words = [event for event in batch if not isinstance(event, Started | UsageUpdate)]
+                if words and isinstance(words[0], Failed):
+                    raise RunFailed(words[0])
+                if words or not batch:
+                    return
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
-        self._stream.close()
+        self._run.close()
 
 
 class _DryStream(Iterator[Batch]):

@@ -51,7 +51,7 @@ extras = PlainBlueprint("anthropic_extras", __name__, url_prefix="/anthropic")
 @blp.response(200, AnswerSchema())
 def create_message(body: dict[str, Any]) -> Any:
     """Answer a conversation; with `stream: true` as server-sent events."""
-    check_tools(body, may_leave_out=may_leave_out_tools(dict(request.headers)))
+    check_tools(body, may_leave_out=may_leave_out_tools(request.headers))
     resolution, conversation = _understand(body)
     run_request = to_run_request(
         body,
@@ -91,6 +91,7 @@ def stream_message(body: dict[str, Any], conversation: Conversation, run_request
             is_estimated=invocation.spec.decoder is PlainDecoder,  # the one that never has usage to tell
         ),
         is_json="json_schema" in run_request.options,
+        waits_for_words=True,
     )
 
 

@@ -229,7 +229,7 @@ def to_usage(usage: Usage) -> dict[str, Any]:
 def to_message(result: RunResult, usage: Usage, *, model: str, is_json: bool, has_thinking: bool) -> dict[str, Any]:
     """The whole answer. Its text is one block: an agent's several messages are told apart by blank lines."""
     text = json_answer(result.structured_output, result.output) if is_json else result.output
-    content: list[dict[str, Any]] = [{"type": "text", "text": text, "citations": None}]
+    content: list[dict[str, Any]] = [{"type": "text", "text": text}]  # `"citations": null` fails the AI SDK's own schema
     if has_thinking and result.thinking:
         content.insert(0, {"type": "thinking", "thinking": result.thinking, "signature": SIGNATURE})
     return {

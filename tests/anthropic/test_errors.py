@@ -118,6 +118,16 @@ def test_failed_run_is_raised_as_its_class_and_never_repeated(house: House, name
 
 
 @pytest.mark.parametrize("name", FAILURES)
+def test_failure_before_the_first_word_of_a_stream_has_its_own_status(house: House, name: str) -> None:
+    step, kind, status, type_ = FAILURES[name]
+    about = f"once only, and no word: {name}"
+    with anthropic.Anthropic(base_url=house.url, api_key="any", max_retries=5) as client, pytest.raises(kind) as raised:
+        ask(client, do(step, about=about), model="claude", stream=True)
+    assert (raised.value.status_code, raised.value.type) == (status, type_)
+    assert house.processes(about) == 1
+
+
+@pytest.mark.parametrize("name", FAILURES)
 def test_failure_inside_a_stream_is_raised_and_never_repeated(house: House, name: str) -> None:
     step, _, _, type_ = FAILURES[name]
     about = f"once only in a stream: {name}"

@@ -104,6 +104,20 @@ def test_silence_is_filled_with_pings(house: House) -> None:
     assert "".join(arrival.json["delta"]["text"] for arrival in arrivals if arrival.name == "content_block_delta") == "one two"
 
 
+def test_client_that_leaves_before_the_first_word_stops_the_cli(house: House) -> None:
+    body = {**ASKED, "stream": True, "messages": user(do(["init"], ["hang"], about="no word"))}
+    with house.server.client.send("POST", "/anthropic/v1/messages", body):
+        assert eventually(lambda: house.processes("no word"))
+    assert eventually(lambda: not house.server.runs(), 3)
+
+
+def test_silence_before_the_first_word_begins_the_answer(house: House) -> None:
+    body = {**ASKED, "stream": True, "messages": user(do(["init"], ["hang"]))}
+    with house.server.client.open("POST", "/anthropic/v1/messages", body) as stream:
+        names = [arrival.name for arrival, _ in zip(stream.events(), range(3), strict=False)]
+    assert names == ["message_start", "ping", "ping"]
+
+
 def test_stop_sequence_ends_a_stream(client: anthropic.Anthropic) -> None:
     prompt = do(["say", "one two"], ["say", " thr"], ["say", "ee four"], ["hang"])
     with client.messages.stream(**ASKED, stop_sequences=["three"], messages=user(prompt)) as stream:
