@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,15 +19,6 @@ from tests.parts.server import Server
 SSE = {"Accept": "text/event-stream"}
 STUBBORN = do(["spawn", True, True], ["say", "hello"], ["hang"])
 GONE_WITHIN_S = 5
-
-
-@pytest.fixture(scope="module")
-def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, FakeCli]]:
-    """One for all tests that start nothing on it."""
-    fake_cli = FakeCli(tmp_path_factory.mktemp("cli") / "reports")
-    server = Server(tmp_path_factory.mktemp("server"), {"default_backend": "claude", "backends": {"claude": fake_cli.backend()}})
-    yield server, fake_cli
-    server.stop()
 
 
 def tasks(*prompts: str) -> list[dict[str, Any]]:
@@ -246,10 +236,9 @@ def test_dry_run_starts_nothing_and_tells_every_argv(fake_server: Server, fake_c
 )
 @pytest.mark.parametrize("headers", [{}, SSE], ids=["whole", "stream"])
 def test_what_cannot_be_run_is_refused_before_anything_starts(
-    shared_server: tuple[Server, FakeCli], what: str, body: dict[str, Any], field: str | None, headers: dict[str, str]
+    fake_server: Server, fake_cli: FakeCli, what: str, body: dict[str, Any], field: str | None, headers: dict[str, str]
 ) -> None:
-    server, fake_cli = shared_server
-    answer = server.client.post(f"/api/v1/{what}", body, headers=headers)
+    answer = fake_server.client.post(f"/api/v1/{what}", body, headers=headers)
     assert (answer.status, answer.json["error"]["code"]) == (400, "invalid_request")
     assert field is None or answer.json["error"]["details"]["field"] == field
     assert fake_cli.reports() == []
