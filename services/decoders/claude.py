@@ -106,12 +106,14 @@ class ClaudeDecoder:
     # -- the answer as it grows: deltas --
 
     def _on_stream_event(self, event: dict[str, Any], batch: Batch) -> None:
+        if event.get("type") == "content_block_delta":  # nine lines in ten: no patterns to try
+            delta = map_of(event.get("delta"))
+            if delta.get("type") == "text_delta":
+                self._say(text_of(delta.get("text")), batch, is_partial=True)
+            elif delta.get("type") == "thinking_delta" and (text := text_of(delta.get("thinking"))):
+                batch.append(Thinking(text))
+            return
         match event:
-            case {"type": "content_block_delta", "delta": {"text": str(text), "type": "text_delta"}}:
-                self._say(text, batch, is_partial=True)
-            case {"type": "content_block_delta", "delta": {"thinking": str(text), "type": "thinking_delta"}}:
-                if text:
-                    batch.append(Thinking(text))
             case {"type": "content_block_start", "content_block": {"type": "text", **block}}:
                 self._open_block()
                 self._say(text_of(block.get("text")), batch, is_partial=True)
@@ -168,7 +170,7 @@ class ClaudeDecoder:
                 self._held = flat_text(message.get("content"))
                 self._error_code = text_of(line.get("error"))
             return
-        has_streamed = message.get("id") in self._streamed
+        has_streamed = text_of(message.get("id")) in self._streamed
         for block in list_of(message.get("content")):
             match block:
                 case {"type": "tool_use", "id": str(id), "name": str(name)}:

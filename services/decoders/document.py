@@ -122,13 +122,21 @@ class FieldReader:
 
     def all(self, path: str | None) -> list[Any]:
         """Every value at a path, or at several joined by ``+``."""
-        return [value for part in path.split("+") for value in dig(self._document, part.strip())] if path else []
+        if not path:
+            return []
+        if path.isidentifier():  # the common case, and on the path of every token
+            document = self._document
+            return [document[path]] if isinstance(document, dict) and path in document else []
+        return [value for part in path.split("+") for value in dig(self._document, part.strip())]
 
     def first(self, path: str | None) -> Any:
         return next(iter(self.all(path)), None)
 
     def text(self, path: str | None) -> str:
-        return "\n".join(text for value in self.all(path) if (text := _to_text(value)))
+        values = self.all(path)
+        if len(values) == 1:
+            return _to_text(values[0])
+        return "\n".join(text for value in values if (text := _to_text(value)))
 
     def number(self, path: str | None) -> float | None:
         numbers = [number for value in self.all(path) if (number := number_of(value)) is not None]

@@ -44,7 +44,11 @@ class Rule:
     """The event's field → dotted path."""
 
     def matches(self, line: FieldReader) -> bool:
-        return all((found := line.all(path)) and (wanted is True or wanted in found) for path, wanted in self.when.items())
+        for path, wanted in self.when.items():
+            found = line.all(path)
+            if not found or not (wanted is True or wanted in found):
+                return False
+        return True
 
 
 class RulesDecoder:
