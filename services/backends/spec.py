@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -139,7 +140,7 @@ class BackendSpec:
     pass_env: tuple[str, ...] = ()
     max_concurrent_runs: int | None = None
 
-    resolve: Callable[[str], str] = str
+    resolve: Callable[[str], str] | None = None
     """The program to start for the one that was found, where the found one is a wrapper."""
 
     def honours(self, option: str) -> bool:
@@ -213,7 +214,7 @@ def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping
     elif spec.prompt_via == "stdin":
         stdin = _utf8(prompt, "prompt")
     prompt_args = [part.replace("{}", prompt) if spec.prompt_via == "arg" else part for part in spec.prompt_args]
-    argv = (*spec.command, *spec.args, *build.argv, *spec.extra_args, *prompt_args)
+    argv = (*_command(spec, build.env), *spec.args, *build.argv, *spec.extra_args, *prompt_args)
     _check_strings(spec, (*argv, *(f"{name}={value}" for name, value in build.env.items())))
     _check_json(build.fields)
     for path, content in build.files.items():
@@ -242,6 +243,14 @@ def _make_folder(folder: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def _command(spec: BackendSpec, env: Mapping[str, str]) -> tuple[str, ...]:
+    found = spec.resolve and shutil.which(spec.command[0], path=env.get("PATH"))
+    if not spec.resolve or not found:
+        return spec.command
+    program = spec.resolve(found)
+    return spec.command if program == found else (program, *spec.command[1:])
 
 
 def _place(option: str) -> int:

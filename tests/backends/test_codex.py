@@ -117,3 +117,14 @@ def test_the_wrapper_does_where_there_is_no_other(tmp_path: Path, monkeypatch: p
     link = wrapper(tmp_path, monkeypatch)
     assert native_binary(str(link)) == str(link)
     assert native_binary("/nowhere/codex") == "/nowhere/codex"
+
+
+def test_the_native_program_is_started_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = wrapper(tmp_path, monkeypatch)
+    link.resolve().chmod(0o755)
+    environ = {"PATH": str(link.parent)}
+    assert invoked(SPEC, environ=environ).argv == ("codex", "app-server")
+    native = tmp_path / "node_modules/@openai/codex-linux-x64/vendor/x86_64-unknown-linux-musl/bin/codex"
+    native.parent.mkdir(parents=True)
+    native.touch(mode=0o755)
+    assert invoked(SPEC, environ=environ).argv == (str(native), "app-server")
