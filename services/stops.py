@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 
 from services.events import Batch, Event, Finished, Text, UsageUpdate
@@ -15,7 +14,6 @@ def cut_at_stop(batches: Iterable[Batch], stops: tuple[str, ...]) -> Iterator[Ba
     Text that may be the start of a stop sequence is held back until it is known to be none, so nothing of a stop
     sequence is ever sent, however the CLI cuts its text.
     """
-    pattern = re.compile("|".join(map(re.escape, sorted(stops, key=len, reverse=True))))
     longest = max(map(len, stops))
     held = Text("")
     usage: Usage | None = None
@@ -30,10 +28,11 @@ def cut_at_stop(batches: Iterable[Batch], stops: tuple[str, ...]) -> Iterator[Ba
                 out.append(event)
                 continue
             text = held.text + event.text
-            if found := pattern.search(text):
-                if found.start():
-                    out.append(Text(text[: found.start()], event.block, event.is_partial))
-                out.append(Finished(stop_reason="stop_sequence", stop_sequence=found.group(), usage=usage))
+            if found := _first(text, stops):
+                start, stop = found
+                if start:
+                    out.append(Text(text[:start], event.block, event.is_partial))
+                out.append(Finished(stop_reason="stop_sequence", stop_sequence=stop, usage=usage))
                 yield out
                 return
             keep = _held_back(text, stops, longest)
@@ -41,6 +40,15 @@ def cut_at_stop(batches: Iterable[Batch], stops: tuple[str, ...]) -> Iterator[Ba
                 out.append(Text(text[: len(text) - keep], event.block, event.is_partial))
             held = Text(text[len(text) - keep :], event.block, event.is_partial)
         yield out
+
+
+def _first(text: str, stops: tuple[str, ...]) -> tuple[int, str] | None:
+    """Where the stop sequence begins that is whole first, and which it is: a model stops when one is written, not when one may come."""
+    ends = [(text.find(stop) + len(stop), -len(stop), stop) for stop in stops if stop in text]
+    if not ends:
+        return None
+    end, _, stop = min(ends)
+    return end - len(stop), stop
 
 
 def _held_back(text: str, stops: tuple[str, ...], longest: int) -> int:
