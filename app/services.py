@@ -6,16 +6,23 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 
+from sqlalchemy.engine import URL
+
+from app.problems import Problem, SettingsError
 from app.settings import Settings
 from app.wiring import build_backends
 from blueprints.context import Services
 from services.backends.probe import Prober
+from services.conversations import Conversations
 from services.drivers.driver import Limits
 from services.drivers.process import ProcessDriver
 from services.gate import Gate
 from services.models import ModelResolver
 from services.processes.spawner import Spawner
 from services.runner import Runner
+from services.store.db import to_url
+from services.store.sessions import SessionStore
+from services.upkeep import Upkeep
 from services.workdir import WorkdirRules
 
 
@@ -53,8 +60,13 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
         strict=server.strict_models,
         is_available=lambda spec: prober.availability(spec).available,
     )
+    session = settings.session
+    store = SessionStore(_database_url(settings), keeps_usage=session.store_token_usage)
+    conversations = Conversations(runner, store, environ=environ, default_tags=session.default_tags)
     return Services(
         runner=runner,
+        conversations=conversations,
+        upkeep=Upkeep(conversations, retention_days=session.retention_days),
         prober=prober,
         models=models,
         default_backend=settings.default_backend,
@@ -62,3 +74,12 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
         max_parallel=settings.parallel.max_workers,
         fail_fast=settings.parallel.fail_fast,
     )
+
+
+def _database_url(settings: Settings) -> URL:
+    """Where sessions are kept. Raises SettingsError."""
+    key = "session.database_url"
+    try:
+        return to_url(settings.session.database_url, settings.home)
+    except ValueError as error:
+        raise SettingsError([Problem(settings.source_of(key), key, str(error))]) from None

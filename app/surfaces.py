@@ -17,6 +17,7 @@ from blueprints.meta.docs import pages
 from blueprints.meta.routes import blp as meta_blp
 from blueprints.native.compose import blp as compose_blp
 from blueprints.native.routes import blp as native_blp
+from blueprints.native.sessions import blp as sessions_blp
 from blueprints.openai.routes import blp as openai_blp
 from blueprints.openai.routes import extras as openai_extras
 
@@ -38,7 +39,7 @@ class Surface:
 
 # In the order of the documentation; the one without a prefix last, for every path that no other has.
 SURFACES = (
-    Surface(name="native", prefix="/api", envelope=to_native_error, blueprints=(native_blp, compose_blp)),
+    Surface(name="native", prefix="/api", envelope=to_native_error, blueprints=(native_blp, sessions_blp, compose_blp)),
     Surface(name="openai", prefix="/openai", envelope=to_openai_error, blueprints=(openai_blp,), pages=(openai_extras,)),
     Surface(
         name="anthropic",

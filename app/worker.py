@@ -42,6 +42,7 @@ class Worker(GeventWorker):
 
     def run(self) -> None:
         end_leftovers()
+        self.wsgi.extensions["clinvk"].upkeep.start()
         pool = Pool(self.worker_connections)
         servers = []
         for listener in self.sockets:

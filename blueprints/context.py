@@ -8,8 +8,10 @@ from typing import cast
 from flask import current_app, g
 
 from services.backends.probe import Prober
+from services.conversations import Conversations
 from services.models import ModelResolver
 from services.runner import Runner
+from services.upkeep import Upkeep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +19,8 @@ class Services:
     """Built once by `app.wiring`, found in ``app.extensions["clinvk"]``."""
 
     runner: Runner
+    conversations: Conversations
+    upkeep: Upkeep
     prober: Prober
     models: ModelResolver
     default_backend: str

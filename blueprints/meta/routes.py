@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from time import monotonic
 from typing import Any
 
@@ -12,6 +13,10 @@ from blueprints.context import request_id, services
 from blueprints.meta.schemas import HealthSchema
 from blueprints.native.translate import meta
 from blueprints.validation import Blueprint
+from services.errors import StoreUnavailable
+from services.store.sessions import SessionStore
+
+log = logging.getLogger("clinvk.sessions")
 
 blp = Blueprint("meta", __name__, description="Health and description of the server; no key needed")
 
@@ -23,17 +28,31 @@ def get_health() -> Any:
     """Whether the server can work, and which backends are there."""
     desk = services()
     backends = [desk.prober.availability(spec) for spec in desk.runner.backends.values() if spec.enabled]
+    sessions = session_store_health(desk.conversations.store)
+    is_well = all(backend.available for backend in backends)
     up_s = monotonic() - current_app.config["CLINVK_STARTED_AT"]
-    return jsonify(
+    answer = jsonify(
         {
-            "status": "ok" if all(backend.available for backend in backends) else "degraded",
+            "status": "unhealthy" if sessions["count"] is None else "ok" if is_well else "degraded",
             "version": current_app.config["API_VERSION"],
             "uptime": to_duration(up_s),
             "uptime_millis": int(up_s * 1000),
             "backends": [{"name": backend.name, "available": backend.available, "version": backend.version} for backend in backends],
+            "sessions": sessions,
             "meta": meta(request_id()),
         }
     )
+    answer.status_code = 503 if sessions["count"] is None else 200
+    return answer
+
+
+def session_store_health(store: SessionStore) -> dict[str, Any]:
+    """Why it is down is for the log: who asks for the health needs no key."""
+    try:
+        return {"status": "ok", "count": store.count()}
+    except StoreUnavailable as error:
+        log.error("%s", error.message)
+        return {"status": "unavailable", "count": None}
 
 
 # One function for both paths; flask-smorest documents one rule of an endpoint.

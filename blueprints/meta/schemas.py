@@ -13,14 +13,22 @@ class BackendHealthSchema(Schema):
     version = fields.String(allow_none=True, metadata={"description": "null while it is not known"})
 
 
+class SessionStoreHealthSchema(Schema):
+    status = fields.String(required=True, validate=validate.OneOf(("ok", "unavailable")))
+    count = fields.Integer(required=True, allow_none=True, metadata={"description": "How many sessions there are"})
+
+
 class HealthSchema(Schema):
     status = fields.String(
         required=True,
         validate=validate.OneOf(("ok", "degraded", "unhealthy")),
-        metadata={"description": "`degraded`: a configured backend is not available; `unhealthy`: the server cannot work"},
+        metadata={
+            "description": "`degraded`: a configured backend is not available; `unhealthy`: the session store cannot be used (HTTP 503)"
+        },
     )
     version = fields.String(required=True)
     uptime = fields.String(required=True, metadata={"example": "2m31s"})
     uptime_millis = fields.Integer(required=True)
     backends = fields.List(fields.Nested(BackendHealthSchema()), required=True)
+    sessions = fields.Nested(SessionStoreHealthSchema(), required=True)
     meta = fields.Nested(MetaSchema())

@@ -1,0 +1,122 @@
+"""The shapes of `/api/v1/sessions`."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from marshmallow import ValidationError, fields, validate, validates_schema
+
+from blueprints.native.schemas import NAME_LIMIT, TAG_LIMIT, MetaSchema, PromptSchema, RunOptionsSchema, Strict, TokenUsageSchema
+from services.store.listing import MAX_LIMIT
+from services.store.records import SessionStatus, TurnStatus
+
+MAX_TURNS_PAGE = 1_000
+
+
+class AboutSchema(Strict):
+    title = fields.String(validate=validate.Length(max=200))
+    tags = fields.List(fields.String(validate=validate.Length(1, TAG_LIMIT)), validate=validate.Length(max=32))
+    metadata = fields.Dict(keys=fields.String(), values=fields.String(), metadata={"description": "Your own data, kept with the session"})
+
+
+class NewSessionSchema(RunOptionsSchema, AboutSchema):
+    """The options are those of the session's turns, unless a turn says otherwise."""
+
+    class Meta(Strict.Meta):
+        exclude = ("extra", "timeout_secs")
+
+
+class ForkSchema(AboutSchema):
+    """What the fork has besides, or instead of, its parent's."""
+
+
+class ResumeSchema(PromptSchema):
+    rebuild = fields.Boolean(
+        load_default=False,
+        metadata={"description": "Where the CLI has lost its session: continue in a new one, which is told the turns that are stored here"},
+    )
+
+
+class SessionQuerySchema(Strict):
+    backend = fields.String(validate=validate.Length(1, NAME_LIMIT))
+    status = fields.String(validate=validate.OneOf(get_args(SessionStatus)))
+    tag = fields.String(validate=validate.Length(1, TAG_LIMIT))
+    workdir = fields.String(validate=validate.Length(1, 4096))
+    q = fields.String(
+        validate=validate.Length(max=500),
+        metadata={"description": "Words that the title, the tags or one turn all hold; the sessions with the newest match come first"},
+    )
+    limit = fields.Integer(load_default=20, validate=validate.Range(1, MAX_LIMIT))
+    offset = fields.Integer(load_default=0, validate=validate.Range(0, 10_000_000), metadata={"description": "For far pages use `cursor`"})
+    cursor = fields.String(validate=validate.Length(1, 500), metadata={"description": "`next_cursor` of the page before"})
+
+    @validates_schema
+    def check_place(self, data: dict[str, object], **_: object) -> None:
+        if data.get("cursor") and data.get("offset"):
+            raise ValidationError("cannot be combined with offset", "cursor")
+
+
+class TurnQuerySchema(Strict):
+    after = fields.Integer(load_default=0, validate=validate.Range(0, 2**31 - 1), metadata={"description": "Number of the last turn seen"})
+    limit = fields.Integer(load_default=100, validate=validate.Range(1, MAX_TURNS_PAGE))
+
+
+class SessionSchema(Strict):
+    id = fields.String(required=True)
+    backend = fields.String(required=True)
+    model = fields.String(allow_none=True, metadata={"description": "What answered last"})
+    workdir = fields.String(required=True)
+    title = fields.String(allow_none=True)
+    status = fields.String(required=True, validate=validate.OneOf(get_args(SessionStatus)))
+    tags = fields.List(fields.String())
+    metadata = fields.Dict(keys=fields.String(), values=fields.String())
+    options = fields.Dict(metadata={"description": "Options that its turns use unless they say otherwise"})
+    parent_id = fields.String(allow_none=True, metadata={"description": "The session that it was forked from"})
+    is_rebuilt_next = fields.Boolean(
+        metadata={"description": "The CLI has no session of its own for it; its next turn tells a new one the turns so far"}
+    )
+    turn_count = fields.Integer()
+    token_usage = fields.Nested(TokenUsageSchema, metadata={"description": "The sum over its turns"})
+    cost_usd = fields.Float(allow_none=True)
+    error = fields.String(allow_none=True, metadata={"description": "What was wrong with the last turn, if it failed"})
+    created_at = fields.String(metadata={"description": "RFC 3339, UTC"})
+    updated_at = fields.String(metadata={"description": "RFC 3339, UTC"})
+
+
+class SessionAnswerSchema(SessionSchema):
+    meta = fields.Nested(MetaSchema, required=True)
+
+
+class SessionListSchema(Strict):
+    sessions = fields.List(fields.Nested(SessionSchema), required=True)
+    next_cursor = fields.String(allow_none=True, metadata={"description": "For the next page; null on the last one"})
+    meta = fields.Nested(MetaSchema, required=True)
+
+
+class SessionDeletedSchema(Strict):
+    id = fields.String(required=True)
+    deleted = fields.Boolean(required=True)
+    meta = fields.Nested(MetaSchema, required=True)
+
+
+class TurnSchema(Strict):
+    number = fields.Integer(required=True)
+    status = fields.String(required=True, validate=validate.OneOf(get_args(TurnStatus)))
+    prompt = fields.String(required=True)
+    output = fields.String(required=True)
+    error = fields.String(allow_none=True)
+    model = fields.String(allow_none=True)
+    exit_code = fields.Integer(allow_none=True)
+    started_at = fields.String(metadata={"description": "RFC 3339, UTC"})
+    duration_ms = fields.Integer(allow_none=True)
+    token_usage = fields.Nested(TokenUsageSchema, allow_none=True)
+    cost_usd = fields.Float(allow_none=True)
+    request_id = fields.String()
+    is_inherited = fields.Boolean(metadata={"description": "Copied from the session that this one was forked from"})
+
+
+class TurnListSchema(Strict):
+    session_id = fields.String(required=True)
+    turns = fields.List(fields.Nested(TurnSchema), required=True)
+    next_after = fields.Integer(allow_none=True, metadata={"description": "`after` of the next page; null on the last one"})
+    meta = fields.Nested(MetaSchema, required=True)

@@ -1,0 +1,73 @@
+"""Sessions and turns → native JSON, and what requests say of sessions → our words. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from blueprints.native.translate import to_usage
+from services.conversations import About
+from services.store.records import Filter, Session, Turn
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def to_about(body: Mapping[str, Any]) -> About:
+    return About(title=body.get("title") or None, tags=tuple(body.get("tags", ())), metadata=body.get("metadata", {}))
+
+
+def to_filter(query: Mapping[str, Any]) -> Filter:
+    workdir = query.get("workdir")
+    return Filter(
+        backend=query.get("backend"),
+        status=query.get("status"),
+        tag=query.get("tag"),
+        workdir=(workdir.rstrip("/") or "/") if workdir else None,
+        q=query.get("q"),
+    )
+
+
+def to_time(microseconds: int) -> str:
+    """RFC 3339, UTC, in milliseconds."""
+    return (EPOCH + timedelta(microseconds=microseconds)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def from_session(session: Session) -> dict[str, Any]:
+    return {
+        "id": session.id,
+        "backend": session.backend,
+        "model": session.model,
+        "workdir": session.workdir,
+        "title": session.title,
+        "status": session.status,
+        "tags": list(session.tags),
+        "metadata": dict(session.metadata),
+        "options": dict(session.options),
+        "parent_id": session.parent_id,
+        "is_rebuilt_next": session.needs_rebuild,
+        "turn_count": session.turn_count,
+        "token_usage": to_usage(session.usage),
+        "cost_usd": session.cost_usd,
+        "error": session.error,
+        "created_at": to_time(session.created_at),
+        "updated_at": to_time(session.updated_at),
+    }
+
+
+def from_turn(turn: Turn) -> dict[str, Any]:
+    return {
+        "number": turn.number,
+        "status": turn.status,
+        "prompt": turn.prompt,
+        "output": turn.output,
+        "error": turn.error,
+        "model": turn.model,
+        "exit_code": turn.exit_code,
+        "started_at": to_time(turn.started_at),
+        "duration_ms": turn.duration_ms,
+        "token_usage": to_usage(turn.usage),
+        "cost_usd": turn.cost_usd,
+        "request_id": turn.request_id,
+        "is_inherited": turn.is_inherited,
+    }

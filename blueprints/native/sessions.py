@@ -1,0 +1,126 @@
+"""`/api/v1/sessions`: conversations that last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, jsonify, url_for
+from marshmallow import RAISE
+
+from blueprints.context import caller, request_id, services
+from blueprints.native.answers import answer_run
+from blueprints.native.schemas import PromptResultSchema
+from blueprints.native.session_schemas import (
+    ForkSchema,
+    NewSessionSchema,
+    ResumeSchema,
+    SessionAnswerSchema,
+    SessionDeletedSchema,
+    SessionListSchema,
+    SessionQuerySchema,
+    TurnListSchema,
+    TurnQuerySchema,
+)
+from blueprints.native.session_translate import from_session, from_turn, to_about, to_filter
+from blueprints.native.translate import meta, to_dry_run, to_run_request
+from blueprints.validation import Blueprint
+from services.run import RunRequest
+from services.store.records import Session
+
+blp = Blueprint("sessions", __name__, url_prefix="/api/v1/sessions", description="Conversations that last")
+
+
+@blp.route("", methods=["GET"])
+@blp.arguments(SessionQuerySchema(), location="query", unknown=RAISE)
+@blp.response(200, SessionListSchema())
+def list_sessions(query: dict[str, Any]) -> Any:
+    """Sessions, the most recently used first."""
+    page = services().conversations.store.list(
+        to_filter(query), limit=query["limit"], offset=query["offset"], cursor=query.get("cursor") or None
+    )
+    listed = [from_session(session) for session in page.sessions]
+    return jsonify({"sessions": listed, "next_cursor": page.next_cursor, "meta": meta(request_id())})
+
+
+@blp.route("", methods=["POST"])
+@blp.arguments(NewSessionSchema())
+@blp.response(201, SessionAnswerSchema(), headers={"Location": {"schema": {"type": "string"}, "description": "Where the session is"}})
+def create_session(body: dict[str, Any]) -> Any:
+    """Create a session with no turn yet. Its backend, folder and options are settled here."""
+    return created(services().conversations.create(run_request({**body, "prompt": ""}), to_about(body)))
+
+
+@blp.route("/<session_id>", methods=["GET"])
+@blp.response(200, SessionAnswerSchema())
+def get_session(session_id: str) -> Any:
+    """One session, by its id or the beginning of it."""
+    return jsonify({**from_session(find(session_id)), "meta": meta(request_id())})
+
+
+@blp.route("/<session_id>", methods=["DELETE"])
+@blp.response(200, SessionDeletedSchema())
+def delete_session(session_id: str) -> Any:
+    """Delete a session, its turns, and the CLI's own files of it."""
+    session = find(session_id)
+    services().conversations.delete(session)
+    return jsonify({"id": session.id, "deleted": True, "meta": meta(request_id())})
+
+
+@blp.route("/<session_id>/resume", methods=["POST"])
+@blp.arguments(ResumeSchema())
+@blp.response(200, PromptResultSchema())
+def resume_session(body: dict[str, Any], session_id: str) -> Any:
+    """Run another turn in the session that the CLI itself has. Two at a time: the second gets 409."""
+    desk = services()
+    session = find(session_id)
+    asked = run_request(body, session)
+    if body["dry_run"] or desk.dry_run:
+        continuing = desk.conversations.prepare_resume(session, asked, rebuild=body["rebuild"])
+        return jsonify(to_dry_run(desk.runner.prepare(continuing), request_id()))
+    about = to_about(body)
+    return answer_run(
+        lambda cancellation: desk.conversations.resume(session, asked, about, rebuild=body["rebuild"], cancellation=cancellation), body
+    )
+
+
+@blp.route("/<session_id>/fork", methods=["POST"])
+@blp.arguments(ForkSchema())
+@blp.response(201, SessionAnswerSchema(), headers={"Location": {"schema": {"type": "string"}, "description": "Where the session is"}})
+def fork_session(body: dict[str, Any], session_id: str) -> Any:
+    """A new session that starts from where this one is now. Both go on, each its own way."""
+    return created(services().conversations.fork(find(session_id), to_about(body)))
+
+
+@blp.route("/<session_id>/turns", methods=["GET"])
+@blp.arguments(TurnQuerySchema(), location="query", unknown=RAISE)
+@blp.response(200, TurnListSchema())
+def list_turns(query: dict[str, Any], session_id: str) -> Any:
+    """The turns of a session, in their order."""
+    session = find(session_id)
+    turns = services().conversations.store.turns(session.id, after=query["after"], limit=query["limit"] + 1)
+    page = turns[: query["limit"]]
+    return jsonify(
+        {
+            "session_id": session.id,
+            "turns": [from_turn(turn) for turn in page],
+            "next_after": page[-1].number if len(turns) > len(page) else None,
+            "meta": meta(request_id()),
+        }
+    )
+
+
+def find(session_id: str) -> Session:
+    return services().conversations.store.get(session_id)
+
+
+def run_request(body: dict[str, Any], session: Session | None = None) -> RunRequest:
+    desk = services()
+    backend = session.backend if session else desk.default_backend
+    return to_run_request(body, models=desk.models, default_backend=backend, request_id=request_id(), caller=caller())
+
+
+def created(session: Session) -> Response:
+    response = jsonify({**from_session(session), "meta": meta(request_id())})
+    response.status_code = 201
+    response.headers["Location"] = url_for("sessions.get_session", session_id=session.id)
+    return response
