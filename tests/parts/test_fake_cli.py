@@ -57,7 +57,14 @@ def test_other_dialects(dialect: str, out: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("steps", "code"),
-    [([["exit", 3]], 3), ([["die", 11]], -11), ([["fail", "no"]], 1), ([["result", False, "", None, 5]], 5), ([["say", "hi"]], 0)],
+    [
+        ([["exit", 3]], 3),
+        ([["die", 11]], -11),
+        ([["die", 9]], -9),
+        ([["fail", "no"]], 1),
+        ([["result", False, "", None, 5]], 5),
+        ([["say", "hi"]], 0),
+    ],
 )
 def test_exit_code_is_the_scripts(steps: list[list[Any]], code: int) -> None:
     assert run(do(*steps)).returncode == code
