@@ -300,3 +300,34 @@ def test_a_wrong_configuration_is_exit_code_2(alone: Command) -> None:
     done = alone("prompt", "x")
     assert done.returncode == 2
     assert "prot" in done.stderr
+
+
+def test_a_session_is_continued_listed_shown_and_deleted(clinvk: Command) -> None:
+    first = json.loads(told(clinvk("prompt", "one é🙂", "-b", "demo", "--title", "a title", "--tag", "red", "--json"), 0))
+    session = first["session_id"]
+    assert told(clinvk("prompt", "two", "--session", session), 0).endswith("two\n")
+    assert told(clinvk("sessions", "resume", session[:13], stdin="three"), 0).endswith("three\n")
+
+    listed = told(clinvk("sessions", "list", "--tag", "red"), 0)
+    assert session in listed
+    assert "a title" in listed
+    assert [item["id"] for item in json.loads(told(clinvk("sessions", "list", "--tag", "red", "--json"), 0))["sessions"]] == [session]
+
+    shown = told(clinvk("sessions", "show", session[:13]), 0)
+    assert "tags: red\n" in shown
+    assert shown.index("> one é🙂\n") < shown.index("== turn 2 (") < shown.index("> three\n")
+    turns = json.loads(told(clinvk("sessions", "show", session, "--json"), 0))["turns"]
+    assert [(turn["number"], turn["prompt"]) for turn in turns] == [(1, "one é🙂"), (2, "two"), (3, "three")]
+
+    told(clinvk("sessions", "delete", session), 0)
+    done = clinvk("sessions", "show", session)
+    assert done.returncode == 2
+    assert session in done.stderr
+
+
+def test_on_a_terminal_the_session_is_named_at_the_end(clinvk: Command) -> None:
+    code, shown = clinvk.on_a_terminal("prompt", do(["say", "answer"]))
+    assert code == 0
+    assert "answer\r\n" in shown
+    assert "go on with `clinvk prompt --session " in shown
+    assert "--session" not in clinvk.on_a_terminal("prompt", do(["say", "answer"]), "--ephemeral")[1]

@@ -58,6 +58,7 @@ def add_client_commands(commands: Any) -> None:
     resume = _add(actions, "resume", run_prompt, "another turn in a session")
     resume.add_argument("session", metavar="ID", help="its id, or the beginning of it")
     resume.add_argument("text", nargs="?", help="what the agent is asked; `-` or nothing: stdin")
+    resume.add_argument("--rebuild", action="store_true", help="where the CLI has lost its session: tell a new one the turns so far")
     resume.set_defaults(ephemeral=False)
     _add_run_options(resume, model=True)
     delete = _add(actions, "delete", run_delete, "delete sessions, and the CLI's own files of them")

@@ -17,7 +17,7 @@ OK, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
 """It worked; a run failed; the command or the configuration is wrong; no server, or it refused. Ctrl-C is 130."""
 
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-WRONG_REQUEST = {400, 404, 409, 413, 415}
+WRONG_REQUEST = {400, 404, 413, 415}
 
 
 class Usage(Exception):

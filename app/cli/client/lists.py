@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from app.cli.client.connect import OK, connected
+from app.cli.client.remote import Remote
 from app.cli.client.screen import costs, note, printable, say_json, say_line
 
 CELL_CHARS = 60
+SHOWN = (
+    "id",
+    "title",
+    "backend",
+    "model",
+    "workdir",
+    "status",
+    "error",
+    "tags",
+    "metadata",
+    "options",
+    "parent_id",
+    "created_at",
+    "updated_at",
+)
 FILTERS = ("backend", "status", "tag", "workdir", "q", "limit", "offset", "cursor")
 
 
@@ -34,31 +50,47 @@ def run_list(args: argparse.Namespace) -> int:
     if args.json:
         say_json(answer)
         return OK
-    rows = [
-        [str(item.get(name) or "") for name in ("id", "backend", "status", "updated_at", "title")] for item in answer.get("sessions", [])
-    ]
+    rows = [[item[name] or "" for name in ("id", "backend", "status", "updated_at", "title")] for item in answer["sessions"]]
     say_table(("SESSION", "BACKEND", "STATUS", "UPDATED", "TITLE"), rows)
-    if answer.get("next_cursor"):
+    if answer["next_cursor"]:
         note(f"more with --cursor {answer['next_cursor']}")
     return OK
 
 
 def run_show(args: argparse.Namespace) -> int:
-    path = _path(args.id)
     with connected(args) as remote:
-        session = remote.ask("GET", path)
-        turns = remote.ask("GET", f"{path}/turns")
+        session = remote.ask("GET", _path(args.id))
+        turns = list(_turns(remote, f"{_path(session['id'])}/turns"))
     if args.json:
-        say_json({**session, "turns": turns.get("turns", [])})
+        say_json({**session, "turns": turns})
         return OK
-    for name, value in session.items():
-        if value not in (None, "", [], {}) and name != "meta":
-            say_line(f"{name}: {printable(str(value))}")
-    for number, turn in enumerate(turns.get("turns", []), 1):
-        say_line(f"\n== turn {number}{f' ({costs(turn)})' if costs(turn) else ''}")
-        say_line("".join(f"> {line}\n" for line in str(turn.get("prompt") or "").split("\n")))
-        say_line(str(turn.get("output") or turn.get("error") or "(no output)"))
+    for name in SHOWN:
+        if session[name]:
+            say_line(f"{name.replace('_', ' ')}: {printable(_plain(session[name]))}")
+    say_line(f"used: {costs(session)}")
+    for turn in turns:
+        told = ", ".join(part for part in (turn["model"], turn["status"], costs(turn)) if part)
+        say_line("\n" + printable(f"== turn {turn['number']} ({told})"))
+        say_line("".join(f"> {line}\n" for line in turn["prompt"].split("\n")))
+        say_line(turn["output"] or turn["error"] or "(no output)")
     return OK
+
+
+def _turns(remote: Remote, path: str) -> Iterator[dict[str, Any]]:
+    after: int | None = 0
+    while after is not None:
+        page = remote.ask("GET", path, query={"after": after})
+        yield from page["turns"]
+        after = page["next_after"]
+
+
+def _plain(value: Any) -> str:
+    match value:
+        case list():
+            return ", ".join(map(str, value))
+        case dict():
+            return ", ".join(f"{key}={item}" for key, item in value.items())
+    return str(value)
 
 
 def run_delete(args: argparse.Namespace) -> int:

@@ -27,6 +27,8 @@ def run_prompt(args: argparse.Namespace) -> int:
         raise Usage("--session continues a session, --ephemeral keeps none: choose one")
     if args.ephemeral:
         body["ephemeral"] = True
+    if getattr(args, "rebuild", False):
+        body["rebuild"] = True
     path = f"/api/v1/sessions/{quote(args.session, safe='')}/resume" if args.session else "/api/v1/prompt"
     with connected(args) as remote:
         if workdir := workdir_for(remote, args.workdir, is_default=not args.session):
@@ -82,6 +84,8 @@ def show(remote: Remote, path: str, body: dict[str, Any], *, as_lines: bool) -> 
                     if last and not last.endswith("\n"):
                         say("\n")
                     progress.close()
+                    if sys.stderr.isatty() and event["session_id"] and not body.get("ephemeral"):
+                        progress.note(f"session {event['session_id']}: go on with `clinvk prompt --session {event['session_id'][:8]}`")
                     if kind == "error":
                         complain(content["message"])
                     return OK if kind == "done" else FAILED
