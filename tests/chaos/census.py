@@ -1,0 +1,82 @@
+"""What a server holds, and whether after a storm it holds what it held before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.parts.clis import FakeCli, do
+from tests.parts.processes import command_line, eventually, open_fds, rss_bytes, state, zombies
+from tests.parts.server import Server
+
+SETTLE_S = 8.0
+KEEPERS_PER_RUN = 2
+"""At most: a run's successor may begin while its keeper still cleans up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """``own`` are the processes of the server itself, each with the number of its open descriptors."""
+
+    own: dict[int, int]
+    keepers: dict[int, int]
+    """They come and go with the load, and wait a while for more of it."""
+    runs: tuple[str, ...]
+    zombies: tuple[int, ...]
+    folders: frozenset[str]
+    rss_bytes: int
+
+
+def take(server: Server, temp: Path) -> Census:
+    own = server.own()
+    program = {pid for pid in own if "keeper.py" in command_line(pid)}
+    keepers = [pid for pid in program if _parent(pid) in program]  # the others are below a worker: the spawners
+    return Census(
+        own={pid: open_fds(pid) for pid in own if pid not in keepers},
+        keepers={pid: open_fds(pid) for pid in keepers},
+        runs=tuple(f"{pid}: {command_line(pid)}" for pid in server.runs()),
+        zombies=tuple(zombies(server.pid)),
+        folders=frozenset(path.name for path in temp.iterdir()),
+        rss_bytes=max(rss_bytes(pid) for pid in own),
+    )
+
+
+def left_over(before: Census, after: Census, *, most_runs: int) -> Iterator[str]:
+    """What there is now and was not then, in words."""
+    yield from (f"process {run}" for run in after.runs)
+    yield from (f"zombie {pid}" for pid in after.zombies)
+    yield from (f"folder {name}" for name in sorted(after.folders - before.folders))
+    if after.own.keys() != before.own.keys():
+        yield f"the server's processes were {sorted(before.own)} and are {sorted(after.own)}"
+    for pid, count in after.own.items():
+        if count > before.own.get(pid, count):
+            yield f"descriptors of {command_line(pid)}: {before.own[pid]} before, {count} after"
+    if len(after.keepers) > most_runs * KEEPERS_PER_RUN:
+        yield f"{len(after.keepers)} keepers for {most_runs} runs at a time"
+    most_fds = max(before.keepers.values(), default=0)
+    yield from (f"descriptors of keeper {pid}: {count} instead of {most_fds}" for pid, count in after.keepers.items() if count > most_fds)
+
+
+def settled(server: Server, temp: Path, before: Census, *, most_runs: int) -> tuple[Census, list[str]]:
+    """The census once nothing is left over, or when it has had time enough to be so; and what is left all the same."""
+
+    def left() -> list[str]:
+        return list(left_over(before, take(server, temp), most_runs=most_runs))
+
+    eventually(lambda: not left(), SETTLE_S)
+    after = take(server, temp)
+    return after, list(left_over(before, after, most_runs=most_runs))
+
+
+def places_are_free(server: Server, fake: FakeCli, limit: int) -> bool:
+    """Whether ``limit`` runs can go at once: each says its word and stays, so that a place that was not given back would show."""
+    with ExitStack() as stack:
+        streams = [stack.enter_context(server.client.prompt_stream("claude", do(["say", "here"], ["hang"]))) for _ in range(limit)]
+        return all(any(event.json["type"] == "message" for event in stream.lines()) for stream in streams)
+
+
+def _parent(pid: int) -> int:
+    now = state(pid)
+    return now[1] if now else 0
