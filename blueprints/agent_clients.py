@@ -18,6 +18,12 @@ TOOLS_HEADER = "X-Clinvk-Tools"
 USER_AGENT = re.compile(r"(claude-cli|codex[a-z_-]*)/", re.IGNORECASE)
 """Seen of claude 2.1 (``claude-cli/2.1.197 (external, sdk-cli)``) and codex 0.169 (``codex_exec/0.169.0 (…)``, ``codex_cli_rs/…``)."""
 
+CODEX = re.compile("codex", re.IGNORECASE)
+
+
+def is_codex(headers: Headers) -> bool:
+    return bool(CODEX.match(headers.get("User-Agent", "")))
+
 
 def may_leave_out_tools(headers: Headers) -> bool:
     """Whether the tools of this request may be left out, and be named as ignored, instead of refused."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from services.events import FailureKind
 
@@ -46,15 +46,18 @@ def to_error(code: str, message: str, details: Mapping[str, Any]) -> dict[str, A
     return {"error": {"message": message, "type": TYPES.get(code, "invalid_request_error"), "param": param, "code": told}}
 
 
-# `ResponseError.code` has a short list of values. Codex tries a failed stream again, unless it knows the code as final:
-# `context_length_exceeded` is not on OpenAI's list, but on Codex' own.
+SERVER_ERROR = "server_error"
+
 RESPONSE_CODES: Mapping[FailureKind, str] = {
     "rate_limited": "rate_limit_exceeded",
     "prompt_too_long": "context_length_exceeded",
     "invalid_prompt": "invalid_prompt",
 }
+"""``error.code`` of a response that failed, of the few that OpenAI has for it; what is not here is ``server_error``."""
 
-
-def to_response_error(kind: FailureKind, message: str) -> dict[str, str]:
-    """``error`` of a response that failed."""
-    return {"code": RESPONSE_CODES.get(kind, "server_error"), "message": message}
+# Codex 0.169 tries a failed stream again, five times, unless it knows the code as final, and an agent's run is not safe to
+# repeat. Of the codes that it knows, this one alone makes it show the message as it is; `error`, the event before, has the true one.
+CODEX_RESPONSE_CODES: Mapping[FailureKind, str] = {
+    **dict.fromkeys(get_args(FailureKind), "invalid_prompt"),
+    "prompt_too_long": "context_length_exceeded",
+}

@@ -6,11 +6,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from blueprints.openai.errors import to_response_error
 from blueprints.openai.response_id import MESSAGE, REASONING, RESPONSE
 from blueprints.openai.usage import to_response_usage
 from blueprints.structured import json_answer
-from services.events import Failed
 from services.run import RunResult, Usage
 
 INCOMPLETE = {"max_tokens": "max_output_tokens", "refusal": "content_filter"}
@@ -57,7 +55,7 @@ def to_state(
     *,
     usage: dict[str, Any] | None = None,
     stop_reason: str | None = None,
-    failure: Failed | None = None,
+    error: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """A response as it is at one moment."""
     return {
@@ -67,7 +65,7 @@ def to_state(
         "completed_at": int(time.time()) if status == "completed" else None,
         "output": output,
         "usage": usage,
-        "error": to_response_error(failure.kind, failure.message) if failure else None,
+        "error": error,
         "incomplete_details": {"reason": INCOMPLETE[stop_reason]} if stop_reason in INCOMPLETE else None,
     }
 

@@ -16,9 +16,10 @@ import orjson
 from blueprints import sse
 from blueprints.estimate import tokens_of_bytes
 from blueprints.openai import response_id
+from blueprints.openai.errors import SERVER_ERROR
 from blueprints.openai.response import NewId, message_item, reasoning_item, summary_part, text_part, to_state, to_status
 from blueprints.openai.usage import to_response_usage
-from services.events import Batch, Failed, Finished, Started, Text, Thinking, UsageUpdate
+from services.events import Batch, Failed, FailureKind, Finished, Started, Text, Thinking, UsageUpdate
 from services.run import Usage
 
 
@@ -69,11 +70,13 @@ class ResponseEncoder:
         new_id: NewId,
         prompt_tokens: int,
         tell_error: Callable[[Failed], dict[str, Any]],
+        error_codes: Mapping[FailureKind, str],
     ) -> None:
         self._facts = facts
         self._new_id = new_id
         self._prompt_tokens = prompt_tokens
         self._tell_error = tell_error
+        self._error_codes = error_codes
         self._id = ""
         self._session_id: str | None = None
         self._sequence = 0
@@ -164,5 +167,7 @@ class ResponseEncoder:
         self._close_item("incomplete", parts)
         parts.append(self._frame("error", **told))
         usage = event.usage or self._usage
-        state = to_state(self._facts, self._id, "failed", self._output, usage=to_response_usage(usage) if usage else None, failure=event)
+        told_usage = to_response_usage(usage) if usage else None
+        why = {"code": self._error_codes.get(event.kind, SERVER_ERROR), "message": event.message}
+        state = to_state(self._facts, self._id, "failed", self._output, usage=told_usage, error=why)
         parts.append(self._frame("response.failed", response=state))

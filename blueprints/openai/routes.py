@@ -8,13 +8,14 @@ from typing import Any
 from flask import Blueprint as PlainBlueprint
 from flask import Response, jsonify, request
 
-from blueprints.agent_clients import may_leave_out_tools
+from blueprints.agent_clients import is_codex, may_leave_out_tools
 from blueprints.compat import answer_headers, asked_session, asked_workdir, error_body, run_streamed, run_whole
 from blueprints.context import caller, request_id, services
 from blueprints.conversation import Conversation
 from blueprints.estimate import estimate_tokens, estimate_usage
 from blueprints.openai import chat_request, response_request
 from blueprints.openai.chat import ChunkEncoder, to_completion
+from blueprints.openai.errors import CODEX_RESPONSE_CODES, RESPONSE_CODES
 from blueprints.openai.models import to_model, to_model_list
 from blueprints.openai.response import to_facts, to_response
 from blueprints.openai.response_id import new_id
@@ -86,7 +87,13 @@ def create_response(body: dict[str, Any]) -> Any:
     if body["stream"]:
         return run_streamed(
             run_request,
-            ResponseEncoder(facts, new_id=make_id, prompt_tokens=prompt_tokens(conversation), tell_error=error_body()),
+            ResponseEncoder(
+                facts,
+                new_id=make_id,
+                prompt_tokens=prompt_tokens(conversation),
+                tell_error=error_body(),
+                error_codes=CODEX_RESPONSE_CODES if is_codex(request.headers) else RESPONSE_CODES,
+            ),
             lambda invocation: stream_headers(invocation, [*left_out, *response_request.names_of(invocation.ignored)]),
             is_json=is_json(run_request),
         )
@@ -157,9 +164,10 @@ def probe() -> Response:
 
 
 def no_websocket() -> Response:
-    """Codex asks for a WebSocket first, and takes this answer for "use HTTP"."""
-    return Response(status=426, headers={"Upgrade": "HTTP/1.1", "Connection": "close"})
+    """Codex' own provider asks for a WebSocket first, seven times (6 s) after a 405; a 426 sends it to HTTP at once."""
+    return Response(status=426)
 
 
+extras.add_url_rule("/responses", view_func=no_websocket, methods=["GET"], websocket=True)
 for index, rule in enumerate(("/", "/chat/completions", "/responses")):
     extras.add_url_rule(rule, view_func=probe, methods=["HEAD"], endpoint=f"probe_{index}")

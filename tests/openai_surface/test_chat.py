@@ -284,6 +284,17 @@ def test_head_and_trailing_slash_surprise_nobody(house: House, method: str, path
     assert house.server.client.ask(method, path).status == status
 
 
+def test_websocket_is_refused_so_that_codex_goes_on_with_http(house: House) -> None:
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    }
+    assert house.server.client.get("/openai/v1/responses", headers=upgrade).status == 426
+    assert house.server.client.get("/openai/v1/responses").status == 405
+
+
 def test_trailing_slash_of_a_post_is_no_redirect(house: House) -> None:
     assert house.server.client.post("/openai/v1/chat/completions/", {"model": "demo", "messages": HELLO}).status == 200
     assert house.server.client.post("/openai/v1/responses/", {"model": "demo", "input": "hello"}).status == 200
