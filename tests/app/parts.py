@@ -26,8 +26,12 @@ def backend(name: str) -> BackendSpec:
     return BackendSpec(name=name, command=(name,), decoder=lambda: None)  # type: ignore[arg-type, return-value]
 
 
-def stand_in_services(**availability: bool) -> Any:
-    """What `app.services` builds, as far as health looks at it: backends by name, available or not."""
+def no_sessions() -> int:
+    return 0
+
+
+def stand_in_services(count_sessions: Callable[[], int] = no_sessions, **availability: bool) -> Any:
+    """What `app.services` builds, as far as health looks at it: backends by name, available or not, and the session store."""
     names = availability or {"claude": True}
 
     def look(spec: BackendSpec) -> Availability:
@@ -36,6 +40,7 @@ def stand_in_services(**availability: bool) -> Any:
     return SimpleNamespace(
         runner=SimpleNamespace(backends={name: backend(name) for name in names}),
         prober=SimpleNamespace(availability=look),
+        conversations=SimpleNamespace(store=SimpleNamespace(count=count_sessions)),
         default_backend="claude",
         dry_run=False,
     )

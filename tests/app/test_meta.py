@@ -11,6 +11,7 @@ import pytest
 
 from app.surfaces import SURFACES
 from blueprints.meta.routes import to_duration
+from services.errors import StoreUnavailable
 from tests.app.parts import ask, make_app, shared_app, stand_in_services
 
 
@@ -24,6 +25,7 @@ def test_health(path: str) -> None:
     assert isinstance(body["uptime_millis"], int)
     assert body["version"]
     assert body["backends"] == [{"name": "claude", "available": True, "version": "1.2.3"}]
+    assert body["sessions"] == {"status": "ok", "count": 0}
     assert body["meta"]["request_id"] == answer.headers["X-Request-ID"]
     assert answer.headers["Cache-Control"] == "no-store"
 
@@ -33,6 +35,17 @@ def test_health_is_degraded_when_a_backend_is_not_available() -> None:
     assert answer.status_code == 200
     assert answer.get_json()["status"] == "degraded"
     assert answer.get_json()["backends"][1] == {"name": "codex", "available": False, "version": None}
+
+
+def test_health_is_unhealthy_without_the_session_store_and_does_not_say_where_that_is() -> None:
+    def fail() -> int:
+        raise StoreUnavailable("the session store db.internal/clinvk cannot be used: no route")
+
+    answer = ask(make_app(services=stand_in_services(fail)), "/health")
+    assert answer.status_code == 503
+    assert answer.get_json()["status"] == "unhealthy"
+    assert answer.get_json()["sessions"] == {"status": "unavailable", "count": None}
+    assert "db.internal" not in answer.text
 
 
 @pytest.mark.parametrize(
