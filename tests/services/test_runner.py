@@ -30,6 +30,12 @@ SHELL = BackendSpec(name="shell", command=("sh",), decoder=PlainDecoder)
 SLEEP_WITH_CHILD = "echo $$; setsid sleep 600 & echo $!; sleep 600"
 
 
+@pytest.fixture(autouse=True)
+def temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs' folders of this test alone: other servers on the machine come and go."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
 @pytest.fixture
 def spawner() -> Iterator[Spawner]:
     spawner = Spawner()
