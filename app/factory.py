@@ -11,12 +11,12 @@ import flask_smorest
 import marshmallow as ma
 from apispec.ext.marshmallow import MarshmallowPlugin
 
-from app.auth import Keys
 from app.body import Request, body_config
+from app.configuration import Configuration
 from app.edge import Edge
 from app.guard import guard
 from app.json_provider import OrjsonProvider
-from app.keys import load_keys
+from app.keys import KeyRing, load_keys
 from app.limits import limit_runs
 from app.loading import load_settings
 from app.observe import configure_logging, error_log
@@ -37,7 +37,7 @@ SECURITY_SCHEMES = {
 }
 
 
-def create_app(settings: Settings | None = None, *, keys: Keys | None = None, services: Services | None = None) -> flask.Flask:
+def create_app(settings: Settings | None = None, *, keys: KeyRing | None = None, services: Services | None = None) -> flask.Flask:
     """The application. What is not given comes from the configuration: settings, keys, and the services built of them."""
     settings = settings or load_settings()
     keys = load_keys(settings) if keys is None else keys
@@ -52,6 +52,7 @@ def create_app(settings: Settings | None = None, *, keys: Keys | None = None, se
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # `app.edge` does, without a redirect
     app.extensions["clinvk"] = services
+    app.extensions["clinvk.configuration"] = Configuration.of(settings, keys)
     app.extensions["clinvk.error_body"] = error_body
 
     guard(app, server, keys)

@@ -19,6 +19,9 @@ GOPASS_TIMEOUT_S = 30.0
 NAMED = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9_.-]{0,63})=(?P<key>.*[^=].*)")
 """`name=key`. What follows the first `=` must be more than the padding of a base64 key."""
 
+THIS_RUN = "this-run"
+"""The name of a key that was made at the start because there was none."""
+
 DIGEST = re.compile(r"sha256:([0-9a-fA-F]{64})")
 KEY = re.compile(r"[\x21-\x7e]+")
 

@@ -6,18 +6,22 @@ import errno
 import math
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import flask
 import gevent
 from gunicorn.app.base import BaseApplication
-from gunicorn.arbiter import Arbiter
 
+from app.arbiter import GracefulArbiter
 from app.banner import backend_lines, opening
+from app.configuration import Configuration
 from app.hosts import is_loopback
-from app.keys import KeyRing, load_keys, new_key
+from app.keys import THIS_RUN, KeyRing, load_keys, new_key
+from app.loading import load_settings
 from app.observe import configure_logging
 from app.problems import Problem, SettingsError
+from app.renewal import obey_hangup
 from app.settings import ServerSettings, Settings
 from app.wiring import build_backends
 from app.worker import GRACE_MARGIN_S
@@ -54,20 +58,26 @@ def gunicorn_options(server: ServerSettings) -> dict[str, Any]:
         "logger_class": "app.worker.Log",
         "control_socket_disable": True,
         "proc_name": "clinvk",
+        "when_ready": obey_hangup,
     }
 
 
-def serve(settings: Settings, *, is_open: bool = False) -> int:
-    """Serve until a signal ends it. Raises SettingsError, CannotListen. ``is_open``: no keys, whoever asks."""
+def serve(settings: Settings, *, is_open: bool = False, read: Callable[[], Settings] = load_settings) -> int:
+    """Serve until a signal ends it. Raises SettingsError, CannotListen.
+
+    ``is_open``: no keys, whoever asks. ``read`` reads the settings again, at SIGHUP.
+    """
     build_backends(settings)
     keys = KeyRing() if is_open else load_keys(settings)
     listener = listen(settings.server.host, settings.server.port)
     address, port = listener.getsockname()[:2]
     url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
     configure_logging(settings.server.log_format, settings.server.log_level)
-    keys, access = admit(keys, is_local=is_loopback(address), is_open=is_open)
+    is_local = is_loopback(address)
+    keys, access = admit(keys, is_local=is_local, is_open=is_open)
     print(opening(settings, url, access), file=sys.stderr, flush=True)
-    Gunicorn(settings, keys, listener).run()
+    configuration = Configuration(settings=settings, keys=keys, read=read, is_open=is_open, is_local=is_local)
+    Gunicorn(configuration, listener).run()
     return 0
 
 
@@ -110,7 +120,7 @@ def admit(keys: KeyRing, *, is_local: bool, is_open: bool) -> tuple[KeyRing, str
     if is_local:
         return keys, "open to programs on this machine; set CLINVK_API_KEY to ask for a key"
     key = new_key()
-    return KeyRing.of(f"this-run={key}"), f"with this key, made for this run (set CLINVK_API_KEY for one that stays):\n            {key}"
+    return KeyRing.of(f"{THIS_RUN}={key}"), f"with this key, made for this run (set CLINVK_API_KEY for one that stays):\n            {key}"
 
 
 def refuse_if_open(settings: Settings) -> None:
@@ -121,16 +131,15 @@ def refuse_if_open(settings: Settings) -> None:
 
 
 class Gunicorn(BaseApplication):
-    """Runs the application in workers that all share the listener and the keys."""
+    """Runs the application in workers that all share the listener and the configuration."""
 
-    def __init__(self, settings: Settings, keys: KeyRing, listener: socket.socket) -> None:
-        self._settings = settings
-        self._keys = keys
+    def __init__(self, configuration: Configuration, listener: socket.socket) -> None:
+        self.configuration = configuration
         self._descriptor = listener.detach()
         super().__init__()
 
     def load_config(self) -> None:
-        for name, value in gunicorn_options(self._settings.server).items():
+        for name, value in gunicorn_options(self.configuration.settings.server).items():
             self.cfg.set(name, value)
         self.cfg.set("bind", f"fd://{self._descriptor}")
         self.cfg.set("post_worker_init", self._tell_backends)
@@ -138,7 +147,9 @@ class Gunicorn(BaseApplication):
     def load(self) -> flask.Flask:
         from app.factory import create_app
 
-        return create_app(self._settings, keys=self._keys)
+        app = create_app(self.configuration.settings, keys=self.configuration.keys)
+        app.extensions["clinvk.configuration"] = self.configuration
+        return app
 
     def _tell_backends(self, worker: Any) -> None:
         """The first worker says what it found, when it knows; its probe then knows the versions too."""
@@ -154,10 +165,3 @@ class Gunicorn(BaseApplication):
 
     def run(self) -> None:
         GracefulArbiter(self).run()
-
-
-class GracefulArbiter(Arbiter):
-    def handle_int(self) -> None:
-        """Ctrl-C: as SIGTERM. A second one, while workers finish, ends them at once."""
-        print(file=sys.stderr)  # ends the line that a terminal has written ^C on
-        raise StopIteration

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from sqlalchemy.engine import URL
 
 from app.problems import Problem, SettingsError
-from app.settings import Settings
+from app.settings import ServerSettings, Settings
 from app.wiring import build_backends
 from blueprints.context import Services
 from services.backends.probe import Prober
+from services.backends.spec import BackendSpec
 from services.conversations import Conversations
 from services.drivers.driver import Limits
 from services.drivers.process import ProcessDriver
@@ -28,37 +30,16 @@ from services.workdir import WorkdirRules
 
 def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) -> Services:
     """Raises SettingsError for a backend that is unknown or badly declared. Starts nothing yet."""
-    server = settings.server
-    backends = build_backends(settings)
-    if server.allow_prompt_directives:
-        backends = {name: replace(spec, shield=None) for name, spec in backends.items()}
-    gate = Gate(
-        server.max_concurrent_runs,
-        queue_limit=server.max_queued_runs,
-        queue_timeout_s=server.queue_timeout_secs,
-        backend_limits={name: spec.max_concurrent_runs for name, spec in backends.items() if spec.max_concurrent_runs},
-    )
+    backends = _backends(settings)
     prober = Prober(environ)
     runner = Runner(
         backends,
         driver=ProcessDriver(Spawner()),
-        gate=gate,
+        gate=Gate(**_admission(settings.server, backends)),
         prober=prober,
-        workdirs=WorkdirRules(server.allowed_workdir_prefixes, server.blocked_workdir_prefixes),
-        limits=Limits(
-            request_timeout_s=min(server.request_timeout_secs, settings.unified_flags.command_timeout_secs or server.request_timeout_secs),
-            idle_output_timeout_s=server.idle_output_timeout_secs,
-            max_output_bytes=server.max_output_bytes,
-            line_limit_bytes=server.line_limit_bytes,
-            keepalive_s=server.keepalive_secs,
-        ),
+        workdirs=_workdirs(settings.server),
+        limits=_limits(settings),
         environ=environ,
-    )
-    models = ModelResolver(
-        backends,
-        default_backend=settings.default_backend,
-        strict=server.strict_models,
-        is_available=lambda spec: prober.availability(spec).available,
     )
     session = settings.session
     store = SessionStore(_database_url(settings), keeps_usage=session.store_token_usage)
@@ -68,12 +49,32 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
         conversations=conversations,
         upkeep=Upkeep(conversations, retention_days=session.retention_days),
         prober=prober,
-        models=models,
-        default_backend=settings.default_backend,
-        dry_run=settings.unified_flags.dry_run,
-        max_parallel=settings.parallel.max_workers,
-        fail_fast=settings.parallel.fail_fast,
+        **_choices(settings, backends, prober),
     )
+
+
+def renew_services(running: Services, settings: Settings) -> Services:
+    """The same services with other settings: what runs and what is kept goes on in them. Raises SettingsError."""
+    backends = _backends(settings)
+    running.runner.renew(backends, workdirs=_workdirs(settings.server), limits=_limits(settings))
+    running.runner.gate.renew(**_admission(settings.server, backends))
+    return replace(running, **_choices(settings, backends, running.prober))
+
+
+def _backends(settings: Settings) -> dict[str, BackendSpec]:
+    backends = build_backends(settings)
+    if settings.server.allow_prompt_directives:
+        backends = {name: replace(spec, shield=None) for name, spec in backends.items()}
+    return backends
+
+
+def _admission(server: ServerSettings, backends: Mapping[str, BackendSpec]) -> dict[str, Any]:
+    return {
+        "limit": server.max_concurrent_runs,
+        "queue_limit": server.max_queued_runs,
+        "queue_timeout_s": server.queue_timeout_secs,
+        "backend_limits": {name: spec.max_concurrent_runs for name, spec in backends.items() if spec.max_concurrent_runs},
+    }
 
 
 def _database_url(settings: Settings) -> URL:
@@ -83,3 +84,35 @@ def _database_url(settings: Settings) -> URL:
         return to_url(settings.session.database_url, settings.home)
     except ValueError as error:
         raise SettingsError([Problem(settings.source_of(key), key, str(error))]) from None
+
+
+def _workdirs(server: ServerSettings) -> WorkdirRules:
+    return WorkdirRules(server.allowed_workdir_prefixes, server.blocked_workdir_prefixes)
+
+
+def _limits(settings: Settings) -> Limits:
+    server = settings.server
+    return Limits(
+        request_timeout_s=min(server.request_timeout_secs, settings.unified_flags.command_timeout_secs or server.request_timeout_secs),
+        idle_output_timeout_s=server.idle_output_timeout_secs,
+        max_output_bytes=server.max_output_bytes,
+        line_limit_bytes=server.line_limit_bytes,
+        keepalive_s=server.keepalive_secs,
+    )
+
+
+def _choices(settings: Settings, backends: Mapping[str, BackendSpec], prober: Prober) -> dict[str, Any]:
+    """What the routes ask for besides."""
+    models = ModelResolver(
+        backends,
+        default_backend=settings.default_backend,
+        strict=settings.server.strict_models,
+        is_available=lambda spec: prober.availability(spec).available,
+    )
+    return {
+        "models": models,
+        "default_backend": settings.default_backend,
+        "dry_run": settings.unified_flags.dry_run,
+        "max_parallel": settings.parallel.max_workers,
+        "fail_fast": settings.parallel.fail_fast,
+    }

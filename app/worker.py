@@ -14,6 +14,7 @@ from socket import MSG_PEEK, socket
 from time import monotonic
 from typing import Any
 
+import flask
 import gevent
 from gevent.event import Event
 from gevent.pool import Pool
@@ -22,6 +23,8 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.ggevent import GeventWorker
 
 from app.body import READ_TIMEOUT
+from app.problems import SettingsError
+from app.renewal import log_refusal, renew
 from services.cancellation import SERVER_STOPS
 from services.processes.leftovers import end_leftover_processes, remove_leftover_folders
 
@@ -38,7 +41,9 @@ class Worker(GeventWorker):
         super().__init__(*args, **kwargs)
         self.busy = 0
         """Requests that are being answered. A connection that waits for its next request is not busy."""
-        self._stopping: Event | None = None
+        self._woken = Event()
+        self._is_renewal_due = False
+        self._is_hurried = False
 
     def run(self) -> None:
         end_leftovers()
@@ -52,10 +57,13 @@ class Worker(GeventWorker):
                 server.max_accept = 1
             server.start()
             servers.append(server)
-        self._stopping = Event()
         while self.alive:
             self.notify()
-            self._stopping.wait(HEARTBEAT_S)
+            if self._is_renewal_due:
+                self._is_renewal_due = False
+                gevent.spawn(self._renew)
+            self._woken.wait(HEARTBEAT_S)
+            self._woken.clear()
         for server in servers:
             server.close()
         self._finish()
@@ -63,31 +71,49 @@ class Worker(GeventWorker):
     def _finish(self) -> None:
         """Let requests finish, then have what still runs ended with an honest error, then leave."""
         grace_s = self.cfg.graceful_timeout - GRACE_MARGIN_S
-        if self.busy and grace_s > 0:
+        if self.busy and grace_s > 0 and not self._is_hurried:
             print(
                 f"clinvk: {self.busy} request(s) may finish within {grace_s:g} s; Ctrl-C again stops at once", file=sys.stderr, flush=True
             )
-        self._wait_until_idle(grace_s)
+        self._wait_until_idle(grace_s, lambda: self._is_hurried)
         # Again and again: a run that ends makes room for one that waited in the queue.
-        self._wait_until_idle(DRAIN_S, meanwhile=lambda: self.wsgi.extensions["clinvk"].runner.cancel_all(SERVER_STOPS))
+        self._wait_until_idle(DRAIN_S, lambda: self.wsgi.extensions["clinvk"].runner.cancel_all(SERVER_STOPS))
         if self.busy:
             self.log.warning("%s request(s) were cut off at the end of the grace", self.busy)
 
-    def _wait_until_idle(self, within_s: float, meanwhile: Callable[[], None] = lambda: None) -> None:
+    def _wait_until_idle(self, within_s: float, is_enough: Callable[[], bool | None]) -> None:
+        """Ask ``is_enough`` all the while."""
         deadline = monotonic() + within_s
-        while self.busy and monotonic() < deadline:
+        while self.busy and monotonic() < deadline and not is_enough():
             self.notify()
-            meanwhile()
             gevent.sleep(POLL_S)
+
+    def _renew(self) -> None:
+        """Go on with the configuration as it is now. Requests that are being answered stay with the old application."""
+        try:
+            self.wsgi: flask.Flask = renew(self.wsgi)
+        except SettingsError as error:
+            log_refusal(error)
+        except Exception:
+            self.log.exception("the configuration could not be renewed, the old one stays")
 
     def init_signals(self) -> None:
         super().init_signals()
         signal.signal(signal.SIGINT, self.handle_interrupt)
+        signal.signal(signal.SIGHUP, self.handle_hangup)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         super().handle_exit(sig, frame)
-        if self._stopping:
-            self._stopping.set()
+        self._woken.set()
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """At once, but not without a word: runs are ended now, and their streams say why. The parent waits 2 s for that."""
+        self._is_hurried = True
+        self.handle_exit(sig, frame)
+
+    def handle_hangup(self, sig: int, frame: Any) -> None:
+        self._is_renewal_due = True
+        self._woken.set()
 
     def handle_interrupt(self, sig: int, frame: Any) -> None:
         """Ctrl-C reaches the whole process group: the first one asks, the second one insists."""

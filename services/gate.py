@@ -44,13 +44,18 @@ class Gate:
     """
 
     def __init__(self, limit: int, *, queue_limit: int, queue_timeout_s: float, backend_limits: Mapping[str, int]) -> None:
+        self._running: Counter[str] = Counter()
+        self._queues: dict[str, deque[_Waiter]] = {}
+        self._mean_run_s = FIRST_GUESS_S
+        self.renew(limit, queue_limit=queue_limit, queue_timeout_s=queue_timeout_s, backend_limits=backend_limits)
+
+    def renew(self, limit: int, *, queue_limit: int, queue_timeout_s: float, backend_limits: Mapping[str, int]) -> None:
+        """Other limits from now on. Who is in stays in."""
         self._limit = limit
         self._queue_limit = queue_limit
         self._queue_timeout_s = queue_timeout_s
         self._backend_limits = backend_limits
-        self._running: Counter[str] = Counter()
-        self._queues: dict[str, deque[_Waiter]] = {}
-        self._mean_run_s = FIRST_GUESS_S
+        self._admit_waiting()
 
     @property
     def running(self) -> int:

@@ -46,6 +46,12 @@ class Runner:
         self._environ = environ
         self._streams: set[RunStream] = set()
 
+    def renew(self, backends: Mapping[str, BackendSpec], *, workdirs: WorkdirRules, limits: Limits) -> None:
+        """Run what comes from now on by these. What runs goes on as it began."""
+        self.backends = backends
+        self._workdirs = workdirs
+        self._limits = limits
+
     def backend(self, name: str) -> BackendSpec:
         """The backend of that name. Raises InvalidRequest, naming those that there are."""
         spec = self.backends.get(name)

@@ -80,7 +80,7 @@ def run_serve(args: argparse.Namespace) -> int:
     from app.serve import CannotListen, serve
 
     try:
-        return serve(settings, is_open=args.no_auth)
+        return serve(settings, is_open=args.no_auth, read=lambda: settings_of(args))
     except CannotListen as error:
         print(f"clinvk: {error}", file=sys.stderr)
         return 1

@@ -15,12 +15,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 
 from app.keys import KeyRing
 from app.loading import SettingsError, load_settings
 from app.serve import admit, gunicorn_options, refuse_if_open
 from app.settings import ServerSettings
-from tests.parts.processes import eventually
+from tests.parts.client import Client
+from tests.parts.clis import FakeCli, do
+from tests.parts.native import events, text
+from tests.parts.processes import alive, children, eventually
 
 ROOT = Path(__file__).parents[2]
 
@@ -205,6 +209,52 @@ def answers(port: str) -> bool:
             return True
     except OSError:
         return False
+
+
+def test_a_worker_that_has_answered_enough_is_replaced_and_loses_nothing(start, tmp_path):
+    """gunicorn's --max-requests, in the middle of a stream."""
+    fake_cli = FakeCli(tmp_path / "reports")
+    config, go, port = tmp_path / "config.yaml", tmp_path / "go", free_port()
+    config.write_text(
+        yaml.safe_dump({"default_backend": "claude", "backends": {"claude": fake_cli.backend()}, "server": {"port": int(port)}})
+    )
+    program = (*GUNICORN, "--max-requests", "5")
+    with start(program=program, CLINVK_CONFIG=str(config), CLINVK_BACKEND="claude") as server:
+        client = Client(f"http://127.0.0.1:{port}")
+        assert eventually(lambda: (answers(port) and client.get("/health")) or server.process.poll() is not None, 20), server.log
+        with client.prompt_stream("claude", do(["say", "before "], ["wait_for", str(go)], ["say", "after"])) as stream:
+            lines = stream.lines()
+            head = [next(lines)]
+            workers = set(children(server.process.pid))
+            while len(server.log.split('"path": "/health"')) < 5:
+                client.get("/health")
+            go.touch()  # gunicorn starts the next worker when this one has left
+            found = events([*head, *lines])
+        assert (text(found), found[-1]["type"]) == ("before after", "done")
+        assert eventually(lambda: not workers & set(children(server.process.pid)))
+        assert client.prompt("claude", "hello").json["output"] == "You said: hello"
+        assert server.ends(signal.SIGTERM) == 0
+        assert eventually(lambda: not any(alive(report["pid"]) for report in fake_cli.reports()))
+
+
+def test_gunicorn_keeps_its_configuration_when_the_new_one_is_broken(start, tmp_path):
+    config, port = tmp_path / "config.yaml", free_port()
+    config.write_text("server: {api_keys: [old=first]}")
+    with start(program=GUNICORN, CLINVK_CONFIG=str(config), CLINVK_SERVER__PORT=port) as server:
+        client = Client(f"http://127.0.0.1:{port}")
+        assert eventually(lambda: (answers(port) and client.get("/health")) or server.process.poll() is not None, 20), server.log
+
+        def status(key):
+            return client.get("/api/v1/backends", headers={"X-Api-Key": key}).status
+
+        config.write_text("server: {prot: 1}")
+        server.process.send_signal(signal.SIGHUP)
+        server.says("the new configuration is refused, the old one stays.*prot")
+        assert status("first") == 200
+        config.write_text("server: {api_keys: [new=second]}")
+        server.process.send_signal(signal.SIGHUP)
+        assert eventually(lambda: (status("first"), status("second")) == (401, 200))
+        assert server.ends(signal.SIGTERM) == 0
 
 
 def test_gunicorn_does_not_open_the_server_to_everyone(start):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,6 +89,44 @@ def test_sigterm_ends_a_run_that_does_not_finish_with_an_honest_error(server: Se
     assert last["type"] == "error"
     assert one.wait() == 0
     assert not one.runs()
+
+
+STREAMS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "openai chat": ("/openai/v1/chat/completions", {"messages": [{"role": "user", "content": STUBBORN}]}, '"error"'),
+    "openai responses": ("/openai/v1/responses", {"input": STUBBORN}, "response.failed"),
+    "anthropic": ("/anthropic/v1/messages", {"messages": [{"role": "user", "content": STUBBORN}], "max_tokens": 9}, "error"),
+}
+
+
+@pytest.mark.parametrize("surface", STREAMS)
+def test_sigterm_ends_a_compatible_stream_in_the_surface_s_own_way(server: ServerFactory, fake_cli: FakeCli, surface: str) -> None:
+    path, body, word = STREAMS[surface]
+    one = server({"backends": {"claude": fake_cli.backend()}, "server": {"shutdown_grace_secs": 1}})
+    with one.client.open("POST", path, {"model": "claude", "stream": True, **body}) as stream:
+        fake_cli.children(2)
+        one.signal(signal.SIGTERM)
+        *_, last = (event for event in stream.events() if event.data != "[DONE]")
+    assert word in (last.name or last.data)
+    assert "the server is stopping" in last.data
+    assert one.wait() == 0
+
+
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_second_signal_ends_the_server_at_once_and_its_streams_honestly(
+    server: ServerFactory, fake_cli: FakeCli, first: int, second: int
+) -> None:
+    one = server({"backends": {"claude": fake_cli.backend()}, "server": {"shutdown_grace_secs": 600}})
+    with one.client.prompt_stream("claude", STUBBORN) as stream:
+        lines = stream.lines()
+        next(lines)
+        one.signal(first)
+        assert eventually(lambda: "may finish within 600 s" in one.log())
+        one.signal(second)
+        last = events(lines)[-1]
+    assert last["type"] == "error"
+    assert "the server is stopping" in str(last["content"])
+    assert one.wait(5) == 0
 
 
 def test_sigterm_tells_a_caller_who_waits_for_a_whole_answer(server: ServerFactory, fake_cli: FakeCli) -> None:

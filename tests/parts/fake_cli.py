@@ -167,6 +167,11 @@ class Cli:
     def do_wait(self, seconds):
         time.sleep(seconds)
 
+    def do_wait_for(self, path):
+        """Until there is such a file."""
+        while not os.path.exists(path):
+            time.sleep(0.01)
+
     def do_hang(self):
         while True:
             time.sleep(3600)

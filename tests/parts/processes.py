@@ -58,6 +58,10 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def children(pid: int) -> list[int]:
+    return [other for other in pids() if (now := state(other)) and now[1] == pid]
+
+
 def zombies(pid: int) -> list[int]:
     return [child for child in descendants(pid) if (now := state(child)) and now[0] == "Z"]
 

@@ -85,6 +85,10 @@ class Server:
         """Living processes of the tree that are no part of the server itself: the CLIs and what they started."""
         return [pid for pid in marked(self.mark) if not self.is_server(pid)]
 
+    def workers(self) -> list[int]:
+        """Its worker processes. Their spawners have an environment of their own."""
+        return [pid for pid in descendants(self.pid) if self.is_server(pid) and alive(pid)]
+
     def own(self) -> list[int]:
         """The living processes of the server itself."""
         runs = set(self.runs())

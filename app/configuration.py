@@ -1,0 +1,64 @@
+"""The configuration in force, and how it is read again while the server runs (SIGHUP)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from app.cross_checks import check_together
+from app.hosts import is_loopback
+from app.keys import THIS_RUN, KeyRing, load_keys
+from app.loading import load_settings
+from app.problems import Problem, SettingsError
+from app.settings import Settings
+from app.wiring import build_backends
+
+FIXED = {
+    "server.host", "server.port", "server.workers", "server.worker_connections", "server.idle_timeout_secs", "server.shutdown_grace_secs",
+    "home", "session",
+}  # fmt: skip
+"""What the processes were started with: a change counts from the next start on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    settings: Settings
+    keys: KeyRing
+    read: Callable[[], Settings] = load_settings
+    is_open: bool = False
+    """No keys, whoever asks (--no-auth)."""
+    is_local: bool = True
+    """Bound to this machine alone."""
+
+    @classmethod
+    def of(cls, settings: Settings, keys: KeyRing) -> Configuration:
+        return cls(settings=settings, keys=keys, is_local=is_loopback(settings.server.host))
+
+    def again(self) -> tuple[Configuration, list[str]]:
+        """What the file and the keys' sources say now, and which changes need a restart. Raises SettingsError: this one stays."""
+        settings, postponed = _keep_fixed(self.settings, self.read())
+        if problems := check_together(settings):
+            raise SettingsError(problems)
+        build_backends(settings)
+        keys = KeyRing() if self.is_open else load_keys(settings, os.environ)
+        if not keys and not self.is_open and not self.is_local:
+            if self.keys.names != (THIS_RUN,):
+                message = f"there would be none, and the server listens on {settings.server.host}: whoever asks would run coding agents"
+                raise SettingsError([Problem("", "server.api_keys", message)])
+            keys = self.keys
+        return replace(self, settings=settings, keys=keys), postponed
+
+
+def _keep_fixed(old: Settings, new: Settings) -> tuple[Settings, list[str]]:
+    """``new`` with what cannot change now as it was, and the names of what would have."""
+    server = {name: getattr(old.server, name) for name in _names(old.server) if f"server.{name}" in FIXED}
+    postponed = [f"server.{name}" for name, value in server.items() if getattr(new.server, name) != value]
+    groups = {name: getattr(old, name) for name in _names(old) if name in FIXED}
+    postponed += [name for name, value in groups.items() if getattr(new, name) != value]
+    return replace(new, server=replace(new.server, **server), **groups), postponed
+
+
+def _names(group: Any) -> Iterable[str]:
+    return (item.name for item in fields(group))
