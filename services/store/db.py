@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import RLock
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -75,11 +76,16 @@ class Database:
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self._prepare = prepare
         self._engine: Engine | None = None
-        self._pid = 0
+        self._pid = self._ready_pid = 0
+        self._opening = RLock()
 
     def open(self) -> None:
         """Connect and prepare, unless this process has done so. Raises StoreUnavailable."""
-        if self._pid != os.getpid():
+        if self._ready_pid == os.getpid():
+            return
+        with self._opening:  # whoever comes while another prepares the database waits; what prepares it passes
+            if self._pid == os.getpid():
+                return
             if self.is_sqlite:
                 _make_private_file(self.url.database or "")
             self._engine = self._create()
@@ -89,11 +95,12 @@ class Database:
             except BaseException:
                 self.close()
                 raise
+            self._ready_pid = self._pid
 
     def close(self) -> None:
         if self._engine and self._pid == os.getpid():
             self._engine.dispose()
-        self._engine, self._pid = None, 0
+        self._engine, self._pid, self._ready_pid = None, 0, 0
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -173,7 +180,7 @@ def _translated(url: URL) -> Iterator[None]:
         if not isinstance(error, OperationalError | PoolTimeout) and type(error) is not DatabaseError:
             raise
         said = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
-        name = url.database if url.get_backend_name() == "sqlite" else f"{url.host}/{url.database}"
+        name = url.database if url.get_backend_name() == "sqlite" else f"{url.host or 'on this machine'}/{url.database}"
         raise StoreUnavailable(f"the session store {name} cannot be used: {said}", retry_after_s=5) from error
 
 

@@ -137,6 +137,26 @@ def test_waiting_for_postgresql_does_not_stop_the_event_loop(postgres: URL) -> N
     assert (done.stdout, done.stderr) == ("True\n", "")
 
 
+OPENING = """
+from gevent import monkey
+monkey.patch_all()
+import sys, gevent
+from services.store.db import to_url
+from services.store.sessions import SessionStore
+store = SessionStore(to_url(sys.argv[1], ""))
+jobs = [gevent.spawn(store.count) for _ in range(8)]
+gevent.joinall(jobs, raise_error=True)
+print([job.value for job in jobs])
+store.close()
+"""
+
+
+def test_many_that_use_a_store_first_at_the_same_time_find_it_ready(url: URL) -> None:
+    command = [sys.executable, "-c", OPENING, url.render_as_string(hide_password=False)]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=30)
+    assert (done.stdout, done.stderr) == ("[0, 0, 0, 0, 0, 0, 0, 0]\n", "")
+
+
 def test_a_write_waits_for_another_process_without_stopping_the_event_loop(tmp_path: Path) -> None:
     script = f"""
 from gevent import monkey
