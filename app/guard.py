@@ -5,7 +5,7 @@ from __future__ import annotations
 import flask
 from flask import g, request
 
-from app.auth import Keys, authenticate
+from app.auth import Keys, authenticate, presented_keys
 from app.body import check_declared_size, check_media_type
 from app.hosts import SAFE_METHODS, HostRules, OriginRules, allow_origins, is_preflight
 from app.limits import WrongKeys
@@ -18,7 +18,7 @@ def guard(app: flask.Flask, server: ServerSettings, keys: Keys) -> None:
     """Put the checks in front of every route, known or not."""
     hosts = HostRules(server)
     origins = OriginRules(server)
-    wrong_keys = WrongKeys(rps=server.rate_limit_rps, burst=server.rate_limit_burst) if server.rate_limit_enabled else None
+    wrong_keys = WrongKeys(rps=server.rate_limit_rps, burst=server.rate_limit_burst)
     allow_origins(app, origins, server)
 
     @app.before_request
@@ -40,12 +40,13 @@ def guard(app: flask.Flask, server: ServerSettings, keys: Keys) -> None:
             # Without keys, a page whose name was pointed at this server would pass for one of its own.
             origins.check(environ, host if host and (keys or hosts.knows(host)) else None)
         if keys and environ["REQUEST_METHOD"] != "OPTIONS" and not is_public(environ["PATH_INFO"]):
-            if wrong_keys:
+            is_tried = any(presented_keys(environ))
+            if is_tried:
                 wrong_keys.check(address)
             try:
                 name = authenticate(environ, keys)
             except AuthenticationFailed:
-                if wrong_keys:
+                if is_tried:
                     wrong_keys.count(address)
                 raise
             g.key_name = g.caller = environ["clinvk.key"] = name

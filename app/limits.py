@@ -30,6 +30,8 @@ from services.errors import RateLimited
 
 REDIS_TIMEOUT_S = 1.0
 SWEEP_AT_KEYS = 4096
+LIMIT_KEYS = 65_536
+"""Of so many callers at a time the account is kept in memory (some 10 MB); past that the oldest are forgotten."""
 GRAIN = 1e-9
 """Below this the arithmetic of clock readings is not exact."""
 
@@ -75,7 +77,8 @@ class InMemory:
 
     def _sweep(self, now: float) -> None:
         """Forget full buckets: an unknown key has one, too. Doubling keeps the cost of a request constant on average."""
-        self._full_at = {key: at for key, at in self._full_at.items() if at > now}
+        kept = [(key, at) for key, at in self._full_at.items() if at > now]
+        self._full_at = dict(kept[-LIMIT_KEYS // 2 :])
         self._sweep_at = max(SWEEP_AT_KEYS, 2 * len(self._full_at))
 
 
@@ -116,7 +119,8 @@ class TokenBucket(RateLimiter):
 
 
 class WrongKeys:
-    """Slows down whoever tries keys: a bucket per address, which only refused keys empty. Per process, in memory."""
+    """Slows down whoever tries keys: a bucket per address, which only refused keys empty. Per process, in memory, always:
+    also where requests are not limited. While a bucket is empty no key is looked at, the right one neither."""
 
     def __init__(self, *, rps: float, burst: int) -> None:
         self._backlogs = InMemory()

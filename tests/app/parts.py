@@ -57,8 +57,11 @@ def _shared_app(keys: tuple[str, ...], server: tuple[tuple[str, Any], ...]) -> F
 
 
 def make_app(*keys: str, services: Any = None, **server: Any) -> Flask:
-    """An application whose ``server`` settings are the defaults but for those given; ``keys`` in the configuration's form."""
-    settings = Settings(server=replace(ServerSettings(), **server))
+    """An application whose ``server`` settings are the defaults but for those given; ``keys`` in the configuration's form.
+
+    Wrong keys are not slowed down, unless ``rate_limit_burst`` is given: many tests present one to the same application.
+    """
+    settings = Settings(server=replace(ServerSettings(rate_limit_burst=10_000), **server))
     app = create_app(settings, keys=KeyRing.of(*keys), services=services or stand_in_services())
     for prefix in PREFIXES.values():
         _add_test_routes(app, prefix)

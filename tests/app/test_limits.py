@@ -15,7 +15,7 @@ from flask import Flask
 from limits import parse
 from limits.storage import MemoryStorage
 
-from app.limits import SWEEP_AT_KEYS, InMemory, TokenBucket
+from app.limits import LIMIT_KEYS, SWEEP_AT_KEYS, InMemory, TokenBucket
 from app.surfaces import RUN_ROUTES
 from tests.app.parts import LOCAL, ask, make_app
 from tests.parts.processes import eventually
@@ -135,6 +135,24 @@ def test_wrong_keys_are_slowed_down_and_right_ones_elsewhere_are_not() -> None:
     assert run(app, key="right").status_code == 429
     assert run(app, key="right", address="127.0.0.9").status_code != 429
     assert ask(app, "/health").status_code == 200
+
+
+def test_wrong_keys_are_slowed_down_also_where_requests_are_not_limited() -> None:
+    app = make_app("right", rate_limit_enabled=False, rate_limit_burst=2, rate_limit_rps=0.01)
+    assert [run(app, key="right").status_code == 429 for _ in range(5)] == [False] * 5
+    assert [run(app).status_code for _ in range(5)] == [401] * 5, "who sends no key tries none"
+    assert [run(app, key="guess").status_code for _ in range(3)] == [401, 401, 429]
+    answer = run(app, key="right")
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (429, "rate_limit_exceeded")
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert "X-RateLimit-Limit" not in answer.headers
+
+
+def test_what_is_kept_of_callers_is_bounded_however_many_they_are() -> None:
+    bucket = InMemory(Clock())
+    for number in range(LIMIT_KEYS * 3):
+        assert bucket.take(f"address-{number}", 1.0, 20.0)[0]
+    assert len(bucket._full_at) <= LIMIT_KEYS
 
 
 def test_switched_off_nothing_is_limited() -> None:
