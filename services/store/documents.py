@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Connection, TextClause, text
 
-from services.store.words import words_of
+from services.store.words import QUERY_WORDS, words_of
 
 CHUNK = 64
 """Matches read at a time."""
@@ -44,18 +44,19 @@ NEWER: dict[str, TextClause] = {
 NEWEST = 2**62
 
 
-def add(connection: Connection, session_id: str, words: Sequence[str]) -> None:
+def add(connection: Connection, session_id: str, words: Sequence[str], facets: Sequence[str]) -> None:
+    """``facets``: what a search narrows by without looking at sessions (`words.facet`)."""
     if words:
         dialect = connection.dialect.name
-        held = " ".join(words) if dialect == "sqlite" else list(words)
+        held = " ".join((*words, *facets)) if dialect == "sqlite" else [*words, *facets]
         connection.execute(INSERT[dialect], {"session_id": session_id, "words": held})
 
 
-def to_query(connection: Connection, q: str, limit: int) -> str | None:
-    """The database's own query for all words of ``q`` (at most ``limit``); None where it holds no word."""
-    words = words_of(q)[:limit]
+def to_query(connection: Connection, q: str, facets: Sequence[str]) -> str | None:
+    """The database's own query for all words of ``q`` (at most `QUERY_WORDS`) and ``facets``; None where ``q`` holds no word."""
+    words = words_of(q)[:QUERY_WORDS]
     quote, conjunction = ('"', " AND ") if connection.dialect.name == "sqlite" else ("'", " & ")
-    return conjunction.join(f"{quote}{word}{quote}" for word in words) or None
+    return conjunction.join(f"{quote}{word}{quote}" for word in (*words, *facets)) if words else None
 
 
 def matches(connection: Connection, query: str, before: int | None) -> Iterator[tuple[int, str]]:

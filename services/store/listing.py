@@ -14,7 +14,7 @@ from services.store import documents
 from services.store.records import Filter, Page
 from services.store.rows import to_session
 from services.store.schema import session_tags, sessions
-from services.store.words import QUERY_WORDS
+from services.store.words import facet
 
 MAX_LIMIT = 200
 
@@ -55,7 +55,8 @@ def _conditions(wanted: Filter) -> list[Any]:
 def _search(connection: Connection, wanted: Filter, limit: int, offset: int, cursor: str | None) -> Page:
     """One session for all of its matches, at the place of the newest; over the pages of a cursor too."""
     before = int(_decode(cursor, "found", (int,))[0]) if cursor else None
-    query = documents.to_query(connection, wanted.q or "", QUERY_WORDS)
+    facets = [facet(name, value) for name, value in (("backend", wanted.backend), ("workdir", wanted.workdir)) if value is not None]
+    query = documents.to_query(connection, wanted.q or "", facets)
     if query is None:
         return Page(())
     seen: set[str] = set()

@@ -95,8 +95,9 @@ class SessionStore:
         """Keep a new session whose first turn is running."""
 
         def work(connection: Connection) -> Turn:
-            _insert(connection, session)
-            return turns.start(connection, session.id, turn, self._owner(), _now())
+            owners.sign_in(connection, self._owner())
+            kept = _insert(connection, replace(session, status="running", turn_count=1), owner=self._owner().id)
+            return turns.add_running(connection, kept.id, 1, turn, kept.created_at)
 
         return self._database.write(work)
 
@@ -170,15 +171,17 @@ def new_id() -> str:
     return str(uuid.uuid4())
 
 
-def _insert(connection: Connection, session: Session) -> Session:
+def _insert(connection: Connection, session: Session, owner: str | None = None) -> Session:
     now = _now()
     session = replace(session, created_at=now, updated_at=now)
-    connection.execute(insert(sessions).values(from_session(session)))
+    connection.execute(insert(sessions), {**from_session(session), "owner": owner, "running_turn": 1 if owner else None})
     if session.tags:
         rows = [{"session_id": session.id, "tag": storable(tag), "updated_at": now} for tag in session.tags]
         connection.execute(insert(session_tags), rows)
     connection.execute(update(totals).values(sessions=totals.c.sessions + 1))
-    documents.add(connection, session.id, indexed_words(session.title, " ".join(session.tags)))
+    documents.add(
+        connection, session.id, indexed_words(session.title, " ".join(session.tags)), turns.facets(session.backend, session.workdir)
+    )
     return session
 
 

@@ -16,7 +16,7 @@ from services.store.owners import Owner
 from services.store.records import NewTurn, Turn, TurnEnd
 from services.store.rows import USAGE, dumped, from_usage, storable, to_turn
 from services.store.schema import session_tags, sessions, turns
-from services.store.words import indexed_words
+from services.store.words import facet, indexed_words
 
 INTERRUPTED = "the server ended while this turn was running"
 
@@ -30,7 +30,7 @@ def is_free(connection: Connection, session_id: str) -> bool:
 def start(connection: Connection, session_id: str, new: NewTurn, owner: Owner, now: int) -> Turn:
     """Claim a free session and note the turn as running."""
     owners.sign_in(connection, owner)
-    row = connection.execute(select(sessions.c.turn_count, sessions.c.tags, sessions.c.metadata).where(sessions.c.id == session_id)).one()
+    row = connection.execute(select(sessions).where(sessions.c.id == session_id)).one()
     number = row.turn_count + 1
     tags = tuple(map(storable, new.tags))
     changes: dict[str, Any] = {
@@ -46,7 +46,11 @@ def start(connection: Connection, session_id: str, new: NewTurn, owner: Owner, n
         changes["title"] = storable(new.title)
     connection.execute(update(sessions).where(sessions.c.id == session_id).values(changes))
     _retag(connection, session_id, [tag for tag in tags if tag not in json.loads(row.tags)], now)
-    documents.add(connection, session_id, indexed_words(new.title, " ".join(tags)))
+    documents.add(connection, session_id, indexed_words(new.title, " ".join(tags)), facets(row.backend, row.workdir))
+    return add_running(connection, session_id, number, new, now)
+
+
+def add_running(connection: Connection, session_id: str, number: int, new: NewTurn, now: int) -> Turn:
     turn = Turn(
         session_id=session_id,
         number=number,
@@ -56,7 +60,7 @@ def start(connection: Connection, session_id: str, new: NewTurn, owner: Owner, n
         started_at=now,
         request_id=new.request_id,
     )
-    connection.execute(insert(turns).values(_from_turn(turn)))
+    connection.execute(insert(turns), _from_turn(turn))
     return turn
 
 
@@ -96,9 +100,10 @@ def end(connection: Connection, turn: Turn, end: TurnEnd, now: int) -> None:
         changes["model"] = end.model
     if end.cli_session_id:
         changes |= {"cli_session_id": end.cli_session_id, "needs_rebuild": False}
-    connection.execute(update(sessions).where(sessions.c.id == turn.session_id).values(changes))
+    changed = update(sessions).where(sessions.c.id == turn.session_id).values(changes)
+    session = connection.execute(changed.returning(sessions.c.backend, sessions.c.workdir)).one()
     _retag(connection, turn.session_id, [], now)
-    documents.add(connection, turn.session_id, indexed_words(turn.prompt, end.output))
+    documents.add(connection, turn.session_id, indexed_words(turn.prompt, end.output), facets(session.backend, session.workdir))
 
 
 def drop(connection: Connection, turn: Turn) -> None:
@@ -123,6 +128,10 @@ def copy(connection: Connection, source_id: str, target_id: str) -> None:
     names = [column.name for column in turns.c if column.name not in ("session_id", "is_inherited")]
     copied = select(literal(target_id), literal(True), *(turns.c[name] for name in names)).where(turns.c.session_id == source_id)
     connection.execute(insert(turns).from_select(["session_id", "is_inherited", *names], copied))
+
+
+def facets(backend: str, workdir: str) -> list[str]:
+    return [facet("backend", backend), facet("workdir", workdir)]
 
 
 def owner_of(connection: Connection, session_id: str) -> str | None:

@@ -6,6 +6,7 @@ no such runs that a reader would search for, so there each character is a word.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 
@@ -22,6 +23,11 @@ def words_of(text: str) -> list[str]:
     """The distinct words of ``text``, in the order of their first appearance. Words are cut at ``WORD_CHARS``."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     return list(dict.fromkeys(word[:WORD_CHARS] for word in WORD.findall(folded)))
+
+
+def facet(name: str, value: str) -> str:
+    """A word that no text has: what does not change of a session (its backend, its folder), so that a search narrows by it too."""
+    return f"\N{SECTION SIGN}{hashlib.sha256(f'{name}={value}'.encode()).hexdigest()[:16]}"
 
 
 def indexed_words(*texts: str | None) -> list[str]:
