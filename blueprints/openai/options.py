@@ -46,7 +46,8 @@ def to_format(given: Mapping[str, Any] | None, field: str) -> Format:
             return Format(is_json_object=True)
         case "json_schema":
             assert given is not None
-            schema = (given.get("json_schema") or given).get("schema")
+            holder = given.get("json_schema") or given
+            schema = holder.get("schema") if isinstance(holder, dict) else None
             if not isinstance(schema, dict):
                 raise refused(field, "a format of type 'json_schema' needs `schema`, an object")
             return Format(schema)

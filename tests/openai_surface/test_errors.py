@@ -43,6 +43,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str | None]] = {
     "schema that the backend cannot honour": ({"response_format": FORMAT}, "response_format"),
     "unknown format": ({"response_format": {"type": "xml"}}, "response_format"),
     "schema without a schema": ({"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}, "response_format"),
+    "schema that is no object": ({"response_format": {"type": "json_schema", "json_schema": "x"}}, "response_format"),
     "several answers": ({"n": 2}, "n"),
     "tools": ({"tools": [TOOL]}, "tools"),
     "functions": ({"functions": [TOOL["function"]]}, "functions"),
