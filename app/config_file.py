@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from app.problems import Problem, SettingsError, did_you_mean
-from app.tree import TREE, Group, Layer, Leaf, Misfit, Node, Path, Table, fit, leaf_keys
+from app.tree import NUMBER_LIMIT_CHARS, TREE, Group, Layer, Leaf, Misfit, Node, Path, Table, fit, leaf_keys
 
 NOT_IN_THE_FILE = {"home": "is where the file lies; set CLINVK_HOME instead"}
 
@@ -131,6 +131,8 @@ def _compose(file: str) -> yaml.Node | None:
         where = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else file
         message = ", ".join(part for part in (error.context, error.problem) if part)
         raise SettingsError([Problem(where, "", f"is not valid YAML: {message}")]) from None
+    except RecursionError:
+        raise SettingsError([Problem(file, "", "is not valid YAML: it is nested too deep")]) from None
     except yaml.YAMLError as error:
         raise SettingsError([Problem(file, "", f"is not valid YAML: {str(error).splitlines()[0]}")]) from None
 
@@ -143,8 +145,8 @@ def _scalar(node: yaml.Node) -> Any:
         case "bool":
             return yaml.SafeLoader.bool_values[text.lower()]
         case "int" | "float" as kind:
-            if not PLAIN_NUMBER.fullmatch(text):
-                raise Misfit(f"expected a plain decimal number or a text in quotes, got {text}")
+            if len(text) > NUMBER_LIMIT_CHARS or not PLAIN_NUMBER.fullmatch(text):
+                raise Misfit(f"expected a plain decimal number or a text in quotes, got {text[:NUMBER_LIMIT_CHARS]}")
             return int(text.replace("_", "")) if kind == "int" else float(text.replace("_", ""))
         case "str" | "timestamp":
             return text

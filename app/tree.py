@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -15,6 +16,9 @@ from app.settings import Settings
 Path = tuple[str, ...]
 
 NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", list: "a list of texts", dict: "a table"}
+
+NUMBER_LIMIT_CHARS = 40
+"""No setting needs more, and Python's own limits (4,300 digits; what a float can hold) are not met."""
 
 
 @dataclass(slots=True)
@@ -159,10 +163,10 @@ def parse(leaf: Leaf, text: str) -> Any:
     if bool in kinds:
         known = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
         return fit(leaf, known.get(text.strip().lower(), text))
-    try:
-        number: Any = int(text) if int in kinds else float(text)
-    except ValueError:
-        number = text
+    number: Any = text
+    if len(text) <= NUMBER_LIMIT_CHARS:
+        with suppress(ValueError):
+            number = int(text) if int in kinds else float(text)
     return fit(leaf, number)
 
 
