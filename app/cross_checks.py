@@ -16,7 +16,8 @@ STORAGES = ("memory", "redis", "rediss", "redis+unix")
 
 
 def check_together(settings: Settings) -> list[Problem]:
-    return [Problem(settings.source_of(key), key, message) for key, message in _checks(settings.server)]
+    found = (*_checks(settings.server), *_database(settings.session.database_url))
+    return [Problem(settings.source_of(key), key, message) for key, message in found]
 
 
 def _checks(server: ServerSettings) -> Iterator[tuple[str, str]]:
@@ -30,6 +31,16 @@ def _checks(server: ServerSettings) -> Iterator[tuple[str, str]]:
             yield f"server.allowed_hosts[{index}]", f"expected a host name, with a port or without, got {name!r}"
     if not server.host.strip() or "/" in server.host:
         yield "server.host", f"expected an address or a host name, got {server.host!r}"
+
+
+def _database(url: str) -> Iterator[tuple[str, str]]:
+    if url:
+        from services.store.db import to_url  # SQLAlchemy takes a while to import, and most commands need none
+
+        try:
+            to_url(url, "")
+        except ValueError as error:
+            yield "session.database_url", str(error)
 
 
 def _origins(server: ServerSettings) -> Iterator[tuple[str, str]]:

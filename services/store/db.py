@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from threading import RLock
 from typing import Any, TypeVar
@@ -58,9 +59,11 @@ def to_url(database_url: str, home: str) -> URL:
     except ArgumentError:
         raise ValueError("expected sqlite:///<absolute path> or postgresql://user:password@host/database") from None
     match url.drivername.partition("+")[0]:
-        case "sqlite" if url.database and url.database != ":memory:":
+        case "sqlite" if url.database and os.path.isabs(url.database):
             return url.set(drivername="sqlite")
         case "postgresql" | "postgres":
+            if find_spec("psycopg") is None:
+                raise ValueError("needs psycopg, which is not installed: pip install 'clinvk[postgres]'")
             return url.set(drivername="postgresql+psycopg")
     raise ValueError("expected sqlite:///<absolute path> or postgresql://user:password@host/database")
 

@@ -166,6 +166,12 @@ def test_what_does_not_go_together_or_has_no_form_is_refused(overrides, expected
     assert expected in problem
 
 
+def test_a_database_that_cannot_be_used_is_refused_without_its_password():
+    (problem,) = problems(overrides={"session.database_url": "mysql://me:secret@h/d"})
+    assert problem.startswith("command line: session.database_url: expected sqlite:///<absolute path> or postgresql://")
+    assert "secret" not in problem
+
+
 @pytest.mark.parametrize(
     "overrides",
     [

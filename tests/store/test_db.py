@@ -35,7 +35,9 @@ def test_the_database_that_a_setting_means(database_url: str, url: str) -> None:
     assert to_url(database_url, "/home/me/.clinvk").render_as_string() == url
 
 
-@pytest.mark.parametrize("database_url", ["mysql://x/y", "sqlite://", "sqlite:///:memory:", "nonsense", "postgresql//x"])
+@pytest.mark.parametrize(
+    "database_url", ["mysql://x/y", "sqlite://", "sqlite:///:memory:", "sqlite:///file.db", "nonsense", "postgresql//x"]
+)
 def test_a_setting_that_names_no_database_is_refused(database_url: str) -> None:
     with pytest.raises(ValueError, match="expected sqlite:"):
         to_url(database_url, "/home")
