@@ -18,8 +18,8 @@ def program_version() -> str:
         return "(not installed)"
 
 
-def opening(settings: Settings, url: str, access: str) -> str:
-    """The lines that are known at once. ``access`` says who may call."""
+def opening(settings: Settings, url: str, access: str, files: str | None = None) -> str:
+    """The lines that are known at once. ``access`` says who may call; ``files`` what is wrong with the limit of open files."""
     lines = [
         f"clinvk {program_version()} listens on {url}",
         f"  docs      {url}/docs",
@@ -28,6 +28,8 @@ def opening(settings: Settings, url: str, access: str) -> str:
     ]
     if settings.server.workers > 1:
         lines.append(f"  workers   {settings.server.workers}; max_concurrent_runs and max_queued_runs count for each of them")
+    if files:
+        lines.append(f"  files     {files}")
     return "\n".join(lines)
 
 

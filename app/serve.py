@@ -20,6 +20,7 @@ from app.hosts import is_loopback
 from app.keys import THIS_RUN, KeyRing, load_keys, new_key
 from app.loading import load_settings
 from app.observe import configure_logging
+from app.open_files import raise_limit
 from app.problems import Problem, SettingsError
 from app.renewal import obey_hangup
 from app.settings import ServerSettings, Settings
@@ -75,7 +76,8 @@ def serve(settings: Settings, *, is_open: bool = False, read: Callable[[], Setti
     configure_logging(settings.server.log_format, settings.server.log_level)
     is_local = is_loopback(address)
     keys, access = admit(keys, is_local=is_local, is_open=is_open)
-    print(opening(settings, url, access), file=sys.stderr, flush=True)
+    files = raise_limit(settings.server)
+    print(opening(settings, url, access, files), file=sys.stderr, flush=True)
     configuration = Configuration(settings=settings, keys=keys, read=read, is_open=is_open, is_local=is_local)
     Gunicorn(configuration, listener).run()
     return 0

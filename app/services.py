@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy.engine import URL
 
+from app.open_files import limit_at_start
 from app.problems import Problem, SettingsError
 from app.settings import ServerSettings, Settings
 from app.wiring import build_backends
@@ -18,6 +19,7 @@ from services.backends.spec import BackendSpec
 from services.conversations import Conversations
 from services.drivers.driver import Limits
 from services.drivers.process import ProcessDriver
+from services.drivers.warm import WarmDriver
 from services.gate import Gate
 from services.models import ModelResolver
 from services.processes.spawner import Spawner
@@ -32,9 +34,10 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
     """Raises SettingsError for a backend that is unknown or badly declared. Starts nothing yet."""
     backends = _backends(settings)
     prober = Prober(environ)
+    spawner = Spawner(limit_at_start())
     runner = Runner(
         backends,
-        driver=ProcessDriver(Spawner()),
+        driver=WarmDriver(ProcessDriver(spawner), spawner, environ),
         gate=Gate(**_admission(settings.server, backends)),
         prober=prober,
         workdirs=_workdirs(settings.server),

@@ -23,6 +23,7 @@ import ctypes
 import gc
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -44,6 +45,7 @@ KILL_DEADLINE_S = 5.0
 READ_BYTES = 65_536
 IDLE_KEEPERS = 2
 """Forked beforehand, so that a run does not wait for a fork."""
+FORK_RETRY_S = 0.2
 KEEPER_IDLE_S = 300.0
 """A keeper that a burst of runs left over leaves after so long without a job."""
 
@@ -237,9 +239,14 @@ def spawn_forever(jobs: socket.socket, alive: int) -> None:
     is_idle: dict[int, bool] = {}
     watched = [wake, reports, alive]
     while alive in watched or is_idle:
+        wait_s = None
         while alive in watched and sum(is_idle.values()) < IDLE_KEEPERS:
-            is_idle[fork_keeper(jobs, report)] = True
-        ready = select.select(watched, [], [])[0]
+            try:
+                is_idle[fork_keeper(jobs, report)] = True
+            except OSError:  # the system has no process left: a run waits for a keeper that becomes idle
+                wait_s = FORK_RETRY_S
+                break
+        ready = select.select(watched, [], [], wait_s)[0]
         if reports in ready:
             for told in os.read(reports, READ_BYTES).split():
                 is_idle[int(told[1:])] = told.startswith(b"+")
@@ -270,4 +277,6 @@ if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         # This program ends when the worker does. A handler, not SIG_IGN: what is ignored stays ignored in the CLI.
         signal.signal(number, lambda *_: None)
+    if len(sys.argv) > 3:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[3]), resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     spawn_forever(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))

@@ -67,7 +67,11 @@ class RunFolder:
         # Under its own name it is locked from its first moment on.
         unlocked = os.path.join(os.path.dirname(path), UNLOCKED_PREFIX + secrets.token_hex(8))
         os.mkdir(unlocked, 0o700)
-        self._lock = os.open(unlocked, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self._lock = os.open(unlocked, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            os.rmdir(unlocked)
+            raise
         with contextlib.suppress(OSError):  # a file system without locks: then nobody else takes it for left behind either
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.rename(unlocked, path)

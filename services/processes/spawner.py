@@ -31,7 +31,9 @@ STDOUT_PIPE_BYTES = 1 << 20
 class Spawner:
     """Starts processes. One a worker; a fork of the worker gets its own at its first start."""
 
-    def __init__(self) -> None:
+    def __init__(self, files_limit: int | None = None) -> None:
+        """``files_limit``: of open files of a CLI, where the server's own was raised."""
+        self._files_limit = files_limit
         self._socket: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._alive: socket.socket
@@ -41,24 +43,18 @@ class Spawner:
     def start(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: str, stdin: bytes | None, timeout_s: float = 10.0) -> Child:
         """Start ``argv`` in a session of its own, with ``stdin`` to read; with None the child gets a pipe for `Child.send`.
 
-        Raises BackendUnavailable when the program cannot be started, with the reason.
+        Raises BackendUnavailable when the program cannot be started, with the reason; OSError when the server has no descriptor left.
         """
         mark = new_mark()
-        job = _file(json.dumps({"argv": list(argv), "env": {**env, MARK: mark}, "cwd": cwd}).encode())
-        stdin_read, stdin_write = (_file(stdin), None) if stdin is not None else os.pipe()
-        stdout_read, stdout_write = _wide_pipe()
-        control, theirs = socket.socketpair()
-        child = Child(argv[0], control, stdout_read, stdin_write, mark)
-        try:
-            self._hand_over([job, stdin_read, stdout_write, theirs.fileno()])
-            child.wait_started(timeout_s)
-        except BaseException:
-            child.close()
-            raise
-        finally:
-            theirs.close()
-            for fd in (job, stdin_read, stdout_write):
-                close_fd(fd)
+        job = json.dumps({"argv": list(argv), "env": {**env, MARK: mark}, "cwd": cwd}).encode()
+        with contextlib.ExitStack() as theirs:
+            child, fds = _connected(argv[0], job, stdin, mark, theirs)
+            try:
+                self._hand_over(fds)
+                child.wait_started(timeout_s)
+            except BaseException:
+                child.close()
+                raise
         return child
 
     def warm_up(self) -> None:
@@ -94,11 +90,35 @@ class Spawner:
                 with jobs, alive:
                     fds = [jobs.fileno(), alive.fileno()]
                     self._process = subprocess.Popen(
-                        [sys.executable, "-I", "-S", str(KEEPER), *map(str, fds)],
+                        [sys.executable, "-I", "-S", str(KEEPER), *map(str, fds), *([str(self._files_limit)] if self._files_limit else [])],
                         pass_fds=fds, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True, env={},
                     )  # fmt: skip
                 self._socket, self._owner = ours, os.getpid()
             return self._socket
+
+
+def _connected(program: str, job: bytes, stdin: bytes | None, mark: str, theirs: contextlib.ExitStack) -> tuple[Child, list[int]]:
+    """A child that has not started, and the keeper's descriptors, which ``theirs`` closes. All of them, or none and OSError."""
+    with contextlib.ExitStack() as ours:
+        fds = []
+        for fd in (_file(job), *([_file(stdin)] if stdin is not None else [])):
+            theirs.callback(close_fd, fd)
+            fds.append(fd)
+        stdin_write = None
+        if stdin is None:
+            read, stdin_write = os.pipe()
+            theirs.callback(close_fd, read)
+            ours.callback(close_fd, stdin_write)
+            fds.append(read)
+        stdout_read, stdout_write = _wide_pipe()
+        theirs.callback(close_fd, stdout_write)
+        ours.callback(close_fd, stdout_read)
+        control, their_control = socket.socketpair()
+        theirs.enter_context(their_control)
+        ours.enter_context(control)
+        child = Child(program, control, stdout_read, stdin_write, mark)
+        ours.pop_all()
+        return child, [*fds, stdout_write, their_control.fileno()]
 
 
 def _wide_pipe() -> tuple[int, int]:
