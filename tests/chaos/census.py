@@ -77,6 +77,13 @@ def places_are_free(server: Server, fake: FakeCli, limit: int) -> bool:
         return all(any(event.json["type"] == "message" for event in stream.lines()) for stream in streams)
 
 
+def sessions_still_running(server: Server) -> list[str]:
+    """Whatever became of their runs, no session claims to have one."""
+    eventually(lambda: not server.client.get("/api/v1/sessions?status=running").json["sessions"], SETTLE_S)
+    listed = server.client.get("/api/v1/sessions?status=running").json["sessions"]
+    return [f"session {session['id']} is still running" for session in listed]
+
+
 def _parent(pid: int) -> int:
     now = state(pid)
     return now[1] if now else 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from tests.chaos.census import Census, places_are_free, settled, take
+from tests.chaos.census import Census, places_are_free, sessions_still_running, settled, take
 from tests.chaos.plan import Ask, plan
 from tests.chaos.storm import MAX_RUNS, Figures, Storm, start_server, wrongly_started
 from tests.parts.clis import FakeCli
@@ -66,6 +66,7 @@ def run(folder: Path, seed: int, bound: Callable[[Iterator[Ask]], Iterator[Ask]]
         problems = [*warm_up.wrong, *figures.wrong, *wrongly_started(figures, fake), *left]
         if after.rss_bytes > before.rss_bytes + MAX_GROWTH_BYTES:
             problems.append(f"the server grew from {before.rss_bytes} to {after.rss_bytes} bytes")
+        problems += sessions_still_running(server)
         if not places_are_free(server, fake, MAX_RUNS):
             problems.append(f"not all of the {MAX_RUNS} places are free")
         problems += [line for line in server.log().splitlines() if "Traceback" in line or "unhandled" in line]

@@ -30,7 +30,12 @@ MAX_QUEUED = 12
 CLIENTS = 15
 KEYS = ("alice", "bob", "carol")
 ANSWER_S = 60.0
+FIRST_TURN = "the first turn"
 WITHOUT_A_RUN = ("server.max_queued_runs", "server.queue_timeout_secs")
+
+
+class Refused(Exception):
+    """There was no place for what had to go before."""
 
 
 def config(fake: FakeCli) -> dict[str, Any]:
@@ -122,6 +127,8 @@ class Storm:
                 outcome = self._judge(ask, told)
             strangers = {token for text in seen for token in TOKEN.findall(text)} - {part.token for part in ask.parts}
             assert not strangers, f"holds what belongs to others: {strangers}"
+        except Refused:
+            outcome = "refused"
         except Exception as error:
             outcome = "wrong"
             self.figures.wrong.append(f"{ask}: {type(error).__name__}: {error}; read: {''.join(seen)[-600:]}")
@@ -132,8 +139,18 @@ class Storm:
             self.figures.most_rss_bytes = max(self.figures.most_rss_bytes, *map(rss_bytes, self._pids))
 
     def _send(self, ask: Ask) -> Sent:
-        way = ask.way
-        return self._callers[ask.caller].send("POST", way.path, way.body(ask.parts), way.headers, timeout_s=ANSWER_S)
+        way, client = ask.way, self._callers[ask.caller]
+        return client.send("POST", self._path(ask), way.body(ask.parts), way.headers, timeout_s=ANSWER_S)
+
+    def _path(self, ask: Ask) -> str:
+        """Where to; for a session's next turn after its first one. Raises Refused."""
+        if not ask.way.is_resumed:
+            return ask.way.path
+        first = self._callers[ask.caller].prompt("claude", FIRST_TURN)
+        if first.status == 503 and any(name in first.json["error"]["message"] for name in WITHOUT_A_RUN):
+            raise Refused
+        assert (first.status, first.json["output"]) == (200, f"You said: {FIRST_TURN}"), first.body
+        return ask.way.path.format(first.json["session_id"])
 
     def _leave(self, ask: Ask, leaving: Leaving, seen: list[str]) -> None:
         if leaving.moment == "while sending":
@@ -149,11 +166,11 @@ class Storm:
         return None
 
     def _send_half(self, ask: Ask, leaving: Leaving) -> None:
-        data = json.dumps(ask.way.body(ask.parts)).encode()
+        path, data = self._path(ask), json.dumps(ask.way.body(ask.parts)).encode()
         where = urlsplit(self._server.url)
         connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=ANSWER_S)
         headers = self._callers[ask.caller].headers | {"Content-Type": "application/json", "Content-Length": str(len(data))}
-        connection.putrequest("POST", ask.way.path)
+        connection.putrequest("POST", path)
         for name, value in headers.items():
             connection.putheader(name, value)
         connection.endheaders(data[: len(data) // 2])

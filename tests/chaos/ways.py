@@ -46,6 +46,8 @@ class Way:
     runs: tuple[int, int] = (1, 1)
     is_stream: bool = False
     is_chain: bool = False
+    is_resumed: bool = False
+    """Whether ``path`` is of a session, which is made by a first turn."""
     statuses: dict[str, int] = field(default_factory=lambda: dict(STATUS))
 
 
@@ -156,6 +158,11 @@ def prompt(parts: Sequence[Part]) -> dict[str, Any]:
     return {"backend": parts[0].backend, "prompt": parts[0].prompt}
 
 
+def resume(parts: Sequence[Part]) -> dict[str, Any]:
+    # The scripted CLI keeps no session of its own.
+    return {"prompt": parts[0].prompt, "rebuild": True}
+
+
 def several(field: str, **more: Any) -> Callable[[Sequence[Part]], dict[str, Any]]:
     return lambda parts: {field: [{"backend": part.backend, "prompt": part.prompt} for part in parts], **more}
 
@@ -187,6 +194,7 @@ def output_text(answer: Any) -> str:
 SSE = {"Accept": "text/event-stream"}
 NDJSON = {"Accept": "application/x-ndjson"}
 CLAUDE = {**STATUS, "backend_overloaded": 529}
+RESUME = "/api/v1/sessions/{}/resume"
 CHAT, RESPONSES, MESSAGES = "/openai/v1/chat/completions", "/openai/v1/responses", "/anthropic/v1/messages"
 
 WAYS = (
@@ -199,6 +207,8 @@ WAYS = (
         is_stream=True,
     ),
     Way("prompt sse", "/api/v1/prompt", prompt, streamed(Stream.events, native_events), SSE, is_stream=True),
+    Way("resume", RESUME, resume, whole(lambda answer: [native_result(answer)]), is_resumed=True),
+    Way("resume sse", RESUME, resume, streamed(Stream.events, native_events), SSE, is_stream=True, is_resumed=True),
     Way("parallel", "/api/v1/parallel", several("tasks", max_parallel=3), whole(results), runs=(2, 4)),
     Way("parallel sse", "/api/v1/parallel", several("tasks"), streamed(Stream.events, merged("task")), SSE, (2, 4), is_stream=True),
     Way("chain", "/api/v1/chain", several("steps"), whole(results), runs=(2, 3), is_chain=True),
