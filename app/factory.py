@@ -13,6 +13,7 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 
 from app.body import Request, body_config
 from app.configuration import Configuration
+from app.description import Describe, ErrorSchema
 from app.edge import Edge
 from app.guard import guard
 from app.json_provider import OrjsonProvider
@@ -77,33 +78,19 @@ def answer_error(error: Exception) -> flask.Response:
     return flask.Response(answer.body, answer.status, answer.headers)
 
 
-class ErrorDetailSchema(ma.Schema):
-    code = ma.fields.String(metadata={"description": "What went wrong, for programs", "example": "invalid_request"})
-    message = ma.fields.String(metadata={"description": "What went wrong and what to change, for people"})
-    details = ma.fields.Dict(metadata={"description": "`field` and `issue` where there is one"})
-
-
-class ErrorMetaSchema(ma.Schema):
-    request_id = ma.fields.String()
-    timestamp = ma.fields.DateTime()
-
-
-class ErrorSchema(ma.Schema):
-    error = ma.fields.Nested(ErrorDetailSchema())
-    meta = ma.fields.Nested(ErrorMetaSchema())
-
-
 class Api(flask_smorest.Api):
     """flask-smorest for validation and the OpenAPI document; errors are answered by `answer_error`."""
 
     ERROR_SCHEMA = ErrorSchema
+    DEFAULT_ERROR_RESPONSE_NAME = None  # `Describe` knows which
 
     def _register_error_handlers(self) -> None:
         pass
 
 
 def _register_surfaces(app: flask.Flask) -> None:
-    api = Api(app, spec_kwargs={"marshmallow_plugin": MarshmallowPlugin(schema_name_resolver=to_schema_name)})
+    plugins = {"marshmallow_plugin": MarshmallowPlugin(schema_name_resolver=to_schema_name), "extra_plugins": [Describe()]}
+    api = Api(app, spec_kwargs=plugins)
     for name, scheme in SECURITY_SCHEMES.items():
         api.spec.components.security_scheme(name, scheme)
     for surface in SURFACES:

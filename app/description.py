@@ -1,0 +1,152 @@
+"""What the OpenAPI document says of every route beside its own words: which errors it can answer, in its surface's form, and
+that a run can be streamed. The one place for both; the routes say neither."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import marshmallow as ma
+from apispec import APISpec, BasePlugin
+from marshmallow import fields
+
+from app.errors import STATUS
+from app.surfaces import RUN_ROUTES, Surface, is_public, surface_of
+
+
+class ErrorDetailSchema(ma.Schema):
+    code = fields.String(required=True, metadata={"description": "What went wrong, for programs", "example": "invalid_request"})
+    message = fields.String(required=True, metadata={"description": "What went wrong and what to change, for people"})
+    details = fields.Dict(required=True, metadata={"description": "`field` and `issue` where there is one"})
+
+
+class ErrorMetaSchema(ma.Schema):
+    request_id = fields.String(required=True)
+    timestamp = fields.String(required=True, metadata={"description": "RFC 3339, UTC"})
+
+
+class ErrorSchema(ma.Schema):
+    error = fields.Nested(ErrorDetailSchema(), required=True)
+    meta = fields.Nested(ErrorMetaSchema(), required=True)
+
+
+class OpenAIErrorDetailSchema(ma.Schema):
+    message = fields.String(required=True)
+    type = fields.String(required=True, metadata={"example": "invalid_request_error"})
+    param = fields.String(required=True, allow_none=True, metadata={"description": "The field that is wrong"})
+    code = fields.String(required=True, allow_none=True)
+
+
+class OpenAIErrorSchema(ma.Schema):
+    error = fields.Nested(OpenAIErrorDetailSchema(), required=True)
+
+
+class AnthropicErrorDetailSchema(ma.Schema):
+    type = fields.String(required=True, metadata={"example": "invalid_request_error"})
+    message = fields.String(required=True)
+
+
+class AnthropicErrorSchema(ma.Schema):
+    type = fields.String(required=True, validate=ma.validate.Equal("error"))
+    error = fields.Nested(AnthropicErrorDetailSchema(), required=True)
+    request_id = fields.String(required=True)
+
+
+ERROR_SCHEMAS: Mapping[str, type[ma.Schema]] = {"openai": OpenAIErrorSchema, "anthropic": AnthropicErrorSchema}
+"""By the surface's name; the others have the native one."""
+
+MEANINGS: Mapping[str, str] = {
+    "invalid_request": "Something in the request is not valid, or not allowed",
+    "authentication_error": "The key is missing or wrong",
+    "permission_denied": "The host that was asked for, or the web page that asks, is not allowed",
+    "not_found": "What the request names does not exist",
+    "request_timeout": "The request's body did not arrive in time",
+    "conflict": "Not now: a turn is running; or not clear: several sessions begin so",
+    "request_too_large": "The body is larger than `server.max_request_body_bytes`",
+    "unsupported_media_type": "The body is not declared as JSON",
+    "rate_limit_exceeded": "Too many requests, here or at the model's vendor; `Retry-After` says when to try again",
+    "internal_error": "A bug in this server",
+    "backend_error": "The CLI ran and failed",
+    "backend_unavailable": "The CLI is not there or not logged in, the queue is full, or the server stops",
+    "backend_overloaded": "The model's vendor is overloaded",
+    "timeout": "The run passed its time limit and was stopped",
+}
+
+EVERY_ROUTE = ("permission_denied", "request_too_large", "unsupported_media_type", "internal_error")
+WITH_KEY = ("authentication_error", "rate_limit_exceeded")
+"""Wrong keys in a row are slowed down, so even a route that runs nothing may say "too many"."""
+WITH_BODY = ("invalid_request", "request_timeout")
+WITH_RUN = ("not_found", "conflict", "backend_unavailable", "timeout")
+WITH_RUN_OF_A_MODEL = ("backend_error", "backend_overloaded")
+"""Of the compatible surfaces; natively, a CLI that ran and failed is a result."""
+WITH_STORE = ("not_found", "conflict", "backend_unavailable")
+
+STREAMS: Mapping[str, Mapping[str, Any]] = {
+    "application/x-ndjson": {"schema": {"type": "string"}, "example": '{"type":"message","sequence":2,"content":"Hello", ...}\n'},
+    # No schema: in OpenAPI 3.0 it would be the whole stream's, and some tools take it for each event's.
+    "text/event-stream": {"example": 'event: message\ndata: {"type":"message","sequence":2,"content":"Hello", ...}\n\n'},
+}
+NATIVE_RUN_ROUTES = ("/prompt", "/parallel", "/chain", "/compare", "/resume")
+
+
+class Describe(BasePlugin):
+    """An apispec plugin: completes every operation as it is registered."""
+
+    def init_spec(self, spec: APISpec) -> None:
+        for name in ("native", *ERROR_SCHEMAS):
+            schema = ERROR_SCHEMAS.get(name, ErrorSchema)
+            for code, meaning in MEANINGS.items():
+                response = {"description": meaning, "content": {"application/json": {"schema": schema()}}}
+                spec.components.response(_response_name(name, code), response, lazy=True)
+
+    def operation_helper(self, path: str | None = None, operations: dict[str, Any] | None = None, **_: Any) -> None:
+        assert path is not None
+        for method, operation in (operations or {}).items():
+            if not isinstance(operation, dict):
+                continue
+            responses = operation["responses"]
+            for generated in (400, "400"):
+                responses.pop(generated, None)
+            surface = surface_of(path)
+            for code in codes_of(path, method, operation):
+                status = str((surface.statuses or {}).get(code, STATUS[code]))
+                responses.setdefault(status, _response_name(_envelope_name(surface), code))
+            if is_run(path, method):
+                add_streams(responses, path)
+
+
+def codes_of(path: str, method: str, operation: Mapping[str, Any]) -> list[str]:
+    """The codes of the errors that the operation can answer. Of two with one status the first is the one that is described."""
+    codes = [*EVERY_ROUTE]
+    if not is_public(path):
+        codes += WITH_KEY
+    if "requestBody" in operation or operation.get("parameters") or "{" in path:
+        codes += WITH_BODY
+    if "/sessions" in path:
+        codes += WITH_STORE
+    elif "{" in path or path.endswith("/models"):  # a page of models begins after one of them
+        codes += ("not_found",)
+    if is_run(path, method):
+        codes += WITH_RUN
+        codes += () if path.endswith(NATIVE_RUN_ROUTES) else WITH_RUN_OF_A_MODEL
+    return codes
+
+
+def is_run(path: str, method: str) -> bool:
+    return method == "post" and path.endswith(RUN_ROUTES)
+
+
+def add_streams(responses: dict[Any, Any], path: str) -> None:
+    """A run's answer may be a stream: on the native surface in two forms, on the others as server-sent events."""
+    ok = responses.get("200") or responses.get(200)
+    if ok:
+        forms = STREAMS if path.endswith(NATIVE_RUN_ROUTES) else ["text/event-stream"]
+        ok["content"] = {**ok.get("content", {}), **{form: STREAMS[form] for form in forms}}
+
+
+def _envelope_name(surface: Surface) -> str:
+    return surface.name if surface.name in ERROR_SCHEMAS else "native"
+
+
+def _response_name(surface: str, code: str) -> str:
+    return f"{surface}_{code}"
