@@ -14,6 +14,8 @@ from services.errors import QueueFull, RunFailed
 SMOOTHING = 0.2
 """Weight of the latest run in the running mean of run times."""
 FIRST_GUESS_S = 10.0
+LONGEST_WAIT_S = 600.0
+"""No client is told to stay away for longer, whatever the estimate says."""
 
 
 class Place:
@@ -35,12 +37,14 @@ class _Waiter:
         self.backend = backend
         self.changed = Event()
         self.is_admitted = False
+        self.is_displaced = False
 
 
 class Gate:
     """At most ``limit`` runs at a time, and per backend what ``backend_limits`` says; beyond that a bounded queue.
 
-    Fair between callers: they are served in turn, whoever has how many requests waiting; one caller's own in order.
+    Fair between callers: they are served in turn, whoever has how many requests waiting; one caller's own in order. Where the
+    queue is full, who has the most in it makes room for who has fewer.
     """
 
     def __init__(self, limit: int, *, queue_limit: int, queue_timeout_s: float, backend_limits: Mapping[str, int]) -> None:
@@ -70,11 +74,8 @@ class Gate:
         if not self._queues and self._has_room(backend):
             self._running[backend] += 1
             return Place(self, backend)
-        if self.queued >= self._queue_limit:
-            raise QueueFull(
-                f"{self.running} runs are going and {self.queued} wait: the queue is full (server.max_queued_runs)",
-                retry_after_s=self._wait_estimate_s(),
-            )
+        if self.queued >= self._queue_limit and not self._displace_for(caller):
+            raise self._full(backend)
         return self._wait(_Waiter(backend), caller, cancellation)
 
     def _wait(self, waiter: _Waiter, caller: str, cancellation: Cancellation) -> Place:
@@ -91,8 +92,29 @@ class Gate:
             return Place(self, waiter.backend)
         if cancellation.failure:
             raise RunFailed(cancellation.failure)
+        if waiter.is_displaced:
+            raise self._full(waiter.backend)
         raise QueueFull(
-            f"no place became free in {self._queue_timeout_s:g} s (server.queue_timeout_secs)", retry_after_s=self._wait_estimate_s()
+            f"no place became free in {self._queue_timeout_s:g} s (server.queue_timeout_secs)",
+            retry_after_s=self._wait_estimate_s(waiter.backend),
+        )
+
+    def _displace_for(self, caller: str) -> bool:
+        """Whether the latest of the caller with the most in the queue has made room for one with fewer."""
+        own = len(self._queues.get(caller, ()))
+        greediest = max(self._queues, key=lambda name: len(self._queues[name]), default=caller)
+        if greediest == caller or len(self._queues[greediest]) <= own + 1:
+            return False
+        waiter = self._queues[greediest][-1]
+        waiter.is_displaced = True
+        waiter.changed.set()
+        self._forget(waiter, greediest)
+        return True
+
+    def _full(self, backend: str) -> QueueFull:
+        return QueueFull(
+            f"{self.running} runs are going and {self.queued} wait: the queue is full (server.max_queued_runs)",
+            retry_after_s=self._wait_estimate_s(backend),
         )
 
     def _has_room(self, backend: str) -> bool:
@@ -127,6 +149,7 @@ class Gate:
             if not queue:
                 del self._queues[caller]
 
-    def _wait_estimate_s(self) -> float:
+    def _wait_estimate_s(self, backend: str) -> float:
         """What a caller who comes now would wait, from what runs have been taking."""
-        return max(1.0, self._mean_run_s * (self.queued + 1) / self._limit)
+        at_a_time = min(self._limit, self._backend_limits.get(backend, self._limit))
+        return min(max(1.0, self._mean_run_s * (self.queued + 1) / at_a_time), LONGEST_WAIT_S)

@@ -172,6 +172,11 @@ class Cli:
         while not os.path.exists(path):
             time.sleep(0.01)
 
+    def do_append(self, path, text):
+        with open(path, "a") as file:
+            file.write(text)
+        self.do_say(text)
+
     def do_hang(self):
         while True:
             time.sleep(3600)

@@ -53,6 +53,50 @@ def test_a_full_queue_refuses_and_says_when_to_come_again() -> None:
     assert refused.value.retry_after_s >= 1
 
 
+def test_a_full_queue_makes_room_for_a_caller_with_fewer_in_it() -> None:
+    door = gate(queue_limit=3)
+    first = enter(door)
+    greedy = [gevent.spawn(enter, door, "greedy") for _ in range(3)]
+    gevent.sleep(0)
+    other = gevent.spawn(enter, door, "other")
+    greedy[2].join(5)
+    assert isinstance(greedy[2].exception, QueueFull)
+    assert door.queued == 3
+    with pytest.raises(QueueFull):
+        enter(door, "greedy")
+    other_again = gevent.spawn(enter, door, "other")  # one each is fair: 2 and 1 is no reason to displace anybody
+    other_again.join(5)
+    assert isinstance(other_again.exception, QueueFull)
+    first.leave()
+    assert gevent.wait([greedy[0]], timeout=5)
+    greedy[0].value.leave()
+    assert other.get(timeout=5)
+    greedy[1].kill()
+    assert door.queued == 0
+
+
+@pytest.mark.parametrize(("run_s", "queued", "least", "most"), [(0.001, 0, 1, 1), (30, 0, 10, 30), (3000, 5, 600, 600)])
+def test_when_to_come_again_follows_what_runs_take_within_reason(run_s: float, queued: int, least: float, most: float) -> None:
+    door = gate(queue_limit=queued)
+    door._mean_run_s = run_s
+    enter(door)
+    waiting = [gevent.spawn(enter, door) for _ in range(queued)]
+    gevent.sleep(0)
+    with pytest.raises(QueueFull) as refused:
+        enter(door)
+    assert refused.value.retry_after_s is not None
+    assert least <= refused.value.retry_after_s <= most
+    gevent.killall(waiting)
+
+
+def test_a_backend_with_fewer_places_has_the_longer_wait() -> None:
+    door = gate(limit=10, queue_limit=0, claude=1)
+    enter(door, backend="claude")
+    with pytest.raises(QueueFull) as refused:
+        enter(door, backend="claude")
+    assert refused.value.retry_after_s == 10
+
+
 def test_who_waits_too_long_is_refused_and_forgotten() -> None:
     door = gate(queue_timeout_s=0.01)
     enter(door)
