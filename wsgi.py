@@ -5,5 +5,9 @@ from gevent import monkey
 monkey.patch_all()
 
 from app.factory import create_app  # noqa: E402
+from app.loading import load_settings  # noqa: E402
+from app.serve import refuse_if_open  # noqa: E402
 
-app = create_app()
+settings = load_settings()
+refuse_if_open(settings)
+app = create_app(settings)

@@ -7,7 +7,7 @@ from flask import g, request
 
 from app.auth import Keys, authenticate, presented_keys
 from app.body import check_declared_size, check_media_type
-from app.hosts import SAFE_METHODS, HostRules, OriginRules, allow_origins, is_preflight
+from app.hosts import SAFE_METHODS, HostRules, OriginRules, allow_origins, check_peer, is_loopback, is_preflight
 from app.limits import WrongKeys
 from app.settings import ServerSettings
 from app.surfaces import is_public
@@ -18,6 +18,7 @@ def guard(app: flask.Flask, server: ServerSettings, keys: Keys) -> None:
     """Put the checks in front of every route, known or not."""
     hosts = HostRules(server)
     origins = OriginRules(server)
+    is_private = not keys and is_loopback(server.host)
     wrong_keys = WrongKeys(rps=server.rate_limit_rps, burst=server.rate_limit_burst)
     allow_origins(app, origins, server)
 
@@ -30,6 +31,8 @@ def guard(app: flask.Flask, server: ServerSettings, keys: Keys) -> None:
         g.caller = address
         host = environ.get("HTTP_HOST")
 
+        if is_private:
+            check_peer(environ.get("clinvk.peer", address))
         check_declared_size(environ, server.max_request_body_bytes)
         hosts.check(host)
         if is_preflight(environ):

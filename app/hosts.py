@@ -21,7 +21,7 @@ from services.errors import PermissionDenied
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 DEFAULT_PORTS = {"http": 80, "https": 443}
-HOST = re.compile(r"(?P<name>\[[0-9a-f:.%]+\]|[^\s:/@\[\]]+)(?::\d{1,5})?", re.IGNORECASE)
+HOST = re.compile(r"(?P<name>\[[0-9a-f:.%]+\]|[^\s:/@\[\]#?\\]+)(?::\d{1,5})?", re.IGNORECASE)
 
 EXPOSED_HEADERS = (
     "Location", "Request-Id", "Retry-After", "X-Clinvk-Backend", "X-Clinvk-Ignored", "X-RateLimit-Limit", "X-RateLimit-Remaining",
@@ -109,6 +109,16 @@ def allow_origins(app: flask.Flask, rules: OriginRules, server: ServerSettings) 
 
 def is_preflight(environ: Mapping[str, Any]) -> bool:
     return environ["REQUEST_METHOD"] == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ and "HTTP_ORIGIN" in environ
+
+
+def check_peer(address: str) -> None:
+    """A server that believes to be on loopback, and asks for no key, was bound elsewhere by whoever started it
+    (``flask run --host 0.0.0.0``). Raises PermissionDenied for who is not on this machine."""
+    if address and not is_loopback(address):
+        raise PermissionDenied(
+            "this server asks for no API key, so it answers to programs on its own machine alone; set CLINVK_API_KEYS to open it",
+            issue="no key",
+        )
 
 
 def is_loopback(name: str) -> bool:

@@ -26,6 +26,40 @@ def test_a_host_that_is_none_is_refused_or_absent(host: str) -> None:
     assert ask(shared_app(), "/health", {"Host": host}).status_code == (200 if not host else 403)
 
 
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example.", "127.1", "2130706433", "0x7f.0.0.1", "0177.0.0.1", "0", "[::]", "[::]:80", "[::1%lo]", "localhost:", "xn--localhost",
+        "127.0.0.1%20", "evil.example#.localhost", "evil.example?.localhost", "evil.example\\.localhost", "localhost..", ".localhost",
+        "\u24db\u24de\u24d2\u24d0\u24db\u24d7\u24de\u24e2\u24e3",
+    ],
+)  # fmt: skip
+def test_no_spelling_of_a_foreign_host_passes_for_loopback(host: str) -> None:
+    assert ask(shared_app(), "/api/v1/echo", {"Host": host}).status_code in (400, 403)
+
+
+@pytest.mark.parametrize("peer", ["10.0.0.5", "192.0.2.1", "::2", "fe80::1", "::ffff:10.0.0.5"])
+def test_who_is_not_on_this_machine_is_refused_where_no_key_is_asked_for(peer: str) -> None:
+    """`flask run --host 0.0.0.0`: the server does not know that it is open to its network."""
+    answer = ask(shared_app(), "/api/v1/echo", {"Host": "localhost"}, environ_base={"REMOTE_ADDR": peer})
+    assert (answer.status_code, answer.get_json()["error"]["code"]) == (403, "permission_denied")
+    assert "CLINVK_API_KEYS" in answer.get_json()["error"]["message"]
+    with_key = ask(shared_app("right"), "/api/v1/echo", {"Host": "localhost", "X-Api-Key": "right"}, environ_base={"REMOTE_ADDR": peer})
+    assert with_key.status_code == 200
+    opened = ask(shared_app(host="0.0.0.0"), "/api/v1/echo", environ_base={"REMOTE_ADDR": peer})  # serve --no-auth
+    assert opened.status_code == 200
+
+
+@pytest.mark.parametrize("peer", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", ""])
+def test_who_is_on_this_machine_needs_no_key_where_there_is_none(peer: str) -> None:
+    assert ask(shared_app(), "/api/v1/echo", environ_base={"REMOTE_ADDR": peer}).status_code == 200
+
+
+def test_a_trusted_proxy_on_this_machine_may_speak_for_others() -> None:
+    app = shared_app(trusted_proxies=["127.0.0.1"])
+    assert ask(app, "/api/v1/echo", {"X-Forwarded-For": "192.0.2.1"}).status_code == 200
+
+
 @pytest.mark.parametrize("host", LOOPBACK)
 @pytest.mark.parametrize("bind", ["127.0.0.1", "localhost", "::1"])
 def test_on_loopback_its_own_names_are_served(host: str, bind: str) -> None:
@@ -88,6 +122,8 @@ def preflight(app: Any, origin: str, path: str = "/api/v1/echo", **headers: str)
 LOCAL_PAGES = ["http://localhost", "http://localhost:3000", "http://127.0.0.1:5173", "http://[::1]:8080", "HTTP://LOCALHOST:1"]
 FOREIGN_PAGES = [
     "https://evil.example", "http://localhost.evil.example", "https://localhost", "http://localhost:3000.evil.example", "null",
+    "http://localhost.", "http://127.0.0.1:5173@evil.example", "http://[::1", "http://localhost:8080:80", "ws://localhost", "http://127.0.0.2",
+    "http://localhost%00.evil", "http://localhost:8080, https://evil.example", "https://evil.example http://localhost", "",
     "http://localhost:3000/path", "http://127.0.0.1.evil.example", "http://localhost:", "file://", "http://localhost:3000\nx",
 ]  # fmt: skip
 

@@ -186,6 +186,24 @@ def test_flask_run_finds_the_application(start):
         connection.close()
 
 
+def test_flask_run_for_everyone_without_a_key_does_not_start(start):
+    with start(program=("-m", "flask", "run", "--port", "0"), CLINVK_SERVER__HOST="0.0.0.0") as server:
+        assert server.process.wait(20) != 0
+        assert "there is no API key" in server.log
+
+
+def test_flask_run_for_everyone_answers_to_this_machine_alone(start):
+    with start(program=("-m", "flask", "run", "--host", "0.0.0.0", "--port", "0")) as server:
+        port = server.says(r"Running on http://127\.0\.0\.1:(\d+)")[1]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(("192.0.2.1", 9))  # sends nothing; tells the address that the machine is reached by
+            address = probe.getsockname()[0]
+        if address.startswith("127."):
+            pytest.skip("this machine has no other address")
+        assert Client(f"http://{address}:{port}").get("/api/v1/backends").status == 403
+        assert Client(f"http://127.0.0.1:{port}").get("/api/v1/backends").status == 200
+
+
 def free_port() -> str:
     with socket.create_server(("127.0.0.1", 0)) as found:
         return str(found.getsockname()[1])
