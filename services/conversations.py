@@ -106,11 +106,14 @@ class Conversations:
         )
         turn = self.store.start_turn(session.id, new)
         try:
-            stream = self._runner.stream(self._continuing(session, request, rebuild=rebuild), cancellation)
+            continuing = self._continuing(session, request, rebuild=rebuild)
+            counts_all = continuing.resume and self._runner.backend(session.backend).resumed_usage_is_total
+            usage_before = self.store.usage_of_turns(session.id) if counts_all else None
+            stream = self._runner.stream(continuing, cancellation)
         except BaseException:
             self.store.drop_turn(turn)
             raise
-        return TurnStream(stream, turn, self._record, gone_hint=REBUILD_HINT)
+        return TurnStream(stream, turn, self._record, gone_hint=REBUILD_HINT, usage_before=usage_before)
 
     def prepare_resume(self, session: Session, request: RunRequest, *, rebuild: bool = False) -> RunRequest:
         """The request that `resume` would run; starts nothing."""

@@ -33,6 +33,22 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     cache_write_tokens: int = 0
 
 
+def less(total: Usage, before: Usage) -> Usage:
+    """The tokens of a turn, from a count that goes on through a session: its total without what it was before.
+
+    A total that shrank was counted anew.
+    """
+    if total.input_tokens < before.input_tokens or total.output_tokens < before.output_tokens:
+        return total
+    return Usage(
+        total.input_tokens - before.input_tokens,
+        total.output_tokens - before.output_tokens,
+        max(0, total.cached_tokens - before.cached_tokens),
+        max(0, total.reasoning_tokens - before.reasoning_tokens),
+        max(0, total.cache_write_tokens - before.cache_write_tokens),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Image:
     """One picture for the model: its media type (``image/png``) and its bytes."""

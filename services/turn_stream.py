@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 from types import TracebackType
 
+import msgspec
+
 from services.cancellation import CLIENT_GONE
 from services.events import Batch, Event, Failed, Finished, Started, Text, UsageUpdate
-from services.run import Usage
+from services.run import Usage, less
 from services.runner import RunStream
 from services.store.records import Turn, TurnEnd, TurnStatus
 
@@ -21,9 +23,10 @@ class TurnStream(Iterator[Batch]):
     """A `RunStream` whose turn is recorded once, however it ends: finished, failed, cancelled, its client gone.
 
     The first event is always Started, with ``session_id``. `close` must be called (it is a context manager).
+    ``usage_before``: what the session had used, for a CLI that counts that in.
     """
 
-    def __init__(self, stream: RunStream, turn: Turn, record: Record, *, gone_hint: str) -> None:
+    def __init__(self, stream: RunStream, turn: Turn, record: Record, *, gone_hint: str, usage_before: Usage | None = None) -> None:
         self.session_id = turn.session_id
         self.invocation = stream.invocation
         self.started_at = stream.started_at
@@ -31,6 +34,7 @@ class TurnStream(Iterator[Batch]):
         self._turn = turn
         self._record = record
         self._gone_hint = gone_hint
+        self._usage_before = usage_before
         self._has_started = self._is_recorded = False
         self._text: list[str] = []
         self._cli_session_id: str | None = None
@@ -58,6 +62,8 @@ class TurnStream(Iterator[Batch]):
     def _seen(self, batch: Batch) -> Batch:
         events: list[Event] = []
         for event in batch:
+            if self._usage_before and isinstance(event, UsageUpdate | Finished | Failed) and event.usage:
+                event = msgspec.structs.replace(event, usage=less(event.usage, self._usage_before))
             match event:
                 case Started():
                     self._cli_session_id, self._model = event.session_id, event.model

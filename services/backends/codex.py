@@ -155,6 +155,7 @@ EXEC = replace(
     takes_images=False,
     streams_tokens=False,
     resume_args=("resume", "{}"),
+    resumed_usage_is_total=True,  # openai/codex#17539
     ephemeral_args=("--ephemeral",),
     prompt_args=("-",),
 )

@@ -108,6 +108,8 @@ class BackendSpec:
     resume_args: tuple[str, ...] = ()
     """``{}`` stands for the CLI's session id; empty where a driver asks for it in its protocol."""
     can_resume: bool = False
+    resumed_usage_is_total: bool = False
+    """The CLI counts the tokens of a resumed session from its first turn on."""
     session_files: SessionFiles | None = None
     """Where the CLI keeps its sessions; None where that is not known: then they are neither copied nor deleted."""
     ephemeral_args: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from services.decoders.fields import count_of, flat_text, map_of, text_of
 from services.events import Failed, FailureKind, ToolCall, ToolResult
 from services.failures import classify, human
 from services.run import Usage
+from services.run import less as less
 
 # Item type → our tool's name, and the fields that are its input. Types and fields: `codex app-server
 # generate-json-schema` 0.169.0, ThreadItem; command_execution of both protocols is in the recordings too.
@@ -68,19 +69,6 @@ def to_usage(usage: dict[str, Any]) -> Usage:
         cached_tokens=count_of(usage.get("cached_input_tokens")),
         reasoning_tokens=count_of(usage.get("reasoning_output_tokens")),
         cache_write_tokens=count_of(usage.get("cache_write_input_tokens")),
-    )
-
-
-def less(total: Usage, before: Usage) -> Usage:
-    """The tokens of a turn: the thread's total without what it was before. A total that shrank was counted anew."""
-    if total.input_tokens < before.input_tokens or total.output_tokens < before.output_tokens:
-        return total
-    return Usage(
-        total.input_tokens - before.input_tokens,
-        total.output_tokens - before.output_tokens,
-        max(0, total.cached_tokens - before.cached_tokens),
-        max(0, total.reasoning_tokens - before.reasoning_tokens),
-        max(0, total.cache_write_tokens - before.cache_write_tokens),
     )
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.engine import URL
 
 from services.errors import Conflict, NotFound
+from services.run import Usage
 from services.store import documents, owners, turns
 from services.store.db import Database
 from services.store.listing import list_page
@@ -126,6 +127,11 @@ class SessionStore:
         """Turns of a session in their order, from number ``after`` + 1. Raises NotFound."""
         with self._database.reading() as connection:
             return turns.read(connection, _find(connection, id).id, after, limit)
+
+    def usage_of_turns(self, id: str) -> Usage:
+        """What all turns of a session have used, those of its parent from before the fork included."""
+        with self._database.reading() as connection:
+            return turns.usage(connection, id)
 
     def release_dead(self) -> int:
         """Free the sessions that dead servers have left running; how many there were."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, case, delete, func, insert, literal, select, update
 
+from services.run import Usage
 from services.store import documents, owners
 from services.store.owners import Owner
 from services.store.records import NewTurn, Turn, TurnEnd
@@ -121,6 +122,12 @@ def drop(connection: Connection, turn: Turn) -> None:
 def read(connection: Connection, session_id: str, after: int, limit: int) -> tuple[Turn, ...]:
     statement = select(turns).where(turns.c.session_id == session_id, turns.c.number > after).order_by(turns.c.number).limit(limit)
     return tuple(map(to_turn, connection.execute(statement)))
+
+
+def usage(connection: Connection, session_id: str) -> Usage:
+    sums = [func.coalesce(func.sum(turns.c[name]), 0).label(name) for name in USAGE]
+    row = connection.execute(select(*sums).where(turns.c.session_id == session_id)).one()
+    return Usage(*map(int, row))
 
 
 def copy(connection: Connection, source_id: str, target_id: str) -> None:

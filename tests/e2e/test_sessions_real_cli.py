@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Real
-from tests.parts.model_api import Reply
+from tests.conftest import Real, ServerFactory
+from tests.parts.clis import NO_WAY_OUT, cli_path, real_cli_in, require
+from tests.parts.model_api import FakeModelApi, Reply
 from tests.parts.native import text
 from tests.parts.sessions import begin, fork, resume, resume_stream, show, turns
 
@@ -127,3 +128,21 @@ def test_an_ephemeral_run_leaves_no_session(real: Real) -> None:
     before = (transcripts(real), real.server.client.get("/health").json["sessions"]["count"])
     assert real.ask("question-one", ephemeral=True)["session_id"] is None
     assert (transcripts(real), real.server.client.get("/health").json["sessions"]["count"]) == before
+
+
+@pytest.mark.real_cli
+def test_codex_exec_counts_a_whole_thread_and_a_turn_still_has_its_own_numbers(
+    server: ServerFactory, model_api: FakeModelApi, tmp_path: Path
+) -> None:
+    require("codex")
+    cli = real_cli_in(tmp_path / "codex", "codex", model_api.url)
+    one = server({"backends": {"codex": {"model": cli.model, "driver": "exec"}}}, env={**cli.env, **NO_WAY_OUT, "PATH": cli_path()})
+    for number in (1, 2, 3):
+        model_api.script(f"question-{number}", Reply(input_tokens=100 * number, cached_tokens=10, output_tokens=number))
+    id = begin(one.client, "codex", "question-1")
+    assert resume(one.client, id, "question-2").json["token_usage"]["input_tokens"] == 210
+    forked = fork(one.client, id)["id"]
+    assert resume(one.client, id, "question-3").json["token_usage"]["output_tokens"] == 3
+    assert resume(one.client, forked, "question-3").json["token_usage"]["input_tokens"] == 310
+    assert [turn["token_usage"]["input_tokens"] for turn in turns(one.client, id)] == [110, 210, 310]
+    assert show(one.client, id)["token_usage"]["input_tokens"] == 630

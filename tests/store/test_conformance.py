@@ -350,6 +350,16 @@ def test_search_lists_a_session_once_at_its_newest_match(store: SessionStore) ->
     assert ids(store.list(Filter(q="same"), limit=2, cursor=first.next_cursor).sessions) == [made[1]]
 
 
+def test_the_usage_of_all_turns_counts_those_from_before_a_fork(store: SessionStore) -> None:
+    parent = session()
+    ended(store, store.begin(parent, NewTurn(prompt="p")), usage=USAGE)
+    fork = store.add_fork(session(parent_id=parent.id))
+    ended(store, store.start_turn(fork.id, NewTurn(prompt="p")), usage=USAGE)
+    ended(store, store.start_turn(fork.id, NewTurn(prompt="p")))
+    assert store.usage_of_turns(fork.id) == Usage(200, 40, 60, 10, 14)
+    assert store.usage_of_turns(new_id()) == Usage()
+
+
 def test_deleted_sessions_are_gone_everywhere(store: SessionStore) -> None:
     gone, stays = (conversation(store, prompt="same", tags=("x",)) for _ in range(2))
     store.delete(gone.id)
