@@ -19,7 +19,7 @@ from services.backends.spec import BackendSpec, cli_environment
 from services.cancellation import Cancellation
 from services.errors import Conflict, InvalidRequest, NotFound, StoreUnavailable
 from services.run import RunRequest
-from services.runner import Runner
+from services.runner import Runner, RunStream
 from services.store.records import NewTurn, Session, Turn, TurnEnd
 from services.store.sessions import SessionStore, new_id
 from services.transcript import Turn as Said
@@ -114,6 +114,13 @@ class Conversations:
             self.store.drop_turn(turn)
             raise
         return TurnStream(stream, turn, self._record, gone_hint=REBUILD_HINT, usage_before=usage_before)
+
+    def stream(self, request: RunRequest, session_id: str | None, cancellation: Cancellation | None = None) -> RunStream | TurnStream:
+        """For surfaces that keep nothing by themselves: ``request`` as the next turn of the session that it names, or as it is."""
+        if session_id is None:
+            return self._runner.stream(request, cancellation)
+        session = self.store.get(session_id)
+        return self.resume(session, replace(request, resume=None, ephemeral=False), cancellation=cancellation)
 
     def prepare_resume(self, session: Session, request: RunRequest, *, rebuild: bool = False) -> RunRequest:
         """The request that `resume` would run; starts nothing."""

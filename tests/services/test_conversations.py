@@ -139,6 +139,17 @@ def test_turns_continue_the_cli_s_own_session(desk: Desk) -> None:
     assert len(desk.files()) == 1
 
 
+def test_a_surface_that_keeps_nothing_may_name_a_session(desk: Desk) -> None:
+    session, _ = desk.begin("one")
+    with desk.talk.stream(desk.request("two", ephemeral=True, resume=session.id), session.id[:12]) as stream:
+        assert collect(stream).output == "known: one | two"
+    with desk.talk.stream(desk.request("alone", ephemeral=True), None) as stream:
+        assert collect(stream).output == "known: alone"
+    assert (desk.store.count(), desk.store.get(session.id).turn_count) == (1, 2)
+    with pytest.raises(NotFound):
+        desk.talk.stream(desk.request("two"), "ffffffff")
+
+
 def test_an_ephemeral_run_touches_no_store(desk: Desk) -> None:
     with desk.talk.begin(desk.request("one", ephemeral=True)) as stream:
         result = collect(stream)
