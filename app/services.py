@@ -19,6 +19,7 @@ from services.backends.spec import BackendSpec
 from services.conversations import Conversations
 from services.drivers.driver import Limits
 from services.drivers.process import ProcessDriver
+from services.drivers.warm import WarmDriver
 from services.gate import Gate
 from services.models import ModelResolver
 from services.processes.spawner import Spawner
@@ -33,9 +34,10 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
     """Raises SettingsError for a backend that is unknown or badly declared. Starts nothing yet."""
     backends = _backends(settings)
     prober = Prober(environ)
+    spawner = Spawner(limit_at_start())
     runner = Runner(
         backends,
-        driver=ProcessDriver(Spawner(limit_at_start())),
+        driver=WarmDriver(ProcessDriver(spawner), spawner, environ),
         gate=Gate(**_admission(settings.server, backends)),
         prober=prober,
         workdirs=_workdirs(settings.server),

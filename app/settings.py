@@ -60,6 +60,19 @@ class UnifiedFlags:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WarmSettings:
+    """Processes of a CLI that are started before anybody asks. What is not set is the backend's own default."""
+
+    min: int | None = setting(
+        None, "processes kept ready from the start on, for runs in the default workdir with default options", at_least=0
+    )
+    max: int | None = setting(None, "processes kept ready; 0 starts every CLI when it is asked for", at_least=0)
+    idle_secs: float | None = setting(None, "a process that nobody has asked for in this time is ended", above=0)
+    max_uses: int | None = setting(None, "runs of one process, for CLIs that serve several (codex)", at_least=1)
+    max_rss_mb: int | None = setting(None, "a process that holds more memory than this is replaced", at_least=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BackendSettings:
     """What an operator chooses for one backend; for a name that is not built in, also what declares it."""
 
@@ -78,6 +91,7 @@ class BackendSettings:
     pass_env: list[str] = setting([], "names (or patterns) of the server's own variables that this CLI also gets")
     driver: str | None = setting(None, "how the CLI is spoken to, where there is a choice (codex: app-server | exec)")
     max_concurrent_runs: int | None = setting(None, "processes of this backend at a time", at_least=1)
+    warm: WarmSettings = field(default_factory=WarmSettings)
     models: list[str] = setting([], "model names listed for this backend")
     aliases: dict[str, str] = setting({}, "model names that stand for others: `fast`, `balanced`, `best`, old family names")
     claims: list[str] | None = setting(None, "patterns of the model names that mean this backend (`*claude*`)")

@@ -9,10 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 from app.problems import Problem, SettingsError, did_you_mean
-from app.settings import BackendSettings, Settings, UnifiedFlags
+from app.settings import BackendSettings, Settings, UnifiedFlags, WarmSettings
 from services.backends.custom import declare
 from services.backends.registry import BUILT_IN, DRIVERS
 from services.backends.spec import BackendSpec
+from services.backends.warm import WarmLimits
 from services.errors import InvalidRequest
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
@@ -101,7 +102,18 @@ def _merge(spec: BackendSpec, chosen: BackendSettings, unified: UnifiedFlags) ->
         env={**spec.env, **chosen.env},
         pass_env=(*spec.pass_env, *chosen.pass_env),
         max_concurrent_runs=chosen.max_concurrent_runs,
+        warm=_warm(spec, chosen.warm),
     )
+
+
+def _warm(spec: BackendSpec, chosen: WarmSettings) -> WarmLimits | None:
+    """None where no process is to be started beforehand."""
+    if spec.warmth is None:
+        return None
+    names = {"min": "min", "max": "max", "idle_secs": "idle_s", "max_uses": "max_uses", "max_rss_mb": "max_rss_mb"}
+    given = {ours: value for name, ours in names.items() if (value := getattr(chosen, name)) is not None}
+    limits = replace(spec.warmth.limits, **given)
+    return replace(limits, min=min(limits.min, limits.max)) if limits.max else None
 
 
 def _command(spec: BackendSpec, chosen: BackendSettings) -> tuple[str, ...]:

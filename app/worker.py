@@ -48,6 +48,7 @@ class Worker(GeventWorker):
     def run(self) -> None:
         end_leftovers()
         self.wsgi.extensions["clinvk"].upkeep.start()
+        self.wsgi.extensions["clinvk"].runner.prestart()
         pool = Pool(self.worker_connections)
         servers = []
         for listener in self.sockets:
@@ -80,6 +81,7 @@ class Worker(GeventWorker):
         self._wait_until_idle(DRAIN_S, lambda: self.wsgi.extensions["clinvk"].runner.cancel_all(SERVER_STOPS))
         if self.busy:
             self.log.warning("%s request(s) were cut off at the end of the grace", self.busy)
+        self.wsgi.extensions["clinvk"].runner.close()
 
     def _wait_until_idle(self, within_s: float, is_enough: Callable[[], bool | None]) -> None:
         """Ask ``is_enough`` all the while."""

@@ -13,7 +13,7 @@ import gevent
 from services.backends.probe import Prober
 from services.backends.spec import BackendSpec, Invocation, invoke
 from services.cancellation import CLIENT_GONE, Cancellation
-from services.drivers.driver import Driver, Limits, Running
+from services.drivers.driver import Driver, KeepsProcesses, Limits, Running
 from services.errors import BackendUnavailable, InvalidRequest
 from services.events import Batch, Failed, Finished, Started, Text, Thinking, UsageUpdate, is_terminal, separated
 from services.gate import Gate, Place
@@ -51,6 +51,24 @@ class Runner:
         self.backends = backends
         self._workdirs = workdirs
         self._limits = limits
+        if isinstance(self._driver, KeepsProcesses):
+            self._driver.renew(backends)
+            self.prestart()
+
+    def prestart(self) -> None:
+        """Have processes ready for the plainest runs, stateless and not, where the configuration says so. For a process that serves."""
+        driver = self._driver
+        for spec in self.backends.values():
+            if not isinstance(driver, KeepsProcesses) or not spec.enabled or not spec.warm or not spec.warm.min:
+                continue
+            if self.prober.availability(spec).available:
+                for ephemeral in (False, True):
+                    driver.prestart(self.prepare(RunRequest(prompt="-", backend=spec.name, ephemeral=ephemeral)), spec.warm.min)
+
+    def close(self) -> None:
+        """End the processes that wait for runs. The runs themselves are ended by `cancel_all`."""
+        if isinstance(self._driver, KeepsProcesses):
+            self._driver.close()
 
     def backend(self, name: str) -> BackendSpec:
         """The backend of that name. Raises InvalidRequest, naming those that there are."""

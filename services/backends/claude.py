@@ -17,6 +17,8 @@ Every line was checked by running claude 2.1.197 once against a fake model API a
     thinking_tokens   0: `thinking: disabled`; 2000: `budget_tokens: 2000` (claude-sonnet-4-5; newer models think adaptively)
     resume            the earlier turns are in the request; of an ephemeral run: "No conversation found"
     images            `image` block before the text
+    warm              system prompt and schema by `initialize`: the same request as with the flags. Not the model: `set_model` and
+                      `apply_flag_settings` put a `/model` command into the conversation; nor bypassPermissions, which needs its flag
     prompt            /cost, "  /cost", @file: reach the model as they are, a newline before the slash
 """
 
@@ -28,6 +30,7 @@ import orjson
 
 from services.backends.session_files import SessionFiles
 from services.backends.spec import BackendSpec, ImageInput, Option, Shield
+from services.backends.warm import Warmth
 from services.decoders.claude import ClaudeDecoder
 from services.run import Image
 
@@ -37,7 +40,7 @@ def no_slash_command(prompt: str, _: str) -> tuple[str, dict[str, str]]:
     return "\n" + prompt if prompt.lstrip().startswith("/") else prompt, {}
 
 
-def encode_images(prompt: str, images: tuple[Image, ...]) -> bytes:
+def encode_message(prompt: str, images: tuple[Image, ...]) -> bytes:
     """One line of ``--input-format=stream-json``: Anthropic content blocks."""
     content: list[dict[str, object]] = [
         {"type": "image", "source": {"type": "base64", "media_type": image.media_type, "data": base64.b64encode(image.data).decode()}}
@@ -80,7 +83,7 @@ SPEC = BackendSpec(
     },
     decoder=ClaudeDecoder,
     shield=Shield(guard=no_slash_command, env={"CLAUDE_CODE_DISABLE_ATTACHMENTS": "1"}),
-    image_input=ImageInput(encode=encode_images, args=("--input-format=stream-json",)),
+    image_input=ImageInput(encode=encode_message, args=("--input-format=stream-json",)),
     takes_images=True,
     streams_tokens=True,
     resume_args=("--resume={}",),
@@ -133,6 +136,20 @@ SPEC = BackendSpec(
     credentials=(
         "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN",
         "CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "~/.claude/.credentials.json",
+    ),
+    warmth=Warmth(
+        driver="claude-stream",
+        args=("-p", "--output-format=stream-json", "--input-format=stream-json", "--verbose", "--include-partial-messages"),
+        options={
+            "system_prompt": Option(fields={"initialize.systemPrompt": ["{}"]}),
+            "json_schema": Option(fields={"initialize.jsonSchema": "{}"}),
+        },
+        home_files=("settings.json", ".credentials.json", "CLAUDE.md"),
+        # Read at the start, before anything is asked (measured): the rules, and what git says of the folder.
+        project_files=(
+            "CLAUDE.md", "CLAUDE.local.md", ".claude/settings.json", ".claude/settings.local.json", ".mcp.json",
+            ".git", ".git/HEAD", ".git/index", ".git/logs/HEAD",
+        ),
     ),
     interrupt_signal=2,  # ends its tools' shells as well, which SIGTERM leaves behind (recordings claude/sig*-in-tool)
 )  # fmt: skip

@@ -22,6 +22,7 @@ import orjson
 
 from services.backends.private_home import HOME, PrivateHome, merged, settings_with
 from services.backends.session_files import SessionFiles
+from services.backends.warm import WarmLimits, Warmth
 from services.decoders.decoder import Decoder
 from services.errors import InvalidRequest, OptionNotSupported
 from services.run import ApprovalMode, Image, RunRequest, SandboxMode
@@ -132,6 +133,8 @@ class BackendSpec:
     credentials: tuple[str, ...] = ()
     """Signs of a log-in: environment variables (``NAME``) or files (a path, ``~`` allowed)."""
     interrupt_signal: int = 15
+    warmth: Warmth | None = None
+    """None where every run must have a process of its own."""
     is_demo: bool = False
 
     enabled: bool = True
@@ -141,6 +144,8 @@ class BackendSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     pass_env: tuple[str, ...] = ()
     max_concurrent_runs: int | None = None
+    warm: WarmLimits | None = None
+    """None: nothing is started before it is asked for."""
 
     resolve: Callable[[str], str] | None = None
     """The program to start for the one that was found, where the found one is a wrapper."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from services.backends.spec import Invocation
+from services.backends.spec import BackendSpec, Invocation
 from services.cancellation import Cancellation
 from services.decoders.decoder import Decoder
 from services.events import Batch
@@ -36,6 +36,23 @@ class Conversation(Decoder, Protocol):
         """What is to be written to the CLI now; called at the start and after every `feed`."""
 
 
+@runtime_checkable
+class Interruptible(Protocol):
+    """A conversation in which the CLI can be told to stop what it does, and stay."""
+
+    def interrupt(self) -> bytes:
+        """What is to be written to the CLI for that."""
+
+
+@runtime_checkable
+class Breakable(Protocol):
+    """A conversation or a run that can tell a failure of its own from one of the CLI's work."""
+
+    @property
+    def has_broken(self) -> bool:
+        """It came to no end because the process went away or does not speak the protocol: the same run may work in another way."""
+
+
 class Running(Protocol):
     """A run that has started. `close` must be called, and leaves nothing of it."""
 
@@ -43,6 +60,20 @@ class Running(Protocol):
         """The run's events; the last one of the last batch is terminal."""
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class KeepsProcesses(Protocol):
+    """A driver that may start processes before anybody asks."""
+
+    def prestart(self, invocation: Invocation, count: int) -> None:
+        """Have so many processes ready for runs like this one."""
+
+    def renew(self, backends: Mapping[str, BackendSpec]) -> None:
+        """Go on with other specs."""
+
+    def close(self) -> None:
+        """End every process that waits. Returns when they have gone."""
 
 
 class Driver(Protocol):

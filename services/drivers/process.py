@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from time import monotonic
+from typing import Any
+
+import gevent
 
 from services.backends.spec import Invocation
 from services.cancellation import Cancellation
 from services.decoders.decoder import Decoder, Exit
 from services.decoders.lines import LineTooLong
 from services.drivers.codex_app_server import CodexAppServer
-from services.drivers.driver import Conversation, Limits
+from services.drivers.driver import Breakable, Conversation, Interruptible, Limits
 from services.errors import BackendUnavailable
 from services.events import Batch, Failed
 from services.processes.child import Child
@@ -26,6 +30,10 @@ PROTOCOLS: dict[str, Callable[[Invocation], Decoder | Conversation]] = {
 
 RETRY_S = 5.0
 """When to come again where the system had no file, process or space left."""
+
+
+INTERRUPT_GRACE_S = 0.5
+"""How long a CLI that was interrupted by its protocol's own word may take, before it is told by signal."""
 
 
 class ProcessDriver:
@@ -55,12 +63,21 @@ class ProcessRun:
     Pictures go through a pipe: Claude Code 2.1.197 reads no ``--input-format=stream-json`` from a file (exit 0, not a word).
     """
 
-    def __init__(self, invocation: Invocation, limits: Limits, cancellation: Cancellation) -> None:
+    def __init__(
+        self,
+        invocation: Invocation,
+        limits: Limits,
+        cancellation: Cancellation,
+        protocol: Decoder | Conversation | None = None,
+    ) -> None:
+        """``protocol``: where it is not the one of the spec's driver."""
         self._invocation = invocation
         self._limits = limits
         self._cancellation = cancellation
-        self._protocol = PROTOCOLS[invocation.spec.driver](invocation)
+        self._protocol = protocol or PROTOCOLS[invocation.spec.driver](invocation)
         self._is_piped = bool(invocation.request.images and invocation.spec.image_input)
+        self._is_cut_short = False
+        self._kill_timer: Any = None
         self._child: Child | None = None
         self._folder: RunFolder | None = None
         self._output_bytes = 0
@@ -75,6 +92,15 @@ class ProcessRun:
         self._child = spawner.start(invocation.argv, env=invocation.env, cwd=invocation.cwd, stdin=stdin)
         self._stop_listening = self._cancellation.listen(self._stop)
 
+    def adopt(self, child: Child, folder: RunFolder) -> None:
+        """Instead of `start`: run in a process that is there already. It is this run's from now on."""
+        self._child, self._folder = child, folder
+        self._stop_listening = self._cancellation.listen(self._stop)
+
+    @property
+    def has_broken(self) -> bool:
+        return not self._is_cut_short and isinstance(self._protocol, Breakable) and self._protocol.has_broken
+
     def batches(self) -> Iterator[Batch]:
         child = self._child
         assert child is not None, "not started"
@@ -83,6 +109,8 @@ class ProcessRun:
         failure = yield from self._read(child)
         if failure:
             self._stop()
+        if self._is_cut_short:
+            child.end_input()
         exit = child.wait_exit(self._limits.leave_grace_s)
         failure = self._cancellation.failure or failure
         yield [failure] if failure else self._protocol.finish(exit or Exit(None))
@@ -92,15 +120,28 @@ class ProcessRun:
         if self._stop_listening:
             self._stop_listening()
             self._stop_listening = None
+        if self._kill_timer:
+            self._kill_timer.stop()
+            self._kill_timer.close()
+            self._kill_timer = None
         if self._child:
             self._child.close()
         if self._folder:
             self._folder.remove()
 
     def _stop(self) -> None:
-        if self._child:
-            self._child.stop(self._invocation.spec.interrupt_signal, self._limits.stop_grace_s)
-            self._child.wake()
+        """By the protocol's own word where it has one, and a little later by signal. Runs in the event loop: never blocks."""
+        child = self._child
+        if not child or self._is_cut_short:
+            return
+        self._is_cut_short = True
+        stop = partial(child.stop, self._invocation.spec.interrupt_signal, self._limits.stop_grace_s)
+        if isinstance(self._protocol, Interruptible) and child.try_send(self._protocol.interrupt()):
+            self._kill_timer = gevent.get_hub().loop.timer(INTERRUPT_GRACE_S)
+            self._kill_timer.start(stop)
+        else:
+            stop()
+        child.wake()
 
     def _read(self, child: Child) -> Generator[Batch, None, Failed | None]:
         """Yield what the CLI says, until it has no more to say; returns the failure of ours that cut it short, if any."""

@@ -113,6 +113,16 @@ class Child:
                 if self._is_woken or self.exit or self._is_gone:
                     raise BrokenPipeError(errno.EPIPE, "the CLI has gone") from None
 
+    def try_send(self, data: bytes) -> bool:
+        """Write to stdin if it takes all of ``data`` at once: for the event loop, which may not wait."""
+        if self._stdin is None:
+            return False
+        os.set_blocking(self._stdin, False)
+        try:
+            return os.write(self._stdin, data) == len(data)
+        except OSError:
+            return False
+
     def end_input(self) -> None:
         """Close stdin: the CLI reads its end."""
         if self._stdin is not None:

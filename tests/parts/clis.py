@@ -54,6 +54,14 @@ class FakeCli:
     def pid(self) -> int:
         return int(self.wait_for()[0]["pid"])
 
+    def initialized(self) -> dict[int, dict[str, Any]]:
+        """The ``initialize`` requests that came over stdin, by process."""
+        return {int(path.stem): json.loads(path.read_text()) for path in self._reports.glob("*.initialize")}
+
+    def interrupted(self) -> list[int]:
+        """The processes that were interrupted by the protocol's own word."""
+        return [int(path.stem) for path in self._reports.glob("*.interrupted")]
+
     def children(self, count: int = 1) -> list[int]:
         """What the processes have started, once that is ``count`` or more."""
 

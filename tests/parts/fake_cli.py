@@ -5,6 +5,9 @@ is started hundreds of times. The prompt comes on stdin, or as the last argument
 ``#do `` in it, up to the end of its line, is the script: a list of steps, each ``[name, arg, …]`` (`STEPS`; tests write it
 with `parts.clis.do`). A prompt with no script is answered with "You said: " and itself.
 
+With ``--input-format=stream-json`` (Claude's) it waits for one message, and answers control requests before it and after it;
+with ``--refuses=SUBTYPE`` those of that kind with an error, with ``--deaf`` none.
+
 With ``FAKE_CLI_REPORTS=DIR`` the process writes DIR/<pid>.json when it has its prompt: pid, argv, cwd, names of the
 environment variables, prompt; and appends the ids of what it starts to DIR/<pid>.children.
 """
@@ -16,6 +19,8 @@ import time
 
 ARGS = sys.argv[1:]
 DIALECT = next((arg.partition("=")[2] for arg in ARGS if arg.startswith("--dialect=")), "claude")
+IS_STREAM = "--input-format=stream-json" in ARGS
+REFUSES = [arg.partition("=")[2] for arg in ARGS if arg.startswith("--refuses=")]
 REPORTS = os.environ.get("FAKE_CLI_REPORTS", "")
 PID = os.getpid()
 SESSION = f"00000000-0000-4000-8000-{PID:012d}"
@@ -190,6 +195,12 @@ class Cli:
             signal.signal(number, signal.SIG_DFL)
         os.kill(PID, number)
 
+    def do_die_once(self, path):
+        """By SIGKILL, unless there is such a file; then there is."""
+        if not os.path.exists(path):
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
+            os.kill(PID, signal.SIGKILL)
+
     def do_ignore(self, number):
         signal.signal(number, signal.SIG_IGN)
 
@@ -217,11 +228,14 @@ class Cli:
 
 
 def report(prompt):
+    keep("json", {"pid": PID, "argv": ARGS, "cwd": os.getcwd(), "env": sorted(os.environ), "prompt": prompt})
+
+
+def keep(kind, value):
     if REPORTS:
-        told = {"pid": PID, "argv": ARGS, "cwd": os.getcwd(), "env": sorted(os.environ), "prompt": prompt}
         with open(f"{REPORTS}/{PID}.new", "w") as file:
-            file.write(encode(told))
-        os.rename(f"{REPORTS}/{PID}.new", f"{REPORTS}/{PID}.json")
+            file.write(encode(value))
+        os.rename(f"{REPORTS}/{PID}.new", f"{REPORTS}/{PID}.{kind}")
 
 
 def read_all(fd):
@@ -231,12 +245,68 @@ def read_all(fd):
     return b"".join(chunks).decode()
 
 
+class Stream:
+    """Claude's ``--input-format=stream-json``: control requests and one message, a line each."""
+
+    def __init__(self):
+        self.held = b""
+
+    def line(self):
+        while b"\n" not in self.held:
+            chunk = os.read(0, 1 << 20)
+            if not chunk:
+                return None
+            self.held += chunk
+        line, _, self.held = self.held.partition(b"\n")
+        return eval(line.decode(), {"__builtins__": {}, "true": True, "false": False, "null": None})
+
+    def prompt(self):
+        """Text of the message; the end of the process where none comes."""
+        while (line := self.line()) is not None:
+            if line["type"] == "user":
+                content = line["message"]["content"]
+                return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+            self.answer(line)
+        os._exit(0)
+
+    def answer(self, line):
+        subtype = line["request"]["subtype"]
+        if "--deaf" in ARGS:
+            return
+        if subtype == "initialize":
+            keep("initialize", line["request"])
+        verdict = (
+            {"subtype": "error", "error": f"Unsupported control request subtype: {subtype}"}
+            if subtype in REFUSES
+            else {"subtype": "success"}
+        )
+        response = {"type": "control_response", "response": {"request_id": line["request_id"], **verdict}}
+        write((encode(response) + "\n").encode())
+
+    def listen(self):
+        """From now on an interrupt ends the process, after its last line; in a thread, which costs an import."""
+        import _thread
+
+        def wait():
+            while (line := self.line()) is not None:
+                self.answer(line)
+                if line["request"]["subtype"] == "interrupt":
+                    write((encode({"type": "result", "subtype": "error_during_execution", "is_error": True, "result": ""}) + "\n").encode())
+                    keep("interrupted", True)
+                    os._exit(1)
+
+        _thread.start_new_thread(wait, ())
+
+
 def main():
     if "--version" in ARGS:
         write(b"2.1.197 (Claude Code)\n")
         return
-    prompt = ARGS[-1] if ARGS and "#do " in ARGS[-1] else read_all(0)
+    stream = Stream() if IS_STREAM else None
+    prompt = stream.prompt() if stream else ARGS[-1] if ARGS and "#do " in ARGS[-1] else read_all(0)
     report(prompt)
+    if stream:
+        stream.listen()
     _, marker, rest = prompt.partition("#do ")
     # JSON is a Python literal but for three words; the script is the test's own.
     words = {"__builtins__": {}, "true": True, "false": False, "null": None}

@@ -1,0 +1,236 @@
+"""Processes started before anybody asks, each for one run of one caller: what one has seen never reaches another."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable, Mapping
+from time import monotonic
+
+import gevent
+from gevent.event import Event
+
+from services.backends.spec import BackendSpec, Invocation, invoke
+from services.backends.warm import WarmLimits
+from services.cancellation import Cancellation
+from services.drivers.claude_stream import ClaudeStream, Greeting, parameters_of
+from services.drivers.driver import Limits
+from services.drivers.process import ProcessRun
+from services.drivers.shelves import Idle, Shelf, Shelves, key_of
+from services.drivers.trust import Trust
+from services.errors import BackendUnavailable, InvalidRequest
+from services.processes.child import Child
+from services.processes.memory import rss_mb
+from services.processes.owner import RunFolder, new_path
+from services.processes.spawner import Spawner
+
+log = logging.getLogger("clinvk.warm")
+
+START_S = 30.0
+"""Within this a process must have answered its greeting."""
+LOOK_EVERY_S = 5.0
+AGE_LIMIT_S = 3600.0
+"""Those that are always to be there are replaced after so long."""
+
+
+class ProcessPool:
+    """The warm processes of one backend that takes one run a process.
+
+    A kind of run that is asked for a second time gets a process for the third; each time none is there, one more is kept, up
+    to the limits; one that waited too long in vain is not replaced.
+    """
+
+    def __init__(self, spec: BackendSpec, spawner: Spawner, environ: Mapping[str, str], trust: Trust) -> None:
+        self._spawner = spawner
+        self._environ = environ
+        self._trust = trust
+        self._shelves = Shelves()
+        self._changed = Event()
+        self._greenlet: gevent.Greenlet | None = None
+        self._starting: Idle | None = None
+        self.renew(spec)
+
+    def renew(self, spec: BackendSpec) -> None:
+        """Another configuration: what was started with the old one goes, as it is no more asked for."""
+        assert spec.warmth
+        assert spec.warm
+        self._spec = spec
+        self._warmth = spec.warmth
+        self._limits: WarmLimits = spec.warm
+        for shelf in self._shelves:
+            shelf.floor = 0
+
+    def prestart(self, invocation: Invocation, count: int) -> None:
+        """Have so many processes ready for runs like this one, from now on."""
+        if found := self._find(invocation):
+            key, warm = found
+            shelf = self._visit(key, warm)
+            shelf.floor = shelf.wanted = count
+            shelf.parameters, shelf.is_steady = parameters_of(warm), True
+            self._work_on()
+
+    def start(self, invocation: Invocation, limits: Limits, cancellation: Cancellation) -> ProcessRun | None:
+        """The run in a process that is there already; None where there is none for it."""
+        found = self._find(invocation)
+        if found is None:
+            return None
+        key, warm = found
+        parameters = parameters_of(warm)
+        shelf = self._visit(key, warm)
+        is_new = shelf.parameters is None
+        shelf.expect(parameters)
+        one = self._take(shelf, parameters)
+        if one is None:
+            if not is_new:
+                shelf.wanted = min(shelf.wanted + 1, self._limits.max)
+            return None
+        protocol = ClaudeStream(warm, is_initialized=one.parameters is not None)
+        run = ProcessRun(warm, limits, cancellation, protocol)
+        run.adopt(one.child, one.folder)
+        return run
+
+    def settle(self, cwd: str, *, has_worked: bool) -> None:
+        """A run has ended; ``has_worked``: its tools may have changed what idle processes have read of the folder."""
+        if has_worked:
+            self._end([one for shelf in self._shelves if shelf.invocation.cwd == cwd for one in _all_off(shelf)])
+        self._work_on()
+
+    def close(self) -> None:
+        if self._greenlet:
+            self._greenlet.kill()
+            self._greenlet = None
+        ending = self._end(self._shelves.take_off_all() + ([self._starting] if self._starting else []))
+        self._starting = None
+        gevent.joinall(ending)
+
+    # -- who gets what --
+
+    def _find(self, invocation: Invocation) -> tuple[Hashable, Invocation] | None:
+        """``invocation`` as a warm process would run it, and its kind; None where it can not."""
+        if invocation.request.resume or not self._trust.holds:
+            return None
+        try:
+            warm = invoke(
+                self._warmth.of(invocation.spec), invocation.request, cwd=invocation.cwd, environ=self._environ, run_dir=new_path()
+            )
+        except InvalidRequest:
+            return None
+        key = key_of(warm)
+        return None if key is None else (key, warm)
+
+    def _visit(self, key: Hashable, warm: Invocation) -> Shelf:
+        shelf, lost = self._shelves.visit(key, warm)
+        self._end(lost)
+        return shelf
+
+    def _take(self, shelf: Shelf, parameters: Mapping[str, object]) -> Idle | None:
+        state = self._state(shelf)
+        while one := shelf.take(parameters):
+            if one.child.exit is None and one.state == state:
+                return one
+            self._end([one])
+        return None
+
+    def _state(self, shelf: Shelf) -> object:
+        files = self._spec.session_files
+        home = files.root(shelf.invocation.env) if files else ""
+        return self._warmth.state(home, shelf.invocation.cwd)
+
+    # -- in the background --
+
+    def _work_on(self) -> None:
+        self._changed.set()
+        if self._greenlet is None or self._greenlet.dead:
+            self._greenlet = gevent.spawn(self._work)
+
+    def _work(self) -> None:
+        while True:
+            self._changed.clear()
+            self._tidy()
+            while self._trust.holds and (shelf := self._shelves.next_to_fill()) and self._has_room_for(shelf):
+                self._fill(shelf)
+            self._changed.wait(LOOK_EVERY_S)
+
+    def _has_room_for(self, shelf: Shelf) -> bool:
+        if self._shelves.idle_count < self._limits.max:
+            return True
+        if one := self._shelves.give_up_for(shelf):
+            self._end([one])
+            return True
+        shelf.wanted = len(shelf.idle)
+        return False
+
+    def _tidy(self) -> None:
+        """End what has waited too long, has grown too large, has gone, or knows what is no more so."""
+        for shelf in self._shelves:
+            state = self._state(shelf)
+            for one in tuple(shelf.idle):
+                is_late = monotonic() - one.since > (self._limits.idle_s if len(shelf.idle) > shelf.floor else AGE_LIMIT_S)
+                if one.child.exit:
+                    self._trust.lose("it ended while it waited")
+                if is_late or one.child.exit or one.state != state or self._is_too_large(one):
+                    shelf.idle.remove(one)
+                    shelf.wanted -= is_late and shelf.wanted > shelf.floor
+                    self._end([one])
+
+    def _is_too_large(self, one: Idle) -> bool:
+        return rss_mb(one.child.pid) > self._limits.max_rss_mb
+
+    def _fill(self, shelf: Shelf) -> None:
+        parameters = shelf.parameters if shelf.is_steady else None
+        try:
+            one = self._started(shelf, parameters)
+        except (BackendUnavailable, OSError) as error:
+            log.warning("%s: no process could be started beforehand: %s", self._spec.name, error)
+            shelf.wanted = shelf.floor = 0
+            return
+        greeting = Greeting(parameters)
+        self._starting = one
+        problem = _greet(one.child, greeting)
+        self._starting = None
+        if not problem and self._is_too_large(one):
+            problem = f"it holds more than {self._limits.max_rss_mb} MB as soon as it is up (backends.{self._spec.name}.warm.max_rss_mb)"
+        if problem:
+            self._end([one])
+            shelf.wanted = shelf.floor = 0
+            self._trust.lose(problem, for_good=bool(greeting.refusal))
+        else:
+            one.since = monotonic()
+            shelf.idle.append(one)
+            log.debug("%s: process %d waits in %s", self._spec.name, one.child.pid, shelf.invocation.cwd)
+
+    def _started(self, shelf: Shelf, parameters: Mapping[str, object] | None) -> Idle:
+        invocation, state = shelf.invocation, self._state(shelf)
+        folder = RunFolder(new_path())
+        try:
+            child = self._spawner.start(invocation.argv, env={**invocation.env, "TMPDIR": folder.path}, cwd=invocation.cwd, stdin=None)
+        except BaseException:
+            folder.remove()
+            raise
+        return Idle(child, folder, parameters, state)
+
+    def _end(self, processes: list[Idle]) -> list[gevent.Greenlet]:
+        return [gevent.spawn(one.close) for one in processes]
+
+
+def _all_off(shelf: Shelf) -> list[Idle]:
+    taken = list(shelf.idle)
+    shelf.idle.clear()
+    return taken
+
+
+def _greet(child: Child, greeting: Greeting) -> str:
+    """What is wrong with the process; empty where it is ready."""
+    deadline = monotonic() + START_S
+    try:
+        child.send(greeting.said)
+    except BrokenPipeError:
+        return "it ended at once"
+    while not greeting.is_answered:
+        chunk = child.read(max(0.0, deadline - monotonic()))
+        if chunk == b"":
+            exit = child.wait_exit(1.0)
+            return f"it ended while it was set up: {exit.stderr_tail.strip()[-500:] if exit else ''}"
+        if chunk is None:
+            return f"it did not answer within {START_S:g} s"
+        greeting.feed(chunk)
+    return greeting.refusal

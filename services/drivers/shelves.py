@@ -1,0 +1,118 @@
+"""Which processes wait for whom: idle ones by what they were started with. Decides; starts and ends nothing."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+from services.backends.spec import Invocation
+from services.processes.child import Child
+from services.processes.owner import RunFolder
+
+SHELVES_LIMIT = 32
+"""Kinds of runs that are remembered; the one that was not asked for the longest is forgotten."""
+
+
+def key_of(invocation: Invocation) -> Hashable | None:
+    """What cannot be changed once a process has been started; None where it is of this run alone: private files, a session."""
+    if invocation.request.resume or invocation.files or invocation.links or invocation.folders:
+        return None
+    env = tuple(sorted((name, value) for name, value in invocation.env.items() if name != "TMPDIR"))
+    if any(invocation.run_dir in part for part in (*invocation.argv, *(value for _, value in env))):
+        return None
+    return (invocation.argv, env, invocation.cwd)
+
+
+@dataclass(slots=True, eq=False)
+class Idle:
+    """A process that waits for its one run."""
+
+    child: Child
+    folder: RunFolder
+    parameters: Mapping[str, Any] | None
+    """What it was initialised with; None: not yet."""
+    state: object
+    """Of the files it has read (`Warmth.state`)."""
+    since: float = field(default_factory=monotonic)
+
+    def close(self) -> None:
+        self.child.close()
+        self.folder.remove()
+
+
+@dataclass(slots=True, eq=False)
+class Shelf:
+    """The idle processes of one kind, and what is known of who asks for them."""
+
+    invocation: Invocation
+    """Of the first run of the kind: the next process is started by it."""
+    floor: int = 0
+    wanted: int = 0
+    idle: deque[Idle] = field(default_factory=deque)
+    parameters: Mapping[str, Any] | None = None
+    """Of the latest run."""
+    is_steady: bool = False
+    """The latest two runs had the same: it is worth initialising the next process with them beforehand."""
+
+    def expect(self, parameters: Mapping[str, Any]) -> None:
+        self.is_steady = parameters == self.parameters
+        self.parameters = parameters
+
+    def take(self, parameters: Mapping[str, Any]) -> Idle | None:
+        """One that is initialised as the run needs it, else one that is not initialised yet."""
+        found = next((one for one in self.idle if one.parameters == parameters), None)
+        found = found or next((one for one in self.idle if one.parameters is None), None)
+        if found:
+            self.idle.remove(found)
+        return found
+
+
+class Shelves:
+    """All of one backend. The order is that of their last use."""
+
+    def __init__(self) -> None:
+        self._shelves: OrderedDict[Hashable, Shelf] = OrderedDict()
+
+    def __iter__(self) -> Iterator[Shelf]:
+        return iter(tuple(self._shelves.values()))
+
+    @property
+    def idle_count(self) -> int:
+        return sum(len(shelf.idle) for shelf in self._shelves.values())
+
+    def visit(self, key: Hashable, invocation: Invocation) -> tuple[Shelf, list[Idle]]:
+        """The shelf of ``key``, new where there is none, now the latest used; and what has lost its place by that."""
+        if shelf := self._shelves.get(key):
+            self._shelves.move_to_end(key)
+            return shelf, []
+        shelf = self._shelves[key] = Shelf(invocation)
+        lost: list[Idle] = []
+        while len(self._shelves) > SHELVES_LIMIT:
+            oldest = next((key for key, one in self._shelves.items() if not one.floor and one is not shelf), None)
+            if oldest is None:
+                break
+            lost += self._shelves.pop(oldest).idle
+        return shelf, lost
+
+    def next_to_fill(self) -> Shelf | None:
+        """The latest used that lacks a process."""
+        return next((shelf for shelf in reversed(self._shelves.values()) if len(shelf.idle) < shelf.wanted), None)
+
+    def give_up_for(self, shelf: Shelf) -> Idle | None:
+        """An idle process of a shelf that was used before ``shelf``, taken off so that there is room."""
+        for other in self._shelves.values():
+            if other is shelf:
+                return None
+            if len(other.idle) > other.floor:
+                other.wanted = max(other.floor, len(other.idle) - 1)
+                return other.idle.popleft()
+        return None
+
+    def take_off_all(self) -> list[Idle]:
+        """Every idle process; nothing is wanted any more."""
+        taken = [one for shelf in self._shelves.values() for one in shelf.idle]
+        self._shelves.clear()
+        return taken

@@ -1,0 +1,166 @@
+"""Runs in processes that are there already, where there is one for the run; else, and where that fails, in one of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
+
+from services.backends.spec import BackendSpec, Invocation
+from services.cancellation import Cancellation
+from services.drivers.driver import Breakable, Driver, Limits, Running
+from services.drivers.pool import ProcessPool
+from services.drivers.trust import Trust
+from services.errors import BackendUnavailable
+from services.events import Batch, Failed, Started, ToolCall, UsageUpdate
+from services.processes.spawner import Spawner
+
+log = logging.getLogger("clinvk.warm")
+
+
+class Pool(Protocol):
+    def start(self, invocation: Invocation, limits: Limits, cancellation: Cancellation) -> Running | None: ...
+    def settle(self, cwd: str, *, has_worked: bool) -> None: ...
+    def prestart(self, invocation: Invocation, count: int) -> None: ...
+    def renew(self, spec: BackendSpec) -> None: ...
+    def close(self) -> None: ...
+
+
+POOLS: dict[str, Callable[[BackendSpec, Spawner, Mapping[str, str], Trust], Pool]] = {"claude-stream": ProcessPool}
+"""By `Warmth.driver`."""
+
+
+class WarmDriver:
+    """A `Driver` over another one, which starts a process for every run."""
+
+    def __init__(self, cold: Driver, spawner: Spawner, environ: Mapping[str, str]) -> None:
+        self._cold = cold
+        self._spawner = spawner
+        self._environ = environ
+        self._pools: dict[str, tuple[Pool, Trust]] = {}
+
+    def start(self, invocation: Invocation, limits: Limits, cancellation: Cancellation) -> Running:
+        spec = invocation.spec
+        if not spec.warm or not spec.warmth:
+            return self._cold.start(invocation, limits, cancellation)
+        pool, trust = self._pool(spec)
+
+        def start_cold() -> Running:
+            return self._cold.start(invocation, limits, cancellation)
+
+        warm = pool.start(invocation, limits, cancellation)
+        return WarmRun(warm or start_cold(), start_cold if warm else None, pool, trust, invocation, cancellation)
+
+    def prestart(self, invocation: Invocation, count: int) -> None:
+        """Have processes ready for runs like this one, where its backend may have any."""
+        spec = invocation.spec
+        if spec.warm and spec.warmth:
+            self._pool(spec)[0].prestart(invocation, count)
+
+    def renew(self, backends: Mapping[str, BackendSpec]) -> None:
+        """Go on with other specs."""
+        for name in tuple(self._pools):
+            spec = backends.get(name)
+            if spec and spec.warm and spec.warmth:
+                self._pools[name][0].renew(spec)
+            else:
+                self._pools.pop(name)[0].close()
+
+    def close(self) -> None:
+        """End every process that waits. Runs that go on are their streams' to end."""
+        pools, self._pools = self._pools, {}
+        for pool, _ in pools.values():
+            pool.close()
+
+    def _pool(self, spec: BackendSpec) -> tuple[Pool, Trust]:
+        assert spec.warmth
+        if spec.name not in self._pools:
+            trust = Trust(spec.name)
+            self._pools[spec.name] = POOLS[spec.warmth.driver](spec, self._spawner, self._environ, trust), trust
+        return self._pools[spec.name]
+
+
+class WarmRun:
+    """A run of a backend that has warm processes. One in such a process that breaks before it has said anything is run again in
+    a process of its own, once."""
+
+    def __init__(
+        self,
+        running: Running,
+        start_cold: Callable[[], Running] | None,
+        pool: Pool,
+        trust: Trust,
+        invocation: Invocation,
+        cancellation: Cancellation,
+    ) -> None:
+        self._running = running
+        self._start_cold = start_cold
+        self._pool = pool
+        self._trust = trust
+        self._invocation = invocation
+        self._cancellation = cancellation
+        self._has_worked = False
+        self._is_closed = False
+
+    def batches(self) -> Iterator[Batch]:
+        if self._start_cold is None:
+            yield from self._watched(self._running.batches())
+            return
+        held: Batch = []
+        batches = self._running.batches()
+        for batch in batches:
+            if all(isinstance(event, Started | UsageUpdate) for event in batch):
+                # Not to be said twice, should the run begin again. Silence is told at once.
+                held += batch
+                if not batch:
+                    yield batch
+                continue
+            if self._has_broken(batch):
+                yield from self._watched(self._again(batch[-1]).batches())
+                return
+            self._trust.earn()
+            yield from self._watched(iter([held + batch]))
+            yield from self._watched(batches)
+            return
+
+    def close(self) -> None:
+        self._running.close()
+        if not self._is_closed:
+            self._is_closed = True
+            self._pool.settle(self._invocation.cwd, has_worked=self._has_worked)
+
+    def _has_broken(self, batch: Batch) -> bool:
+        is_failure = len(batch) == 1 and isinstance(batch[0], Failed)
+        running = self._running
+        return is_failure and not self._cancellation.failure and isinstance(running, Breakable) and running.has_broken
+
+    def _again(self, failed: object) -> Running:
+        why = failed.message if isinstance(failed, Failed) else ""
+        log.warning("%s: a warm process broke before it said anything; the run gets one of its own", self._invocation.spec.name)
+        self._trust.lose(why)
+        self._running.close()
+        assert self._start_cold
+        try:
+            self._running = self._start_cold()
+        except BackendUnavailable as error:
+            self._running = NotStarted(error)
+        return self._running
+
+    def _watched(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            if not self._has_worked:
+                self._has_worked = any(isinstance(event, ToolCall) for event in batch)
+            yield batch
+
+
+class NotStarted:
+    """The second attempt that could not even begin."""
+
+    def __init__(self, error: BackendUnavailable) -> None:
+        self._error = error
+
+    def batches(self) -> Iterator[Batch]:
+        yield [Failed("backend", self._error.message)]
+
+    def close(self) -> None:
+        pass

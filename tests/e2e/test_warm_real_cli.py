@@ -1,0 +1,159 @@
+"""The same answers, events, usage and ends from processes that were there before the request as from those of a run's own.
+
+Every test of another file is done three times: by then the processes that the third asks for are waiting.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Real, Rig
+from tests.e2e import test_native_real_cli as native
+from tests.e2e import test_nothing_left_real_cli as nothing_left
+from tests.parts.clis import NO_WAY_OUT, cli_path, real_cli_in, require
+from tests.parts.model_api import FakeModelApi, Hold, Reply, tokens
+from tests.parts.processes import command_line, eventually
+from tests.parts.server import LOG_TAIL_CHARS, Server
+
+WARM = ("claude",)
+WAITING = {"claude": "--input-format=stream-json", "codex": "app-server"}
+
+
+@pytest.fixture(scope="module")
+def warm_rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    api = FakeModelApi().start()
+    folder = tmp_path_factory.mktemp("warm")
+    folder.chmod(0o755)
+    clis = {name: real_cli_in(folder / name, name, api.url) for name in WARM}
+    env = {key: value for cli in clis.values() for key, value in cli.env.items()} | NO_WAY_OUT | {"PATH": cli_path()}
+    server = Server(
+        folder,
+        {"backends": {name: cli.backend | {"warm": {"max": 3}} for name, cli in clis.items()}, "server": {"log_level": "debug"}},
+        env,
+    )
+    yield Rig(server, api, clis)
+    try:
+        server.stop()
+    finally:
+        api.stop()
+
+
+def waiting(real: Real) -> set[int]:
+    return {pid for pid in real.server.runs() if WAITING[real.name] in command_line(pid)}
+
+
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.real_cli) for name in WARM])
+def real(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Real]:
+    """A real CLI with warm processes; the test must leave nothing but those that wait."""
+    require(request.param)
+    rig: Rig = request.getfixturevalue("warm_rig")
+    rig.api.forget()
+    logged = len(rig.server.log())
+    workdir = tmp_path / "project"
+    workdir.mkdir()
+    one = Real(rig.clis[request.param], rig.server, rig.api, workdir)
+    yield one
+    rig.api.release_all()
+    gone = eventually(lambda: not left(one), 5)
+    print(rig.server.log()[logged:][-LOG_TAIL_CHARS:])
+    assert gone, "left behind: " + "\n".join(f"{pid}: {command_line(pid)}" for pid in left(one))
+
+
+def ready(real: Real) -> set[int]:
+    """The processes that wait for this test's runs, once there are any."""
+    found: set[int] = set()
+
+    def look() -> bool:
+        found.update(pid for pid in waiting(real) if f"process {pid} waits in {real.workdir}" in real.server.log())
+        return bool(found)
+
+    assert eventually(look), "nothing waits"
+    return found
+
+
+def was_used(real: Real, before: set[int]) -> bool:
+    """Claude's processes serve one run each."""
+    return real.name != "claude" or bool(before - waiting(real))
+
+
+def left(real: Real) -> set[int]:
+    """Processes of runs that are over, shells of tools above all."""
+    return set(real.server.runs()) - waiting(real)
+
+
+SAME: list[Callable[[Real], None]] = [
+    native.test_answer_is_what_the_model_said,
+    native.test_usage_is_what_the_model_api_reported,
+    native.test_model_of_the_request_is_the_one_that_is_asked,
+    native.test_system_prompt_reaches_the_model_as_the_system_s_and_not_the_user_s,
+    partial(native.test_stream_loses_and_doubles_nothing, count=2000, sse=False),
+    partial(native.test_each_token_arrives_before_the_model_says_the_next, sse=True),
+    native.test_tool_call_is_told_with_its_result,
+    native.test_wrong_key_of_the_vendor_is_told_as_not_logged_in,
+    native.test_rate_limit_of_the_vendor_is_the_result_of_the_run,
+    native.test_rate_limit_of_the_vendor_ends_a_stream_with_its_code,
+    native.test_answer_that_breaks_off_is_an_error_with_no_text_doubled,
+    native.test_unknown_model_is_told_as_one,
+    nothing_left.test_time_limit_ends_a_stream_with_a_timeout_event,
+]
+
+
+def name_of(test: object) -> str:
+    return str(getattr(getattr(test, "func", test), "__name__", test)).removeprefix("test_")
+
+
+@pytest.mark.parametrize("test", SAME, ids=name_of)
+def test_warm_as_cold(real: Real, test: Callable[[Real], None]) -> None:
+    for _ in range(2):
+        real.api.forget()
+        test(real)
+    before = ready(real)
+    real.api.forget()
+    test(real)
+    assert was_used(real, before)
+
+
+def test_no_run_sees_anything_of_another(real: Real) -> None:
+    for number in range(4):
+        secret = f"secret-{number}-{tokens(1)[0]}"
+        real.api.script(secret, Reply(text=f"heard {secret}"))
+        assert real.ask(secret, ephemeral=True)["output"] == f"heard {secret}"
+        (exchange,) = real.api.about(secret)
+        assert not any(exchange.mentions(f"secret-{other}-") for other in range(4) if other != number)
+        if number:
+            ready(real)
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
+def test_client_that_leaves_takes_its_tool_s_shell_along(real: Real, streams: bool) -> None:
+    for _ in range(3):
+        real.api.forget()
+        sent = nothing_left.body(real, nothing_left.sleep_in_a_tool(real), output_format="stream-json" if streams else "default")
+        with real.server.client.send("POST", "/api/v1/prompt", sent):
+            assert eventually(lambda: nothing_left.shells(real), 20), "the tool's shell has not started"
+        assert eventually(lambda: not left(real), nothing_left.GONE_WITHIN_S), [command_line(pid) for pid in left(real)]
+    assert not nothing_left.shells(real)
+
+
+def test_client_that_leaves_stops_the_model(real: Real) -> None:
+    for _ in range(3):
+        real.api.forget()
+        real.api.script("talk", Reply(text=tokens(3), hold=Hold(after=1)))
+        with real.server.client.prompt_stream(real.name, "talk", workdir=str(real.workdir)) as stream:
+            next(arrival for arrival in stream.lines() if arrival.json["type"] == "message")
+        assert real.api.about("talk")[0].client_left.wait(nothing_left.GONE_WITHIN_S)
+
+
+def test_process_that_is_killed_while_it_waits_costs_no_answer(real: Real) -> None:
+    real.api.script("hello", Reply(text="I am here"))
+    for _ in range(2):
+        real.ask("hello")
+    for pid in ready(real):
+        os.kill(pid, signal.SIGKILL)
+    assert real.ask("hello")["output"] == "I am here"
