@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.parts.clis import FakeCli, do
+from tests.parts.clis import do
 from tests.parts.processes import command_line, eventually, open_fds, rss_bytes, state, zombies
 from tests.parts.server import Server
 
@@ -70,11 +70,13 @@ def settled(server: Server, temp: Path, before: Census, *, most_runs: int) -> tu
     return after, list(left_over(before, after, most_runs=most_runs))
 
 
-def places_are_free(server: Server, fake: FakeCli, limit: int) -> bool:
-    """Whether ``limit`` runs can go at once: each says its word and stays, so that a place that was not given back would show."""
+def places_are_free(server: Server, limit: int) -> bool:
+    """Whether ``limit`` runs go at once: all are asked for together and stay, so that a place that was not given back would show."""
+    body = {"prompt": do(["say", "here"], ["hang"])}
     with ExitStack() as stack:
-        streams = [stack.enter_context(server.client.prompt_stream("claude", do(["say", "here"], ["hang"]))) for _ in range(limit)]
-        return all(any(event.json["type"] == "message" for event in stream.lines()) for stream in streams)
+        for _ in range(limit):
+            stack.enter_context(server.client.send("POST", "/api/v1/prompt", body))
+        return eventually(lambda: len(server.runs()) == limit, SETTLE_S)
 
 
 def sessions_still_running(server: Server) -> list[str]:

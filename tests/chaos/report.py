@@ -67,7 +67,7 @@ def run(folder: Path, seed: int, bound: Callable[[Iterator[Ask]], Iterator[Ask]]
         if after.rss_bytes > before.rss_bytes + MAX_GROWTH_BYTES:
             problems.append(f"the server grew from {before.rss_bytes} to {after.rss_bytes} bytes")
         problems += sessions_still_running(server)
-        if not places_are_free(server, fake, MAX_RUNS):
+        if not places_are_free(server, MAX_RUNS):
             problems.append(f"not all of the {MAX_RUNS} places are free")
         problems += [line for line in server.log().splitlines() if "Traceback" in line or "unhandled" in line]
     except BaseException:
