@@ -19,9 +19,8 @@ NAMED = {
 }
 """Short names of settings; they win over the long ones."""
 
-READ_ELSEWHERE = {"CLINVK_CONFIG", "CLINVK_API_KEY", "CLINVK_API_KEYS", "CLINVK_SERVER_URL", "CLINVK_REQUIRE_REAL_CLIS"}
-"""Variables that are not settings: the file to read, the keys (`app.keys`), the server that a client command asks, and what
-the tests ask for."""
+READ_ELSEWHERE = {"CLINVK_CONFIG", "CLINVK_API_KEY", "CLINVK_API_KEYS", "CLINVK_SERVER_URL"}
+"""Variables that are not settings: the file to read, the keys (`app.keys`), the server that a client command asks."""
 
 # Kubernetes and Docker describe a service called "clinvk" to every container beside it with variables of these names.
 SERVICE_LINK = re.compile(r"CLINVK_(.*_)?(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)=.*")
@@ -84,5 +83,5 @@ def _suggestion(name: str) -> str:
     backend_keys = [
         key for item in ("claude", "codex", "gemini") for key in leaf_keys(node_at(("backends", item)) or TREE, ("backends", item))
     ]
-    known = {variable(path) for path in (*leaf_keys(), *backend_keys)} | set(NAMED) | READ_ELSEWHERE - {"CLINVK_REQUIRE_REAL_CLIS"}
+    known = {variable(path) for path in (*leaf_keys(), *backend_keys)} | set(NAMED) | READ_ELSEWHERE
     return did_you_mean(name, known) or "a setting's variable is CLINVK_ and its key, with __ between the parts"

@@ -19,7 +19,7 @@ def need(name: str) -> Any:
     """The module, or a skip that says how to get it: these clients come with the extra `clients`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what they deprecate in each other is not our affair
-        if os.environ.get("CLINVK_REQUIRE_CLIENTS") == "1":
+        if os.environ.get("REQUIRE_CLIENTS") == "1":
             __import__(name)
         return pytest.importorskip(name, reason=f"{name} is not installed: pip install -e '.[clients]'")
 

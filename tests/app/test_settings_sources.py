@@ -132,7 +132,6 @@ def test_a_variable_that_is_unknown_or_does_not_fit_is_a_problem(name, text, exp
         ("CLINVK_PORT_8080_TCP_PORT", "8080"),
         ("CLINVK_SERVER_PORT", "tcp://10.0.0.1:80"),
         ("CLINVK_API_KEYS", "a,b"),
-        ("CLINVK_REQUIRE_REAL_CLIS", "1"),
     ],
 )
 def test_variables_of_others_are_left_alone(name, text):

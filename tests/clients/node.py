@@ -19,7 +19,7 @@ def run_node(script: str, *args: str) -> Any:
     """What ``script`` prints: one JSON value. Skips the test, with the reason, where Node.js or the packages are missing."""
     if not shutil.which("node") or not (FOLDER / "node_modules").is_dir():
         reason = "the JavaScript clients are not installed: `npm ci --prefix tests/clients`"
-        if os.environ.get("CLINVK_REQUIRE_CLIENTS") == "1":
+        if os.environ.get("REQUIRE_CLIENTS") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
     # A proxy or a key of the developer's own must not change what the clients do.

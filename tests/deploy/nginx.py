@@ -44,12 +44,12 @@ http {{
 
 
 def require(program: str) -> str:
-    """The path of ``program``. Skips the test with the reason where it is missing, or fails it where CLINVK_REQUIRE_REAL_PARTS=1."""
+    """The path of ``program``. Skips the test with the reason where it is missing, or fails it where REQUIRE_REAL_PARTS=1."""
     found = shutil.which(program, path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
     if found:
         return found
     reason = f"{program} is not installed: `apt-get install {program}`"
-    if os.environ.get("CLINVK_REQUIRE_REAL_PARTS") == "1":
+    if os.environ.get("REQUIRE_REAL_PARTS") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
 

@@ -19,8 +19,8 @@ TURNS = ("my name is Ada", "hello Ada", "and my name?")
 
 
 def client_package(name: str) -> Any:
-    """The package, or a skipped test; a failed one where CLINVK_REQUIRE_CLIENTS=1 forbids that."""
-    if os.environ.get("CLINVK_REQUIRE_CLIENTS") == "1":
+    """The package, or a skipped test; a failed one where REQUIRE_CLIENTS=1 forbids that."""
+    if os.environ.get("REQUIRE_CLIENTS") == "1":
         return importlib.import_module(name)
     return pytest.importorskip(name)
 

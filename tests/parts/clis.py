@@ -106,11 +106,11 @@ def cli_path() -> str:
 
 
 def require(name: str) -> None:
-    """Skip the test, with the reason, where the CLI is missing; fail it where CLINVK_REQUIRE_REAL_CLIS=1 forbids that."""
+    """Skip the test, with the reason, where the CLI is missing; fail it where REQUIRE_REAL_CLIS=1 forbids that."""
     if shutil.which(name, path=cli_path()):
         return
     reason = f"{name} is not installed: `npm install --prefix .clis` its package, or put it on PATH"
-    if os.environ.get("CLINVK_REQUIRE_REAL_CLIS") == "1":
+    if os.environ.get("REQUIRE_REAL_CLIS") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
 

@@ -31,7 +31,7 @@ def require_binaries() -> str:
         reason = "psycopg is not installed: `pip install psycopg[binary]`"
     if not reason:
         return folders[-1]
-    if os.environ.get("CLINVK_REQUIRE_REAL_PARTS") == "1":
+    if os.environ.get("REQUIRE_REAL_PARTS") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
 

@@ -90,9 +90,9 @@ def test_report_tells_what_reached_the_process(fake_cli: FakeCli) -> None:
 
 
 def test_missing_real_cli_is_a_skip_or_a_failure_as_ci_wants_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CLINVK_REQUIRE_REAL_CLIS", raising=False)
+    monkeypatch.delenv("REQUIRE_REAL_CLIS", raising=False)
     with pytest.raises(pytest.skip.Exception, match="no-such-cli is not installed"):
         require("no-such-cli")
-    monkeypatch.setenv("CLINVK_REQUIRE_REAL_CLIS", "1")
+    monkeypatch.setenv("REQUIRE_REAL_CLIS", "1")
     with pytest.raises(pytest.fail.Exception, match="no-such-cli is not installed"):
         require("no-such-cli")
