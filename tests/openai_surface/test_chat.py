@@ -236,15 +236,6 @@ def test_json_object_is_asked_for_in_the_system_prompt(house: House, client: ope
     assert "one JSON object" in answer.choices[0].message.content  # `echo` has no system prompt: it stands in the transcript
 
 
-def test_image_reaches_a_cli_that_takes_images(house: House, client: openai.OpenAI) -> None:
-    url = f"data:image/png;base64,{PIXEL}"
-    parts: Any = [{"type": "text", "text": "see this"}, {"type": "image_url", "image_url": {"url": url, "detail": "low"}}]
-    client.chat.completions.create(model="claude", messages=[{"role": "user", "content": parts}])
-    (report,) = house.processes("see this")
-    assert PIXEL in report["prompt"]
-    assert "--input-format=stream-json" in report["argv"]
-
-
 def test_session_header_continues_the_cli_s_session(house: House, client: openai.OpenAI) -> None:
     session = "5f0c9c1e-0000-4000-8000-00000000000a"
     messages: Any = [*HELLO, {"role": "assistant", "content": "hi"}, {"role": "user", "content": "go on with it"}]

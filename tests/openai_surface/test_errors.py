@@ -203,5 +203,5 @@ def test_strict_models_make_an_unknown_name_a_404(server: ServerFactory) -> None
         openai.OpenAI(base_url=f"{one.url}/openai/v1", api_key="any", max_retries=0) as client,
         pytest.raises(openai.NotFoundError) as raised,
     ):
-        ask(client, model="gpt-4")
+        ask(client, model="nobody-claims-this")
     assert raised.value.code == "model_not_found"

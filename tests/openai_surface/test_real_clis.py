@@ -127,8 +127,11 @@ def test_image_reaches_the_model_or_is_refused(real: Real, client: openai.OpenAI
             client.chat.completions.create(model=real.name, messages=messages)
         return
     client.chat.completions.create(model=real.name, messages=messages)
-    (exchange,) = real.api.about("see this")
-    assert exchange.mentions("iVBORw0KGgo") or PIXEL[:40] in json.dumps(exchange.body)
+    items: Any = [{"type": "input_text", "text": "see this"}, {"type": "input_image", "image_url": f"data:image/png;base64,{PIXEL}"}]
+    client.responses.create(model=real.name, input=[{"role": "user", "content": items}])
+    exchanges = real.api.about("see this")
+    assert len(exchanges) == 2
+    assert all(exchange.mentions(PIXEL) for exchange in exchanges)
 
 
 def test_thinking_is_reasoning_content_and_reasoning_items(real: Real, client: openai.OpenAI) -> None:

@@ -11,7 +11,6 @@ from pydantic import BaseModel
 
 from blueprints.openai.response_id import RESPONSE, new_id, session_of
 from tests.openai_surface.conftest import House
-from tests.openai_surface.test_chat import PIXEL
 from tests.parts.clis import do
 
 SESSION = "5f0c9c1e-0000-4000-8000-00000000000a"
@@ -101,15 +100,6 @@ def test_input_of_items_keeps_roles_order_and_every_item(house: House, client: o
     assert "Be brief." not in prompt
     assert "Be polite." not in prompt
     assert any("system-prompt" in arg for arg in report["argv"])
-
-
-def test_image_reaches_a_cli_that_takes_images(house: House, client: openai.OpenAI) -> None:
-    parts = [
-        {"type": "input_text", "text": "see that"},
-        {"type": "input_image", "image_url": f"data:image/png;base64,{PIXEL}", "detail": "auto"},
-    ]
-    ask(client, [{"role": "user", "content": parts}])
-    assert PIXEL in house.processes("see that")[0]["prompt"]
 
 
 def test_previous_response_continues_the_cli_s_own_session(house: House, client: openai.OpenAI) -> None:
