@@ -32,7 +32,7 @@ def guard(app: flask.Flask, server: ServerSettings, keys: Keys) -> None:
         host = environ.get("HTTP_HOST")
 
         if is_private:
-            check_peer(environ.get("clinvk.peer", address))
+            check_peer(environ.get("clinvk.peer") or address)
         check_declared_size(environ, server.max_request_body_bytes)
         hosts.check(host)
         if is_preflight(environ):

@@ -73,6 +73,24 @@ class WarmSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunLimitSettings:
+    """What one run may use. The first three count for all its processes together, and are looked at twice a second."""
+
+    cpu_secs: int | None = setting(None, "CPU time of a run", at_least=1)
+    memory_bytes: int | None = setting(None, "memory of a run, without what its processes share", at_least=1)
+    processes: int | None = setting(None, "processes of a run at a time", at_least=1)
+    file_bytes: int | None = setting(None, "largest file that a run may write", at_least=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxSettings:
+    kind: str | None = setting(
+        None, "none | bubblewrap: the file system is read-only but the workdir and the CLI's own folder", choices=("none", "bubblewrap")
+    )
+    writable: list[str] = setting([], "further folders that stay writable in the sandbox", is_path=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BackendSettings:
     """What an operator chooses for one backend; for a name that is not built in, also what declares it."""
 
@@ -91,6 +109,8 @@ class BackendSettings:
     pass_env: list[str] = setting([], "names (or patterns) of the server's own variables that this CLI also gets")
     driver: str | None = setting(None, "how the CLI is spoken to, where there is a choice (codex: app-server | exec)")
     max_concurrent_runs: int | None = setting(None, "processes of this backend at a time", at_least=1)
+    run_limits: RunLimitSettings = field(default_factory=RunLimitSettings)
+    sandbox: SandboxSettings = field(default_factory=SandboxSettings)
     warm: WarmSettings = field(default_factory=WarmSettings)
     models: list[str] = setting([], "model names listed for this backend")
     aliases: dict[str, str] = setting({}, "model names that stand for others: `fast`, `balanced`, `best`, old family names")
@@ -128,6 +148,8 @@ class ServerSettings:
     max_output_bytes: int = setting(64 * 1024 * 1024, "largest output of one run; past it the run is stopped", at_least=1)
     line_limit_bytes: int = setting(16 * 1024 * 1024, "longest line that a CLI may write", at_least=1)
     max_concurrent_runs: int = setting(16, "CLI processes at a time", at_least=1)
+    run_limits: RunLimitSettings = field(default_factory=RunLimitSettings)
+    sandbox: SandboxSettings = field(default_factory=SandboxSettings)
     max_queued_runs: int = setting(256, "runs that wait for a place", at_least=0)
     queue_timeout_secs: float = setting(60.0, "longest wait for a place", above=0)
     api_keys: list[str] = setting([], "keys, plain or `sha256:<hex>`, each optionally `name=key`", is_secret=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from app.problems import Problem, SettingsError, did_you_mean
@@ -15,6 +15,8 @@ from services.backends.registry import BUILT_IN, DRIVERS
 from services.backends.spec import BackendSpec
 from services.backends.warm import WarmLimits
 from services.errors import InvalidRequest
+from services.processes.bubblewrap import why_not
+from services.processes.confinement import BUBBLEWRAP, Confinement, RunLimits
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 """A backend's name is the first part of a model name (`name/model`) and of metric labels."""
@@ -31,11 +33,16 @@ def build_backends(settings: Settings) -> dict[str, BackendSpec]:
     for name in [*BUILT_IN, *(name for name in settings.backends if name not in BUILT_IN)]:
         chosen = settings.backends.get(name, BackendSettings())
         try:
-            specs[name] = _merge(_facts(name, chosen), chosen, settings.unified_flags)
+            spec = _merge(_facts(name, chosen), chosen, settings.unified_flags)
+            specs[name] = replace(spec, confinement=_confinement(spec, chosen, settings))
         except _Refused as refused:
             report(f"backends.{name}{refused.key}", refused.message)
     for message in _default_backend(settings, specs):
         report("default_backend", message)
+    for name, spec in specs.items():
+        if spec.enabled and spec.confinement.sandbox and (reason := why_not()):
+            key = f"backends.{name}.sandbox.kind"
+            report(key if settings.source_of(key) else "server.sandbox.kind", reason)
     if problems:
         raise SettingsError(problems)
     return specs
@@ -114,6 +121,20 @@ def _warm(spec: BackendSpec, chosen: WarmSettings) -> WarmLimits | None:
     given = {ours: value for name, ours in names.items() if (value := getattr(chosen, name)) is not None}
     limits = replace(spec.warmth.limits, **given)
     return replace(limits, min=min(limits.min, limits.max)) if limits.max else None
+
+
+def _confinement(spec: BackendSpec, chosen: BackendSettings, settings: Settings) -> Confinement:
+    """Each of the backend's own choices goes before the server's."""
+    server = settings.server
+    limits = RunLimits(
+        **asdict(server.run_limits) | {name: value for name, value in asdict(chosen.run_limits).items() if value is not None}
+    )
+    if (chosen.sandbox.kind or server.sandbox.kind or "none") == "none":
+        return Confinement(limits=limits)
+    # The server's own configuration, with its keys, is not for the agent to read.
+    hidden = tuple(path for path in (settings.home, settings.config_file) if path)
+    writable = (*spec.state, *(f"|{path}" for path in (*server.sandbox.writable, *chosen.sandbox.writable)))
+    return Confinement(limits=limits, sandbox=BUBBLEWRAP, writable=writable, hidden=hidden)
 
 
 def _command(spec: BackendSpec, chosen: BackendSettings) -> tuple[str, ...]:

@@ -96,6 +96,13 @@ class PromptResultSchema(Strict):
     meta = fields.Nested(MetaSchema, required=True)
 
 
+class IsolationSchema(Strict):
+    sandbox = fields.String(metadata={"description": "`none`, or `bubblewrap`: read-only but the workdir and the CLI's own folder"})
+    limits = fields.Dict(
+        keys=fields.String(), values=fields.Integer(), metadata={"description": "Of a run's CPU time, memory, processes and files"}
+    )
+
+
 class BackendSchema(Strict):
     name = fields.String(required=True)
     available = fields.Boolean(required=True)
@@ -113,6 +120,7 @@ class BackendSchema(Strict):
     streams_tokens = fields.Boolean()
     takes_images = fields.Boolean()
     can_resume = fields.Boolean()
+    isolation = fields.Nested(IsolationSchema(), metadata={"description": "What is in force for a run of this backend"})
 
 
 class BackendListSchema(Strict):

@@ -112,6 +112,7 @@ def to_backend(spec: BackendSpec, availability: Availability, *, is_default: boo
         "streams_tokens": spec.streams_tokens,
         "takes_images": spec.takes_images,
         "can_resume": bool(spec.resume_args),
+        "isolation": {"sandbox": spec.confinement.sandbox or "none", "limits": spec.confinement.limits.given()},
     }
 
 

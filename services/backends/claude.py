@@ -120,6 +120,7 @@ SPEC = BackendSpec(
         "--strict-mcp-config": 0,
         "--tools": 1,
     },
+    state=("$CLAUDE_CONFIG_DIR|~/.claude", "|~/.claude.json"),
     vendor_env=(
         "ANTHROPIC_*", "CLAUDE_*", "DISABLE_*", "API_TIMEOUT_MS",
         # A server started from within a Claude Code session is not part of that session, nor are its runs.

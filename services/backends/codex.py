@@ -121,6 +121,7 @@ SPEC = BackendSpec(
     models=("gpt-6.1-sol", "gpt-6-astra", "gpt-6-luna"),
     claims=("gpt-*", "o3*", "o4*", "codex*"),
     allowed_extra={"--disable": 1},
+    state=("$CODEX_HOME|~/.codex",),
     vendor_env=("OPENAI_*", "CODEX_*", "!CODEX_SANDBOX*", "!CODEX_THREAD_ID", "!CODEX_MANAGED_*", "!CODEX_INTERNAL_*", "!CODEX_CI"),
     install_hint="install it with `npm install -g @openai/codex`",
     login_hint="run `codex login`, or set OPENAI_API_KEY",

@@ -116,6 +116,7 @@ SPEC = BackendSpec(
     aliases={"fast": "gemini-2.5-flash-lite", "balanced": "gemini-2.5-flash", "best": "gemini-2.5-pro", "gemini-1*": "gemini-2.5-flash"},
     models=("gemini-2.5-pro", "gemini-2.5-flash", "gemini-2.5-flash-lite"),
     claims=("gemini*",),
+    state=("$GEMINI_CLI_HOME/.gemini|~/.gemini",),
     vendor_env=("GEMINI_*", "GOOGLE_*", "!GEMINI_CLI", "!GEMINI_CLI_ACTIVITY_LOG_TARGET"),
     fixed_env={"GEMINI_CLI_NO_RELAUNCH": "true", "GEMINI_CLI_TRUST_WORKSPACE": "true"},
     install_hint="install it with `npm install -g @google/gemini-cli`",

@@ -14,7 +14,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
@@ -25,6 +25,7 @@ from services.backends.session_files import SessionFiles
 from services.backends.warm import WarmLimits, Warmth
 from services.decoders.decoder import Decoder
 from services.errors import InvalidRequest, OptionNotSupported
+from services.processes.confinement import Confinement
 from services.run import ApprovalMode, Image, RunRequest, SandboxMode
 
 OPTION_NAMES: Mapping[str, str] = {
@@ -124,6 +125,8 @@ class BackendSpec:
     """fnmatch patterns of the model names that mean this backend."""
     allowed_extra: Mapping[str, int] = field(default_factory=dict)
     """Flags a caller may pass through ``extra``, with the number of values each takes."""
+    state: tuple[str, ...] = ()
+    """Where the CLI keeps log-ins and sessions: writable in a sandbox. See `Confinement.writable` for the form."""
     vendor_env: tuple[str, ...] = ()
     """fnmatch patterns of the environment variables that the CLI gets besides the general ones; ``!`` takes one away again."""
     fixed_env: Mapping[str, str] = field(default_factory=dict)
@@ -144,6 +147,7 @@ class BackendSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     pass_env: tuple[str, ...] = ()
     max_concurrent_runs: int | None = None
+    confinement: Confinement = Confinement()
     warm: WarmLimits | None = None
     """None: nothing is started before it is asked for."""
 
@@ -212,6 +216,7 @@ def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping
     build.argv += check_extra(spec, request.extra)
     prompt = build.shielded(request.prompt)
     build.env |= {"TMPDIR": run_dir} | dict(spec.env)
+    confinement = spec.confinement.resolved(build.env)  # by the real home, before a private one takes its place
     if spec.private_home:
         build.make_home(spec.private_home, is_ephemeral=request.ephemeral)
     stdin = b""
@@ -221,6 +226,7 @@ def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping
     elif spec.prompt_via == "stdin":
         stdin = _utf8(prompt, "prompt")
     prompt_args = [part.replace("{}", prompt) if spec.prompt_via == "arg" else part for part in spec.prompt_args]
+    replace(confinement, run_dir=run_dir).put(build.env)
     argv = (*_command(spec, build.env), *spec.args, *build.argv, *spec.extra_args, *prompt_args)
     _check_strings(spec, (*argv, *(f"{name}={value}" for name, value in build.env.items())))
     _check_json(build.fields)

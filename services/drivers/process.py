@@ -112,7 +112,7 @@ class ProcessRun:
         if self._is_cut_short:
             child.end_input()
         exit = child.wait_exit(self._limits.leave_grace_s)
-        failure = self._cancellation.failure or failure
+        failure = self._cancellation.failure or failure or self._breach(child)
         yield [failure] if failure else self._protocol.finish(exit or Exit(None))
 
     def close(self) -> None:
@@ -142,6 +142,13 @@ class ProcessRun:
         else:
             stop()
         child.wake()
+
+    def _breach(self, child: Child) -> Failed | None:
+        if not child.breach:
+            return None
+        most = getattr(self._invocation.spec.confinement.limits, child.breach)
+        told = f"the run used more than its limit of {most} (run_limits.{child.breach}), so it was stopped"
+        return Failed("backend", told, child.exit.code if child.exit else None)
 
     def _read(self, child: Child) -> Generator[Batch, None, Failed | None]:
         """Yield what the CLI says, until it has no more to say; returns the failure of ours that cut it short, if any."""

@@ -41,6 +41,8 @@ class Child:
         self.exit: Exit | None = None
         self.cpu_s: float | None = None
         self.max_rss_kb: int | None = None
+        self.breach: str | None = None
+        """The limit for which it was ended, by its name in `services.processes.confinement.RunLimits`."""
         self._control = control
         self._stdout = stdout
         self._stdin = stdin
@@ -195,7 +197,7 @@ class Child:
                 self.pid = message["pid"]
             elif "exit" in message:
                 self.exit = Exit(message["exit"], message["stderr"])
-                self.cpu_s, self.max_rss_kb = message["cpu_s"], message["max_rss_kb"]
+                self.cpu_s, self.max_rss_kb, self.breach = message["cpu_s"], message["max_rss_kb"], message["breach"]
             else:
                 self._failure = message
         self._changed.set()

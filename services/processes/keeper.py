@@ -13,8 +13,8 @@ not wait for a fork.
 
 Worker → keepers: one byte with the descriptors (job, stdin, stdout, control); any idle keeper takes it.
 Worker → keeper:  a JSON line ``{"stop": SIGNAL, "grace_s": S}``; the end of the socket means stop at once.
-Keeper → worker:  ``{"pid": N}`` or ``{"errno": N, "path": …}``; then ``{"exit": CODE, "stderr": …, "cpu_s": …, "max_rss_kb": …}``;
-                  the end of the socket says that nothing of the run is left.
+Keeper → worker:  ``{"pid": N}`` or ``{"errno": N, "path": …}``; then ``{"exit": CODE, "stderr": …, "cpu_s": …, "max_rss_kb": …,
+                  "breach": LIMIT}``; the end of the socket says that nothing of the run is left.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ import time
 if __name__ == "__main__":  # started with -I: nothing is on the path but the standard library
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from services.processes.tree import descendants, signal_all
+from services.processes.tree import descendants, inside, signal_all, usage
 
 PR_SET_CHILD_SUBREAPER = 36
 STDERR_TAIL_BYTES = 16 * 1024
@@ -46,6 +46,10 @@ READ_BYTES = 65_536
 IDLE_KEEPERS = 2
 """Forked beforehand, so that a run does not wait for a fork."""
 FORK_RETRY_S = 0.2
+LIMITS_CHECK_S = 0.5
+"""How often a run with limits is looked at: it may exceed them for so long."""
+CPU_MARGIN_S = 5
+"""After the signal that says that its CPU time is over, a process has so much more to end by itself."""
 KEEPER_IDLE_S = 300.0
 """A keeper that a burst of runs left over leaves after so long without a job."""
 
@@ -64,20 +68,25 @@ class Keeper:
         self.exit_code: int | None = None
         self.stderr_tail = b""
         self.stderr_fd = -1
+        self.limits: dict[str, int] = {}
+        self.wrapper = ""
+        self.breach: str | None = None
+        self.reaped_cpu_s = 0.0
 
     def run(self, job: dict[str, object], stdin: int, stdout: int, wake: int) -> None:
         """Start the job, watch it, end it. ``wake`` becomes readable when a child dies."""
+        self.limits, self.wrapper = dict(job.get("limits") or {}), str(job.get("wrapper") or "")  # type: ignore[call-overload]
         self.stderr_fd, stderr_write = os.pipe()
         os.set_blocking(self.stderr_fd, False)
         try:
             process = subprocess.Popen(  # type: ignore[call-overload]
                 job["argv"], env=job["env"], cwd=job["cwd"], stdin=stdin, stdout=stdout, stderr=stderr_write,
-                start_new_session=True, umask=0o077,
+                start_new_session=True, umask=0o077, preexec_fn=self.limit if self.limits else None,
             )  # fmt: skip
         except OSError as error:
             self.tell({"errno": error.errno, "path": str(error.filename or ""), "message": error.strerror})
             return
-        except ValueError as error:
+        except (ValueError, subprocess.SubprocessError) as error:
             self.tell({"errno": 0, "path": "", "message": str(error)})
             return
         finally:
@@ -97,6 +106,10 @@ class Keeper:
         deadline: float | None = None
         while self.exit_code is None:
             wait_ms = None if deadline is None else max(0, int((deadline - time.monotonic()) * 1000) + 1)
+            if self.limits:
+                if self.is_over_limit():
+                    return
+                wait_ms = min(wait_ms or int(LIMITS_CHECK_S * 1000), int(LIMITS_CHECK_S * 1000))
             ready = poll.poll(wait_ms)
             if deadline is not None and time.monotonic() >= deadline:
                 return
@@ -113,6 +126,21 @@ class Keeper:
                         return
                     deadline = time.monotonic() + grace_s
 
+    def limit(self) -> None:
+        """In the child, before the program: what the system itself holds every single process to."""
+        for name, kind, margin in (("cpu_secs", resource.RLIMIT_CPU, CPU_MARGIN_S), ("file_bytes", resource.RLIMIT_FSIZE, 0)):
+            if name in self.limits:
+                hard = resource.getrlimit(kind)[1]
+                most = self.limits[name] + margin if hard == resource.RLIM_INFINITY else min(self.limits[name] + margin, hard)
+                resource.setrlimit(kind, (min(self.limits[name], most), most))
+
+    def is_over_limit(self) -> bool:
+        """Whether the tree uses more than it may; `breach` says of what."""
+        used = usage(descendants(os.getpid()))
+        used["cpu_secs"] += self.reaped_cpu_s
+        self.breach = next((name for name, most in self.limits.items() if used.get(name, 0) > most), None)
+        return self.breach is not None
+
     def obey(self) -> float | None:
         """Pass on the worker's stop signal and return the grace; None: the worker has gone."""
         try:
@@ -123,7 +151,7 @@ class Keeper:
             return None
         order = json.loads(data.splitlines()[-1])
         try:
-            os.kill(self.main, order["stop"])
+            os.kill(inside(self.main, self.wrapper) if self.wrapper else self.main, order["stop"])
         except ProcessLookupError:
             self.reap()
         return float(order["grace_s"])
@@ -147,6 +175,7 @@ class Keeper:
                 return False
             if pid == 0:
                 return True
+            self.reaped_cpu_s += used.ru_utime + used.ru_stime
             if pid == self.main and self.exit_code is None:
                 code = os.waitstatus_to_exitcode(status)
                 self.exit_code = code if code >= 0 else 128 - code
@@ -159,17 +188,24 @@ class Keeper:
                         "stderr": self.stderr_tail.decode("utf-8", "replace"),
                         "cpu_s": round(used.ru_utime + used.ru_stime, 6),
                         "max_rss_kb": used.ru_maxrss,
+                        "breach": self.breach or self.breach_by_signal(),
                     }
                 )
+
+    def breach_by_signal(self) -> str | None:
+        """The limit by which the system itself ended the CLI."""
+        name = {128 + signal.SIGXCPU: "cpu_secs", 128 + signal.SIGXFSZ: "file_bytes"}.get(self.exit_code or 0)
+        return name if name in self.limits else None
 
     def end_rest(self) -> None:
         """End everything below this keeper: SIGTERM, a moment, then SIGKILL until nothing is left."""
         start = time.monotonic()
         if not self.reap():
             return
-        signal_all(descendants(os.getpid()), signal.SIGTERM)
+        if not self.breach:  # what takes too much gets no time to take more
+            signal_all(descendants(os.getpid()), signal.SIGTERM)
         while self.reap() and time.monotonic() < start + KILL_DEADLINE_S:
-            if time.monotonic() > start + TERM_GRACE_S:
+            if self.breach or time.monotonic() > start + TERM_GRACE_S:
                 signal_all(descendants(os.getpid()), signal.SIGKILL)
             time.sleep(0.005)
 

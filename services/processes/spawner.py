@@ -16,7 +16,9 @@ from pathlib import Path
 import gevent.socket
 from gevent.lock import RLock
 
+from services.processes.bubblewrap import PROGRAM, wrapped
 from services.processes.child import Child, close_fd
+from services.processes.confinement import Confinement
 from services.processes.owner import MARK, new_mark
 
 KEEPER = Path(__file__).with_name("keeper.py")
@@ -46,7 +48,7 @@ class Spawner:
         Raises BackendUnavailable when the program cannot be started, with the reason; OSError when the server has no descriptor left.
         """
         mark = new_mark()
-        job = json.dumps({"argv": list(argv), "env": {**env, MARK: mark}, "cwd": cwd}).encode()
+        job = json.dumps(_job(argv, {**env, MARK: mark}, cwd)).encode()
         with contextlib.ExitStack() as theirs:
             child, fds = _connected(argv[0], job, stdin, mark, theirs)
             try:
@@ -95,6 +97,19 @@ class Spawner:
                     )  # fmt: skip
                 self._socket, self._owner = ours, os.getpid()
             return self._socket
+
+
+def _job(argv: Sequence[str], env: dict[str, str], cwd: str) -> dict[str, object]:
+    """What the keeper is to start, within the confinement that ``env`` carries."""
+    confinement = Confinement.take(env)
+    job: dict[str, object] = {"argv": list(argv), "env": env, "cwd": cwd}
+    if limits := confinement.limits.given():
+        job["limits"] = limits
+    if confinement.sandbox:
+        temporary = [confinement.run_dir, env.get("TMPDIR", "")]
+        sandboxed = wrapped(argv, cwd=cwd, writable=confinement.writable, temporary=temporary, hidden=confinement.hidden)
+        job |= {"argv": sandboxed, "wrapper": PROGRAM}
+    return job
 
 
 def _connected(program: str, job: bytes, stdin: bytes | None, mark: str, theirs: contextlib.ExitStack) -> tuple[Child, list[int]]:

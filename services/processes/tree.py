@@ -41,6 +41,46 @@ def _processes() -> list[tuple[int, int]]:
     return found
 
 
+def inside(pid: int, wrapper: str) -> int:
+    """The first process below ``pid``, or itself, that is not ``wrapper``: the one that a signal is meant for."""
+    parents = _processes()
+    while _name(pid) == wrapper:
+        below = [child for child, parent in parents if parent == pid]
+        if not below:
+            break
+        pid = below[0]
+    return pid
+
+
+def _name(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def usage(pids: list[int]) -> dict[str, float]:
+    """What these processes use now, by the names of the limits: CPU seconds with those of their dead children, memory of
+    their own (not what they share), their number. Zero where there is no /proc."""
+    ticks = pages = 0
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                fields = file.read().rpartition(b") ")[2].split()
+            with open(f"/proc/{pid}/statm", "rb") as file:
+                _, resident, shared = map(int, file.read().split()[:3])
+        except OSError:  # it has gone meanwhile
+            continue
+        ticks += sum(map(int, fields[11:15]))
+        pages += resident - shared
+    return {
+        "cpu_secs": ticks / os.sysconf("SC_CLK_TCK"),
+        "memory_bytes": pages * os.sysconf("SC_PAGE_SIZE"),
+        "processes": len(pids),
+    }
+
+
 def signal_all(pids: list[int], number: int) -> None:
     for pid in pids:
         try:
