@@ -112,7 +112,13 @@ SPEC = BackendSpec(
     ),
     # maxAttempts: a broken stream is asked for again, and its text told again with nothing to tell by. 1 switches that off,
     # and with it the retries of a refused connection, 429 and 5xx: they come at once, as what they are.
-    fixed_fields={"general.maxAttempts": 1, "general.enableAutoUpdate": False, "general.enableAutoUpdateNotification": False},
+    # sessionRetention: its clean-up at a start also deletes forks of ours; how long sessions are kept is the server's to say.
+    fixed_fields={
+        "general.maxAttempts": 1,
+        "general.enableAutoUpdate": False,
+        "general.enableAutoUpdateNotification": False,
+        "general.sessionRetention.enabled": False,
+    },
     aliases={"fast": "gemini-2.5-flash-lite", "balanced": "gemini-2.5-flash", "best": "gemini-2.5-pro", "gemini-1*": "gemini-2.5-flash"},
     models=("gemini-2.5-pro", "gemini-2.5-flash", "gemini-2.5-flash-lite"),
     claims=("gemini*",),
