@@ -14,7 +14,8 @@ from services.backends.gemini import SPEC
 from .invoked import ENVIRON, added, invoked, variables
 
 HOME = "/run/clinvk-1/home/.gemini"
-ALWAYS = {"general": {"maxAttempts": 1, "enableAutoUpdate": False, "enableAutoUpdateNotification": False}}
+GENERAL = {"maxAttempts": 1, "enableAutoUpdate": False, "enableAutoUpdateNotification": False, "sessionRetention": {"enabled": False}}
+ALWAYS = {"general": GENERAL}
 
 
 def settings(**options: Any) -> dict[str, Any]:
@@ -165,7 +166,7 @@ def test_a_home_that_was_never_used_and_one_that_cannot_be_written(tmp_path: Pat
     [
         ('{"ui": {"theme": "x"}}', {"ui": {"theme": "x"}} | ALWAYS),
         ('{// note\n"general": {"maxAttempts": 9, "vimMode": true}, /* "a" */ "url": "http://x//y"}',
-         {"general": {"maxAttempts": 1, "vimMode": True, "enableAutoUpdate": False, "enableAutoUpdateNotification": False}, "url": "http://x//y"}),
+         {"general": {"vimMode": True} | GENERAL, "url": "http://x//y"}),
         ("[]", None),
         ("{ broken", None),
     ],
