@@ -16,7 +16,7 @@ from sqlalchemy.engine import URL
 
 from services.errors import Conflict, InvalidRequest, NotFound, StoreUnavailable
 from services.run import Usage
-from services.store import schema
+from services.store import documents, schema
 from services.store.migrations import STEPS
 from services.store.records import Filter, NewTurn, Session, Turn, TurnEnd
 from services.store.sessions import SessionStore, new_id
@@ -358,6 +358,24 @@ def test_the_usage_of_all_turns_counts_those_from_before_a_fork(store: SessionSt
     ended(store, store.start_turn(fork.id, NewTurn(prompt="p")))
     assert store.usage_of_turns(fork.id) == Usage(200, 40, 60, 10, 14)
     assert store.usage_of_turns(new_id()) == Usage()
+
+
+@pytest.mark.parametrize("near", [1, 4, 4_096])
+def test_matches_are_found_however_far_apart_they_are(store: SessionStore, near: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "NEAR", near)
+    monkeypatch.setattr(documents, "CHUNK", 2)
+    monkeypatch.setattr(documents, "FAR_CHUNK", 3)
+    made = [conversation(store, prompt="rare" if n % 3 == 0 else "often", output="all").id for n in range(24)]
+    for word, wanted in (("rare", made[::3]), ("all", made), ("never", [])):
+        found: list[str] = []
+        cursor = None
+        while cursor or not found:
+            page = store.list(Filter(q=word), limit=2, cursor=cursor)
+            found += ids(page.sessions)
+            cursor = page.next_cursor
+            if not wanted:
+                break
+        assert found == wanted[::-1], word
 
 
 def test_deleted_sessions_are_gone_everywhere(store: SessionStore) -> None:
