@@ -28,6 +28,7 @@ from pathlib import Path
 
 from services.backends.session_files import SessionFiles
 from services.backends.spec import BackendSpec, Option
+from services.backends.warm import Warmth
 from services.decoders.codex_app_server import CodexAppServerDecoder
 from services.decoders.codex_exec import CodexExecDecoder
 
@@ -126,6 +127,7 @@ SPEC = BackendSpec(
     install_hint="install it with `npm install -g @openai/codex`",
     login_hint="run `codex login`, or set OPENAI_API_KEY",
     credentials=("OPENAI_API_KEY", "CODEX_API_KEY", "~/.codex/auth.json"),
+    warmth=Warmth(driver="codex-app-server", home_files=("config.toml", "auth.json")),
     interrupt_signal=15,
     resolve=native_binary,
 )
@@ -134,6 +136,7 @@ EXEC = replace(
     SPEC,
     args=("exec", "--json", "--skip-git-repo-check"),
     driver="oneshot",
+    warmth=None,
     fixed_fields={},
     options={
         "model": Option(argv=("--model={}",)),

@@ -10,6 +10,7 @@ from services.backends.spec import BackendSpec, Invocation
 from services.cancellation import Cancellation
 from services.drivers.driver import Breakable, Driver, Limits, Running
 from services.drivers.pool import ProcessPool
+from services.drivers.shared_pool import SharedPool
 from services.drivers.trust import Trust
 from services.errors import BackendUnavailable
 from services.events import Batch, Failed, Started, ToolCall, UsageUpdate
@@ -26,8 +27,16 @@ class Pool(Protocol):
     def close(self) -> None: ...
 
 
-POOLS: dict[str, Callable[[BackendSpec, Spawner, Mapping[str, str], Trust], Pool]] = {"claude-stream": ProcessPool}
+POOLS: dict[str, Callable[[BackendSpec, Spawner, Mapping[str, str], Trust], Pool]] = {
+    "claude-stream": ProcessPool,
+    "codex-app-server": SharedPool,
+}
 """By `Warmth.driver`."""
+
+
+def may_be_warm(spec: BackendSpec) -> bool:
+    """Limits and sandbox are put around one run, its workdir and its folder, when its process is started."""
+    return bool(spec.warm and spec.warmth) and not spec.confinement
 
 
 class WarmDriver:
@@ -41,7 +50,7 @@ class WarmDriver:
 
     def start(self, invocation: Invocation, limits: Limits, cancellation: Cancellation) -> Running:
         spec = invocation.spec
-        if not spec.warm or not spec.warmth:
+        if not may_be_warm(spec):
             return self._cold.start(invocation, limits, cancellation)
         pool, trust = self._pool(spec)
 
@@ -49,19 +58,20 @@ class WarmDriver:
             return self._cold.start(invocation, limits, cancellation)
 
         warm = pool.start(invocation, limits, cancellation)
+        log.debug("%s: a run %s", spec.name, "is warm" if warm else "starts a process of its own")
         return WarmRun(warm or start_cold(), start_cold if warm else None, pool, trust, invocation, cancellation)
 
     def prestart(self, invocation: Invocation, count: int) -> None:
         """Have processes ready for runs like this one, where its backend may have any."""
         spec = invocation.spec
-        if spec.warm and spec.warmth:
+        if may_be_warm(spec):
             self._pool(spec)[0].prestart(invocation, count)
 
     def renew(self, backends: Mapping[str, BackendSpec]) -> None:
         """Go on with other specs."""
         for name in tuple(self._pools):
             spec = backends.get(name)
-            if spec and spec.warm and spec.warmth:
+            if spec and may_be_warm(spec):
                 self._pools[name][0].renew(spec)
             else:
                 self._pools.pop(name)[0].close()

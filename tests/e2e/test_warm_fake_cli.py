@@ -64,13 +64,11 @@ def test_a_kind_of_run_that_is_asked_for_again_and_again_gets_warm_processes(
     assert waiting(one) == []
     for _ in range(2):
         ask(one, workdir=str(tmp_path), model="sonnet", system_prompt="be brief")
-    assert eventually(lambda: len(waiting(one)) == 1)
-    (ready,) = waiting(one)
-    assert eventually(lambda: ready in fake_cli.initialized())
-    assert fake_cli.initialized()[ready]["systemPrompt"] == ["be brief"]
+    (process,) = ready(one, 1)
+    assert fake_cli.initialized()[process]["systemPrompt"] == ["be brief"]
     fake_cli.forget()
     ask(one, workdir=str(tmp_path), model="sonnet", system_prompt="be brief")
-    assert fake_cli.pid() == ready
+    assert fake_cli.pid() == process
 
 
 def test_a_process_with_another_system_prompt_is_never_used(server: ServerFactory, fake_cli: FakeCli) -> None:
@@ -93,6 +91,13 @@ def test_what_no_warm_process_can_be_told_starts_one_of_its_own(server: ServerFa
     (report,) = fake_cli.reports()
     assert report["pid"] not in before
     assert "--max-turns=3" in report["argv"]
+
+
+def test_runs_that_are_held_to_limits_start_within_them(server: ServerFactory, fake_cli: FakeCli) -> None:
+    one = start(server, fake_cli, run_limits={"cpu_secs": 60})
+    for _ in range(3):
+        assert ask(one)["output"] == "You said: hello"
+    assert waiting(one) == []
 
 
 def test_never_more_processes_wait_than_allowed(server: ServerFactory, fake_cli: FakeCli, tmp_path: Path) -> None:

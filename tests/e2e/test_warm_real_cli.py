@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from tests.parts.model_api import FakeModelApi, Hold, Reply, tokens
 from tests.parts.processes import command_line, eventually
 from tests.parts.server import LOG_TAIL_CHARS, Server
 
-WARM = ("claude",)
+WARM = ("claude", "codex")
 WAITING = {"claude": "--input-format=stream-json", "codex": "app-server"}
 
 
@@ -70,21 +71,21 @@ def ready(real: Real) -> set[int]:
     found: set[int] = set()
 
     def look() -> bool:
-        found.update(pid for pid in waiting(real) if f"process {pid} waits in {real.workdir}" in real.server.log())
+        where = f"in {real.workdir}" if real.name == "claude" else "for every folder"
+        found.update(pid for pid in waiting(real) if f"process {pid} waits {where}" in real.server.log())
         return bool(found)
 
     assert eventually(look), "nothing waits"
     return found
 
 
-def was_used(real: Real, before: set[int]) -> bool:
-    """Claude's processes serve one run each."""
-    return real.name != "claude" or bool(before - waiting(real))
+def warm_runs(real: Real) -> int:
+    return real.server.log().count(f"{real.name}: a run is warm")
 
 
 def left(real: Real) -> set[int]:
     """Processes of runs that are over, shells of tools above all."""
-    return set(real.server.runs()) - waiting(real)
+    return {pid for pid in real.server.runs() if not any(words in command_line(pid) for words in WAITING.values())}
 
 
 SAME: list[Callable[[Real], None]] = [
@@ -113,10 +114,11 @@ def test_warm_as_cold(real: Real, test: Callable[[Real], None]) -> None:
     for _ in range(2):
         real.api.forget()
         test(real)
-    before = ready(real)
+    ready(real)
+    before = warm_runs(real)
     real.api.forget()
     test(real)
-    assert was_used(real, before)
+    assert warm_runs(real) == before + 1
 
 
 def test_no_run_sees_anything_of_another(real: Real) -> None:
@@ -157,3 +159,63 @@ def test_process_that_is_killed_while_it_waits_costs_no_answer(real: Real) -> No
     for pid in ready(real):
         os.kill(pid, signal.SIGKILL)
     assert real.ask("hello")["output"] == "I am here"
+
+
+ONLY_CODEX = pytest.mark.parametrize("real", [pytest.param("codex", marks=pytest.mark.real_cli)], indirect=True)
+
+
+@pytest.fixture
+def codex(real: Real) -> Real:
+    """With its shared process there."""
+    real.ask("start it")
+    ready(real)
+    return real
+
+
+@ONLY_CODEX
+def test_runs_at_the_same_time_share_one_process_and_each_gets_its_own_answer(codex: Real) -> None:
+    processes = waiting(codex)
+    hold = Hold(after=1)
+    for number in range(6):
+        codex.api.script(f"question-{number}", Reply(text=tokens(3, f"answer{number}-"), hold=hold))
+    with ThreadPoolExecutor(6) as pool:
+        asked = [pool.submit(codex.ask, f"question-{number}", ephemeral=True) for number in range(6)]
+        assert eventually(lambda: all(codex.api.about(f"question-{number}") for number in range(6)), 20)
+        assert waiting(codex) == processes
+        hold.release()
+        outputs = [answer.result(30)["output"] for answer in asked]
+    assert outputs == ["".join(tokens(3, f"answer{number}-")) for number in range(6)]
+    for number in range(6):
+        (exchange,) = codex.api.about(f"question-{number}")
+        assert not any(exchange.mentions(f"question-{other}") for other in range(6) if other != number)
+
+
+@ONLY_CODEX
+def test_shared_process_that_dies_fails_the_runs_that_had_begun_and_no_other(codex: Real) -> None:
+    begun, silent = Hold(after=1), Hold(after=0)
+    codex.api.script("begun", Reply(text=tokens(3), hold=begun))
+    codex.api.script("silent", Reply(text="at last", hold=silent))
+    with ThreadPoolExecutor(1) as pool, codex.server.client.prompt_stream("codex", "begun", workdir=str(codex.workdir)) as stream:
+        arrivals = stream.lines()
+        next(arrival for arrival in arrivals if arrival.json["type"] == "message")
+        waits = pool.submit(codex.ask, "silent")
+        assert eventually(lambda: codex.api.about("silent"), 20)
+        for pid in ready(codex):
+            os.kill(pid, signal.SIGKILL)
+        assert [arrival.json["type"] for arrival in arrivals][-1] == "error"
+        silent.release()
+        assert waits.result(30)["output"] == "at last"
+    assert codex.ask("and now")["output"] == "ok"
+
+
+@ONLY_CODEX
+def test_what_a_tool_left_running_ends_with_its_run_and_its_files_too(codex: Real) -> None:
+    command = "echo $TMPDIR > where.txt; echo x > $TMPDIR/left; nohup sleep 3600 > /dev/null 2>&1 & echo begun"
+    codex.api.script("leave it", Reply(text="", shell=command), Reply(text="done"))
+    before = warm_runs(codex)
+    assert codex.ask("leave it", **codex.cli.shell_options)["output"] == "done"
+    assert warm_runs(codex) == before + 1
+    assert not nothing_left.shells(codex)
+    folder = Path((codex.workdir / "where.txt").read_text().strip())
+    assert folder.parent.is_dir()
+    assert not folder.exists()

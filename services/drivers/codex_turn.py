@@ -1,0 +1,117 @@
+"""One turn of one thread of `codex app-server`, whoever else uses that process. Pure: what is said to it in, events and requests out.
+
+The order of requests, as captured from codex 0.169.0 (tests/recordings/codex/…/warm-appserver-*):
+thread/start | thread/resume → turn/start → notifications … → turn/completed; turn/interrupt at any time in a turn.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+from services.backends.spec import Invocation
+from services.decoders.codex_app_server import CodexAppServerDecoder, to_usage
+from services.decoders.decoder import Exit
+from services.events import Batch, Failed, Started
+from services.failures import classify
+from services.run import Usage
+
+Request = tuple[str, dict[str, Any]]
+
+
+class CodexTurn:
+    def __init__(self, invocation: Invocation, config: Mapping[str, str] | None = None) -> None:
+        """``config``: keys of Codex's own configuration, for this thread alone."""
+        self._invocation = invocation
+        self._config = config
+        self._requests: list[Request] = []
+        self._turn_id = ""
+        self._turn: CodexAppServerDecoder | None = None
+        self._usage_before = Usage()
+        self._failure: Failed | None = None
+        self._is_unwanted = False
+        self.thread_id = invocation.request.resume or ""
+        self.has_tried = False
+        """A turn has been asked for: there may be something to clean up."""
+
+    @property
+    def is_complete(self) -> bool:
+        return self._failure is not None or (self._turn is not None and self._turn.is_complete)
+
+    def begin(self) -> None:
+        request = self._invocation.request
+        params: dict[str, Any] = {"cwd": self._invocation.cwd, **self._invocation.fields.get("thread", {})}
+        if self._config:
+            params["config"] = {**params.get("config", {}), **self._config}
+        if request.resume:
+            self._requests.append(("thread/resume", {**params, "threadId": request.resume, "excludeTurns": True}))
+        else:
+            self._requests.append(("thread/start", {**params, "ephemeral": request.ephemeral}))
+
+    def take_requests(self) -> list[Request]:
+        requests, self._requests = self._requests, []
+        return requests
+
+    def interrupt(self) -> None:
+        """Come to an end as soon as may be."""
+        if self._is_unwanted:
+            return
+        self._is_unwanted = True
+        if self._turn_id:
+            self._ask_to_stop()
+
+    def answered(self, method: str, result: dict[str, Any]) -> Batch:
+        match method:
+            case "thread/start" | "thread/resume":
+                return self._on_thread(result)
+            case "turn/start":
+                self._begin_turn(result["turn"]["id"])
+        return []
+
+    def refused(self, method: str, error: Mapping[str, Any]) -> None:
+        if method != "turn/interrupt":  # of a turn that has ended meanwhile
+            self.fail(str(error.get("message", error)))
+
+    def fail(self, said: str) -> None:
+        self._failure = Failed(classify(said), said, exit_code=1)
+
+    def notified(self, method: str, params: dict[str, Any]) -> Batch:
+        if self._turn is None and method == "thread/tokenUsage/updated":
+            # After thread/resume, and before our turn: what the thread has used so far.
+            self._usage_before = to_usage(params["tokenUsage"]["total"])
+        if self._turn is None and method == "turn/started" and params.get("threadId") == self.thread_id:
+            self._begin_turn(params["turn"]["id"])
+        return self._turn.notification(method, params) if self._turn else []
+
+    def finish(self, exit: Exit) -> Batch:
+        if self._failure:
+            return [self._failure]
+        if self._turn:
+            return self._turn.finish(exit)
+        said = exit.stderr_tail.strip()
+        return [Failed(classify(said), said or "codex app-server ended before the turn began", exit.code)]
+
+    def _on_thread(self, result: dict[str, Any]) -> Batch:
+        self.thread_id = result["thread"]["id"]
+        if self._is_unwanted:
+            self._failure = Failed("cancelled", "the turn was not begun")
+            return []
+        request = self._invocation.request
+        content: list[dict[str, Any]] = [
+            {"type": "image", "url": f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"} for image in request.images
+        ]
+        content.append({"type": "text", "text": self._invocation.stdin.decode()})
+        self._requests.append(("turn/start", {"threadId": self.thread_id, "input": content, **self._invocation.fields.get("turn", {})}))
+        self.has_tried = True
+        return [Started(None if request.ephemeral else self.thread_id, result.get("model"))]
+
+    def _begin_turn(self, turn_id: str) -> None:
+        if self._turn is None:
+            self._turn_id = turn_id
+            self._turn = CodexAppServerDecoder(self.thread_id, turn_id, self._usage_before)
+            if self._is_unwanted:
+                self._ask_to_stop()
+
+    def _ask_to_stop(self) -> None:
+        self._requests.append(("turn/interrupt", {"threadId": self.thread_id, "turnId": self._turn_id}))

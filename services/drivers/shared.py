@@ -1,0 +1,221 @@
+"""One process for many runs at once, each in a thread of its own: `codex app-server`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator
+from time import monotonic
+
+import gevent
+from gevent.event import Event
+
+from services.backends.spec import Invocation
+from services.cancellation import Cancellation
+from services.decoders.decoder import Exit
+from services.decoders.lines import LineTooLong
+from services.drivers.codex_app_server import CodexConnection
+from services.drivers.codex_turn import CodexTurn
+from services.drivers.driver import Limits
+from services.events import Batch, Failed, ToolCall
+from services.processes.child import Child
+from services.processes.leftovers import end_marked
+from services.processes.owner import MARK, RunFolder, new_mark, new_path
+from services.processes.spawner import Spawner
+
+log = logging.getLogger("clinvk.warm")
+
+READY_S = 30.0
+INTERRUPT_S = 2.0
+"""A turn that was told to stop and has not by then: the process takes no more runs."""
+READ_S = 60.0
+
+
+class SharedProcess:
+    """One app-server, what is said to it and by whom. Its folder holds those of its runs, so that they may write there."""
+
+    def __init__(self, spawner: Spawner, invocation: Invocation, state: object) -> None:
+        self.state = state
+        self.uses = 0
+        self.is_retired = False
+        self.used_at = self.started_at = monotonic()
+        self.runs: dict[CodexTurn, SharedRun] = {}
+        self.exit: Exit | None = None
+        self.ready = Event()
+        self._connection = CodexConnection()
+        self._has_outgoing = Event()
+        self._has_outgoing.set()
+        self.folder = RunFolder(new_path())
+        try:
+            env = {**invocation.env, "TMPDIR": self.folder.path}
+            self.child: Child = spawner.start(invocation.argv, env=env, cwd=self.folder.path, stdin=None)
+        except BaseException:
+            self.folder.remove()
+            raise
+        self._greenlets = [gevent.spawn(self._read), gevent.spawn(self._write)]
+
+    @property
+    def is_ready(self) -> bool:
+        return self._connection.is_ready and self.exit is None
+
+    @property
+    def refusal(self) -> str:
+        return self._connection.refusal
+
+    def add(self, run: SharedRun) -> None:
+        self.uses += 1
+        self.runs[run.turn] = run
+        self._connection.add(run.turn)
+        self.flush()
+
+    def drop(self, run: SharedRun) -> None:
+        if self.runs.pop(run.turn, None):
+            self._connection.drop(run.turn)
+            self.used_at = monotonic()
+            self.flush()
+
+    def flush(self) -> None:
+        """Have written what the turns want to say. Never blocks."""
+        self._has_outgoing.set()
+
+    def close(self) -> None:
+        self.is_retired = True
+        gevent.killall(self._greenlets)
+        self._end(self.exit or Exit(None))
+        self.child.close()
+        self.folder.remove()
+
+    def _write(self) -> None:
+        while True:
+            self._has_outgoing.wait()
+            self._has_outgoing.clear()
+            try:
+                self.child.send(self._connection.take_outgoing())
+            except BrokenPipeError:  # it has gone: the reader finds out why
+                return
+
+    def _read(self) -> None:
+        try:
+            while chunk := self._chunk():
+                for turn, batch, size in self._connection.feed(chunk):
+                    if run := self.runs.get(turn):
+                        run.hear(batch, size)
+                if self._connection.is_ready or self._connection.refusal:
+                    self.ready.set()
+                self.flush()
+        except LineTooLong as error:
+            log.warning("codex: %s; its process is ended", error)
+        self._end(self.child.wait_exit(1.0) or Exit(None))
+
+    def _chunk(self) -> bytes:
+        while (chunk := self.child.read(READ_S)) is None:
+            pass
+        return chunk
+
+    def _end(self, exit: Exit) -> None:
+        self.is_retired = True
+        self.exit = exit
+        self.ready.set()
+        for run in tuple(self.runs.values()):
+            run.changed.set()
+
+
+class SharedRun:
+    """A `Running` in a shared process. What its tools have started carries the run's own mark, and is ended with it."""
+
+    def __init__(self, process: SharedProcess, invocation: Invocation, limits: Limits, cancellation: Cancellation) -> None:
+        self._process = process
+        self._invocation = invocation
+        self._limits = limits
+        self._cancellation = cancellation
+        self._mark = new_mark()
+        self._folder = os.path.join(process.folder.path, os.path.basename(invocation.run_dir))
+        os.mkdir(self._folder, 0o700)
+        variables = {"TMPDIR": self._folder, MARK: self._mark}
+        self.turn = CodexTurn(invocation, {f"shell_environment_policy.set.{name}": value for name, value in variables.items()})
+        self.changed = Event()
+        self._heard: deque[Batch] = deque()
+        self._output_bytes = 0
+        self._too_much = ""
+        self._has_worked = False
+        self._is_closed = False
+        process.add(self)
+        self._stop_listening: Callable[[], None] | None = cancellation.listen(self._stop)
+
+    @property
+    def has_broken(self) -> bool:
+        return self._process.exit is not None and not self.turn.is_complete
+
+    def hear(self, batch: Batch, size: int) -> None:
+        """Events of the turn, from a line of so many bytes."""
+        self._output_bytes += size
+        if self._output_bytes > self._limits.max_output_bytes:
+            self._too_much = f"the output passed {self._limits.max_output_bytes} bytes (server.max_output_bytes), so the run was stopped"
+        elif size > self._limits.line_limit_bytes:
+            self._too_much = f"the CLI wrote a line of more than {self._limits.line_limit_bytes} bytes (server.line_limit_bytes)"
+        elif batch:
+            self._heard.append(batch)
+        self.changed.set()
+
+    def batches(self) -> Iterator[Batch]:
+        heard_at = monotonic()
+        limits = self._limits
+        while not self._cancellation.failure:
+            if self._heard:
+                heard_at = monotonic()
+                batch = [event for batch in self._heard for event in batch]
+                self._heard.clear()
+                self._has_worked = self._has_worked or any(isinstance(event, ToolCall) for event in batch)
+                yield batch
+                continue
+            if self._too_much:
+                yield [Failed("backend", self._too_much)]
+                return
+            if self.turn.is_complete or self._process.exit:
+                yield self.turn.finish(self._process.exit or Exit(0))
+                return
+            if self.changed.wait(min(limits.keepalive_s, limits.idle_output_timeout_s)):
+                self.changed.clear()
+                heard_at = monotonic()
+            elif monotonic() - heard_at >= limits.idle_output_timeout_s:
+                limit = f"{limits.idle_output_timeout_s:g} s (server.idle_output_timeout_secs)"
+                yield [Failed("timeout", f"{self._invocation.spec.name} said nothing for {limit} and was stopped")]
+                return
+            else:
+                yield []
+        self._wait_until_stopped()
+        yield [self._cancellation.failure]
+
+    def close(self) -> None:
+        """Interrupt the turn if it is still going, and end what its tools left behind."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if self._stop_listening:
+            self._stop_listening()
+            self._stop_listening = None
+        was_cut_short = not self.turn.is_complete
+        if was_cut_short:
+            self._stop()
+            self._wait_until_stopped()
+        self._process.drop(self)
+        if self.turn.has_tried and (was_cut_short or self._has_worked or self._cancellation.failure):
+            end_marked(self._mark)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _stop(self) -> None:
+        """Runs in the event loop: never blocks."""
+        self.turn.interrupt()
+        self._process.flush()
+        self.changed.set()
+
+    def _wait_until_stopped(self) -> None:
+        deadline = monotonic() + INTERRUPT_S
+        while not self.turn.is_complete and not self._process.exit and (left := deadline - monotonic()) > 0:
+            self.changed.wait(left)
+            self.changed.clear()
+        if not self.turn.is_complete and not self._process.exit:
+            log.warning("codex: a turn did not stop within %g s; its process takes no more runs", INTERRUPT_S)
+            self._process.is_retired = True

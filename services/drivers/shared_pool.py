@@ -1,0 +1,157 @@
+"""The shared processes of one backend: one for each environment, replaced by uses, age, memory, and what it has read."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Hashable, Mapping
+from time import monotonic
+
+import gevent
+from gevent.event import Event
+
+from services.backends.spec import BackendSpec, Invocation
+from services.cancellation import Cancellation
+from services.drivers.driver import Limits
+from services.drivers.shared import READY_S, SharedProcess, SharedRun
+from services.drivers.trust import Trust
+from services.errors import BackendUnavailable
+from services.processes.memory import rss_mb
+from services.processes.spawner import Spawner
+
+log = logging.getLogger("clinvk.warm")
+
+LOOK_EVERY_S = 5.0
+AGE_LIMIT_S = 3600.0
+
+
+class SharedPool:
+    """The first run of an environment starts a process of its own, and the shared one beside it, for those that follow."""
+
+    def __init__(self, spec: BackendSpec, spawner: Spawner, environ: Mapping[str, str], trust: Trust) -> None:
+        self._spawner = spawner
+        self._trust = trust
+        self._current: dict[Hashable, SharedProcess] = {}
+        self._retired: list[SharedProcess] = []
+        self._wanted: dict[Hashable, Invocation] = {}
+        self._kept: set[Hashable] = set()
+        self._changed = Event()
+        self._greenlet: gevent.Greenlet | None = None
+        self.renew(spec)
+
+    def renew(self, spec: BackendSpec) -> None:
+        assert spec.warmth
+        assert spec.warm
+        self._spec, self._warmth, self._limits = spec, spec.warmth, spec.warm
+        self._kept.clear()
+
+    def prestart(self, invocation: Invocation, count: int) -> None:
+        if (key := _key(invocation)) is not None:
+            self._kept.add(key)
+            self._want(key, invocation)
+
+    def start(self, invocation: Invocation, limits: Limits, cancellation: Cancellation) -> SharedRun | None:
+        key = _key(invocation)
+        if key is None or not self._trust.holds:
+            return None
+        process = self._current.get(key)
+        if process and self._is_worn(process, invocation):
+            self._retire(key)
+            process = None
+        if process is None:
+            self._want(key, invocation)
+            return None
+        return SharedRun(process, invocation, limits, cancellation) if process.is_ready else None
+
+    def settle(self, cwd: str, *, has_worked: bool) -> None:
+        self._changed.set()
+
+    def close(self) -> None:
+        if self._greenlet:
+            self._greenlet.kill()
+            self._greenlet = None
+        for key in tuple(self._current):
+            self._retire(key)
+        gevent.joinall([gevent.spawn(process.close) for process in self._retired])
+        self._retired.clear()
+
+    def _want(self, key: Hashable, invocation: Invocation) -> None:
+        self._wanted[key] = invocation
+        self._changed.set()
+        if self._greenlet is None or self._greenlet.dead:
+            self._greenlet = gevent.spawn(self._work)
+
+    def _work(self) -> None:
+        while True:
+            self._changed.clear()
+            self._tidy()
+            while self._wanted:
+                key, invocation = self._wanted.popitem()
+                if key not in self._current and self._trust.holds and self._has_room():
+                    self._start(key, invocation)
+            self._changed.wait(LOOK_EVERY_S)
+
+    def _has_room(self) -> bool:
+        """Room for one more; the one that was not used the longest makes it, if it is idle."""
+        if len(self._current) < self._limits.max:
+            return True
+        idle = [(process.used_at, key) for key, process in self._current.items() if not process.runs and key not in self._kept]
+        if not idle:
+            return False
+        self._retire(min(idle, key=lambda one: one[0])[1])
+        self._tidy()
+        return True
+
+    def _start(self, key: Hashable, invocation: Invocation) -> None:
+        try:
+            process = SharedProcess(self._spawner, invocation, self._state(invocation))
+        except (BackendUnavailable, OSError) as error:
+            log.warning("%s: no process could be started beforehand: %s", self._spec.name, error)
+            return
+        self._current[key] = process
+        process.ready.wait(READY_S)
+        if process.is_ready:
+            log.debug("%s: process %d waits for every folder", self._spec.name, process.child.pid)
+            return
+        said = process.exit.stderr_tail.strip()[-500:] if process.exit else ""
+        why = process.refusal or said or "it did not answer"
+        self._retire(key)
+        self._trust.lose(why, for_good=bool(process.refusal))
+
+    def _state(self, invocation: Invocation) -> object:
+        files = self._spec.session_files
+        return self._warmth.state(files.root(invocation.env) if files else "", "")
+
+    def _is_worn(self, process: SharedProcess, invocation: Invocation) -> bool:
+        if process.is_retired or process.exit is not None or process.uses >= self._limits.max_uses:
+            return True
+        if monotonic() - process.started_at > AGE_LIMIT_S or process.state != self._state(invocation):
+            return True
+        return rss_mb(process.child.pid) > self._limits.max_rss_mb
+
+    def _retire(self, key: Hashable) -> None:
+        process = self._current.pop(key)
+        process.is_retired = True
+        self._retired.append(process)
+        self._changed.set()
+
+    def _tidy(self) -> None:
+        for key, process in tuple(self._current.items()):
+            is_late = not process.runs and key not in self._kept and monotonic() - process.used_at > self._limits.idle_s
+            if is_late or process.exit or process.is_retired:
+                self._retire(key)
+        for process in tuple(self._retired):
+            if not process.runs:
+                self._retired.remove(process)
+                gevent.spawn(process.close)
+
+
+def _key(invocation: Invocation) -> Hashable | None:
+    """What the process cannot be told later; None where it must not be shared.
+
+    A session is continued in a process of its own: what another one holds of it in memory may be older than its file. And
+    only where /proc tells what a run's tools have left behind can that be ended without ending the process.
+    """
+    if invocation.request.resume or invocation.files or invocation.links or not os.path.isdir("/proc/self"):
+        return None
+    return (invocation.argv, tuple(sorted((name, value) for name, value in invocation.env.items() if name != "TMPDIR")))
