@@ -13,17 +13,19 @@ from blueprints.context import request_id, services
 from blueprints.http import ClientWatch, stream_response, watch_client
 from blueprints.structured import only_json
 from services.backends.spec import Invocation
+from services.cancellation import Cancellation
 from services.errors import RunFailed
 from services.events import Batch, Failed, Finished, Started, Text, UsageUpdate
 from services.run import RunRequest, RunResult
-from services.runner import RunStream
+from services.runner import RunStream, collect
+from services.turn_stream import TurnStream
 
 SESSION_HEADER = "X-Clinvk-Session"
 WORKDIR_HEADER = "X-Clinvk-Workdir"
 
 
 def asked_session() -> str | None:
-    """The CLI's own session that the request continues."""
+    """The session of ours whose next turn the request is; it may be named by the beginning of its id."""
     return request.headers.get(SESSION_HEADER) or None
 
 
@@ -48,7 +50,8 @@ def run_whole(run_request: RunRequest) -> RunResult:
         return _dry_result(desk.runner.prepare(run_request))
     cancellation, watch = watch_client()
     try:
-        result = desk.runner.run(run_request, cancellation)
+        with _start(run_request, cancellation) as stream:
+            result = collect(stream)
     finally:
         watch.close()
     if result.failure:
@@ -73,7 +76,7 @@ def run_streamed(
     desk = services()
     cancellation, watch = watch_client()
     try:
-        stream = _DryStream(desk.runner.prepare(run_request)) if desk.dry_run else desk.runner.stream(run_request, cancellation)
+        stream = _DryStream(desk.runner.prepare(run_request)) if desk.dry_run else _start(run_request, cancellation)
         begun = _Begun(stream, stream)
         if waits_for_words:
             begun.wait_for_words()
@@ -81,6 +84,12 @@ def run_streamed(
         watch.close()
         raise
     return sse_response(_Begun(only_json(begun), stream) if is_json else begun, watch, encode, headers(stream.invocation))
+
+
+def _start(run_request: RunRequest, cancellation: Cancellation) -> RunStream | TurnStream:
+    """The run, as the next turn of the session that the header names, where the request continues nothing else."""
+    session = asked_session()
+    return services().conversations.stream(run_request, session if run_request.resume == session else None, cancellation)
 
 
 def sse_response(stream: Any, watch: ClientWatch, encode: Callable[[Batch], bytes], headers: dict[str, str]) -> Response:
@@ -97,7 +106,7 @@ def error_body() -> Callable[[Failed], dict[str, Any]]:
 class _Begun(Iterator[Batch]):
     """``batches`` of a run, of which some may have been taken already. Closing it closes the run."""
 
-    def __init__(self, batches: Iterator[Batch], run: RunStream | _DryStream) -> None:
+    def __init__(self, batches: Iterator[Batch], run: RunStream | TurnStream | _DryStream) -> None:
         self._batches = batches
         self._run = run
         self._taken: deque[Batch] = deque()

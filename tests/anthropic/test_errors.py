@@ -46,7 +46,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         },
         "document",
     ),
-    "session that is no name": ({"extra_headers": {"X-Clinvk-Session": "--help"}}, "session"),
 }
 
 

@@ -187,11 +187,15 @@ def test_calls_keep_nothing_unless_a_session_is_named(house: House, client: anth
 
     ask(client, "keep nothing", model="claude")
     assert "--no-session-persistence" in argv("keep nothing")
+    session = house.server.client.post("/api/v1/sessions", {"backend": "claude"}).json["id"]
     turns: Any = [*HELLO, {"role": "assistant", "content": "hi"}, {"role": "user", "content": "go on from there"}]
-    ask(client, model="claude", messages=turns, extra_headers={"X-Clinvk-Session": "abc-123"})
-    assert "--resume=abc-123" in argv("go on from there")
+    ask(client, model="claude", messages=turns, extra_headers={"X-Clinvk-Session": session})
     assert "--no-session-persistence" not in argv("go on from there")
     assert any(report["prompt"] == "go on from there" for report in house.cli.reports())
+    (turn,) = house.server.client.get(f"/api/v1/sessions/{session}/turns").json["turns"]
+    assert turn["prompt"] == "go on from there"
+    with pytest.raises(anthropic.NotFoundError, match="session"):
+        ask(client, model="claude", extra_headers={"X-Clinvk-Session": "latest"})
 
 
 def test_working_directory_can_be_named(house: House, client: anthropic.Anthropic) -> None:

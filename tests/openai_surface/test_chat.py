@@ -236,14 +236,21 @@ def test_json_object_is_asked_for_in_the_system_prompt(house: House, client: ope
     assert "one JSON object" in answer.choices[0].message.content  # `echo` has no system prompt: it stands in the transcript
 
 
-def test_session_header_continues_the_cli_s_session(house: House, client: openai.OpenAI) -> None:
-    session = "5f0c9c1e-0000-4000-8000-00000000000a"
+def test_session_header_makes_the_answer_a_turn_of_that_session(house: House, client: openai.OpenAI) -> None:
+    session = house.server.client.post("/api/v1/sessions", {"backend": "claude"}).json["id"]
     messages: Any = [*HELLO, {"role": "assistant", "content": "hi"}, {"role": "user", "content": "go on with it"}]
-    client.chat.completions.create(model="claude", messages=messages, extra_headers={"X-Clinvk-Session": session})
+    answer = client.chat.completions.create(model="claude", messages=messages, extra_headers={"X-Clinvk-Session": session})
     (report,) = house.processes("go on with it")
     assert report["prompt"] == "go on with it"
-    assert f"--resume={session}" in report["argv"]
     assert "--no-session-persistence" not in report["argv"]
+    (turn,) = house.server.client.get(f"/api/v1/sessions/{session}/turns").json["turns"]
+    assert (turn["prompt"], turn["output"]) == ("go on with it", answer.choices[0].message.content)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_unknown_session_is_not_found(client: openai.OpenAI, stream: bool) -> None:
+    with pytest.raises(openai.NotFoundError, match="session"):
+        ask(client, "hello", model="claude", stream=stream, extra_headers={"X-Clinvk-Session": "latest"})
 
 
 def test_workdir_header_is_where_the_cli_runs(house: House, client: openai.OpenAI) -> None:

@@ -53,7 +53,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str | None]] = {
     "unknown effort": ({"reasoning_effort": "enormous"}, "reasoning_effort"),
     "model that is no name": ({"model": "--help"}, "model"),
     "empty model": ({"model": ""}, "model"),
-    "session that is no name": ({"extra_headers": {"X-Clinvk-Session": "--help"}}, "session_id"),
     "workdir that is relative": ({"extra_headers": {"X-Clinvk-Workdir": "there"}}, "workdir"),
 }
 

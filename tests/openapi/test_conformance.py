@@ -32,6 +32,8 @@ CHECKS = [
     response_schema_conformance,
 ]
 KEY = {"X-Api-Key": "a-key-of-the-tests-0123456789"}
+REQUEST_LINE_TOO_LONG = 414
+"""gunicorn's own answer to a request line of more than 8,190 bytes: it comes before any route."""
 ONLY_DEMO = {name: {"enabled": False} for name in ("claude", "codex", "gemini")}
 """A CLI that is not installed would be a 503, which is right, but not asked for here."""
 
@@ -56,7 +58,9 @@ schema = schemathesis.openapi.from_dict(document(), config=CONFIG)
 @schema.parametrize()
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_answer_is_as_documented(case: schemathesis.Case, server: Server) -> None:
-    case.call_and_validate(base_url=server.url, headers=KEY, checks=CHECKS)
+    answer = case.call(base_url=server.url, headers=KEY)
+    if answer.status_code != REQUEST_LINE_TOO_LONG:
+        case.validate_response(answer, checks=CHECKS)
 
 
 OPERATIONS = [found.ok() for found in schema.get_all_operations()]
