@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,20 @@ def output(sent: Sent) -> str:
     return str(json.loads(sent.connection.getresponse().read())["output"])
 
 
-def queued(one: Server, count: int = 1) -> bool:
-    """Whether so many wait: the next one is refused, and only the next one."""
-    return eventually(lambda: one.client.prompt("claude", "is it full?").status == 503)
+def wait_in_queue(one: Server, *steps: list[Any], **more: Any) -> Sent:
+    """A request that waits for its place: one that is not answered at once. While the queue is full another one is sent."""
+    waiting: list[Sent] = []
+
+    def is_waiting() -> bool:
+        sent = send(one, *steps, **more)
+        if select.select([sent.socket], [], [], 0.3)[0]:
+            sent.hang_up()
+            return False
+        waiting.append(sent)
+        return True
+
+    assert eventually(is_waiting)
+    return waiting[0]
 
 
 @pytest.mark.parametrize("surface", PATHS)
@@ -64,11 +76,10 @@ def test_a_caller_that_leaves_the_queue_frees_its_place_and_is_never_run(
     go = tmp_path / "go"
     with send(one, ["wait_for", str(go)], ["say", "first"]) as first:
         fake_cli.wait_for(1)
-        leaver = send(one, ["say", "left"])
-        assert queued(one)
+        leaver = wait_in_queue(one, ["say", "left"])
+        assert one.client.prompt("claude", "is it full?").status == 503
         leaver.hang_up(abruptly=abruptly)
-        with send(one, ["say", "second"]) as second:
-            assert queued(one)
+        with wait_in_queue(one, ["say", "second"]) as second:
             go.touch()
             assert (output(first), output(second)) == ("first", "second")
     assert not [report for report in fake_cli.reports() if "left" in report["prompt"]]
@@ -108,8 +119,7 @@ def test_callers_with_keys_of_their_own_are_served_in_turn(server: ServerFactory
     order = tmp_path / "order"
     first = send(one, ["wait_for", str(go)], headers=ann)
     fake_cli.wait_for(1)
-    waiting = [send(one, ["append", str(order), f"ann{number} "], headers=ann) for number in range(3)]
-    assert eventually(lambda: one.client.post("/api/v1/prompt", {"backend": "claude", "prompt": "full?"}, headers=ann).status == 503)
+    waiting = [wait_in_queue(one, ["append", str(order), f"ann{number} "], headers=ann) for number in range(3)]
     with send(one, ["append", str(order), "bob "], headers=bob) as bobs:
         displaced = waiting[2].connection.getresponse()
         assert displaced.status == 503
