@@ -154,4 +154,6 @@ def _key(invocation: Invocation) -> Hashable | None:
     """
     if invocation.request.resume or invocation.files or invocation.links or not os.path.isdir("/proc/self"):
         return None
+    if invocation.spec.confinement:  # its sandbox has this run's folders, and its limits are one run's
+        return None
     return (invocation.argv, tuple(sorted((name, value) for name, value in invocation.env.items() if name != "TMPDIR")))
