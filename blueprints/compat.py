@@ -14,7 +14,7 @@ from blueprints.http import ClientWatch, stream_response, watch_client
 from blueprints.structured import only_json
 from services.backends.spec import Invocation
 from services.cancellation import Cancellation
-from services.errors import RunFailed
+from services.errors import Conflict, NotFound, RunFailed
 from services.events import Batch, Failed, Finished, Started, Text, UsageUpdate
 from services.run import RunRequest, RunResult
 from services.runner import RunStream, collect
@@ -87,9 +87,18 @@ def run_streamed(
 
 
 def _start(run_request: RunRequest, cancellation: Cancellation) -> RunStream | TurnStream:
-    """The run, as the next turn of the session that the header names, where the request continues nothing else."""
-    session = asked_session()
-    return services().conversations.stream(run_request, session if run_request.resume == session else None, cancellation)
+    return services().conversations.stream(run_request, _own_session(run_request.resume), cancellation)
+
+
+def _own_session(resumed: str | None) -> str | None:
+    """The session of ours that is continued: the header names it, or the id of a response that was a turn of one."""
+    if resumed is None or resumed == asked_session():
+        return resumed
+    try:
+        found = services().conversations.store.get(resumed)
+    except (NotFound, Conflict):
+        return None
+    return found.id if found.id == resumed else None
 
 
 def sse_response(stream: Any, watch: ClientWatch, encode: Callable[[Batch], bytes], headers: dict[str, str]) -> Response:

@@ -122,6 +122,14 @@ def test_stream_s_id_can_be_continued(house: House, client: openai.OpenAI) -> No
         assert stream.get_final_response().status == "completed"
 
 
+def test_response_that_was_a_turn_of_a_session_is_continued_in_it(house: House, client: openai.OpenAI) -> None:
+    session = house.server.client.post("/api/v1/sessions", {"backend": "demo"}).json["id"]
+    first = ask(client, "one", model="demo", extra_headers={"X-Clinvk-Session": session})
+    ask(client, "two", model="demo", previous_response_id=first.id)
+    turns = house.server.client.get(f"/api/v1/sessions/{session}/turns").json["turns"]
+    assert [turn["prompt"] for turn in turns] == ["one", "two"]
+
+
 def test_store_false_keeps_nothing_and_cannot_be_continued(house: House, client: openai.OpenAI) -> None:
     answer = ask(client, "forget this at once", store=False)
     assert "--no-session-persistence" in house.processes("forget this at once")[0]["argv"]
