@@ -1,8 +1,8 @@
 """The sandbox of Debian's package bubblewrap: the whole file system read-only but for the folders that a run works in.
 
 The run sees no process but its own, so it can neither signal the server nor read its memory and environment. /tmp and /run
-are its own and empty (a socket there, Docker's for one, would be a way out of any read-only file system). The network
-stays: the CLI must reach its model.
+are its own and empty (a socket there, Docker's for one, would be a way out of any read-only file system), so a CLI that is
+installed there cannot be started. The network stays: the CLI must reach its model.
 """
 
 from __future__ import annotations

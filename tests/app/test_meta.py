@@ -21,7 +21,7 @@ def test_health(path: str) -> None:
     body = answer.get_json()
     assert answer.status_code == 200
     assert body["status"] == "ok"
-    assert re.fullmatch(r"\d+s", body["uptime"])
+    assert re.fullmatch(r"(\d+h)?(\d+m)?\d+s", body["uptime"])
     assert isinstance(body["uptime_millis"], int)
     assert body["version"]
     assert body["backends"] == [{"name": "claude", "available": True, "version": "1.2.3"}]

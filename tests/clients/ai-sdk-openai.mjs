@@ -28,7 +28,7 @@ async function calls(model) {
   // What was answered goes back as the SDK gave it: with references to the items of the Responses API.
   const messages = [{ role: "user", content: "my name is Ada" }];
   const first = await generateText({ model: model("claude"), system: "Be kind.", messages });
-  messages.push(...first.response.messages, { role: "user", content: "and my name?" });
+  messages.push(...first.response.messages, { role: "user", content: "and who am I, AI SDK?" });
   found.conversation = (await generateText({ model: model("claude"), system: "Be kind.", messages })).text;
 
   let streamed = null;

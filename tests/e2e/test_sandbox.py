@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -108,6 +109,8 @@ def test_real_cli_answers_inside_and_its_shell_writes_in_the_workdir_alone(
     sandboxed: tuple[Server, FakeModelApi, dict[str, Any]], tmp_path: Path, name: str
 ) -> None:
     require(name)
+    if str(shutil.which(name, path=cli_path())).startswith(("/tmp/", "/run/")):
+        pytest.skip("these tests are in /tmp, with the CLIs: the sandbox has a /tmp of its own")
     server, api, clis = sandboxed
     api.forget()
     workdir, outside = tmp_path / "work", tmp_path / "outside"

@@ -56,7 +56,7 @@ def test_vercel_ai_sdk(house: House, ai_sdk: Any, route: str) -> None:
     pieces = found["stream"]["pieces"]
     assert len(pieces) > 3
     assert "".join(pieces) == found["stream"]["text"]
-    assert "and my name?" in found["conversation"]
+    assert "and who am I, AI SDK?" in found["conversation"]
     errors = found["errors"]
     assert (errors["image"]["name"], errors["image"]["status"]) == ("AI_APICallError", 400)
     assert (errors["failed"]["name"], errors["failed"]["status"]) == ("AI_APICallError", 502)
@@ -65,6 +65,6 @@ def test_vercel_ai_sdk(house: House, ai_sdk: Any, route: str) -> None:
 
 
 def test_answer_of_the_ai_sdk_goes_on_in_the_session_or_in_the_transcript(house: House, ai_sdk: Any) -> None:
-    in_session, in_transcript = sorted((report["prompt"] for report in house.processes("and my name?")), key=len)
-    assert in_session == "and my name?"  # /responses: a reference to the item of the first answer
-    assert in_transcript.index("my name is Ada") < in_transcript.index("You said:") < in_transcript.index("and my name?")
+    in_session, in_transcript = sorted((report["prompt"] for report in house.processes("and who am I, AI SDK?")), key=len)
+    assert in_session == "and who am I, AI SDK?"  # /responses: a reference to the item of the first answer
+    assert in_transcript.index("my name is Ada") < in_transcript.index("You said:") < in_transcript.index("and who am I, AI SDK?")

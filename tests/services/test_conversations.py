@@ -318,7 +318,7 @@ def test_expired_sessions_go_with_their_files(desk: Desk) -> None:
     upkeep = Upkeep(desk.talk, retention_days=30)
     upkeep.start()
     with gevent.Timeout(10):
-        while desk.store.count() > 1:
+        while desk.store.count() > 1 or len(desk.files()) > 1:
             gevent.sleep(0.01)
     upkeep.stop()
     assert desk.files() == [f"{new.cli_session_id}.txt"]
