@@ -20,8 +20,8 @@ LAYOUTS = [
         gemini.SPEC,
         "GEMINI_CLI_HOME",
         ".gemini",
-        ["tmp/work/chats/session-2026-11-21T11-37-{short}.jsonl"],
-        ["tmp/work/logs/session-{}.jsonl"],
+        ["tmp/project/chats/session-2026-11-21T11-37-{short}.jsonl"],
+        ["tmp/project/logs/session-{}.jsonl"],
     ),
 ]
 
@@ -69,7 +69,7 @@ def test_a_session_is_found_copied_and_deleted(
 def test_a_short_name_that_two_sessions_share_is_told_apart_by_its_content(tmp_path: Path) -> None:
     files = gemini.SPEC.session_files
     assert files
-    pattern = "tmp/work/chats/session-2026-11-21T11-{}-{short}.jsonl".replace("{}", "37")
+    pattern = "tmp/project/chats/session-2026-11-21T11-{}-{short}.jsonl".replace("{}", "37")
     write(tmp_path / ".gemini", pattern, OTHER)
     env = {"GEMINI_CLI_HOME": str(tmp_path)}
     assert (files.has(OTHER, env), files.has(ID, env), files.delete(ID, env)) == (True, False, 0)
