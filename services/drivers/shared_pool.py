@@ -149,10 +149,11 @@ class SharedPool:
 def _key(invocation: Invocation) -> Hashable | None:
     """What the process cannot be told later; None where it must not be shared.
 
-    A session is continued in a process of its own: what another one holds of it in memory may be older than its file. And
-    only where /proc tells what a run's tools have left behind can that be ended without ending the process.
+    A session that is kept would stay with this process, even unsubscribed from: whoever continues it elsewhere is refused ("already
+    has an active writer", codex 0.169.0). And only where /proc tells what a run's tools have left behind can that be ended without ending the process.
     """
-    if invocation.request.resume or invocation.files or invocation.links or not os.path.isdir("/proc/self"):
+    request = invocation.request
+    if request.resume or not request.ephemeral or invocation.files or invocation.links or not os.path.isdir("/proc/self"):
         return None
     if invocation.spec.confinement:  # its sandbox has this run's folders, and its limits are one run's
         return None

@@ -9,14 +9,17 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import Real, Rig
 from tests.e2e import test_native_real_cli as native
 from tests.e2e import test_nothing_left_real_cli as nothing_left
+from tests.parts.client import Client, Sent
 from tests.parts.clis import NO_WAY_OUT, cli_path, real_cli_in, require
 from tests.parts.model_api import FakeModelApi, Hold, Reply, tokens
 from tests.parts.processes import command_line, eventually
@@ -45,6 +48,13 @@ def warm_rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         api.stop()
 
 
+class Ephemeral(Client):
+    """Keeps no session, whatever is asked: those that Codex keeps are never in a shared process."""
+
+    def send(self, method: str, path: str, body: Any = None, *more: Any, **named: Any) -> Sent:
+        return super().send(method, path, body | {"ephemeral": True} if isinstance(body, dict) else body, *more, **named)
+
+
 def waiting(real: Real) -> set[int]:
     return {pid for pid in real.server.runs() if WAITING[real.name] in command_line(pid)}
 
@@ -58,7 +68,11 @@ def real(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Real]:
     logged = len(rig.server.log())
     workdir = tmp_path / "project"
     workdir.mkdir()
-    one = Real(rig.clis[request.param], rig.server, rig.api, workdir)
+    server = rig.server
+    if request.param == "codex":
+        server = copy(server)
+        server.client = Ephemeral(server.url)
+    one = Real(rig.clis[request.param], server, rig.api, workdir)
     yield one
     rig.api.release_all()
     gone = eventually(lambda: not left(one), 5)
@@ -219,3 +233,17 @@ def test_what_a_tool_left_running_ends_with_its_run_and_its_files_too(codex: Rea
     folder = Path((codex.workdir / "where.txt").read_text().strip())
     assert folder.parent.is_dir()
     assert not folder.exists()
+
+
+def test_session_that_is_kept_can_be_continued_warm_or_not(real: Real) -> None:
+    client = Client(real.server.url)
+    asked = {"backend": real.name, "workdir": str(real.workdir)}
+    for number in range(3):
+        real.api.forget()
+        for part in ("begin", "go on"):
+            real.api.script(f"{part} {number}", Reply(text=f"did {part} {number}"))
+        began = client.post("/api/v1/prompt", asked | {"prompt": f"begin {number}"}).json
+        went_on = client.post(f"/api/v1/sessions/{began['session_id']}/resume", {"prompt": f"go on {number}"}).json
+        assert (went_on["output"], went_on["error"]) == (f"did go on {number}", None)
+        (exchange,) = real.api.about(f"go on {number}")
+        assert f"begin {number}" in "".join(exchange.user_texts)
