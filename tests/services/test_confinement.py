@@ -58,5 +58,5 @@ def test_a_confined_run_has_a_process_of_its_own(spec: BackendSpec, to_key: Call
     assert spec.warmth
     warm = replace(spec.warmth.of(spec), confinement=confinement)
     environ = {"PATH": "/bin", "HOME": "/nowhere"}
-    invocation = invoke(warm, RunRequest(prompt="x", backend=spec.name), cwd="/", environ=environ, run_dir="/tmp/clinvk-1")
+    invocation = invoke(warm, RunRequest(prompt="x", backend=spec.name, ephemeral=True), cwd="/", environ=environ, run_dir="/tmp/clinvk-1")
     assert (to_key(invocation) is None) == bool(confinement)
