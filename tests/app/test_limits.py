@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from app.limits import LIMIT_KEYS, SWEEP_AT_KEYS, InMemory, TokenBucket
 from app.surfaces import RUN_ROUTES
 from tests.app.parts import LOCAL, ask, make_app
 from tests.parts.processes import eventually
+from tests.parts.programs import require_program
 
 
 class Clock:
@@ -192,9 +192,7 @@ def test_the_strategy_tells_what_is_left() -> None:
 @pytest.fixture
 def redis_uri(tmp_path: Path) -> Iterator[str]:
     """A Redis of its own on a Unix socket."""
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("redis-server is not installed")
+    program = require_program("redis-server")
     path = tmp_path / "redis.sock"
     with subprocess.Popen(
         [program, "--port", "0", "--unixsocket", str(path), "--save", ""], cwd=tmp_path, stdout=subprocess.DEVNULL

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
-import shutil
 import signal
 import socket
 import ssl
@@ -14,10 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.parts.client import TIMEOUT_S, Client, Sent
 from tests.parts.processes import eventually
+from tests.parts.programs import require_program
 from tests.parts.server import ROOT
 
 SITE = ROOT / "deploy" / "nginx.conf"
@@ -43,17 +40,6 @@ http {{
 """
 
 
-def require(program: str) -> str:
-    """The path of ``program``. Skips the test with the reason where it is missing, or fails it where REQUIRE_REAL_PARTS=1."""
-    found = shutil.which(program, path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
-    if found:
-        return found
-    reason = f"{program} is not installed: `apt-get install {program}`"
-    if os.environ.get("REQUIRE_REAL_PARTS") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -65,7 +51,7 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     kind = ("-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
     names = ("-subj", f"/CN={NAME}", "-addext", f"subjectAltName=DNS:{NAME}")
     made = subprocess.run(
-        [require("openssl"), "req", *kind, *names, "-keyout", str(key), "-out", str(cert)],
+        [require_program("openssl"), "req", *kind, *names, "-keyout", str(key), "-out", str(cert)],
         capture_output=True,
         text=True,
     )
@@ -78,7 +64,7 @@ class Nginx:
 
     def __init__(self, folder: Path, upstream: str, changes: Mapping[str, str] | None = None) -> None:
         """``changes`` to the site, for tests of its limits: what stands there → what shall."""
-        self._program = require("nginx")
+        self._program = require_program("nginx")
         self._folder = folder
         self.port, self.plain_port = free_port(), free_port()
         cert, key = certificate(folder)

@@ -17,9 +17,15 @@ from tests.conftest import ServerFactory
 from tests.parts.clis import NO_WAY_OUT, REAL_CLIS, cli_path, real_cli_in, require
 from tests.parts.model_api import FakeModelApi, Reply
 from tests.parts.processes import eventually
+from tests.parts.programs import do_without
 from tests.parts.server import Server
 
-pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+
+@pytest.fixture(autouse=True, scope="module")
+def works() -> None:
+    if reason := why_not():
+        do_without(reason)
+
 
 SHELL: dict[str, Any] = {"command": ["sh"], "custom": {"output": "text"}, "sandbox": {"kind": "bubblewrap"}}
 
