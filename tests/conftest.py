@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,13 @@ from tests.parts.processes import command_line, eventually
 from tests.parts.server import LOG_TAIL_CHARS, Server
 
 ServerFactory = Callable[..., Server]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def left_open_is_told_here() -> Iterator[None]:
+    """A socket or an event loop that a module drops unclosed fails that module, not whichever test the collector runs in."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import openai
@@ -80,9 +80,20 @@ class TestLangChain:
 @pytest.mark.filterwarnings("ignore")  # its own, of its own types
 class TestLiteLlm:
     @pytest.fixture
-    def litellm(self, monkeypatch: pytest.MonkeyPatch) -> Any:
+    def litellm(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+        """The package, cleaned up after: it asks the thread for an event loop and keeps its clients, and closes neither."""
         monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else its import waits for an answer from the internet
-        return client_package("litellm")
+        package = client_package("litellm")
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        yield package
+        asyncio.set_event_loop(None)
+        loop.close()
+        clients = package.in_memory_llm_clients_cache.cache_dict
+        for client in clients.values():
+            if isinstance(client, openai.OpenAI):
+                client.close()
+        clients.clear()
 
     @pytest.fixture
     def call(self, house: House) -> dict[str, Any]:
