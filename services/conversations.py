@@ -14,8 +14,9 @@ from typing import TypeVar
 
 import gevent
 
+from services.backends.environment import cli_environment
 from services.backends.session_files import SessionFiles
-from services.backends.spec import BackendSpec, cli_environment
+from services.backends.spec import BackendSpec
 from services.cancellation import Cancellation
 from services.errors import Conflict, InvalidRequest, NotFound, StoreUnavailable
 from services.run import RunRequest

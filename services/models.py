@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from services.backends.spec import BackendSpec, safe_name
+from services.backends.checks import safe_name
+from services.backends.spec import BackendSpec
 from services.errors import NotFound
 
 WILDCARDS = "*?["

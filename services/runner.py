@@ -10,8 +10,9 @@ from typing import Protocol
 
 import gevent
 
+from services.backends.invoke import invoke
 from services.backends.probe import Prober
-from services.backends.spec import BackendSpec, Invocation, invoke
+from services.backends.spec import BackendSpec, Invocation
 from services.cancellation import CLIENT_GONE, Cancellation
 from services.drivers.driver import Driver, KeepsProcesses, Limits, Running
 from services.errors import BackendUnavailable, InvalidRequest

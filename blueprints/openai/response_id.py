@@ -13,7 +13,7 @@ import hashlib
 import secrets
 from dataclasses import dataclass
 
-from services.backends.spec import SAFE_NAME
+from services.backends.checks import SAFE_NAME
 
 RESPONSE, MESSAGE, REASONING = "resp_", "msg_", "rs_"
 VERSION = b"\x01"

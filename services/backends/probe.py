@@ -19,7 +19,8 @@ from math import inf
 from threading import Lock, Thread
 from time import monotonic
 
-from services.backends.spec import BackendSpec, cli_environment
+from services.backends.environment import cli_environment
+from services.backends.spec import BackendSpec
 
 FOUND_TTL_S = 60.0
 MISSING_TTL_S = 2.0

@@ -9,7 +9,8 @@ from time import monotonic
 import gevent
 from gevent.event import Event
 
-from services.backends.spec import BackendSpec, Invocation, invoke
+from services.backends.invoke import invoke
+from services.backends.spec import BackendSpec, Invocation
 from services.backends.warm import WarmLimits
 from services.cancellation import Cancellation
 from services.drivers.claude_stream import ClaudeStream, Greeting, parameters_of

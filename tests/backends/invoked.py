@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from services.backends.spec import BackendSpec, Invocation, invoke
+from services.backends.invoke import invoke
+from services.backends.spec import BackendSpec, Invocation
 from services.run import RunRequest
 
 ENVIRON = {"PATH": "/usr/bin", "HOME": "/home/nobody", "CLINVK_API_KEY": "secret"}

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.backends.checks import check_extra
 from services.backends.codex import EXEC
 from services.backends.registry import BUILT_IN, DRIVERS
-from services.backends.spec import OPTION_NAMES, BackendSpec, Option, PrivateHome, check_extra
+from services.backends.spec import OPTION_NAMES, BackendSpec, Option, PrivateHome
 from services.decoders.plain import PlainDecoder
 from services.errors import InvalidRequest, OptionNotSupported
 from services.run import Image

@@ -12,7 +12,8 @@ import orjson
 import pytest
 
 from services.backends import claude, codex
-from services.backends.spec import Invocation, invoke
+from services.backends.invoke import invoke
+from services.backends.spec import Invocation
 from services.decoders.decoder import Exit
 from services.drivers.claude_stream import INTERRUPT, ClaudeStream, Greeting
 from services.drivers.codex_app_server import CodexConnection

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.backends.checks import ARGV_STRING_LIMIT_BYTES, SAFE_NAME
 from services.backends.codex import EXEC
+from services.backends.invoke import invoke
 from services.backends.registry import BUILT_IN
-from services.backends.spec import ARGV_STRING_LIMIT_BYTES, OPTION_NAMES, SAFE_NAME, BackendSpec, Invocation, invoke
+from services.backends.spec import OPTION_NAMES, BackendSpec, Invocation
 from services.errors import InvalidRequest
 from services.run import RunRequest
 from tests.properties.strategies import json_objects, tried, unruly_texts

@@ -20,8 +20,8 @@ from blueprints.openai import chat_request, response_request
 from blueprints.openai.response_schemas import CreateResponseSchema
 from blueprints.openai.schemas import ChatSchema
 from blueprints.validation import invalid_request
+from services.backends.invoke import invoke
 from services.backends.registry import BUILT_IN
-from services.backends.spec import invoke
 from services.errors import ClinvkError
 from services.models import ModelResolver
 from services.run import RunRequest

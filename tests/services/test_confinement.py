@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from services.backends import claude, codex
-from services.backends.spec import BackendSpec, invoke
+from services.backends.invoke import invoke
+from services.backends.spec import BackendSpec
 from services.drivers import shared_pool, shelves
 from services.processes.confinement import BUBBLEWRAP, VARIABLE, Confinement, RunLimits
 from services.run import RunRequest
