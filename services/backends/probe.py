@@ -142,13 +142,14 @@ def ask_version(spec: BackendSpec, path: str, environ: Mapping[str, str], timeou
     env = cli_environment(spec, environ) | dict(spec.env)
     command = [path, *spec.command[1:], *spec.version_args]
     try:
-        process = subprocess.Popen(
-            command, cwd="/", env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-        )
+        with _starting:  # the end of the program waits, so that it finds every group
+            process = subprocess.Popen(
+                command, cwd="/", env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+            )
+            _asked.add(process.pid)
     except OSError as error:
         return Answer(error=f"{path} cannot be started: {error.strerror}", until=monotonic() + RETRY_S)
     with process:
-        _asked.add(process.pid)
         try:
             output, _ = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
@@ -167,10 +168,13 @@ def ask_version(spec: BackendSpec, path: str, environ: Mapping[str, str], timeou
 
 _asked: set[int] = set()
 """The groups that are running. They are asked by daemon threads, which nobody waits for at the end of the program."""
+_starting = Lock()
 
 
 @atexit.register
 def _end_all() -> None:
+    """Ends the groups; keeps the lock, so that no other begins."""
+    _starting.acquire(timeout=1.0)  # a process that was forked while it was held will never get it
     for group in tuple(_asked):
         _end(group)
 
