@@ -40,10 +40,15 @@ class Greeting:
     """What is said to a process when it has been started: is it up, and, with ``parameters``, is it initialised."""
 
     def __init__(self, parameters: Mapping[str, Any] | None) -> None:
-        self.said = control("greeting", READY) if parameters is None else initialize("greeting", parameters)
+        self.is_initialize = parameters is not None
         self.is_answered = False
         self.refusal = ""
+        self._outgoing = control("greeting", READY) if parameters is None else initialize("greeting", parameters)
         self._lines = JsonLines()
+
+    def take_outgoing(self) -> bytes:
+        outgoing, self._outgoing = self._outgoing, b""
+        return outgoing
 
     def feed(self, chunk: bytes) -> None:
         for line in self._lines.feed(chunk):

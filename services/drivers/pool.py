@@ -13,11 +13,11 @@ from services.backends.invoke import invoke
 from services.backends.spec import BackendSpec, Invocation
 from services.backends.warm import WarmLimits
 from services.cancellation import Cancellation
-from services.drivers.claude_stream import ClaudeStream, Greeting, parameters_of
 from services.drivers.driver import Limits
 from services.drivers.process import ProcessRun
 from services.drivers.shelves import Idle, Shelf, Shelves, key_of
 from services.drivers.trust import Trust
+from services.drivers.warm_protocols import PROTOCOLS, Greeting
 from services.errors import BackendUnavailable, InvalidRequest
 from services.processes.child import Child
 from services.processes.memory import rss_mb
@@ -56,6 +56,7 @@ class ProcessPool:
         assert spec.warm
         self._spec = spec
         self._warmth = spec.warmth
+        self._protocol = PROTOCOLS[spec.warmth.driver]
         self._limits: WarmLimits = spec.warm
         for shelf in self._shelves:
             shelf.floor = 0
@@ -66,7 +67,7 @@ class ProcessPool:
             key, warm = found
             shelf = self._visit(key, warm)
             shelf.floor = shelf.wanted = count
-            shelf.parameters, shelf.is_steady = parameters_of(warm), True
+            shelf.parameters, shelf.is_steady = self._protocol.parameters(warm), True
             self._work_on()
 
     def start(self, invocation: Invocation, limits: Limits, cancellation: Cancellation) -> ProcessRun | None:
@@ -75,7 +76,7 @@ class ProcessPool:
         if found is None:
             return None
         key, warm = found
-        parameters = parameters_of(warm)
+        parameters = self._protocol.parameters(warm)
         shelf = self._visit(key, warm)
         is_new = shelf.parameters is None
         shelf.expect(parameters)
@@ -84,8 +85,7 @@ class ProcessPool:
             if not is_new:
                 shelf.wanted = min(shelf.wanted + 1, self._limits.max)
             return None
-        protocol = ClaudeStream(warm, is_initialized=one.parameters is not None)
-        run = ProcessRun(warm, limits, cancellation, protocol)
+        run = ProcessRun(warm, limits, cancellation, self._protocol.turn(warm, one.greeting))
         run.adopt(one.child, one.folder)
         return run
 
@@ -184,16 +184,15 @@ class ProcessPool:
             log.warning("%s: no process could be started beforehand: %s", self._spec.name, error)
             shelf.wanted = shelf.floor = 0
             return
-        greeting = Greeting(parameters)
         self._starting = one
-        problem = _greet(one.child, greeting)
+        problem = _greet(one.child, one.greeting)
         self._starting = None
         if not problem and self._is_too_large(one):
             problem = f"it holds more than {self._limits.max_rss_mb} MB as soon as it is up (backends.{self._spec.name}.warm.max_rss_mb)"
         if problem:
             self._end([one])
             shelf.wanted = shelf.floor = 0
-            self._trust.lose(problem, for_good=bool(greeting.refusal))
+            self._trust.lose(problem, for_good=bool(one.greeting.refusal))
         else:
             one.since = monotonic()
             shelf.idle.append(one)
@@ -207,7 +206,7 @@ class ProcessPool:
         except BaseException:
             folder.remove()
             raise
-        return Idle(child, folder, parameters, state)
+        return Idle(child, folder, self._protocol.greet(invocation, parameters), parameters, state)
 
     def _end(self, processes: list[Idle]) -> list[gevent.Greenlet]:
         return [gevent.spawn(one.close) for one in processes]
@@ -222,11 +221,14 @@ def _all_off(shelf: Shelf) -> list[Idle]:
 def _greet(child: Child, greeting: Greeting) -> str:
     """What is wrong with the process; empty where it is ready."""
     deadline = monotonic() + START_S
-    try:
-        child.send(greeting.said)
-    except BrokenPipeError:
-        return "it ended at once"
-    while not greeting.is_answered:
+    while True:
+        if data := greeting.take_outgoing():
+            try:
+                child.send(data)
+            except BrokenPipeError:
+                return "it ended at once"
+        if greeting.is_answered:
+            return greeting.refusal
         chunk = child.read(max(0.0, deadline - monotonic()))
         if chunk == b"":
             exit = child.wait_exit(1.0)
@@ -234,4 +236,3 @@ def _greet(child: Child, greeting: Greeting) -> str:
         if chunk is None:
             return f"it did not answer within {START_S:g} s"
         greeting.feed(chunk)
-    return greeting.refusal

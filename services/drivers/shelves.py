@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Any
 
 from services.backends.spec import Invocation
+from services.drivers.warm_protocols import Greeting
 from services.processes.child import Child
 from services.processes.owner import RunFolder
 
@@ -32,6 +33,7 @@ class Idle:
 
     child: Child
     folder: RunFolder
+    greeting: Greeting
     parameters: Mapping[str, Any] | None
     """What it was initialised with; None: not yet."""
     state: object

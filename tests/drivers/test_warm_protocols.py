@@ -105,7 +105,7 @@ def test_interrupt_is_what_the_recorded_process_was_told() -> None:
 @pytest.mark.parametrize("parameters", [None, {}, {"systemPrompt": ["S"]}])
 def test_greeting_is_answered_whatever_it_asks(parameters: dict[str, Any] | None) -> None:
     greeting = Greeting(parameters)
-    asked = json.loads(greeting.said)
+    asked = json.loads(greeting.take_outgoing())
     assert asked["request"]["subtype"] == ("mcp_status" if parameters is None else "initialize")
     greeting.feed(encoded([{"type": "system"}]))
     assert not greeting.is_answered
