@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from app.problems import Problem, SettingsError, did_you_mean
-from app.settings import BackendSettings, Settings, UnifiedFlags, WarmSettings
+from app.settings import BackendSettings, Settings, UnifiedFlags
 from services.backends.custom import declare
 from services.backends.registry import BUILT_IN, DRIVERS
 from services.backends.spec import BackendSpec
@@ -109,18 +110,25 @@ def _merge(spec: BackendSpec, chosen: BackendSettings, unified: UnifiedFlags) ->
         env={**spec.env, **chosen.env},
         pass_env=(*spec.pass_env, *chosen.pass_env),
         max_concurrent_runs=chosen.max_concurrent_runs,
-        warm=_warm(spec, chosen.warm),
+        warm=_warm(spec, chosen),
     )
 
 
-def _warm(spec: BackendSpec, chosen: WarmSettings) -> WarmLimits | None:
+def _warm(spec: BackendSpec, chosen: BackendSettings) -> WarmLimits | None:
     """None where no process is to be started beforehand."""
     if spec.warmth is None:
         return None
+    if chosen.warm.max is None and not _is_its_own(_command(spec, chosen), spec):
+        return None
     names = {"min": "min", "max": "max", "idle_secs": "idle_s", "max_uses": "max_uses", "max_rss_mb": "max_rss_mb"}
-    given = {ours: value for name, ours in names.items() if (value := getattr(chosen, name)) is not None}
+    given = {ours: value for name, ours in names.items() if (value := getattr(chosen.warm, name)) is not None}
     limits = replace(spec.warmth.limits, **given)
     return replace(limits, min=min(limits.min, limits.max)) if limits.max else None
+
+
+def _is_its_own(command: tuple[str, ...], spec: BackendSpec) -> bool:
+    """Whether this is the CLI itself, wherever it is installed: how another program speaks, a wrapper even, is not known."""
+    return len(command) == 1 and os.path.basename(command[0]) == spec.command[0]
 
 
 def _confinement(spec: BackendSpec, chosen: BackendSettings, settings: Settings) -> Confinement:

@@ -30,7 +30,7 @@ import orjson
 
 from services.backends.session_files import SessionFiles
 from services.backends.spec import BackendSpec, ImageInput, Option, Shield
-from services.backends.warm import Warmth
+from services.backends.warm import WarmLimits, Warmth
 from services.decoders.claude import ClaudeDecoder
 from services.run import Image
 
@@ -140,6 +140,7 @@ SPEC = BackendSpec(
     ),
     warmth=Warmth(
         driver="claude-stream",
+        limits=WarmLimits(max=3),  # 150 MB each
         args=("-p", "--output-format=stream-json", "--input-format=stream-json", "--verbose", "--include-partial-messages"),
         options={
             "system_prompt": Option(fields={"initialize.systemPrompt": ["{}"]}),

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from services.backends.session_files import SessionFiles
 from services.backends.spec import BackendSpec, Option
-from services.backends.warm import Warmth
+from services.backends.warm import WarmLimits, Warmth
 from services.decoders.codex_app_server import CodexAppServerDecoder
 from services.decoders.codex_exec import CodexExecDecoder
 
@@ -127,7 +127,8 @@ SPEC = BackendSpec(
     install_hint="install it with `npm install -g @openai/codex`",
     login_hint="run `codex login`, or set OPENAI_API_KEY",
     credentials=("OPENAI_API_KEY", "CODEX_API_KEY", "~/.codex/auth.json"),
-    warmth=Warmth(driver="codex-app-server", home_files=("config.toml", "auth.json")),
+    # One for each environment; 90 MB, and one more for every run that it has served.
+    warmth=Warmth(driver="codex-app-server", limits=WarmLimits(max=2), home_files=("config.toml", "auth.json")),
     interrupt_signal=15,
     resolve=native_binary,
 )

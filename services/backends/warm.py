@@ -29,7 +29,7 @@ class Warmth:
     """How a CLI is spoken to when it was started before anybody asked."""
 
     limits: WarmLimits = WarmLimits(max=0)
-    """Where the operator says nothing. ``max`` 0: only if he does."""
+    """Where the operator says nothing and runs the CLI itself. ``max`` 0: only if he asks for it."""
     driver: str
     """Its name in `services.drivers.warm.POOLS`."""
     args: tuple[str, ...] | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from app.loading import SettingsError, load_settings
@@ -30,7 +32,32 @@ def problems(backends):
 
 
 def test_without_choices_the_built_in_backends_are_as_they_are(backends):
-    assert backends() == dict(BUILT_IN)
+    assert {name: replace(spec, warm=None) for name, spec in backends().items()} == dict(BUILT_IN)
+
+
+def test_the_clis_whose_protocols_are_known_are_kept_warm(backends):
+    kept = {name: spec.warm.max for name, spec in backends().items() if spec.warm}
+    assert (kept["claude"], kept["codex"]) == (3, 2)
+    assert all(not spec.warm.min for spec in backends().values() if spec.warm)
+
+
+@pytest.mark.parametrize(
+    ("text", "most"),
+    [
+        ("{}", 3),
+        ("{warm: {idle_secs: 9}}", 3),
+        ("{warm: {max: 1}}", 1),
+        ("{warm: {max: 0}}", None),
+        ("{warm: {max: 0, min: 2}}", None),
+        ("{command: /home/me/.local/bin/claude}", 3),
+        ("{command: nice claude}", None),
+        ("{command: my-claude, warm: {min: 1}}", None),
+        ("{command: my-claude, warm: {max: 2}}", 2),
+    ],
+)
+def test_another_program_in_the_cli_s_place_is_kept_warm_only_where_that_is_asked_for(backends, text, most):
+    warm = backends(f"backends: {{claude: {text}}}")["claude"].warm
+    assert (warm.max if warm else None) == most
 
 
 def test_choices_for_one_backend(backends):

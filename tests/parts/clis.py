@@ -86,8 +86,11 @@ class RealCli:
 
     @property
     def backend(self) -> dict[str, Any]:
-        """Its settings. Claude Code refuses to ask nothing as root unless it is told that root is a sandbox's."""
-        return {"model": self.model, "env": {"IS_SANDBOX": "1"} if self.name == "claude" else {}}
+        """Its settings. Claude Code refuses to ask nothing as root unless it is told that root is a sandbox's.
+
+        Nothing is started beforehand, so that whatever is there after a run was left behind; tests of that ask for it.
+        """
+        return {"model": self.model, "env": {"IS_SANDBOX": "1"} if self.name == "claude" else {}, "warm": {"max": 0}}
 
 
 REAL_CLIS = ("claude", "codex", "gemini")
