@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
 
 from app.settings import Settings
+from app.version import program_version
 from services.backends.probe import Availability
 
 INDENT = " " * 12
-
-
-def program_version() -> str:
-    try:
-        return version("clinvk")
-    except PackageNotFoundError:
-        return "(not installed)"
 
 
 def opening(settings: Settings, url: str, access: str, files: str | None = None) -> str:
@@ -30,6 +23,7 @@ def opening(settings: Settings, url: str, access: str, files: str | None = None)
         lines.append(f"  workers   {settings.server.workers}; max_concurrent_runs and max_queued_runs count for each of them")
     if files:
         lines.append(f"  files     {files}")
+    lines += [f"  note      {warning}" for warning in settings.warnings]
     return "\n".join(lines)
 
 

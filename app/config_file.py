@@ -11,8 +11,9 @@ from typing import Any
 
 import yaml
 
+from app.original import why_meaningless, why_unset
 from app.problems import Problem, SettingsError, did_you_mean
-from app.tree import NUMBER_LIMIT_CHARS, TREE, Group, Layer, Leaf, Misfit, Node, Path, Table, fit, leaf_keys
+from app.tree import NUMBER_LIMIT_CHARS, TREE, Group, Layer, Leaf, Misfit, Node, Path, Table, fit, leaf_keys, parse
 
 NOT_IN_THE_FILE = {"home": "is where the file lies; set CLINVK_HOME instead"}
 
@@ -50,6 +51,8 @@ class _Reader:
                 below = shape.of if isinstance(shape, Table) else shape.members.get(name)
                 if not path and name in NOT_IN_THE_FILE:
                     self._report(key, (name,), NOT_IN_THE_FILE[name])
+                elif below is None and (reason := why_meaningless((*path, name))):
+                    self._warn(key, (*path, name), f"{reason}; it is left out")
                 elif below is None:
                     self._report(key, (*path, name), f"unknown key; {_suggestion(name, shape, path)}")
                 else:
@@ -60,14 +63,33 @@ class _Reader:
 
     def _take(self, node: yaml.Node, leaf: Leaf, path: Path) -> None:
         try:
-            if isinstance(node, yaml.SequenceNode) and list in leaf.kinds:
-                self.layer.values[path] = self._items(node, leaf, path)
-            else:
-                self.layer.values[path] = fit(leaf, self._plain(node, path), _written(node))
+            is_items = isinstance(node, yaml.SequenceNode) and list in leaf.kinds
+            value = self._items(node, leaf, path) if is_items else self._plain(node, path)
+            unset = why_unset(path, value)
+            if unset is None:
+                self.layer.values[path] = value if is_items else self._fit(node, leaf, value, path)
+            elif unset:
+                self._warn(node, path, unset)
         except Misfit as misfit:
             self._report(node, path, str(misfit))
 
-    def _items(self, node: yaml.SequenceNode, leaf: Leaf, path: Path) -> list[str]:
+    def _fit(self, node: yaml.Node, leaf: Leaf, value: Any, path: Path) -> Any:
+        """The value as the leaf holds it; also a text that stands for one, as the original's `config set` writes them. Raises Misfit."""
+        try:
+            return fit(leaf, value, _written(node))
+        except Misfit:
+            if not isinstance(value, str) or leaf.is_secret or leaf.choices or dict in leaf.kinds:
+                raise
+            try:
+                meant = parse(leaf, value)
+            except Misfit:
+                meant = None
+            if meant in (None, []):
+                raise
+        self._warn(node, path, f"expected {leaf.expected()}; the text is read as one; write it without quotes or as a list")
+        return meant
+
+    def _items(self, node: yaml.Node, leaf: Leaf, path: Path) -> list[str]:
         """A list of texts, each fault at its own place."""
         text = Leaf(kinds=(str,), is_secret=leaf.is_secret)
         items = []
@@ -113,6 +135,9 @@ class _Reader:
 
     def _place(self, node: yaml.Node) -> str:
         return f"{self.file}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
+
+    def _warn(self, node: yaml.Node, path: Path, message: str) -> None:
+        self.layer.warnings.append(Problem(self._place(node), ".".join(path), message))
 
     def _report(self, node: yaml.Node, path: Path, message: str) -> None:
         self.layer.problems.append(Problem(self._place(node), ".".join(path), message))

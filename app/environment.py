@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+from app.original import why_variable_is_left_out
 from app.problems import Problem, did_you_mean
 from app.tree import TREE, Group, Layer, Leaf, Misfit, Node, Path, Table, leaf_keys, node_at, parse
 
@@ -44,6 +45,8 @@ def read_environment(environ: Mapping[str, str], backends: Iterable[str] = ()) -
                 layer.places[path] = name
             except Misfit as misfit:
                 layer.problems.append(Problem("environment", name, str(misfit)))
+        elif reason := why_variable_is_left_out(name):
+            layer.warnings.append(Problem("environment", name, f"{reason}; it is left out"))
         elif not _is_service_link(name, environ[name]):
             layer.problems.append(Problem("environment", name, f"unknown variable; {_suggestion(name)}"))
     return layer

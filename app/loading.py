@@ -32,10 +32,11 @@ def load_settings(
         merged.values |= layer.values
         merged.places |= layer.places
         merged.problems += layer.problems
+        merged.warnings += layer.warnings
     merged.values[("home",)] = home
     _expand_paths(merged, environ)
     sources = {".".join(path): place for path, place in merged.places.items() if path}
-    settings: Settings = _build(TREE, _nest(merged.values), config_file=file, sources=sources)
+    settings: Settings = _build(TREE, _nest(merged.values), config_file=file, sources=sources, warnings=tuple(merged.warnings))
     problems = merged.problems + check_together(settings)
     if problems:
         raise SettingsError(problems)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, get_args
 
+from app.problems import Problem
 from services.run import ApprovalMode, SandboxMode
 
 SYSTEM_FOLDERS = (
@@ -70,6 +71,9 @@ class WarmSettings:
     idle_secs: float | None = setting(None, "a process that nobody has asked for in this time is ended", above=0)
     max_uses: int | None = setting(None, "runs of one process, for CLIs that serve several (codex)", at_least=1)
     max_rss_mb: int | None = setting(None, "a process that holds more memory than this is replaced", at_least=1)
+    min_free_mb: int | None = setting(
+        None, "with less memory free than this, nothing is started beforehand; below half of it, what waits is ended", at_least=0
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,12 +167,12 @@ class ServerSettings:
         [], "further names that the Host header may carry on a loopback bind; also with no loopback bind, where not empty"
     )
     cors_allowed_origins: list[str] = setting(
-        list(LOCAL_ORIGINS), "origins that a browser may call from, each with any port where it names none"
+        list(LOCAL_ORIGINS), "origins that a browser may call from, each with any port where it names none; an empty list is the default"
     )
     cors_allow_credentials: bool = setting(False, "let a browser send credentials; refused together with `*`")
     cors_max_age: int = setting(300, "seconds that a browser may remember a preflight", at_least=0)
     allowed_workdir_prefixes: list[str] = setting([], "folders that a workdir must lie in; empty allows all but the blocked", is_path=True)
-    blocked_workdir_prefixes: list[str] = setting(list(SYSTEM_FOLDERS), "folders that a workdir must not lie in", is_path=True)
+    blocked_workdir_prefixes: list[str] = setting(list(SYSTEM_FOLDERS), "folders that a workdir must not lie in; an empty list is the default", is_path=True)
     metrics_enabled: bool = setting(False, "serve GET /metrics")
     strict_models: bool = setting(
         False, "answer 404 to a model name that no available backend claims, instead of using the default backend"
@@ -196,6 +200,8 @@ class Settings:
     home: str = setting("~/.clinvk", "folder of the configuration and the sessions (CLINVK_HOME)", is_path=True)
     config_file: str | None = field(default=None, metadata={"is_internal": True})
     """The file that was read, if any."""
+    warnings: tuple[Problem, ...] = field(default=(), repr=False, compare=False, metadata={"is_internal": True})
+    """What the file holds that means nothing here, each with the reason."""
     sources: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False, metadata={"is_internal": True})
     """Where a setting comes from (`file:line:column`, a variable, the command line), by its dotted key; defaults are not in it."""
 

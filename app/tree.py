@@ -28,6 +28,8 @@ class Layer:
     values: dict[Path, Any] = field(default_factory=dict)
     places: dict[Path, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+    """What is read in another way than it stands there, or not at all, and does no harm."""
 
 
 class Misfit(Exception):

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from app.banner import config_source, program_version
+from app.banner import config_source
 from app.keys import load_keys
 from app.problems import SettingsError
 from app.serve import CannotListen, listen
 from app.settings import Settings
+from app.version import program_version
 from app.wiring import build_backends
 from services.backends.probe import Availability, Prober
 from services.backends.spec import BackendSpec
@@ -58,6 +59,7 @@ def examine(load: Callable[[], Settings]) -> Report:
     findings += [Finding(name="configuration", is_good=False, text=problem) for problem in problems]
     if not problems:
         findings.append(Finding(name="configuration", is_good=True, text=config_source(settings)))
+        findings += [Finding(name="note", is_good=True, text=str(warning)) for warning in settings.warnings]
     findings += [_home(settings.home), _port(settings)]
     shown = [spec for spec in specs.values() if spec.enabled]
     found = Prober(os.environ).with_versions(shown)

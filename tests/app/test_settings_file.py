@@ -43,7 +43,7 @@ server:
   {host: 0.0.0.0, port: 9000, request_timeout_secs: 1.5, read_timeout_secs: 2, write_timeout_secs: 3, idle_timeout_secs: 4,
    api_keys_gopass_path: a/b, rate_limit_enabled: true, rate_limit_rps: 5, rate_limit_burst: 6, trusted_proxies: [10.0.0.0/8, "::1"],
    max_request_body_bytes: 1000, cors_allowed_origins: ["https://a.example"], cors_allow_credentials: true, cors_max_age: 0,
-   allowed_workdir_prefixes: [~/work], blocked_workdir_prefixes: [], metrics_enabled: true}
+   allowed_workdir_prefixes: [~/work], blocked_workdir_prefixes: [/a], metrics_enabled: true}
 parallel: {max_workers: 2, fail_fast: true}
 """
     )
@@ -53,7 +53,7 @@ parallel: {max_workers: 2, fail_fast: true}
     assert settings.backends["gemini"].allowed_tools == ["a", "b"]
     assert settings.session.default_tags == ["a"]
     assert settings.server.request_timeout_secs == 1.5
-    assert settings.server.blocked_workdir_prefixes == []
+    assert settings.server.blocked_workdir_prefixes == ["/a"]
     assert settings.parallel.fail_fast is True
 
 
@@ -86,8 +86,8 @@ def test_a_setting_knows_where_it_was_set(load):
         ("backends: {claude: {modle: x}}", "1:21: backends.claude.modle: unknown key; did you mean 'model'?"),
         ("home: /x", "1:1: home: is where the file lies; set CLINVK_HOME instead"),
         (
-            "output: {format: json}",
-            "1:1: output: unknown key; known here: backends, default_backend, parallel, server, session, unified_flags",
+            "kafka: {}",
+            "1:1: kafka: unknown key; known here: backends, default_backend, parallel, server, session, unified_flags",
         ),
     ],
 )
@@ -98,10 +98,7 @@ def test_an_unknown_key_is_named_with_a_suggestion(problems, text, expected):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (
-            'server: {port: "8080"}',
-            "1:16: server.port: expected a whole number from 0 to 65535, got the text '8080'; write the number without quotes: 8080",
-        ),
+        ("server: {port: eighty}", "1:16: server.port: expected a whole number from 0 to 65535, got the text 'eighty'"),
         ("server: {port: 80.5}", "1:16: server.port: expected a whole number from 0 to 65535, got the number 80.5"),
         ("server: {port: 65536}", "1:16: server.port: expected a whole number from 0 to 65535, got the number 65536"),
         ("server: {port: -1}", "1:16: server.port: expected a whole number from 0 to 65535, got the number -1"),
@@ -116,14 +113,11 @@ def test_an_unknown_key_is_named_with_a_suggestion(problems, text, expected):
             "1:29: server.read_timeout_secs: expected a number above 0, got the text '30s'; write the number alone",
         ),
         ("server: {read_timeout_secs: 1:30}", "1:29: server.read_timeout_secs: expected a plain decimal number or a text in quotes, got 1:30"),
-        ("server: {read_timeout_secs: 0}", "1:29: server.read_timeout_secs: expected a number above 0, got the number 0"),
+        ("server: {queue_timeout_secs: 0}", "1:30: server.queue_timeout_secs: expected a number above 0, got the number 0"),
         ("server: {read_timeout_secs: .inf}", "1:29: server.read_timeout_secs: expected a plain decimal number or a text in quotes, got .inf"),
-        (
-            'server: {metrics_enabled: "true"}',
-            "1:27: server.metrics_enabled: expected true or false, got the text 'true'; write it without quotes: true",
-        ),
+        ("server: {metrics_enabled: please}", "1:27: server.metrics_enabled: expected true or false, got the text 'please'"),
         ("server: {metrics_enabled: 1}", "1:27: server.metrics_enabled: expected true or false, got the number 1"),
-        ("server: {trusted_proxies: 10.0.0.1}", "1:27: server.trusted_proxies: expected a list of texts, got the text '10.0.0.1'; write a list: ['10.0.0.1']"),
+        ("server: {api_keys: k}", "1:20: server.api_keys: expected a list of texts, got a text that is not shown here"),
         ("server: {trusted_proxies: }", "1:26: server.trusted_proxies: expected a list of texts, got nothing; write [] for an empty list"),
         ("server: {allowed_hosts: [a, 5]}", "1:29: server.allowed_hosts[1]: expected text, got the number 5; put it in quotes"),
         ("default_backend: no", "1:18: default_backend: expected text, got the boolean no; put it in quotes"),

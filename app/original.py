@@ -1,0 +1,67 @@
+"""Configuration of the original clinvk (the Go program), read as it is: what of it means something else here, or nothing.
+
+Its keys have the same names here. What differs: it writes 0, an empty text or an empty list for "not set" (viper fills every
+field with Go's zero values), its `config set` writes every value as a text, and some of its keys are about a terminal
+program that this server is not. Source: its `internal/config/config.go`, `docs/reference/configuration.md` and
+`docs/reference/environment.md`, version 0.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Path = tuple[str, ...]
+
+TERMINAL = "is about the original's terminal output; the client commands have options for theirs (--json, --ndjson)"
+NO_LIMIT = "0 was no limit in the original; here there always is one, and the default counts"
+
+MEANINGLESS: Mapping[str, str] = {
+    "output": TERMINAL,
+    "unified_flags.output_format": "is chosen by each request (output_format)",
+    "session.auto_resume": "a session continues where a request names it: `clinvk prompt --session ID`",
+    "parallel.aggregate_output": TERMINAL,
+    "server.rate_limit_cleanup_secs": "is not needed: nothing is kept of callers that have stopped asking",
+}
+"""Keys that are left out, with the reason that the start tells. A group takes all that is below it along."""
+
+UNSET: Mapping[str, tuple[Any, str]] = {
+    "unified_flags.approval_mode": ("", ""),
+    "unified_flags.sandbox_mode": ("", ""),
+    "unified_flags.max_turns": (0, ""),
+    "unified_flags.max_tokens": (0, ""),
+    "unified_flags.command_timeout_secs": (0, ""),
+    "backends.*.approval_mode": ("", ""),
+    "backends.*.sandbox_mode": ("", ""),
+    "backends.*.allowed_tools": ("all", ""),
+    "server.host": ("", ""),
+    "server.request_timeout_secs": (0, NO_LIMIT),
+    "server.read_timeout_secs": (0, NO_LIMIT),
+    "server.write_timeout_secs": (0, NO_LIMIT),
+    "server.idle_timeout_secs": (0, NO_LIMIT),
+    "server.max_request_body_bytes": (0, NO_LIMIT),
+    "server.rate_limit_rps": (0, "0 was not set in the original, and the default counts"),
+    "server.rate_limit_burst": (0, "0 was not set in the original, and the default counts"),
+    "server.cors_allowed_origins": ([], ""),
+    "server.blocked_workdir_prefixes": ([], ""),
+}
+"""Values that mean "not set": key → the value, and what the start tells about it (nothing where the default means the same)."""
+
+VARIABLES: Mapping[str, str] = {"CLINVK_MCP_": "is about the original's MCP server, which is not part of this program"}
+"""Beginnings of the names of variables that are left out, with the reason."""
+
+
+def why_meaningless(path: Path) -> str | None:
+    """Why the key at ``path`` means nothing here; None for a key that the original did not have."""
+    return MEANINGLESS.get(".".join(path))
+
+
+def why_unset(path: Path, value: Any) -> str | None:
+    """None for a value that is one; else what to tell of it, which may be nothing."""
+    name = ".".join((path[0], "*", *path[2:]) if path[0] == "backends" and len(path) > 2 else path)
+    meant, reason = UNSET.get(name, (None, ""))
+    return reason if meant is not None and type(value) is type(meant) and value == meant else None
+
+
+def why_variable_is_left_out(name: str) -> str | None:
+    return next((reason for start, reason in VARIABLES.items() if name.startswith(start)), None)
