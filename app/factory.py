@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from time import monotonic
 from typing import Any
 
@@ -25,6 +24,7 @@ from app.proxies import TrustedProxies
 from app.services import build_services
 from app.settings import Settings
 from app.surfaces import SURFACES, error_answer, error_body
+from app.version import program_version
 from blueprints.context import Services
 
 DESCRIPTION = """\
@@ -110,7 +110,7 @@ def to_schema_name(schema: type[ma.Schema] | ma.Schema) -> str:
 def _config(settings: Settings) -> dict[str, Any]:
     return {
         "API_TITLE": "clinvk",
-        "API_VERSION": _version(),
+        "API_VERSION": program_version(),
         "OPENAPI_VERSION": "3.0.3",  # what the bundled Swagger UI 4 can show
         "API_SPEC_OPTIONS": {"info": {"description": DESCRIPTION}, "security": [{name: []} for name in SECURITY_SCHEMES]},
         "CLINVK_STARTED_AT": monotonic(),
@@ -121,10 +121,3 @@ def _keep_out_of_caches(response: flask.Response) -> flask.Response:
     """Answers hold people's code; what may be cached says so itself."""
     response.headers.setdefault("Cache-Control", "no-store")
     return response
-
-
-def _version() -> str:
-    try:
-        return version("clinvk")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "0+unknown"

@@ -6,11 +6,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from app.banner import program_version
 from app.cli.client.commands import add_client_commands
 from app.loading import load_settings
 from app.problems import SettingsError
 from app.settings import Settings
+from app.version import program_version
 
 
 def run(argv: Sequence[str] | None = None) -> int:
