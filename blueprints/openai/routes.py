@@ -123,14 +123,20 @@ def delete_response(response_id: str) -> Any:
 @blp.response(200, OpenAIModelListSchema())
 def list_models() -> Any:
     """The names to choose from: backends, `backend/model`, aliases; those that are available."""
-    return jsonify(to_model_list(services().models.listed(), for_codex="client_version" in request.args))
+    return jsonify(to_model_list(services().models.listed(), since, for_codex="client_version" in request.args))
 
 
 @blp.route("/models/<path:model>", methods=["GET"])
 @blp.response(200, OpenAIModelSchema())
 def get_model(model: str) -> Any:
     """One model, by any name that is understood."""
-    return jsonify(to_model(services().models.find(model.rstrip("/"))))
+    return jsonify(to_model(services().models.find(model.rstrip("/")), since))
+
+
+def since(backend: str) -> int | None:
+    """Since when the backend's program is there."""
+    desk = services()
+    return desk.prober.availability(desk.runner.backends[backend]).since
 
 
 def prompt_tokens(conversation: Conversation) -> int:

@@ -49,6 +49,8 @@ class Availability:
     """None while it has not been asked, or where the CLI does not tell."""
     logged_in: bool | None = None
     """None where the backend needs no log-in, or nothing is known of it."""
+    since: int | None = None
+    """When the program came to where it is, in seconds since the epoch. Not its file's own time: npm sets that to 1985."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ def look(spec: BackendSpec, environ: Mapping[str, str]) -> Availability:
     if path is None:
         reason = f"{spec.command[0]!r} was not found" + ("" if "/" in spec.command[0] else " on PATH")
         return Availability(name=spec.name, available=False, reason=f"{reason}; {spec.install_hint}" if spec.install_hint else reason)
-    return Availability(name=spec.name, available=True, path=path, logged_in=_looks_logged_in(spec, env))
+    return Availability(name=spec.name, available=True, path=path, logged_in=_looks_logged_in(spec, env), since=_since(path))
 
 
 def ask_version(spec: BackendSpec, path: str, environ: Mapping[str, str], timeout_s: float = VERSION_TIMEOUT_S) -> Answer:
@@ -192,6 +194,13 @@ def _looks_logged_in(spec: BackendSpec, env: Mapping[str, str]) -> bool | None:
         os.path.exists(home + sign[1:] if sign.startswith("~/") else sign) if "/" in sign else bool(env.get(sign))
         for sign in spec.credentials
     )
+
+
+def _since(path: str) -> int | None:
+    try:
+        return int(os.stat(path).st_ctime)
+    except OSError:  # gone a moment ago
+        return None
 
 
 def _key(spec: BackendSpec, path: str) -> _Key:

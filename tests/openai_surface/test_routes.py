@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+import time
+
 import openai
 import pytest
 
@@ -16,6 +21,14 @@ def test_models_are_listed_and_found(client: openai.OpenAI) -> None:
     found = client.models.retrieve("claude/opus")
     assert (found.id, found.object, found.owned_by) == ("claude/opus", "model", "claude")
     assert client.models.retrieve("claude-sonnet-4-5").owned_by == "claude"
+
+
+def test_a_model_is_as_old_as_its_program_is_here(client: openai.OpenAI) -> None:
+    """The programs of `claude` and of the demo are the same Python."""
+    created = {model.id: model.created for model in client.models.list()}
+    assert created["claude"] == created["claude/opus"] == created["demo"] == int(os.stat(sys.executable).st_ctime)
+    assert created["echo"] == int(os.stat(shutil.which("cat") or "").st_ctime)
+    assert abs(client.models.retrieve("codex").created - time.time()) < 3_600  # not there: the server's own start
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [
