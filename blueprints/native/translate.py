@@ -111,7 +111,7 @@ def to_backend(spec: BackendSpec, availability: Availability, *, is_default: boo
         "allowed_extra": sorted(spec.allowed_extra),
         "streams_tokens": spec.streams_tokens,
         "takes_images": spec.takes_images,
-        "can_resume": bool(spec.resume_args),
+        "can_resume": spec.can_resume,
         "isolation": {"sandbox": spec.confinement.sandbox or "none", "limits": spec.confinement.limits.given()},
     }
 
