@@ -18,6 +18,7 @@ from services.drivers.driver import Driver, KeepsProcesses, Limits, Running
 from services.errors import BackendUnavailable, InvalidRequest
 from services.events import Batch, Failed, Finished, Started, Text, Thinking, UsageUpdate, is_terminal, separated
 from services.gate import Gate, Place
+from services.measured import NOBODY, Measured, Observer
 from services.processes.owner import new_path
 from services.run import RunRequest, RunResult, Usage
 from services.stops import cut_at_stop
@@ -46,6 +47,7 @@ class Runner:
         self._limits = limits
         self._environ = environ
         self._streams: set[RunStream] = set()
+        self.observer: Observer = NOBODY
 
     def renew(self, backends: Mapping[str, BackendSpec], *, workdirs: WorkdirRules, limits: Limits) -> None:
         """Run what comes from now on by these. What runs goes on as it began."""
@@ -65,6 +67,10 @@ class Runner:
             if self.prober.availability(spec).available:
                 for ephemeral in (False, True):
                     driver.prestart(self.prepare(RunRequest(prompt="-", backend=spec.name, ephemeral=ephemeral)), spec.warm.min)
+
+    def ready_counts(self) -> Mapping[str, int]:
+        """By backend, the processes that are there before anybody asks."""
+        return self._driver.ready_counts() if isinstance(self._driver, KeepsProcesses) else {}
 
     def close(self) -> None:
         """End the processes that wait for runs. The runs themselves are ended by `cancel_all`."""
@@ -92,20 +98,36 @@ class Runner:
         Raises InvalidRequest, BackendUnavailable (QueueFull too); RunFailed when cancelled in the queue.
         """
         cancellation = cancellation or Cancellation()
-        invocation = self.prepare(request)
+        measured = Measured(self.prepare(request))
+        observer = self.observer
+        observer.begin(measured)
+        try:
+            stream = self._started(measured, observer, cancellation)
+        except BaseException as error:
+            measured.refusal, measured.ended_at = error, monotonic()
+            observer.finish(measured)
+            raise
+        self._streams.add(stream)
+        return stream
+
+    def _started(self, measured: Measured, observer: Observer, cancellation: Cancellation) -> RunStream:
+        invocation = measured.invocation
+        request = invocation.request
+        if measured.env:
+            invocation = replace(invocation, own_env=measured.env)
         availability = self.prober.availability(invocation.spec)
         if not availability.available:
             raise BackendUnavailable(f"backend {request.backend!r} is not available: {availability.reason}", backend=request.backend)
         place = self.gate.enter(request.backend, request.caller, cancellation)
+        measured.admitted_at = monotonic()
         try:
             limits = replace(self._limits, request_timeout_s=self._timeout_s(request))
             running = self._driver.start(invocation, limits, cancellation)
         except BaseException:
             place.leave()
             raise
-        stream = RunStream(invocation, running, place, limits, cancellation, self._streams.discard)
-        self._streams.add(stream)
-        return stream
+        measured.spawned_at = monotonic()
+        return RunStream(measured, running, place, limits, cancellation, self._streams.discard, observer)
 
     def cancel_all(self, failure: Failed) -> None:
         """End every run that is going: the server stops. Each stream ends with ``failure``."""
@@ -129,15 +151,18 @@ class RunStream(Iterator[Batch]):
 
     def __init__(
         self,
-        invocation: Invocation,
+        measured: Measured,
         running: Running,
         place: Place,
         limits: Limits,
         cancellation: Cancellation,
         forget: Callable[[RunStream], None],
+        observer: Observer,
     ) -> None:
-        self.invocation = invocation
+        self.measured = measured
+        self.invocation = invocation = measured.invocation
         self.started_at = monotonic()
+        self._observer: Observer | None = observer
         self._running = running
         self._place = place
         self._forget = forget
@@ -153,9 +178,11 @@ class RunStream(Iterator[Batch]):
         if self._is_over:
             raise StopIteration
         batch = next(self._batches)
-        if batch and is_terminal(batch[-1]):
-            self._is_over = True
-            self.close()
+        if batch:
+            self.measured.see(batch)
+            if is_terminal(batch[-1]):
+                self._is_over = True
+                self.close()
         return batch
 
     @property
@@ -173,6 +200,16 @@ class RunStream(Iterator[Batch]):
         finally:
             self._place.leave()
             self._forget(self)
+            self._tell_end()
+
+    def _tell_end(self) -> None:
+        observer, self._observer = self._observer, None
+        if observer:
+            measured = self.measured
+            measured.end = measured.end or self._cancellation.failure or CLIENT_GONE
+            measured.ended_at = monotonic()
+            measured.start = getattr(self._running, "began_as", "cold")  # only some drivers have a choice
+            observer.finish(measured)
 
     def __enter__(self) -> RunStream:
         return self

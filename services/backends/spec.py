@@ -158,6 +158,8 @@ class Invocation:
     folders: tuple[str, ...] = ()
     """Folders of the CLI's that must be there."""
     fields: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    own_env: Mapping[str, str] = field(default_factory=dict)
+    """Variables for a process of the run's own. They set no kind of run apart: one that is there already serves it without them."""
     model: str | None = None
     ignored: tuple[str, ...] = ()
     run_dir: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextvars import copy_context
 from time import monotonic
 from types import TracebackType
 
@@ -47,7 +48,8 @@ class Composition(Iterator[Item]):
         self._queue: Queue[Item | BaseException | None] = Queue(max(QUEUE_LIMIT_BATCHES, workers))
         self._cancellation = cancellation or Cancellation()
         self._stop_listening = self._cancellation.listen(self._cancelled)
-        self._workers = [gevent.spawn(self._work) for _ in range(workers)]
+        # Each knows whose request it works for, as this greenlet does; gevent passes no context on.
+        self._workers = [gevent.spawn(copy_context().run, self._work) for _ in range(workers)]
         self._working = workers
 
     def __next__(self) -> Item:

@@ -72,6 +72,9 @@ class KeepsProcesses(Protocol):
     def renew(self, backends: Mapping[str, BackendSpec]) -> None:
         """Go on with other specs."""
 
+    def ready_counts(self) -> Mapping[str, int]:
+        """By backend, how many processes wait or can serve at once."""
+
     def close(self) -> None:
         """End every process that waits. Returns when they have gone."""
 

@@ -95,6 +95,10 @@ class ProcessPool:
             self._end([one for shelf in self._shelves if shelf.invocation.cwd == cwd for one in _all_off(shelf)])
         self._work_on()
 
+    @property
+    def ready_count(self) -> int:
+        return self._shelves.idle_count
+
     def close(self) -> None:
         if self._greenlet:
             self._greenlet.kill()

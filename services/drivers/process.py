@@ -89,7 +89,8 @@ class ProcessRun:
         self._folder = RunFolder(invocation.run_dir)
         invocation.prepare()
         stdin = None if isinstance(self._protocol, Conversation) or self._is_piped else invocation.stdin
-        self._child = spawner.start(invocation.argv, env=invocation.env, cwd=invocation.cwd, stdin=stdin)
+        env = {**invocation.env, **invocation.own_env} if invocation.own_env else invocation.env
+        self._child = spawner.start(invocation.argv, env=env, cwd=invocation.cwd, stdin=stdin)
         self._stop_listening = self._cancellation.listen(self._stop)
 
     def adopt(self, child: Child, folder: RunFolder) -> None:

@@ -66,6 +66,10 @@ class SharedPool:
     def settle(self, cwd: str, *, has_worked: bool) -> None:
         self._changed.set()
 
+    @property
+    def ready_count(self) -> int:
+        return sum(process.is_ready for process in self._current.values())
+
     def close(self) -> None:
         if self._greenlet:
             self._greenlet.kill()

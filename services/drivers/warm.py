@@ -14,6 +14,7 @@ from services.drivers.shared_pool import SharedPool
 from services.drivers.trust import Trust
 from services.errors import BackendUnavailable
 from services.events import Batch, Failed, Started, ToolCall, UsageUpdate
+from services.measured import Start
 from services.processes.spawner import Spawner
 
 log = logging.getLogger("clinvk.warm")
@@ -25,6 +26,8 @@ class Pool(Protocol):
     def prestart(self, invocation: Invocation, count: int) -> None: ...
     def renew(self, spec: BackendSpec) -> None: ...
     def close(self) -> None: ...
+    @property
+    def ready_count(self) -> int: ...
 
 
 POOLS: dict[str, Callable[[BackendSpec, Spawner, Mapping[str, str], Trust], Pool]] = {
@@ -76,6 +79,9 @@ class WarmDriver:
             else:
                 self._pools.pop(name)[0].close()
 
+    def ready_counts(self) -> dict[str, int]:
+        return {name: pool.ready_count for name, (pool, _) in self._pools.items()}
+
     def close(self) -> None:
         """End every process that waits. Runs that go on are their streams' to end."""
         pools, self._pools = self._pools, {}
@@ -109,6 +115,7 @@ class WarmRun:
         self._trust = trust
         self._invocation = invocation
         self._cancellation = cancellation
+        self.began_as: Start = "warm" if start_cold else "cold"
         self._has_worked = False
         self._is_closed = False
 
@@ -148,6 +155,7 @@ class WarmRun:
         why = failed.message if isinstance(failed, Failed) else ""
         log.warning("%s: a warm process broke before it said anything; the run gets one of its own", self._invocation.spec.name)
         self._trust.lose(why)
+        self.began_as = "fallback"
         self._running.close()
         assert self._start_cold
         try:
