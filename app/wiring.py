@@ -120,8 +120,7 @@ def _warm(spec: BackendSpec, chosen: BackendSettings) -> WarmLimits | None:
         return None
     if chosen.warm.max is None and not _is_its_own(_command(spec, chosen), spec):
         return None
-    names = {"min": "min", "max": "max", "idle_secs": "idle_s", "max_uses": "max_uses", "max_rss_mb": "max_rss_mb"}
-    given = {ours: value for name, ours in names.items() if (value := getattr(chosen.warm, name)) is not None}
+    given = {name.replace("_secs", "_s"): value for name, value in asdict(chosen.warm).items() if value is not None}
     limits = replace(spec.warmth.limits, **given)
     return replace(limits, min=min(limits.min, limits.max)) if limits.max else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from app.version import program_version
 from app.wiring import build_backends
 from services.backends.probe import Availability, Prober
 from services.backends.spec import BackendSpec
+from services.processes.memory import free_mb
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +61,8 @@ def examine(load: Callable[[], Settings]) -> Report:
     if not problems:
         findings.append(Finding(name="configuration", is_good=True, text=config_source(settings)))
         findings += [Finding(name="note", is_good=True, text=str(warning)) for warning in settings.warnings]
-    findings += [_home(settings.home), _port(settings)]
     shown = [spec for spec in specs.values() if spec.enabled]
+    findings += [_home(settings.home), _port(settings), _warm(shown, free_mb())]
     found = Prober(os.environ).with_versions(shown)
     hints = {spec.name: _hint(spec, item) for spec, item in zip(shown, found, strict=True)}
     return Report(default_backend=settings.default_backend, backends=found, hints=hints, findings=findings)
@@ -88,6 +89,16 @@ def _port(settings: Settings) -> Finding:
     except CannotListen as error:
         return Finding(name="address", is_good=False, text=str(error))
     return Finding(name="address", is_good=True, text=f"port {server.port} on {server.host} is free")
+
+
+def _warm(specs: Iterable[BackendSpec], free: float) -> Finding:
+    """Which backends may have processes that wait, and whether there is memory for them now."""
+    warm = {spec.name: spec.warm for spec in specs if spec.warm and spec.may_be_warm}
+    text = ", ".join(f"up to {limits.max} of {name}" for name, limits in warm.items()) or "none"
+    short = [f"{name} wants {limits.min_free_mb} MB" for name, limits in warm.items() if free < limits.min_free_mb]
+    if short:
+        text += f"; not now, {free:.0f} MB of memory are free: {', '.join(short)} (warm.min_free_mb)"
+    return Finding(name="warm processes", is_good=True, text=text)
 
 
 def to_text(report: Report) -> str:

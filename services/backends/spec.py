@@ -137,6 +137,11 @@ class BackendSpec:
     resolve: Callable[[str], str] | None = None
     """The program to start for the one that was found, where the found one is a wrapper."""
 
+    @property
+    def may_be_warm(self) -> bool:
+        """Limits and sandbox are put around one run, its workdir and its folder, when its process is started."""
+        return bool(self.warm and self.warmth) and not self.confinement
+
     def honours(self, option: str) -> bool:
         return option in self.options
 

@@ -22,6 +22,8 @@ class WarmLimits:
     idle_s: float = 300.0
     max_uses: int = 200
     max_rss_mb: int = 600
+    min_free_mb: int = 1024
+    """With less memory left, nothing is started beforehand; with less than half of it, what waits is ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

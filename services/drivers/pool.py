@@ -20,7 +20,7 @@ from services.drivers.trust import Trust
 from services.drivers.warm_protocols import PROTOCOLS, Greeting
 from services.errors import BackendUnavailable, InvalidRequest
 from services.processes.child import Child
-from services.processes.memory import rss_mb
+from services.processes.memory import free_mb, rss_mb
 from services.processes.owner import RunFolder, new_path
 from services.processes.spawner import Spawner
 
@@ -156,6 +156,8 @@ class ProcessPool:
             self._changed.wait(LOOK_EVERY_S)
 
     def _has_room_for(self, shelf: Shelf) -> bool:
+        if free_mb() < self._limits.min_free_mb:
+            return False
         if self._shelves.idle_count < self._limits.max:
             return True
         if one := self._shelves.give_up_for(shelf):
@@ -166,13 +168,14 @@ class ProcessPool:
 
     def _tidy(self) -> None:
         """End what has waited too long, has grown too large, has gone, or knows what is no more so."""
+        is_short = free_mb() < self._limits.min_free_mb / 2
         for shelf in self._shelves:
             state = self._state(shelf)
             for one in tuple(shelf.idle):
                 is_late = monotonic() - one.since > (self._limits.idle_s if len(shelf.idle) > shelf.floor else AGE_LIMIT_S)
                 if one.child.exit:
                     self._trust.lose("it ended while it waited")
-                if is_late or one.child.exit or one.state != state or self._is_too_large(one):
+                if is_late or is_short or one.child.exit or one.state != state or self._is_too_large(one):
                     shelf.idle.remove(one)
                     shelf.wanted -= is_late and shelf.wanted > shelf.floor
                     self._end([one])

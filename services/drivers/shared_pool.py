@@ -16,7 +16,7 @@ from services.drivers.driver import Limits
 from services.drivers.shared import READY_S, SharedProcess, SharedRun
 from services.drivers.trust import Trust
 from services.errors import BackendUnavailable
-from services.processes.memory import rss_mb
+from services.processes.memory import free_mb, rss_mb
 from services.processes.spawner import Spawner
 
 log = logging.getLogger("clinvk.warm")
@@ -97,6 +97,8 @@ class SharedPool:
 
     def _has_room(self) -> bool:
         """Room for one more; the one that was not used the longest makes it, if it is idle."""
+        if free_mb() < self._limits.min_free_mb:
+            return False
         if len(self._current) < self._limits.max:
             return True
         idle = [(process.used_at, key) for key, process in self._current.items() if not process.runs and key not in self._kept]
@@ -140,8 +142,9 @@ class SharedPool:
         self._changed.set()
 
     def _tidy(self) -> None:
+        is_short = free_mb() < self._limits.min_free_mb / 2
         for key, process in tuple(self._current.items()):
-            is_late = not process.runs and key not in self._kept and monotonic() - process.used_at > self._limits.idle_s
+            is_late = not process.runs and (is_short or (key not in self._kept and monotonic() - process.used_at > self._limits.idle_s))
             if is_late or process.exit or process.is_retired:
                 self._retire(key)
         for process in tuple(self._retired):
@@ -159,7 +162,5 @@ def _key(invocation: Invocation) -> Hashable | None:
     """
     request = invocation.request
     if request.resume or not request.ephemeral or invocation.files or invocation.links or not os.path.isdir("/proc/self"):
-        return None
-    if invocation.spec.confinement:  # its sandbox has this run's folders, and its limits are one run's
         return None
     return (invocation.argv, tuple(sorted((name, value) for name, value in invocation.env.items() if name != "TMPDIR")))

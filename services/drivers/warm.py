@@ -37,11 +37,6 @@ POOLS: dict[str, Callable[[BackendSpec, Spawner, Mapping[str, str], Trust], Pool
 """By `Warmth.driver`."""
 
 
-def may_be_warm(spec: BackendSpec) -> bool:
-    """Limits and sandbox are put around one run, its workdir and its folder, when its process is started."""
-    return bool(spec.warm and spec.warmth) and not spec.confinement
-
-
 class WarmDriver:
     """A `Driver` over another one, which starts a process for every run."""
 
@@ -53,7 +48,7 @@ class WarmDriver:
 
     def start(self, invocation: Invocation, limits: Limits, cancellation: Cancellation) -> Running:
         spec = invocation.spec
-        if not may_be_warm(spec):
+        if not spec.may_be_warm:
             return self._cold.start(invocation, limits, cancellation)
         pool, trust = self._pool(spec)
 
@@ -67,14 +62,14 @@ class WarmDriver:
     def prestart(self, invocation: Invocation, count: int) -> None:
         """Have processes ready for runs like this one, where its backend may have any."""
         spec = invocation.spec
-        if may_be_warm(spec):
+        if spec.may_be_warm:
             self._pool(spec)[0].prestart(invocation, count)
 
     def renew(self, backends: Mapping[str, BackendSpec]) -> None:
         """Go on with other specs."""
         for name in tuple(self._pools):
             spec = backends.get(name)
-            if spec and may_be_warm(spec):
+            if spec and spec.may_be_warm:
                 self._pools[name][0].renew(spec)
             else:
                 self._pools.pop(name)[0].close()

@@ -78,6 +78,17 @@ def test_doctor_is_content_with_a_default_backend_that_is_there(home, capsys):
     assert f"9.8.7, does not look logged in, {home}/bin/claude" in text
     assert "npm install -g @openai/codex" in text
     assert "The default backend, claude, can be used." in text
+    assert "warm processes up to 3 of claude, up to 2 of codex" in text
+
+
+def test_doctor_tells_which_backends_have_no_processes_that_wait(home, capsys, monkeypatch):
+    install(home, "claude", "echo 9.8.7")
+    monkeypatch.setenv("CLINVK_BACKENDS__CLAUDE__WARM__MAX", "0")
+    monkeypatch.setenv("CLINVK_BACKENDS__CODEX__WARM__MIN_FREE_MB", str(1 << 30))
+    assert run(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert "warm processes up to 2 of codex; not now, " in text
+    assert "codex wants 1073741824 MB (warm.min_free_mb)" in text
 
 
 def test_doctor_says_how_to_get_what_is_missing(capsys):
@@ -101,7 +112,7 @@ def test_doctor_for_programs(home, capsys):
     assert backends["codex"]["logged_in"] is False
     assert "codex login" in backends["codex"]["hint"]
     assert backends["claude"]["available"] is False
-    assert {"clinvk", "configuration", "home", "address"} == {finding["name"] for finding in report["findings"]}
+    assert {"clinvk", "configuration", "home", "address", "warm processes"} == {finding["name"] for finding in report["findings"]}
 
 
 def test_doctor_tells_the_problems_of_the_configuration_and_goes_on(home, capsys, monkeypatch):

@@ -303,6 +303,8 @@ def main():
         write(b"2.1.197 (Claude Code)\n")
         return
     stream = Stream() if IS_STREAM else None
+    hoard = []
+    signal.signal(signal.SIGUSR1, lambda *_: hoard.append(b"x" * (64 << 20)))
     prompt = stream.prompt() if stream else ARGS[-1] if ARGS and "#do " in ARGS[-1] else read_all(0)
     report(prompt)
     if stream:
