@@ -119,10 +119,11 @@ def separated(batches: Iterable[Batch]) -> Iterator[Batch]:
     tail = ""
     for batch in batches:
         for i, event in enumerate(batch):
-            if isinstance(event, Text) and event.text:
-                if block is not None and event.block != block and not tail.endswith("\n\n"):
-                    gap = "\n" if tail.endswith("\n") else "\n\n"
-                    batch[i] = Text(gap + event.text, event.block, event.is_partial)
-                block = event.block
-                tail = (tail + event.text)[-2:]
+            if type(event) is Text and (text := event.text):
+                if event.block != block:
+                    if block is not None and not tail.endswith("\n\n"):
+                        gap = "\n" if tail.endswith("\n") else "\n\n"
+                        batch[i] = Text(gap + text, event.block, event.is_partial)
+                    block = event.block
+                tail = text if len(text) > 1 else tail[-1:] + text
         yield batch

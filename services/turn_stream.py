@@ -62,6 +62,10 @@ class TurnStream(Iterator[Batch]):
     def _seen(self, batch: Batch) -> Batch:
         events: list[Event] = []
         for event in batch:
+            if type(event) is Text and self._has_started:  # nine in ten
+                self._text.append(event.text)
+                events.append(event)
+                continue
             if self._usage_before and isinstance(event, UsageUpdate | Finished | Failed) and event.usage:
                 event = msgspec.structs.replace(event, usage=less(event.usage, self._usage_before))
             match event:
@@ -121,7 +125,10 @@ class NamelessStream(Iterator[Batch]):
         self._stream = stream
 
     def __next__(self) -> Batch:
-        return [Started(None, event.model) if isinstance(event, Started) else event for event in next(self._stream)]
+        batch = next(self._stream)
+        if batch and isinstance(started := batch[0], Started):
+            batch[0] = Started(None, started.model)
+        return batch
 
     def __enter__(self) -> NamelessStream:
         return self

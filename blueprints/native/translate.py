@@ -13,7 +13,7 @@ from blueprints import sse
 from services.backends.probe import Availability
 from services.backends.spec import OPTION_NAMES, BackendSpec, Invocation
 from services.errors import RUN_FAILURE_CODES
-from services.events import Batch, Event, Failed, Finished, Started, Text, Thinking, ToolCall, ToolResult, UsageUpdate
+from services.events import Batch, Failed, Finished, Started, Text, Thinking, ToolCall, ToolResult, UsageUpdate
 from services.models import ModelResolver
 from services.run import RunRequest, RunResult, Usage
 
@@ -146,24 +146,22 @@ class EventEncoder:
     def __call__(self, batch: Batch) -> bytes:
         if not batch:
             return sse.KEEP_ALIVE if self._as_sse else b""
-        timestamp = now().encode()
-        return b"".join(self._encode(event, timestamp) for event in batch)
+        facts, numbers, timestamp, frames = self._facts, self._sequence, now().encode(), []
+        for event in batch:  # a token costs what is written here, so it calls no more than it must
+            if type(event) is Started:
+                self._share(event.session_id)
+            kind, content, more = CONTENT[type(event)](event, facts)
+            number = next(numbers)
+            line = LINE % (kind, self._common, timestamp, number, more, orjson.dumps(content))
+            frames.append(sse.NUMBERED % (kind, number, line) if self._as_sse else line + b"\n")
+        return b"".join(frames)
 
     def _share(self, session_id: str | None) -> None:
         common = {**self._mark, "backend": self._facts["backend"], "session_id": session_id}
         self._common = orjson.dumps(common)[1:-1]
 
-    def _encode(self, event: Event, timestamp: bytes) -> bytes:
-        if isinstance(event, Started):
-            self._share(event.session_id)
-        kind, content, more = CONTENT[type(event)](event, self._facts)
-        number = next(self._sequence)
-        line = b'{"type":"%s",%s,"timestamp":"%s","sequence":%d%s,"content":%s}' % (
-            kind, self._common, timestamp, number, more, orjson.dumps(content),
-        )  # fmt: skip
-        return sse.frame(line, event=kind, id=number) if self._as_sse else line + b"\n"
 
-
+LINE = b'{"type":"%s",%s,"timestamp":"%s","sequence":%d%s,"content":%s}'
 IS_PARTIAL = {True: b',"is_partial":true', False: b',"is_partial":false'}
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import msgspec
 import orjson
 
 from services.decoders.decoder import Exit
@@ -40,6 +41,28 @@ OUTPUT_LIMIT = re.compile(r"exceeded the \d+ output token maximum")
 
 STRUCTURED_OUTPUT = "StructuredOutput"
 """The tool through which the model hands in its answer to ``--json-schema``: not a tool of the agent's."""
+
+
+class TextDelta(msgspec.Struct, tag_field="type", tag="text_delta", gc=False):
+    text: str
+
+
+class ThinkingDelta(msgspec.Struct, tag_field="type", tag="thinking_delta", gc=False):
+    thinking: str
+
+
+class BlockDelta(msgspec.Struct, tag_field="type", tag="content_block_delta", gc=False):
+    delta: TextDelta | ThinkingDelta
+
+
+class DeltaLine(msgspec.Struct, tag_field="type", tag="stream_event", gc=False):
+    event: BlockDelta
+    parent_tool_use_id: None = None
+
+
+# Nine lines in ten are of this shape. Decoded as it they cost a third of what they cost as dicts (0.4 µs instead of 1.2);
+# what does not fit, a subagent's delta too, is decoded as any other line.
+DELTA_LINE = msgspec.json.Decoder(DeltaLine)
 
 
 class ClaudeDecoder:
@@ -67,10 +90,16 @@ class ClaudeDecoder:
         return self._result is not None
 
     def feed(self, chunk: bytes) -> Batch:
-        return self._decode(self._lines.feed(chunk))
+        batch: Batch = []
+        for line in self._lines.split(chunk):
+            self._on_bytes(line, batch)
+        self._has_begun = self._has_begun or bool(batch)
+        return batch
 
     def finish(self, exit: Exit) -> Batch:
-        batch = self._decode(self._lines.flush())
+        batch: Batch = []
+        for line in self._lines.flush():
+            self._on_line(line, batch)
         result = self._result
         if result is None:
             batch.append(ended_without_result(exit, self._held or self._retried or self._lines.noise, usage=self._usage_so_far()))
@@ -80,40 +109,45 @@ class ClaudeDecoder:
             self._succeed(result, exit, batch)
         return batch
 
-    def _decode(self, objects: list[dict[str, Any]]) -> Batch:
-        batch: Batch = []
-        for line in objects:
-            match line.get("type"):
-                case "stream_event":
-                    if line.get("parent_tool_use_id") is None:
-                        self._on_stream_event(map_of(line.get("event")), batch)
-                case "assistant":
-                    self._on_assistant(line, batch)
-                case "user":
-                    self._on_user(line, batch)
-                case "system":
-                    # Every further turn of the process has its own (warm-basic).
-                    if line.get("subtype") == "init" and not self._has_begun and not batch:
-                        batch.append(Started(text_of(line.get("session_id")) or None, text_of(line.get("model")) or None))
-                    elif line.get("subtype") == "api_retry":
-                        status = f"API Error: {status} " if (status := line.get("error_status")) else ""
-                        self._retried = f"{status}({text_of(line.get('error'))}), tried {count_of(line.get('attempt'))} times"
-                case "result":
-                    self._result = line
-        self._has_begun = self._has_begun or bool(batch)
-        return batch
+    def _on_bytes(self, line: bytes, batch: Batch) -> None:
+        try:
+            delta = DELTA_LINE.decode(line).event.delta
+        except msgspec.MsgspecError:
+            if (value := self._lines.to_object(line)) is not None:
+                self._on_line(value, batch)
+            return
+        if type(delta) is TextDelta:
+            self._say(delta.text, batch, is_partial=True)
+        elif type(delta) is ThinkingDelta and delta.thinking:
+            batch.append(Thinking(delta.thinking))
+
+    def _on_line(self, line: dict[str, Any], batch: Batch) -> None:
+        match line.get("type"):
+            case "stream_event":
+                if line.get("parent_tool_use_id") is None:
+                    self._on_stream_event(map_of(line.get("event")), batch)
+            case "assistant":
+                self._on_assistant(line, batch)
+            case "user":
+                self._on_user(line, batch)
+            case "system":
+                # Every further turn of the process has its own (warm-basic).
+                if line.get("subtype") == "init" and not self._has_begun and not batch:
+                    batch.append(Started(text_of(line.get("session_id")) or None, text_of(line.get("model")) or None))
+                elif line.get("subtype") == "api_retry":
+                    status = f"API Error: {status} " if (status := line.get("error_status")) else ""
+                    self._retried = f"{status}({text_of(line.get('error'))}), tried {count_of(line.get('attempt'))} times"
+            case "result":
+                self._result = line
 
     # -- the answer as it grows: deltas --
 
     def _on_stream_event(self, event: dict[str, Any], batch: Batch) -> None:
-        if event.get("type") == "content_block_delta":  # nine lines in ten: no patterns to try
-            delta = map_of(event.get("delta"))
-            if delta.get("type") == "text_delta":
-                self._say(text_of(delta.get("text")), batch, is_partial=True)
-            elif delta.get("type") == "thinking_delta" and (text := text_of(delta.get("thinking"))):
-                batch.append(Thinking(text))
-            return
         match event:
+            case {"type": "content_block_delta", "delta": {"type": "text_delta", "text": str(text)}}:
+                self._say(text, batch, is_partial=True)
+            case {"type": "content_block_delta", "delta": {"type": "thinking_delta", "thinking": str(text)}} if text:
+                batch.append(Thinking(text))
             case {"type": "content_block_start", "content_block": {"type": "text", **block}}:
                 self._open_block()
                 self._say(text_of(block.get("text")), batch, is_partial=True)

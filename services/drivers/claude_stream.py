@@ -95,19 +95,16 @@ class ClaudeStream(ClaudeDecoder):
         batch = super().finish(exit)
         return [Failed("backend", f"Claude Code refused to be set up: {self._refusal}", exit.code)] if self._refusal else batch
 
-    def _decode(self, objects: list[dict[str, Any]]) -> Batch:
-        rest = []
-        for line in objects:
-            match line.get("type"):
-                case "control_response":
-                    if response := response_to("initialize", line):
-                        self._refusal = refusal_of(response)
-                        self._outgoing += b"" if self._refusal else self._question
-                case "control_request":
-                    self._outgoing += _declined(line)
-                case _:
-                    rest.append(line)
-        return super()._decode(rest)
+    def _on_line(self, line: dict[str, Any], batch: Batch) -> None:
+        match line.get("type"):
+            case "control_response":
+                if response := response_to("initialize", line):
+                    self._refusal = refusal_of(response)
+                    self._outgoing += b"" if self._refusal else self._question
+            case "control_request":
+                self._outgoing += _declined(line)
+            case _:
+                super()._on_line(line, batch)
 
 
 def parameters_of(invocation: Invocation) -> dict[str, Any]:
