@@ -29,6 +29,12 @@ def asked_session() -> str | None:
     return request.headers.get(SESSION_HEADER) or None
 
 
+def continues_turns() -> bool:
+    """Whether that session knows what was said before, so that the last message is all that is new. Raises NotFound."""
+    session = asked_session()
+    return session is not None and services().conversations.knows_turns(session)
+
+
 def asked_workdir() -> str | None:
     return request.headers.get(WORKDIR_HEADER) or None
 

@@ -123,6 +123,11 @@ class Conversations:
         session = self.store.get(session_id)
         return self.resume(session, replace(request, resume=None, ephemeral=False), cancellation=cancellation)
 
+    def knows_turns(self, session_id: str) -> bool:
+        """Whether a next turn of the session is one of a conversation: one that was created empty, or never answered, knows none."""
+        session = self.store.get(session_id)
+        return bool(session.cli_session_id or self._told(session))
+
     def prepare_resume(self, session: Session, request: RunRequest, *, rebuild: bool = False) -> RunRequest:
         """The request that `resume` would run; starts nothing."""
         return self._continuing(session, self._in_session(session, request), rebuild=rebuild)
@@ -224,8 +229,7 @@ class Conversations:
             knows = spec.session_files is None or self._with_files(spec, lambda files, env: files.has(cli_id, env))
             if knows and not (rebuild and spec.session_files is None):
                 return replace(request, resume=cli_id)
-        turns = self.store.turns(session.id, after=max(0, session.turn_count - REBUILD_TURNS), limit=REBUILD_TURNS + 1)
-        told = [turn for turn in turns if turn.status == "finished" or turn.output]
+        told = self._told(session)
         if not told:
             return request
         if not rebuild and not session.needs_rebuild:
@@ -235,6 +239,11 @@ class Conversations:
             )
         said = [part for turn in told for part in (Said("user", turn.prompt), Said("assistant", turn.output)) if part.text]
         return replace(request, prompt=render([*said, Said("user", request.prompt)]))
+
+    def _told(self, session: Session) -> list[Turn]:
+        """The latest turns that came to an answer."""
+        turns = self.store.turns(session.id, after=max(0, session.turn_count - REBUILD_TURNS), limit=REBUILD_TURNS + 1)
+        return [turn for turn in turns if turn.status == "finished" or turn.output]
 
     def _delete_files(self, session: Session) -> None:
         spec = self._runner.backends.get(session.backend)

@@ -32,7 +32,7 @@ from blueprints.anthropic.translate import (
     to_turns,
     wants_thinking,
 )
-from blueprints.compat import answer_headers, asked_session, asked_workdir, error_body, run_streamed, run_whole
+from blueprints.compat import answer_headers, asked_session, asked_workdir, continues_turns, error_body, run_streamed, run_whole
 from blueprints.context import caller, request_id, services
 from blueprints.conversation import Conversation, to_conversation
 from blueprints.estimate import estimate_usage
@@ -130,7 +130,7 @@ def _understand(body: dict[str, Any]) -> tuple[Resolution, Conversation]:
     conversation = to_conversation(
         to_turns(body.get("system"), body["messages"]),
         has_system_option=desk.runner.backend(resolution.backend).honours("system_prompt"),
-        continues_session=asked_session() is not None,
+        continues_session=continues_turns(),
     )
     return resolution, conversation
 

@@ -1,4 +1,4 @@
-"""Chat completions coming in: a validated body of `ChatSchema` → a `RunRequest`. Pure."""
+"""Chat completions coming in: a validated body of `ChatSchema` → what it asks for. Pure."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import Any
 
 from blueprints.conversation import Conversation, Turn, to_conversation
 from blueprints.openai.content import items_to_turns, messages_to_turns
-from blueprints.openai.options import CHAT_NAMES, JSON_OBJECT, asked_for, check_support, check_tools, refused, to_effort, to_format
+from blueprints.openai.options import CHAT_NAMES, JSON_OBJECT, asked_for, check_tools, refused, to_format
+from blueprints.openai.run_request import Asked
 from services.backends.spec import BackendSpec
-from services.models import Resolution
-from services.run import RunRequest
 
 IGNORED = (
     "temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "seed", "logit_bias",
@@ -45,40 +44,15 @@ def to_chat_conversation(body: Mapping[str, Any], spec: BackendSpec, *, continue
     return to_conversation(turns, has_system_option=spec.honours("system_prompt"), continues_session=continues_session)
 
 
-def to_run_request(
-    body: Mapping[str, Any],
-    conversation: Conversation,
-    resolution: Resolution,
-    spec: BackendSpec,
-    *,
-    session: str | None,
-    workdir: str | None,
-    request_id: str,
-    caller: str,
-) -> RunRequest:
-    """``session``: the CLI's own, to continue; without one nothing is kept."""
-    schema = to_format(body.get("response_format"), "response_format").schema
-    check_support(spec, schema, conversation.images, format_field="response_format", text_field="messages")
-    effort = body.get("reasoning_effort") or (body.get("reasoning") or {}).get("effort")
-    limit = body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens")
-    options = {
-        "model": resolution.model,
-        "system_prompt": conversation.system,
-        "max_tokens": limit,
-        "json_schema": schema,
-        **to_effort(effort, spec),
-    }
-    return RunRequest(
-        prompt=conversation.prompt,
-        backend=resolution.backend,
-        options={name: value for name, value in options.items() if value is not None},
-        workdir=workdir,
-        ephemeral=session is None,
-        resume=session,
-        images=conversation.images,
+def to_asked(body: Mapping[str, Any], *, keeps_session: bool) -> Asked:
+    return Asked(
+        format_field="response_format",
+        text_field="messages",
+        schema=to_format(body.get("response_format"), "response_format").schema,
+        effort=body.get("reasoning_effort") or (body.get("reasoning") or {}).get("effort"),
+        max_tokens=body.get("max_completion_tokens") or body.get("max_tokens") or body.get("max_output_tokens"),
         stop=_stops(body.get("stop")),
-        request_id=request_id,
-        caller=caller,
+        keeps_session=keeps_session,
     )
 
 

@@ -1,4 +1,4 @@
-"""Responses coming in: a validated body of `CreateResponseSchema` → a `RunRequest`. Pure."""
+"""Responses coming in: a validated body of `CreateResponseSchema` → what it asks for. Pure."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 from blueprints.conversation import Conversation, Turn, to_conversation
 from blueprints.openai.content import Item, items_to_turns
-from blueprints.openai.options import JSON_OBJECT, RESPONSE_NAMES, asked_for, check_support, check_tools, refused, to_effort, to_format
+from blueprints.openai.options import JSON_OBJECT, RESPONSE_NAMES, asked_for, check_tools, refused, to_format
 from blueprints.openai.response_id import MESSAGE, REASONING, RESPONSE, Session, session_of
+from blueprints.openai.run_request import Asked
 from services.backends.spec import BackendSpec
 from services.errors import NotFound
 from services.models import Resolution
-from services.run import RunRequest
 
 IGNORED = (
     "temperature", "top_p", "top_logprobs", "include", "max_tool_calls", "service_tier", "context_management", "moderation",
@@ -101,37 +101,14 @@ def keeps_session(body: Mapping[str, Any], spec: BackendSpec) -> bool:
     return body.get("store") is not False and spec.can_resume
 
 
-def to_run_request(
-    body: Mapping[str, Any],
-    conversation: Conversation,
-    resolution: Resolution,
-    spec: BackendSpec,
-    *,
-    session: str | None,
-    workdir: str | None,
-    request_id: str,
-    caller: str,
-) -> RunRequest:
-    """``session``: the CLI's own, to continue."""
-    schema = to_format((body.get("text") or {}).get("format"), "text.format").schema
-    check_support(spec, schema, conversation.images, format_field="text.format", text_field="input")
-    options = {
-        "model": resolution.model,
-        "system_prompt": conversation.system,
-        "max_tokens": body.get("max_output_tokens"),
-        "json_schema": schema,
-        **to_effort((body.get("reasoning") or {}).get("effort"), spec),
-    }
-    return RunRequest(
-        prompt=conversation.prompt,
-        backend=resolution.backend,
-        options={name: value for name, value in options.items() if value is not None},
-        workdir=workdir,
-        ephemeral=not keeps_session(body, spec),
-        resume=session,
-        images=conversation.images,
-        request_id=request_id,
-        caller=caller,
+def to_asked(body: Mapping[str, Any], spec: BackendSpec) -> Asked:
+    return Asked(
+        format_field="text.format",
+        text_field="input",
+        schema=to_format((body.get("text") or {}).get("format"), "text.format").schema,
+        effort=(body.get("reasoning") or {}).get("effort"),
+        max_tokens=body.get("max_output_tokens"),
+        keeps_session=keeps_session(body, spec),
     )
 
 

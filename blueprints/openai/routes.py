@@ -9,7 +9,7 @@ from flask import Blueprint as PlainBlueprint
 from flask import Response, jsonify, request
 
 from blueprints.agent_clients import is_codex, may_leave_out_tools
-from blueprints.compat import answer_headers, asked_session, asked_workdir, error_body, run_streamed, run_whole
+from blueprints.compat import answer_headers, asked_session, asked_workdir, continues_turns, error_body, run_streamed, run_whole
 from blueprints.context import caller, request_id, services
 from blueprints.conversation import Conversation
 from blueprints.estimate import estimate_tokens, estimate_usage
@@ -21,6 +21,7 @@ from blueprints.openai.response import to_facts, to_response
 from blueprints.openai.response_id import new_id
 from blueprints.openai.response_schemas import CreateResponseSchema, ResponseSchema
 from blueprints.openai.response_stream import ResponseEncoder
+from blueprints.openai.run_request import to_run_request
 from blueprints.openai.schemas import ChatCompletionSchema, ChatSchema, OpenAIModelListSchema, OpenAIModelSchema
 from blueprints.validation import Blueprint
 from services.backends.spec import Invocation
@@ -42,9 +43,10 @@ def create_chat_completion(body: dict[str, Any]) -> Any:
     desk, session = services(), asked_session()
     resolution = desk.models.resolve(body["model"])
     spec = desk.runner.backend(resolution.backend)
-    conversation = chat_request.to_chat_conversation(body, spec, continues_session=session is not None)
-    run_request = chat_request.to_run_request(
-        body, conversation, resolution, spec, session=session, workdir=asked_workdir(), request_id=request_id(), caller=caller()
+    conversation = chat_request.to_chat_conversation(body, spec, continues_session=continues_turns())
+    asked = chat_request.to_asked(body, keeps_session=session is not None)
+    run_request = to_run_request(
+        asked, conversation, resolution, spec, session=session, workdir=asked_workdir(), request_id=request_id(), caller=caller()
     )
     if body["stream"]:
         encode = ChunkEncoder(
@@ -78,9 +80,10 @@ def create_response(body: dict[str, Any]) -> Any:
     if previous := response_request.asked_response(body):
         resolution, session = response_request.continue_on(previous, resolution, body["model"]), previous.id
     spec = desk.runner.backend(resolution.backend)
-    conversation = response_request.to_response_conversation(body, spec, continues_session=session is not None)
-    run_request = response_request.to_run_request(
-        body, conversation, resolution, spec, session=session, workdir=asked_workdir(), request_id=request_id(), caller=caller()
+    conversation = response_request.to_response_conversation(body, spec, continues_session=previous is not None or continues_turns())
+    asked = response_request.to_asked(body, spec)
+    run_request = to_run_request(
+        asked, conversation, resolution, spec, session=session, workdir=asked_workdir(), request_id=request_id(), caller=caller()
     )
     facts = to_facts(body, is_stored=not run_request.ephemeral)
     make_id = partial(new_id_of, run_request)

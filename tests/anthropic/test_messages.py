@@ -188,12 +188,15 @@ def test_calls_keep_nothing_unless_a_session_is_named(house: House, client: anth
     ask(client, "keep nothing", model="claude")
     assert "--no-session-persistence" in argv("keep nothing")
     session = house.server.client.post("/api/v1/sessions", {"backend": "claude"}).json["id"]
-    turns: Any = [*HELLO, {"role": "assistant", "content": "hi"}, {"role": "user", "content": "go on from there"}]
-    ask(client, model="claude", messages=turns, extra_headers={"X-Clinvk-Session": session})
+    turns: Any = [*HELLO, {"role": "assistant", "content": "hi there"}, {"role": "user", "content": "go on from there"}]
+    first = ask(client, model="claude", messages=turns, extra_headers={"X-Clinvk-Session": session})
     assert "--no-session-persistence" not in argv("go on from there")
-    assert any(report["prompt"] == "go on from there" for report in house.cli.reports())
-    (turn,) = house.server.client.get(f"/api/v1/sessions/{session}/turns").json["turns"]
-    assert turn["prompt"] == "go on from there"
+    assert any("hi there" in report["prompt"] for report in house.cli.reports())  # the session knew nothing yet
+    turns += [{"role": "assistant", "content": first.content}, {"role": "user", "content": "and from here"}]
+    ask(client, model="claude", messages=turns, extra_headers={"X-Clinvk-Session": session})
+    assert any(report["prompt"] == "and from here" for report in house.cli.reports())
+    told = house.server.client.get(f"/api/v1/sessions/{session}/turns").json["turns"]
+    assert [turn["prompt"] == "and from here" for turn in told] == [False, True]
     with pytest.raises(anthropic.NotFoundError, match="session"):
         ask(client, model="claude", extra_headers={"X-Clinvk-Session": "latest"})
 

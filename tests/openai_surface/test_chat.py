@@ -238,13 +238,21 @@ def test_json_object_is_asked_for_in_the_system_prompt(house: House, client: ope
 
 def test_session_header_makes_the_answer_a_turn_of_that_session(house: House, client: openai.OpenAI) -> None:
     session = house.server.client.post("/api/v1/sessions", {"backend": "claude"}).json["id"]
-    messages: Any = [*HELLO, {"role": "assistant", "content": "hi"}, {"role": "user", "content": "go on with it"}]
-    answer = client.chat.completions.create(model="claude", messages=messages, extra_headers={"X-Clinvk-Session": session})
-    (report,) = house.processes("go on with it")
-    assert report["prompt"] == "go on with it"
-    assert "--no-session-persistence" not in report["argv"]
-    (turn,) = house.server.client.get(f"/api/v1/sessions/{session}/turns").json["turns"]
-    assert (turn["prompt"], turn["output"]) == ("go on with it", answer.choices[0].message.content)
+    headers = {"X-Clinvk-Session": session}
+    messages: Any = [*HELLO, {"role": "assistant", "content": "hi there"}, {"role": "user", "content": "go on with it"}]
+    first = client.chat.completions.create(model="claude", messages=messages, extra_headers=headers)
+    messages += [first.choices[0].message.to_dict(), {"role": "user", "content": "and go on"}]
+    second = client.chat.completions.create(model="claude", messages=messages, extra_headers=headers)
+    (begun,) = house.processes("go on with it")
+    (resumed,) = house.processes("and go on")
+    assert "hi there" in begun["prompt"]  # the session knew nothing yet
+    assert resumed["prompt"] == "and go on"
+    assert not any("--no-session-persistence" in report["argv"] for report in (begun, resumed))
+    turns = house.server.client.get(f"/api/v1/sessions/{session}/turns").json["turns"]
+    assert [(turn["prompt"], turn["output"]) for turn in turns] == [
+        (begun["prompt"], first.choices[0].message.content),
+        ("and go on", second.choices[0].message.content),
+    ]
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])

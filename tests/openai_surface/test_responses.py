@@ -176,8 +176,8 @@ def test_reference_to_an_unknown_item_is_not_found(client: openai.OpenAI, id: st
 
 
 def test_name_that_nobody_claims_goes_on_with_the_session_s_backend(house: House, client: openai.OpenAI) -> None:
-    previous = new_id(RESPONSE, "claude", SESSION)
-    raw = client.responses.with_raw_response.create(model="some-model", input="whoever it was", previous_response_id=previous)
+    first = ask(client, "somebody")
+    raw = client.responses.with_raw_response.create(model="some-model", input="whoever it was", previous_response_id=first.id)
     assert raw.headers["x-clinvk-backend"] == "claude"
 
 

@@ -33,6 +33,20 @@ class FakeCli:
         self._reports = reports
         self._reports.mkdir()
 
+    @property
+    def transcripts(self) -> list[Path]:
+        """The sessions that it keeps, where its backend was made with `keeping`."""
+        return sorted(self.folder.glob("projects/*/*.jsonl"))
+
+    @property
+    def folder(self) -> Path:
+        return self._reports.with_name(f"{self._reports.name}-kept")
+
+    @property
+    def keeping(self) -> dict[str, str]:
+        """Variables that make it keep its sessions, as Claude Code does."""
+        return {"CLAUDE_CONFIG_DIR": str(self.folder)}
+
     def backend(self, *args: str, **more: Any) -> dict[str, Any]:
         """The settings of a backend that runs it."""
         env = {"FAKE_CLI_REPORTS": str(self._reports)} | more.pop("env", {})

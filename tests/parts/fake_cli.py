@@ -6,7 +6,10 @@ is started hundreds of times. The prompt comes on stdin, or as the last argument
 with `parts.clis.do`). A prompt with no script is answered with "You said: " and itself.
 
 With ``--input-format=stream-json`` (Claude's) it waits for one message, and answers control requests before it and after it;
-with ``--refuses=SUBTYPE`` those of that kind with an error, with ``--deaf`` none.
+with ``--refuses=SUBTYPE`` those of that kind with an error, with ``--deaf`` none. At SIGUSR1 it grows by 64 MB.
+
+With ``CLAUDE_CONFIG_DIR`` set it keeps a transcript as Claude Code does: none with --no-session-persistence, and --resume=ID
+wants one that is there. A line for the prompt, one for what was said.
 
 With ``FAKE_CLI_REPORTS=DIR`` the process writes DIR/<pid>.json when it has its prompt: pid, argv, cwd, names of the
 environment variables, prompt; and appends the ids of what it starts to DIR/<pid>.children.
@@ -23,7 +26,10 @@ IS_STREAM = "--input-format=stream-json" in ARGS
 REFUSES = [arg.partition("=")[2] for arg in ARGS if arg.startswith("--refuses=")]
 REPORTS = os.environ.get("FAKE_CLI_REPORTS", "")
 PID = os.getpid()
-SESSION = f"00000000-0000-4000-8000-{PID:012d}"
+RESUMED = next((arg.partition("=")[2] for arg in ARGS if arg.startswith("--resume=")), "")
+FOLDER = os.environ.get("CLAUDE_CONFIG_DIR", "")
+TRANSCRIPTS = FOLDER and "--no-session-persistence" not in ARGS and f"{FOLDER}/projects/fake"
+SESSION = (FOLDER and RESUMED) or f"00000000-0000-4000-8000-{PID:012d}"
 USAGE = {"input_tokens": 11, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 5, "output_tokens": 7}
 
 
@@ -135,6 +141,7 @@ class Cli:
 
     def do_last_line(self, is_error=False, message="", status=None):
         """The last line; what comes after it is for the next steps."""
+        remember(assistant="".join(self.said))
         self.close_block()
         self.start()
         if DIALECT == "claude":
@@ -231,6 +238,13 @@ def report(prompt):
     keep("json", {"pid": PID, "argv": ARGS, "cwd": os.getcwd(), "env": sorted(os.environ), "prompt": prompt})
 
 
+def remember(**said):
+    if TRANSCRIPTS:
+        os.makedirs(TRANSCRIPTS, exist_ok=True)
+        with open(f"{TRANSCRIPTS}/{SESSION}.jsonl", "a") as file:
+            file.write(encode({"sessionId": SESSION, **said}) + "\n")
+
+
 def keep(kind, value):
     if REPORTS:
         with open(f"{REPORTS}/{PID}.new", "w") as file:
@@ -309,6 +323,9 @@ def main():
     report(prompt)
     if stream:
         stream.listen()
+    if TRANSCRIPTS and RESUMED and not os.path.exists(f"{TRANSCRIPTS}/{SESSION}.jsonl"):
+        Cli(prompt).do_fail(f"No conversation found with session ID: {SESSION}")
+    remember(user=prompt)
     _, marker, rest = prompt.partition("#do ")
     # JSON is a Python literal but for three words; the script is the test's own.
     words = {"__builtins__": {}, "true": True, "false": False, "null": None}

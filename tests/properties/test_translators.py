@@ -18,6 +18,7 @@ from blueprints.anthropic.schemas import MessagesSchema
 from blueprints.conversation import to_conversation
 from blueprints.openai import chat_request, response_request
 from blueprints.openai.response_schemas import CreateResponseSchema
+from blueprints.openai.run_request import to_run_request
 from blueprints.openai.schemas import ChatSchema
 from blueprints.validation import invalid_request
 from services.backends.invoke import invoke
@@ -49,7 +50,8 @@ def of_chat(body: Any, session: str | None = None) -> RunRequest:
     resolution = MODELS.resolve(loaded["model"])
     spec = BUILT_IN[resolution.backend]
     conversation = chat_request.to_chat_conversation(loaded, spec, continues_session=session is not None)
-    return chat_request.to_run_request(loaded, conversation, resolution, spec, **{**WHO, "session": session})
+    asked = chat_request.to_asked(loaded, keeps_session=session is not None)
+    return to_run_request(asked, conversation, resolution, spec, **{**WHO, "session": session})
 
 
 def of_responses(body: Any, session: str | None = None) -> RunRequest:
@@ -60,7 +62,8 @@ def of_responses(body: Any, session: str | None = None) -> RunRequest:
         resolution, session = response_request.continue_on(previous, resolution, loaded["model"]), previous.id
     spec = BUILT_IN[resolution.backend]
     conversation = response_request.to_response_conversation(loaded, spec, continues_session=session is not None)
-    return response_request.to_run_request(loaded, conversation, resolution, spec, **{**WHO, "session": session})
+    asked = response_request.to_asked(loaded, spec)
+    return to_run_request(asked, conversation, resolution, spec, **{**WHO, "session": session})
 
 
 def of_messages(body: Any, session: str | None = None) -> RunRequest:
