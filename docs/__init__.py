@@ -1,0 +1,1 @@
+"""The documentation for people, and what generates its tables: `python -m docs.generate`."""

@@ -1,0 +1,78 @@
+"""Routes, error codes and what the compatible surfaces ignore: from the OpenAPI document and the translators' own lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from app.errors import ANTHROPIC_TYPES, STATUS
+from app.factory import create_app
+from app.keys import KeyRing
+from app.settings import Settings
+from app.surfaces import SURFACES
+from blueprints.anthropic.translate import SAMPLING
+from blueprints.openai import chat_request, response_request
+from blueprints.openai.errors import to_error
+from docs.markdown import code, codes, table
+
+
+@cache
+def document() -> dict[str, Any]:
+    with TemporaryDirectory() as home:
+        answer: dict[str, Any] = create_app(Settings(home=home), keys=KeyRing()).test_client().get("/openapi.json").get_json()
+    return answer
+
+
+def routes_below(prefix: str) -> str:
+    """The routes of the surface with this prefix."""
+    prefixes = [surface.prefix for surface in SURFACES if surface.prefix]
+    rows = []
+    for path, operations in document()["paths"].items():
+        own = next((one for one in prefixes if path.startswith(f"{one}/")), "")
+        if own != prefix:
+            continue
+        for method, operation in operations.items():
+            if isinstance(operation, dict) and "responses" in operation:
+                said = str(operation.get("summary", ""))
+                rows.append((code(f"{method.upper()} {path}"), said, " ".join(sorted(operation["responses"]))))
+    return table(("Route", "What", "Answers"), rows)
+
+
+def error_codes() -> str:
+    rows = []
+    anthropic = next(surface for surface in SURFACES if surface.name == "anthropic")
+    for name, status in STATUS.items():
+        openai = to_error(name, "", {})["error"]
+        own = (anthropic.statuses or {}).get(name, status)
+        told = ANTHROPIC_TYPES.get(name, "invalid_request_error")
+        rows.append(
+            (
+                code(name),
+                str(status),
+                f"{code(openai['type'])}, {code(openai['code'])}",
+                code(told) + (f" ({own})" if own != status else ""),
+            )
+        )
+    return table(("Code", "HTTP", "OpenAI: type, code", "Anthropic: type"), rows)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return codes(sorted(names)) + "\n"
+
+
+def chat_ignored() -> str:
+    return _listed(chat_request.IGNORED)
+
+
+def response_ignored() -> str:
+    return _listed(response_request.IGNORED)
+
+
+def response_refused() -> str:
+    return table(("Field", "Instead"), [(code(name), reason) for name, reason in response_request.REFUSED.items()])
+
+
+def anthropic_ignored() -> str:
+    return _listed(SAMPLING)

@@ -1,0 +1,67 @@
+"""`python -m docs.generate`: write the tables of the documentation anew, from the code that they tell of.
+
+A table stands between `<!-- generated: NAME -->` and `<!-- end -->`; the rest of a page is written by hand.
+With `--check` nothing is written, and the exit code is 1 where a page is stale.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from docs.api_tables import anthropic_ignored, chat_ignored, error_codes, response_ignored, response_refused, routes_below
+from docs.backend_tables import backend_facts, backend_options
+from docs.settings_tables import left_out, named_variables, settings_tables
+
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "README.md", ROOT / "README.zh.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md")))
+
+MARKED = re.compile(r"(?P<head><!-- generated: (?P<name>[a-z-]+) -->\n).*?(?P<tail><!-- end -->)", re.DOTALL)
+
+GENERATED: Mapping[str, Callable[[], str]] = {
+    "settings": settings_tables,
+    "named-variables": named_variables,
+    "left-out": left_out,
+    "backend-options": backend_options,
+    "backend-facts": backend_facts,
+    "native-routes": lambda: routes_below("/api"),
+    "openai-routes": lambda: routes_below("/openai"),
+    "anthropic-routes": lambda: routes_below("/anthropic"),
+    "meta-routes": lambda: routes_below(""),
+    "error-codes": error_codes,
+    "chat-ignored": chat_ignored,
+    "response-ignored": response_ignored,
+    "response-refused": response_refused,
+    "anthropic-ignored": anthropic_ignored,
+}
+"""What may stand in a page, by the name in its mark."""
+
+
+def renewed(text: str) -> str:
+    """``text`` with every generated part as it is now. Raises KeyError for a mark that nothing generates."""
+    return MARKED.sub(lambda found: f"{found['head']}\n{GENERATED[found['name']]().strip()}\n\n{found['tail']}", text)
+
+
+def stale_pages() -> Iterator[tuple[Path, str]]:
+    """Each page that is not what it should be, with what it should be."""
+    for page in PAGES:
+        if page.exists():
+            text = page.read_text()
+            if (new := renewed(text)) != text:
+                yield page, new
+
+
+def main(argv: list[str]) -> int:
+    is_check = "--check" in argv
+    stale = list(stale_pages())
+    for page, text in stale:
+        print(f"{page.relative_to(ROOT)} {'is stale' if is_check else 'written'}")
+        if not is_check:
+            page.write_text(text)
+    return 1 if stale and is_check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

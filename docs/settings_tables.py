@@ -1,0 +1,103 @@
+"""The configuration reference, from `app.settings` (meaning, default), `app.tree` (what fits) and the command line's own help."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Any, get_type_hints
+
+import orjson
+
+from app.cli.command import build_parser
+from app.environment import NAMED, variable
+from app.original import MEANINGLESS, UNSET, VARIABLES
+from app.settings import BackendSettings, ParallelSettings, ServerSettings, SessionSettings, Settings, UnifiedFlags
+from app.tree import Leaf, Node, Path, node_at
+from docs.markdown import code, table
+
+GROUPS: tuple[tuple[str, type], ...] = (
+    ("unified_flags", UnifiedFlags),
+    ("backends.<name>", BackendSettings),
+    ("session", SessionSettings),
+    ("server", ServerSettings),
+    ("parallel", ParallelSettings),
+)
+
+IN_HELP = re.compile(r"\((?P<key>[a-z_.]+); default")
+"""How the help of an option names the setting that it is."""
+
+
+def settings_tables() -> str:
+    top = table(HEAD, _rows(Settings, ("",), only=("default_backend",)))
+    return "\n".join([top, *(f"### {name}\n\n{_meaning(kind)}{table(HEAD, _rows(kind, _path(name)))}" for name, kind in GROUPS)])
+
+
+HEAD = ("Key", "Value", "Default", "Meaning", "Variable")
+
+
+def _path(name: str) -> Path:
+    return tuple(name.split("."))
+
+
+def _meaning(kind: type) -> str:
+    """The group's docstring, where it has one of its own (a dataclass makes its signature one)."""
+    text = kind.__doc__ or ""
+    return "" if text.startswith(f"{kind.__name__}(") else f"{text.strip()}\n\n"
+
+
+def _rows(kind: type, group: Path, *, only: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    hints = get_type_hints(kind)
+    for item in fields(kind):
+        if item.metadata.get("is_internal") or (only and item.name not in only):
+            continue
+        path = tuple(part for part in (*group, item.name) if part)
+        if is_dataclass(hints[item.name]) and isinstance(hints[item.name], type):
+            yield from _rows(hints[item.name], path)
+            continue
+        leaf = node_at(path)
+        expected = leaf.expected() if isinstance(leaf, Leaf) else "a table"
+        shown = path[2:] if path[0] == "backends" else path[1:] or path
+        yield code(".".join(shown)), expected, _default(item), _words(item, path), _variable(path, leaf)
+
+
+def _variable(path: Path, leaf: Node | None) -> str:
+    """Of a table it is one for each name in it; some are for the file alone."""
+    if isinstance(leaf, Leaf) and dict in leaf.kinds:
+        return ""
+    return code(variable(path if isinstance(leaf, Leaf) else (*path, "<name>")).replace("<NAME>", "<name>"))
+
+
+def _words(item: Field[Any], path: Path) -> str:
+    option = options().get(".".join(path))
+    return str(item.metadata["meaning"]) + (f". Option {code(option)}" if option else "")
+
+
+def _default(item: Field[Any]) -> str:
+    default = item.default_factory() if item.default_factory is not MISSING else item.default
+    if default is None:
+        return ""
+    return code(f"{default:g}" if isinstance(default, float) else orjson.dumps(default).decode().replace(",", ", "))
+
+
+def options() -> dict[str, str]:
+    """The options of `clinvk serve` that are settings, by key: their help names it."""
+    (commands,) = (action for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction))
+    actions = commands.choices["serve"]._actions
+    return {found["key"]: action.option_strings[-1] for action in actions if (found := IN_HELP.search(action.help or ""))}
+
+
+def named_variables() -> str:
+    rows = [(code(name), code(".".join(path)), code(variable(path))) for name, path in NAMED.items()]
+    return table(("Variable", "Setting", "The long name"), rows)
+
+
+def left_out() -> str:
+    rows = [(code(key), "any", f"Left out: {reason}.") for key, reason in MEANINGLESS.items()]
+    rows += [
+        (code(key), code(orjson.dumps(value).decode()), f"{reason or 'As if the key were not there'}.")
+        for key, (value, reason) in UNSET.items()
+    ]
+    rows += [(code(f"{start}*"), "any", f"Variables: left out: this {reason}.") for start, reason in VARIABLES.items()]
+    return table(("Key", "Value", "What happens"), rows)
