@@ -47,6 +47,7 @@ def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping
     prompt = build.shielded(request.prompt)
     build.env |= {"TMPDIR": run_dir} | dict(spec.env)
     confinement = spec.confinement.resolved(build.env)  # by the real home, before a private one takes its place
+    home = spec.session_files.root(build.env) if spec.session_files else ""
     if spec.private_home:
         build.make_home(spec.private_home, is_ephemeral=request.ephemeral)
     stdin = b""
@@ -72,6 +73,8 @@ def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping
         files=build.files,
         links=build.links,
         folders=tuple(build.folders),
+        prompt_files=frozenset(build.prompt_files),
+        home=home,
         fields=build.fields,
         model=asked.get("model"),
         ignored=tuple(build.ignored),
@@ -103,6 +106,7 @@ class _Build:
         self.files: dict[str, str] = {}
         self.links: dict[str, str] = {}
         self.folders: list[str] = []
+        self.prompt_files: list[str] = []
         self.fields: dict[str, Any] = {}
         self.ignored: list[str] = []
         self.set_fields(deepcopy(dict(spec.fixed_fields)))
@@ -132,7 +136,9 @@ class _Build:
             return prompt
         self.env |= shield.env
         prompt, files = shield.guard(prompt, os.path.basename(self.run_dir))
-        self.files |= {os.path.join(self.run_dir, path): content for path, content in files.items()}
+        for path, content in files.items():
+            self.prompt_files.append(os.path.join(self.run_dir, path))
+            self.files[self.prompt_files[-1]] = content
         return prompt
 
     def set_fields(self, fields: Mapping[str, Any]) -> None:

@@ -162,6 +162,10 @@ class Invocation:
     """Symbolic links to make beside them: path → what it points at."""
     folders: tuple[str, ...] = ()
     """Folders of the CLI's that must be there."""
+    prompt_files: frozenset[str] = frozenset()
+    """Those of the files that belong to the prompt: a process that waits for one gets them with it."""
+    home: str = ""
+    """The CLI's own folder, the real one; empty where that is not known."""
     fields: Mapping[str, Any] = field(default_factory=dict, repr=False)
     own_env: Mapping[str, str] = field(default_factory=dict)
     """Variables for a process of the run's own. They set no kind of run apart: one that is there already serves it without them."""
@@ -172,16 +176,31 @@ class Invocation:
 
     def prepare(self) -> None:
         """Make the run's folder, where it is not there yet, and all that belongs in it. Removing it again is the caller's."""
+        self.prepare_process()
+        self.prepare_prompt(self.run_dir)
+
+    def prepare_process(self) -> None:
+        """All but what belongs to the prompt."""
         os.makedirs(self.run_dir, mode=0o700, exist_ok=True)
         missing = {folder for folder in self.folders if not _make_folder(folder)}
-        for folder in {os.path.dirname(path) for path in (*self.files, *self.links)}:
-            os.makedirs(folder, mode=0o700, exist_ok=True)
         for path, content in self.files.items():
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8", newline="") as file:
-                file.write(content)
+            if path not in self.prompt_files:
+                _write(path, content)
         for path, target in self.links.items():
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
             if target not in missing:
                 os.symlink(target, path)
+
+    def prepare_prompt(self, run_dir: str) -> None:
+        """What belongs to the prompt, in the folder of the process that gets it."""
+        for path in self.prompt_files:
+            _write(os.path.join(run_dir, os.path.relpath(path, self.run_dir)), self.files[path])
+
+
+def _write(path: str, content: str) -> None:
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8", newline="") as file:
+        file.write(content)
 
 
 def _make_folder(folder: str) -> bool:
