@@ -17,7 +17,7 @@ from app.wiring import build_backends
 
 FIXED = {
     "server.host", "server.port", "server.workers", "server.worker_connections", "server.idle_timeout_secs", "server.shutdown_grace_secs",
-    "home", "session",
+    "server.metrics_enabled", "server.tracing_enabled", "home", "session",
 }  # fmt: skip
 """What the processes were started with: a change counts from the next start on."""
 

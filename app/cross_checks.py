@@ -23,6 +23,8 @@ def check_together(settings: Settings) -> list[Problem]:
 def _checks(server: ServerSettings) -> Iterator[tuple[str, str]]:
     yield from _origins(server)
     yield from _rate_limit(server)
+    if server.tracing_enabled and find_spec("opentelemetry") is None:
+        yield "server.tracing_enabled", "needs OpenTelemetry, which is not installed: pip install 'clinvk[otel]'"
     for index, network in enumerate(server.trusted_proxies):
         if not _is_network(network):
             yield f"server.trusted_proxies[{index}]", f"expected an address or a network (10.0.0.0/8), got {network!r}"

@@ -124,7 +124,7 @@ def codes_of(path: str, method: str, operation: Mapping[str, Any]) -> list[str]:
         codes += WITH_BODY
     if "/sessions" in path:
         codes += WITH_STORE
-    elif "{" in path or path.endswith("/models"):  # a page of models begins after one of them
+    elif "{" in path or path.endswith(("/models", "/metrics")):  # a page of models begins after one of them; metrics may be off
         codes += ("not_found",)
     if is_run(path, method):
         codes += WITH_RUN

@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
-from app.observe import error_log, log_request, to_request_id
+from app.observe import current_exchange, error_log, log_request, to_request_id
 from app.proxies import TrustedProxies
 from app.surfaces import Surface, error_answer, surface_of
+from app.tracing import to_trace
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 
+class RequestObserver(Protocol):
+    """Both must be quick, wait for nothing and raise nothing."""
+
+    def begin(self, exchange: Exchange) -> None: ...
+
+    def finish(self, exchange: Exchange) -> None:
+        """The answer is out, or its client has gone."""
+
+
 class Edge:
     """Wraps Flask, so that it sees every answer, also those that Flask does not make."""
 
-    def __init__(self, app: Application, *, proxies: TrustedProxies, write_timeout_s: float) -> None:
+    def __init__(
+        self, app: Application, *, proxies: TrustedProxies, write_timeout_s: float, observers: Sequence[RequestObserver] = ()
+    ) -> None:
         self._app = app
         self._proxies = proxies
         self._write_timeout_s = write_timeout_s
+        self._observers = observers
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        exchange = Exchange(environ, start_response, self._write_timeout_s)
+        exchange = Exchange(environ, start_response, self._write_timeout_s, self._observers)
         self._proxies.apply(environ)
         if "//" in environ["PATH_INFO"]:
             _squeeze_slashes(environ)
@@ -41,18 +54,26 @@ class Exchange:
     __slots__ = (
         "_connection",
         "_environ",
+        "_observers",
         "_start_response",
         "_started_at",
         "_write_timeout_s",
         "bytes",
+        "environ",
+        "headers",
         "is_complete",
+        "notes",
         "request_id",
         "status",
+        "trace",
     )
 
-    def __init__(self, environ: Environ, start_response: StartResponse, write_timeout_s: float) -> None:
+    def __init__(
+        self, environ: Environ, start_response: StartResponse, write_timeout_s: float, observers: Sequence[RequestObserver] = ()
+    ) -> None:
         self._started_at = perf_counter()
-        self._environ = environ
+        self._environ = self.environ = environ
+        self._observers = observers
         self._start_response = start_response
         self._write_timeout_s = write_timeout_s
         self._connection = environ.get("gunicorn.socket")
@@ -60,6 +81,18 @@ class Exchange:
         self.status = 0
         self.bytes = 0
         self.is_complete = False
+        self.headers: list[tuple[str, str]] = []
+        self.trace = to_trace(environ.get("HTTP_TRACEPARENT"))
+        """Whose trace the request belongs to; then the span of our own, where there is one."""
+        self.notes: dict[str, Any] = {}
+        """What an observer keeps with the request from its beginning to its end."""
+        current_exchange.set(self)
+        for observer in observers:
+            observer.begin(self)
+
+    @property
+    def duration_s(self) -> float:
+        return perf_counter() - self._started_at
 
     @property
     def path(self) -> str:
@@ -73,6 +106,7 @@ class Exchange:
 
     def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
         self.status = int(status[:3])
+        self.headers = headers
         headers.append(("X-Request-ID", self.request_id))
         if name := self.surface.request_id_header:
             headers.append((name, self.request_id))
@@ -85,6 +119,7 @@ class Exchange:
         """The answer to an error that Flask could not answer itself."""
         self.log_error(error)
         answer = error_answer(error, self.path, self.request_id)
+        self._environ["clinvk.error"] = answer.code
         headers = [*answer.headers.items(), ("Content-Length", str(len(answer.body)))]
         self.start(f"{answer.status} Error", headers, (type(error), error, error.__traceback__))
         return [answer.body]
@@ -100,14 +135,19 @@ class Exchange:
             method=self._environ["REQUEST_METHOD"],
             path=self.path,
             status=self.status,
-            duration_ms=round((perf_counter() - self._started_at) * 1000, 1),
+            duration_ms=round(self.duration_s * 1000, 1),
             bytes=self.bytes,
             client=self._environ.get("REMOTE_ADDR"),
             key=self._environ.get("clinvk.key"),
             request_id=self.request_id,
             surface=self.surface.name,
             **({} if self.is_complete else {"aborted": True}),
+            **({"error": code} if (code := self._environ.get("clinvk.error")) else {}),
+            **({"trace_id": self.trace.id} if self.trace else {}),
         )
+        for observer in self._observers:
+            observer.finish(self)
+        current_exchange.set(None)
 
 
 class Body(Iterator[bytes]):

@@ -19,6 +19,7 @@ from app.json_provider import OrjsonProvider
 from app.keys import KeyRing, load_keys
 from app.limits import limit_runs
 from app.loading import load_settings
+from app.observation import Observation, build_observation
 from app.observe import configure_logging, error_log
 from app.proxies import TrustedProxies
 from app.services import build_services
@@ -38,12 +39,23 @@ SECURITY_SCHEMES = {
 }
 
 
-def create_app(settings: Settings | None = None, *, keys: KeyRing | None = None, services: Services | None = None) -> flask.Flask:
-    """The application. What is not given comes from the configuration: settings, keys, and the services built of them."""
+def create_app(
+    settings: Settings | None = None,
+    *,
+    keys: KeyRing | None = None,
+    services: Services | None = None,
+    observation: Observation | None = None,
+) -> flask.Flask:
+    """The application. What is not given comes from the configuration: settings, keys, and the services built of them.
+
+    ``observation`` is that of an application that this one takes over from.
+    """
     settings = settings or load_settings()
     keys = load_keys(settings) if keys is None else keys
     services = services or build_services(settings)
     server = settings.server
+    observation = observation or build_observation(server, services)
+    services.runner.observer = observation.runs
     configure_logging(server.log_format, server.log_level)
 
     app = flask.Flask("clinvk", static_folder=None)
@@ -55,6 +67,7 @@ def create_app(settings: Settings | None = None, *, keys: KeyRing | None = None,
     app.extensions["clinvk"] = services
     app.extensions["clinvk.configuration"] = Configuration.of(settings, keys)
     app.extensions["clinvk.error_body"] = error_body
+    app.extensions["clinvk.observation"] = observation
 
     guard(app, server, keys)
     app.register_error_handler(Exception, answer_error)
@@ -63,7 +76,9 @@ def create_app(settings: Settings | None = None, *, keys: KeyRing | None = None,
         limit_runs(app, server, answer_error)
     app.after_request(_keep_out_of_caches)
     proxies = TrustedProxies(server.trusted_proxies)
-    app.wsgi_app = Edge(app.wsgi_app, proxies=proxies, write_timeout_s=server.write_timeout_secs)  # type: ignore[method-assign]
+    app.wsgi_app = Edge(  # type: ignore[method-assign]
+        app.wsgi_app, proxies=proxies, write_timeout_s=server.write_timeout_secs, observers=observation.requests
+    )
     return app
 
 
@@ -72,6 +87,7 @@ def answer_error(error: Exception) -> flask.Response:
     request = flask.request
     request_id = request.environ["clinvk.request_id"]
     answer = error_answer(error, request.path, request_id)
+    request.environ["clinvk.error"] = answer.code
     if answer.status == 500:
         fields = {"request_id": request_id, "method": request.method, "path": request.path}
         error_log.error("unhandled error", exc_info=error, extra={"fields": fields})

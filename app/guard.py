@@ -10,7 +10,7 @@ from app.body import check_declared_size, check_media_type
 from app.hosts import SAFE_METHODS, HostRules, OriginRules, allow_origins, check_peer, is_loopback, is_preflight
 from app.limits import WrongKeys
 from app.settings import ServerSettings
-from app.surfaces import is_public
+from app.surfaces import METRICS_PATH, is_public
 from services.errors import AuthenticationFailed, PermissionDenied
 
 
@@ -30,6 +30,7 @@ def guard(app: flask.Flask, server: ServerSettings, keys: Keys) -> None:
         g.key_name = None
         g.caller = address
         host = environ.get("HTTP_HOST")
+        environ["clinvk.route"] = request.url_rule.rule if request.url_rule else ""
 
         if is_private:
             check_peer(environ.get("clinvk.peer") or address)
@@ -42,7 +43,9 @@ def guard(app: flask.Flask, server: ServerSettings, keys: Keys) -> None:
         if environ["REQUEST_METHOD"] not in SAFE_METHODS:
             # Without keys, a page whose name was pointed at this server would pass for one of its own.
             origins.check(environ, host if host and (keys or hosts.knows(host)) else None)
-        if keys and environ["REQUEST_METHOD"] != "OPTIONS" and not is_public(environ["PATH_INFO"]):
+        path = environ["PATH_INFO"]
+        is_open = is_public(path) or (server.metrics_public and path.rstrip("/") == METRICS_PATH)
+        if keys and environ["REQUEST_METHOD"] != "OPTIONS" and not is_open:
             is_tried = any(presented_keys(environ))
             if is_tried:
                 wrong_keys.check(address)

@@ -1,4 +1,5 @@
-"""Makes every request traceable: its id, and its one line in the log. Never a prompt, a key or a query string."""
+"""Makes every request traceable: its id, its one line in the log, and its id in every other line that is written meanwhile.
+Never a prompt, a key or a query string."""
 
 from __future__ import annotations
 
@@ -7,8 +8,12 @@ import logging
 import re
 import secrets
 import sys
+from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from app.edge import Exchange
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 PLAIN_WORD = re.compile(r"[\x21\x23-\x3c\x3e-\x7e]+")
@@ -16,6 +21,9 @@ PLAIN_WORD = re.compile(r"[\x21\x23-\x3c\x3e-\x7e]+")
 
 PATH_LIMIT_CHARS = 512
 LOGGERS = ("clinvk", "flask-limiter")
+
+current_exchange: ContextVar[Exchange | None] = ContextVar("current_exchange", default=None)
+"""The request that this greenlet answers; in a greenlet of one of its runs the same."""
 
 access_log = logging.getLogger("clinvk.access")
 error_log = logging.getLogger("clinvk.error")
@@ -34,13 +42,20 @@ def log_request(**fields: Any) -> None:
         access_log.log(level, "request", extra={"fields": fields})
 
 
+def fields_of(record: logging.LogRecord) -> dict[str, Any]:
+    """The record's own fields, and the id of the request that it was written for."""
+    fields: dict[str, Any] = getattr(record, "fields", {})
+    exchange = current_exchange.get()
+    return fields if exchange is None or "request_id" in fields else {**fields, "request_id": exchange.request_id}
+
+
 class JsonFormatter(logging.Formatter):
     """One JSON object a line; ASCII, so that nothing in a path can end the line or steer a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = {"time": at, "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
-        line |= getattr(record, "fields", {})
+        line |= fields_of(record)
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
@@ -50,15 +65,21 @@ class TextFormatter(logging.Formatter):
     """For people: the time, the level, the message, then ``name=value``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        words = [f"{name}={_word(value)}" for name, value in getattr(record, "fields", {}).items() if value is not None]
-        message = json.dumps(record.getMessage())[1:-1] if not record.exc_info else record.getMessage()
+        words = [f"{name}={_word(value)}" for name, value in fields_of(record).items() if value is not None]
+        message = json.dumps(record.getMessage())[1:-1]
         line = f"{self.formatTime(record, '%H:%M:%S')} {record.levelname:<7} {' '.join([message, *words])}"
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        return f"{line}\n{_indented(self.formatException(record.exc_info))}" if record.exc_info else line
 
 
 def _word(value: Any) -> str:
     text = str(value)
     return text if PLAIN_WORD.fullmatch(text) else json.dumps(text)
+
+
+def _indented(traceback: str) -> str:
+    """No line of it looks like one of the log's own, whatever an exception's text holds."""
+    lines = (json.dumps(line)[1:-1].replace('\\"', '"') for line in traceback.split("\n"))
+    return "\n".join(f"    {line}" for line in lines)
 
 
 def log_handler(log_format: str, stream: TextIO | None = None) -> logging.Handler:

@@ -30,7 +30,8 @@ def renew(app: flask.Flask) -> flask.Flask:
     old: Configuration = app.extensions["clinvk.configuration"]
     configuration, _ = old.again()
     services = renew_services(app.extensions["clinvk"], configuration.settings)
-    new = create_app(configuration.settings, keys=configuration.keys, services=services)
+    observation = app.extensions["clinvk.observation"]
+    new = create_app(configuration.settings, keys=configuration.keys, services=services, observation=observation)
     new.extensions["clinvk.configuration"] = configuration
     new.config["CLINVK_STARTED_AT"] = app.config["CLINVK_STARTED_AT"]
     return new

@@ -13,6 +13,7 @@ import flask
 import gevent
 from gunicorn.app.base import BaseApplication
 
+from app import metrics_files
 from app.arbiter import GracefulArbiter
 from app.banner import backend_lines, opening
 from app.configuration import Configuration
@@ -60,7 +61,14 @@ def gunicorn_options(server: ServerSettings) -> dict[str, Any]:
         "control_socket_disable": True,
         "proc_name": "clinvk",
         "when_ready": obey_hangup,
+        "post_worker_init": begin_work,
+        **(metrics_files.hooks() if server.metrics_enabled else {}),
     }
+
+
+def begin_work(worker: Any) -> None:
+    """What goes on in the background of a worker, whatever its class. Its hook ``post_worker_init``."""
+    worker.wsgi.extensions["clinvk.observation"].start()
 
 
 def serve(settings: Settings, *, is_open: bool = False, read: Callable[[], Settings] = load_settings) -> int:
@@ -155,6 +163,7 @@ class Gunicorn(BaseApplication):
 
     def _tell_backends(self, worker: Any) -> None:
         """The first worker says what it found, when it knows; its probe then knows the versions too."""
+        begin_work(worker)
         if worker.age > 1:
             return
         services = worker.wsgi.extensions["clinvk"]

@@ -14,6 +14,7 @@ from app.json_provider import encode_json
 from blueprints.anthropic.routes import blp as anthropic_blp
 from blueprints.anthropic.routes import extras as anthropic_extras
 from blueprints.meta.docs import pages
+from blueprints.meta.metrics import blp as metrics_blp
 from blueprints.meta.routes import blp as meta_blp
 from blueprints.native.compose import blp as compose_blp
 from blueprints.native.routes import blp as native_blp
@@ -50,7 +51,7 @@ SURFACES = (
         statuses={"backend_overloaded": 529},
         request_id_header="request-id",
     ),
-    Surface(name="meta", prefix="", envelope=to_native_error, blueprints=(meta_blp,), pages=(pages,)),
+    Surface(name="meta", prefix="", envelope=to_native_error, blueprints=(meta_blp, metrics_blp), pages=(pages,)),
 )
 
 RUN_ROUTES = ("/prompt", "/parallel", "/chain", "/compare", "/resume", "/chat/completions", "/responses", "/messages")
@@ -59,6 +60,8 @@ RUN_ROUTES = ("/prompt", "/parallel", "/chain", "/compare", "/resume", "/chat/co
 PUBLIC_PATHS = frozenset({"/", "/health", "/api/v1/health", "/docs", "/openapi.json"})
 PUBLIC_PREFIXES = ("/docs/",)
 """What is answered without a key."""
+METRICS_PATH = "/metrics"
+"""So is this, where server.metrics_public says so."""
 
 
 def surface_of(path: str) -> Surface:
@@ -77,6 +80,7 @@ class ErrorAnswer:
     status: int
     headers: dict[str, str]
     body: bytes
+    code: str
 
 
 def error_answer(error: BaseException | Problem, path: str, request_id: str) -> ErrorAnswer:
@@ -97,4 +101,4 @@ def _answer(problem: Problem, surface: Surface, request_id: str) -> ErrorAnswer:
     if surface.statuses and problem.code in surface.statuses:
         problem = replace(problem, http_status=surface.statuses[problem.code])
     headers = {"Content-Type": "application/json", **problem.headers}
-    return ErrorAnswer(problem.status, headers, encode_json(surface.envelope(problem, request_id)) + b"\n")
+    return ErrorAnswer(problem.status, headers, encode_json(surface.envelope(problem, request_id)) + b"\n", problem.code)

@@ -7,7 +7,7 @@ so that a burst costs one write to the client. An empty batch says that the CLI 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 
@@ -34,6 +34,8 @@ FailureKind = Literal[
 ]
 """Why a run did not end well. ``unavailable`` is one that never started, told so where it is one of several
 (`services.compose`); ``backend`` is everything that has no name of its own."""
+
+FAILURE_KINDS: tuple[FailureKind, ...] = get_args(FailureKind)
 
 
 class Started(msgspec.Struct, frozen=True, gc=False):

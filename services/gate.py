@@ -69,6 +69,14 @@ class Gate:
     def queued(self) -> int:
         return sum(map(len, self._queues.values()))
 
+    @property
+    def limit(self) -> int:
+        return self._limit
+
+    @property
+    def queue_limit(self) -> int:
+        return self._queue_limit
+
     def enter(self, backend: str, caller: str, cancellation: Cancellation) -> Place:
         """Wait for a place. Raises QueueFull when there is none to be had in time, RunFailed when cancelled meanwhile."""
         if not self._queues and self._has_room(backend):

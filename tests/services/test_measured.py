@@ -27,7 +27,6 @@ from services.processes.spawner import Spawner
 from services.run import Usage
 from services.runner import Runner
 from services.workdir import WorkdirRules
-from tests.parts.processes import eventually
 from tests.services.test_runner import SHELL, shell
 
 WHO: ContextVar[str] = ContextVar("WHO", default="nobody")
@@ -103,7 +102,8 @@ def test_what_is_never_started_is_told_with_the_reason(observed: tuple[Runner, N
     with runner.stream(shell("sleep 9")):
         cancellation = Cancellation()
         waiting = gevent.spawn(runner.stream, shell("echo 2"), cancellation)
-        assert eventually(lambda: runner.gate.queued == 1, 5)
+        while not runner.gate.queued:
+            gevent.sleep(0.01)
         with pytest.raises(QueueFull):
             runner.stream(shell("echo 3"))
         cancellation.cancel(CLIENT_GONE)

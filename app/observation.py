@@ -1,0 +1,75 @@
+"""Who watches the requests and the runs of a process: the log always; metrics and traces where they are on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.edge import RequestObserver
+from app.observe_runs import RunLog
+from app.settings import ServerSettings
+from blueprints.context import Services
+from services.measured import Measured, Observer
+
+log = logging.getLogger("clinvk.error")
+
+
+class All:
+    """Several observers of runs as one. What goes wrong in one of them is told, and is not the run's business."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = observers
+
+    def begin(self, run: Measured) -> None:
+        for observer in self._observers:
+            try:
+                observer.begin(run)
+            except Exception:
+                log.exception("a run could not be observed")
+
+    def finish(self, run: Measured) -> None:
+        for observer in self._observers:
+            try:
+                observer.finish(run)
+            except Exception:
+                log.exception("a run could not be observed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """Of one process: a renewed configuration goes on with it, so that nothing is counted anew."""
+
+    runs: Observer
+    requests: Sequence[RequestObserver] = ()
+    render_metrics: Callable[[], bytes] | None = None
+    """`GET /metrics`; None where metrics are off."""
+    starters: Sequence[Callable[[], None]] = field(default=())
+
+    def start(self) -> None:
+        """What goes on in the background of a process that serves."""
+        for start in self.starters:
+            start()
+
+
+def build_observation(server: ServerSettings, services: Services) -> Observation:
+    runs: list[Observer] = [RunLog()]
+    requests: list[Any] = []
+    render = None
+    starters = []
+    if server.tracing_enabled:
+        from app.tracing_spans import RequestSpans, RunSpans, make_tracer
+
+        tracer = make_tracer()
+        requests.append(RequestSpans(tracer))
+        runs.append(RunSpans(tracer))
+    if server.metrics_enabled:
+        from app.metrics_meter import Meter
+
+        meter = Meter(services)
+        requests.append(meter.requests)
+        runs.append(meter.runs)
+        render = meter.render
+        starters.append(meter.start)
+    return Observation(runs=All(runs), requests=requests, render_metrics=render, starters=starters)
