@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import lru_cache
 
 from services.backends.spec import BackendSpec
 
@@ -19,9 +21,11 @@ def cli_environment(spec: BackendSpec, environ: Mapping[str, str]) -> dict[str, 
     """The clean environment of a CLI: picked from ``environ`` by allow-list, then the spec's fixed variables."""
     patterns = (*GENERAL_ENV, *spec.vendor_env, *spec.pass_env)
     refused = ("CLINVK_*", *(pattern[1:] for pattern in patterns if pattern.startswith("!")))
-    picked = {name: value for name, value in environ.items() if _is_any(name, patterns) and not _is_any(name, refused)}
+    is_wanted, is_refused = _any_of(patterns).match, _any_of(refused).match
+    picked = {name: value for name, value in environ.items() if is_wanted(name) and not is_refused(name)}
     return picked | dict(spec.fixed_env)
 
 
-def _is_any(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+@lru_cache
+def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(map(translate, patterns)))

@@ -75,6 +75,8 @@ class ProcessRun:
         self._limits = limits
         self._cancellation = cancellation
         self._protocol = protocol or PROTOCOLS[invocation.spec.driver](invocation)
+        # Asked here, once: for a protocol class `isinstance` takes as long as reading an event.
+        self._talks = self._protocol if isinstance(self._protocol, Conversation) else None
         self._is_piped = bool(invocation.request.images and invocation.spec.image_input)
         self._is_cut_short = False
         self._kill_timer: Any = None
@@ -88,7 +90,7 @@ class ProcessRun:
         invocation = self._invocation
         self._folder = RunFolder(invocation.run_dir)
         invocation.prepare()
-        stdin = None if isinstance(self._protocol, Conversation) or self._is_piped else invocation.stdin
+        stdin = None if self._talks or self._is_piped else invocation.stdin
         env = {**invocation.env, **invocation.own_env} if invocation.own_env else invocation.env
         self._child = spawner.start(invocation.argv, env=env, cwd=invocation.cwd, stdin=stdin)
         self._stop_listening = self._cancellation.listen(self._stop)
@@ -186,7 +188,7 @@ class ProcessRun:
         return None
 
     def _answer(self, child: Child) -> None:
-        if isinstance(self._protocol, Conversation) and (data := self._protocol.take_outgoing()):
+        if self._talks and (data := self._talks.take_outgoing()):
             _write(child, data)
 
     def _count(self, chunk: bytes) -> str | None:

@@ -52,6 +52,7 @@ class Child:
         self._is_woken = False
         self._is_closed = False
         self._reads = 0
+        self._may_hold_more = True
         self._changed = Event()
         control.setblocking(False)
         os.set_blocking(stdout, False)
@@ -82,15 +83,20 @@ class Child:
             if self._is_woken:
                 self._is_woken = False
                 return None
-            try:
-                return os.read(self._stdout, READ_BYTES)
-            except BlockingIOError:
-                if self.exit or self._is_gone:  # what holds the pipe open now is not the CLI: all it wrote has been read
-                    return b""
+            if self._may_hold_more or self.exit or self._is_gone:
+                try:
+                    data = os.read(self._stdout, READ_BYTES)
+                    # A CLI's lines come one by one: to look for another one at once would find none, for the price of a read.
+                    self._may_hold_more = len(data) == READ_BYTES
+                    return data
+                except BlockingIOError:
+                    self._may_hold_more = False
+                    if self.exit or self._is_gone:  # what holds the pipe open now is not the CLI: all it wrote has been read
+                        return b""
             left = deadline - monotonic()
             if left <= 0:
                 return None
-            self._stdout_watcher.start(self._changed.set)
+            self._stdout_watcher.start(self._arrives)
             try:
                 self._wait(left)
             finally:
@@ -178,6 +184,11 @@ class Child:
     def _wait(self, timeout_s: float) -> None:
         self._changed.wait(timeout_s)
         self._changed.clear()
+
+    def _arrives(self) -> None:
+        """There is something to read, or the end of it. Runs in the event loop."""
+        self._may_hold_more = True
+        self._changed.set()
 
     def _hear(self) -> None:
         """The keeper spoke, or has gone. Runs in the event loop: never blocks."""

@@ -25,7 +25,7 @@ class RunLimits:
     file_bytes: int | None = None
 
     def given(self) -> dict[str, int]:
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: value for name in self.__slots__ if (value := getattr(self, name)) is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,10 +78,14 @@ class RunFolder:
 
     def remove(self) -> None:
         """May be called twice."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        if self._lock < 0:
+            return
+        try:
+            os.rmdir(self.path)  # most runs leave nothing in it
+        except OSError:
+            shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+        self._lock = -1
 
 
 def new_path() -> str:

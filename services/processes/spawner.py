@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import gevent.socket
 from gevent.lock import RLock
 
 from services.processes.bubblewrap import PROGRAM, wrapped
@@ -23,6 +22,7 @@ from services.processes.owner import MARK, new_mark
 
 KEEPER = Path(__file__).with_name("keeper.py")
 CLOSE_DEADLINE_S = 10.0
+HAND_OVER_TIMEOUT_S = 5.0
 
 # Node writes to a full pipe later, and Gemini CLI exits without waiting for that: what did not fit is lost, with exit code 0
 # (0.61.0: it echoes the prompt as one line, and with one of 300 KB and a fast model its last line went missing in 1 of 2 runs
@@ -76,8 +76,7 @@ class Spawner:
         for attempt in range(2):
             worker_side = self._connect()
             try:
-                gevent.socket.wait_write(worker_side.fileno(), timeout=5.0)
-                socket.send_fds(worker_side, [b"j"], fds)
+                socket.send_fds(worker_side, [b"j"], fds)  # gevent's: waits while the socket is full, and lets others run
                 return
             except (BrokenPipeError, ConnectionResetError):  # the spawner was killed; nothing was handed over
                 self.close()
@@ -95,6 +94,7 @@ class Spawner:
                         [sys.executable, "-I", "-S", str(KEEPER), *map(str, fds), *([str(self._files_limit)] if self._files_limit else [])],
                         pass_fds=fds, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True, env={},
                     )  # fmt: skip
+                ours.settimeout(HAND_OVER_TIMEOUT_S)
                 self._socket, self._owner = ours, os.getpid()
             return self._socket
 
