@@ -56,7 +56,7 @@ def create_app(
     server = settings.server
     observation = observation or build_observation(server, services)
     services.runner.observer = observation.runs
-    configure_logging(server.log_format, server.log_level)
+    configure_logging(server.log_format, server.log_level, file=server.log_file)
 
     app = flask.Flask("clinvk", static_folder=None)
     app.request_class = Request

@@ -10,6 +10,7 @@ import secrets
 import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from logging.handlers import WatchedFileHandler
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
@@ -82,19 +83,23 @@ def _indented(traceback: str) -> str:
     return "\n".join(f"    {line}" for line in lines)
 
 
-def log_handler(log_format: str, stream: TextIO | None = None) -> logging.Handler:
-    """Writes to ``stream`` (standard error) in the form of ``server.log_format``."""
+def log_handler(log_format: str, stream: TextIO | None = None, file: str = "") -> logging.Handler:
+    """Writes to ``file``, or to ``stream`` (standard error), in the form of ``server.log_format``.
+
+    A file that was moved away (by logrotate) is begun anew with the next line: nobody has to send a signal, and several
+    processes may write to it, each line in one write at the file's end.
+    """
     stream = stream or sys.stderr
-    as_text = log_format == "text" or (log_format == "auto" and stream.isatty())
-    handler = logging.StreamHandler(stream)
+    as_text = log_format == "text" or (log_format == "auto" and not file and stream.isatty())
+    handler = WatchedFileHandler(file, delay=True) if file else logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter() if as_text else JsonFormatter())
     handler.set_name("clinvk")
     return handler
 
 
-def configure_logging(log_format: str, log_level: str, stream: TextIO | None = None) -> None:
-    """Send the server's own loggers to ``stream`` (standard error). A second call replaces the first."""
-    handler = log_handler(log_format, stream)
+def configure_logging(log_format: str, log_level: str, stream: TextIO | None = None, file: str = "") -> None:
+    """Send the server's own loggers to ``file`` or ``stream`` (standard error). A second call replaces the first."""
+    handler = log_handler(log_format, stream, file)
     for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers = [old for old in logger.handlers if old.get_name() != "clinvk"] + [handler]

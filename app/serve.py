@@ -81,7 +81,7 @@ def serve(settings: Settings, *, is_open: bool = False, read: Callable[[], Setti
     listener = listen(settings.server.host, settings.server.port)
     address, port = listener.getsockname()[:2]
     url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
-    configure_logging(settings.server.log_format, settings.server.log_level)
+    configure_logging(settings.server.log_format, settings.server.log_level, file=settings.server.log_file)
     is_local = is_loopback(address)
     keys, access = admit(keys, is_local=is_local, is_open=is_open)
     files = raise_limit(settings.server)

@@ -193,6 +193,7 @@ class ParallelSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+    log_file: str = setting("", "file to log to instead of standard error; may be rotated by renaming it, with no signal", is_path=True)
 class Settings:
     default_backend: str = setting("claude", "backend when a request names none")
     unified_flags: UnifiedFlags = field(default_factory=UnifiedFlags)
