@@ -34,9 +34,9 @@ def _checks(server: ServerSettings) -> Iterator[tuple[str, str]]:
             yield f"server.allowed_hosts[{index}]", f"expected a host name, with a port or without, got {name!r}"
     if not server.host.strip() or "/" in server.host:
         yield "server.host", f"expected an address or a host name, got {server.host!r}"
-
     if server.log_file and not os.access(server.log_file if os.path.exists(server.log_file) else os.path.dirname(server.log_file), os.W_OK):
         yield "server.log_file", f"{server.log_file} cannot be written to: its folder must exist, and be this user's to write to"
+
 
 def _database(url: str) -> Iterator[tuple[str, str]]:
     if url:
