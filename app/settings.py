@@ -70,6 +70,7 @@ class WarmSettings:
     max: int | None = setting(None, "processes kept ready; 0 starts every CLI when it is asked for", at_least=0)
     idle_secs: float | None = setting(None, "a process that nobody has asked for in this time is ended", above=0)
     max_uses: int | None = setting(None, "runs of one process, for CLIs that serve several (codex)", at_least=1)
+    max_age_secs: float | None = setting(None, "a process that was started longer ago takes no more runs", above=0)
     max_rss_mb: int | None = setting(None, "a process that holds more memory than this is replaced", at_least=1)
     min_free_mb: int | None = setting(
         None, "with less memory free than this, nothing is started beforehand; below half of it, what waits is ended", at_least=0

@@ -71,6 +71,7 @@ class Worker(GeventWorker):
 
     def _finish(self) -> None:
         """Let requests finish, then have what still runs ended with an honest error, then leave."""
+        self.wsgi.extensions["clinvk"].runner.retire()
         grace_s = self.cfg.graceful_timeout - GRACE_MARGIN_S
         if self.busy and grace_s > 0 and not self._is_hurried:
             print(

@@ -72,6 +72,11 @@ class Runner:
         """By backend, the processes that are there before anybody asks."""
         return self._driver.ready_counts() if isinstance(self._driver, KeepsProcesses) else {}
 
+    def retire(self) -> None:
+        """Keep no processes ready any more; runs go on, and may still come."""
+        if isinstance(self._driver, KeepsProcesses):
+            self._driver.retire()
+
     def close(self) -> None:
         """End the processes that wait for runs. The runs themselves are ended by `cancel_all`."""
         if isinstance(self._driver, KeepsProcesses):

@@ -21,6 +21,7 @@ class WarmLimits:
     max: int = 4
     idle_s: float = 300.0
     max_uses: int = 200
+    max_age_s: float = 3600.0
     max_rss_mb: int = 600
     min_free_mb: int = 1024
     """With less memory left, nothing is started beforehand; with less than half of it, what waits is ended."""

@@ -70,7 +70,10 @@ class KeepsProcesses(Protocol):
         """Have so many processes ready for runs like this one."""
 
     def renew(self, backends: Mapping[str, BackendSpec]) -> None:
-        """Go on with other specs."""
+        """Go on with other specs. What was started by the old ones waits no more; runs that go on are left alone."""
+
+    def retire(self) -> None:
+        """Keep nothing ready from now on: for a server that stops, while runs may still finish. Does not wait."""
 
     def ready_counts(self) -> Mapping[str, int]:
         """By backend, how many processes wait or can serve at once."""

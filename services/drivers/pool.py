@@ -29,8 +29,6 @@ log = logging.getLogger("clinvk.warm")
 START_S = 30.0
 """Within this a process must have answered its greeting."""
 LOOK_EVERY_S = 5.0
-AGE_LIMIT_S = 3600.0
-"""Those that are always to be there are replaced after so long."""
 
 
 class ProcessPool:
@@ -48,18 +46,25 @@ class ProcessPool:
         self._changed = Event()
         self._greenlet: gevent.Greenlet | None = None
         self._starting: Idle | None = None
-        self.renew(spec)
+        self._adopt(spec)
 
     def renew(self, spec: BackendSpec) -> None:
-        """Another configuration: what was started with the old one goes, as it is no more asked for."""
+        """Another configuration: what was started with the old one goes."""
+        if spec != self._spec:
+            self.retire()
+            self._adopt(spec)
+
+    def retire(self) -> None:
+        """Keep nothing any more, until it is asked for again."""
+        self._end(self._shelves.take_off_all())
+
+    def _adopt(self, spec: BackendSpec) -> None:
         assert spec.warmth
         assert spec.warm
         self._spec = spec
         self._warmth = spec.warmth
         self._protocol = PROTOCOLS[spec.warmth.driver]
         self._limits: WarmLimits = spec.warm
-        for shelf in self._shelves:
-            shelf.floor = 0
 
     def prestart(self, invocation: Invocation, count: int) -> None:
         """Have so many processes ready for runs like this one, from now on."""
@@ -92,7 +97,7 @@ class ProcessPool:
     def settle(self, cwd: str, *, has_worked: bool) -> None:
         """A run has ended; ``has_worked``: its tools may have changed what idle processes have read of the folder."""
         if has_worked:
-            self._end([one for shelf in self._shelves if shelf.invocation.cwd == cwd for one in _all_off(shelf)])
+            self._end([one for shelf in self._shelves if shelf.invocation.cwd == cwd for one in shelf.take_all()])
         self._work_on()
 
     @property
@@ -172,10 +177,12 @@ class ProcessPool:
         for shelf in self._shelves:
             state = self._state(shelf)
             for one in tuple(shelf.idle):
-                is_late = monotonic() - one.since > (self._limits.idle_s if len(shelf.idle) > shelf.floor else AGE_LIMIT_S)
+                waited_s = monotonic() - one.since
+                is_late = waited_s > self._limits.idle_s and len(shelf.idle) > shelf.floor
                 if one.child.exit:
                     self._trust.lose("it ended while it waited")
-                if is_late or is_short or one.child.exit or one.state != state or self._is_too_large(one):
+                is_worn = waited_s > self._limits.max_age_s or one.state != state or self._is_too_large(one)
+                if is_late or is_short or is_worn or one.child.exit:
                     shelf.idle.remove(one)
                     shelf.wanted -= is_late and shelf.wanted > shelf.floor
                     self._end([one])
@@ -200,6 +207,8 @@ class ProcessPool:
             self._end([one])
             shelf.wanted = shelf.floor = 0
             self._trust.lose(problem, for_good=bool(one.greeting.refusal))
+        elif len(shelf.idle) >= shelf.wanted:  # nobody wants it any more
+            self._end([one])
         else:
             one.since = monotonic()
             shelf.idle.append(one)
@@ -217,12 +226,6 @@ class ProcessPool:
 
     def _end(self, processes: list[Idle]) -> list[gevent.Greenlet]:
         return [gevent.spawn(one.close) for one in processes]
-
-
-def _all_off(shelf: Shelf) -> list[Idle]:
-    taken = list(shelf.idle)
-    shelf.idle.clear()
-    return taken
 
 
 def _greet(child: Child, greeting: Greeting) -> str:

@@ -22,7 +22,6 @@ from services.processes.spawner import Spawner
 log = logging.getLogger("clinvk.warm")
 
 LOOK_EVERY_S = 5.0
-AGE_LIMIT_S = 3600.0
 
 
 class SharedPool:
@@ -37,13 +36,25 @@ class SharedPool:
         self._kept: set[Hashable] = set()
         self._changed = Event()
         self._greenlet: gevent.Greenlet | None = None
-        self.renew(spec)
+        self._adopt(spec)
 
     def renew(self, spec: BackendSpec) -> None:
+        """Another configuration: what was started with the old one takes no more runs, and ends with those that it has."""
+        if spec != self._spec:
+            self.retire()
+            self._adopt(spec)
+
+    def retire(self) -> None:
+        """Keep nothing any more, until it is asked for again."""
+        self._wanted.clear()
+        self._kept.clear()
+        for key in tuple(self._current):
+            self._retire(key)
+
+    def _adopt(self, spec: BackendSpec) -> None:
         assert spec.warmth
         assert spec.warm
         self._spec, self._warmth, self._limits = spec, spec.warmth, spec.warm
-        self._kept.clear()
 
     def prestart(self, invocation: Invocation, count: int) -> None:
         if (key := _key(invocation)) is not None:
@@ -131,15 +142,15 @@ class SharedPool:
     def _is_worn(self, process: SharedProcess, invocation: Invocation) -> bool:
         if process.is_retired or process.exit is not None or process.uses >= self._limits.max_uses:
             return True
-        if monotonic() - process.started_at > AGE_LIMIT_S or process.state != self._state(invocation):
+        if monotonic() - process.started_at > self._limits.max_age_s or process.state != self._state(invocation):
             return True
         return rss_mb(process.child.pid) > self._limits.max_rss_mb
 
     def _retire(self, key: Hashable) -> None:
-        process = self._current.pop(key)
-        process.is_retired = True
-        self._retired.append(process)
-        self._changed.set()
+        if process := self._current.pop(key, None):
+            process.is_retired = True
+            self._retired.append(process)
+            self._changed.set()
 
     def _tidy(self) -> None:
         is_short = free_mb() < self._limits.min_free_mb / 2

@@ -71,6 +71,16 @@ class Shelf:
             self.idle.remove(found)
         return found
 
+    def take_all(self) -> list[Idle]:
+        taken = list(self.idle)
+        self.idle.clear()
+        return taken
+
+    def clear(self) -> list[Idle]:
+        """Every idle process; nothing is wanted any more, not even what is just being started."""
+        self.wanted = self.floor = 0
+        return self.take_all()
+
 
 class Shelves:
     """All of one backend. The order is that of their last use."""
@@ -96,7 +106,7 @@ class Shelves:
             oldest = next((key for key, one in self._shelves.items() if not one.floor and one is not shelf), None)
             if oldest is None:
                 break
-            lost += self._shelves.pop(oldest).idle
+            lost += self._shelves.pop(oldest).clear()
         return shelf, lost
 
     def next_to_fill(self) -> Shelf | None:
@@ -115,6 +125,6 @@ class Shelves:
 
     def take_off_all(self) -> list[Idle]:
         """Every idle process; nothing is wanted any more."""
-        taken = [one for shelf in self._shelves.values() for one in shelf.idle]
+        taken = [one for shelf in self._shelves.values() for one in shelf.clear()]
         self._shelves.clear()
         return taken

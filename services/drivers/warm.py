@@ -25,6 +25,7 @@ class Pool(Protocol):
     def settle(self, cwd: str, *, has_worked: bool) -> None: ...
     def prestart(self, invocation: Invocation, count: int) -> None: ...
     def renew(self, spec: BackendSpec) -> None: ...
+    def retire(self) -> None: ...
     def close(self) -> None: ...
     @property
     def ready_count(self) -> int: ...
@@ -45,10 +46,11 @@ class WarmDriver:
         self._spawner = spawner
         self._environ = environ
         self._pools: dict[str, tuple[Pool, Trust]] = {}
+        self._is_retired = False
 
     def start(self, invocation: Invocation, limits: Limits, cancellation: Cancellation) -> Running:
         spec = invocation.spec
-        if not spec.may_be_warm:
+        if self._is_retired or not spec.may_be_warm:
             return self._cold.start(invocation, limits, cancellation)
         pool, trust = self._pool(spec)
 
@@ -62,17 +64,23 @@ class WarmDriver:
     def prestart(self, invocation: Invocation, count: int) -> None:
         """Have processes ready for runs like this one, where its backend may have any."""
         spec = invocation.spec
-        if spec.may_be_warm:
+        if spec.may_be_warm and not self._is_retired:
             self._pool(spec)[0].prestart(invocation, count)
 
     def renew(self, backends: Mapping[str, BackendSpec]) -> None:
-        """Go on with other specs."""
-        for name in tuple(self._pools):
+        """Go on with other specs. What was started by the old ones waits no more; runs that go on are left alone."""
+        for name, (pool, _) in self._pools.items():
             spec = backends.get(name)
             if spec and spec.may_be_warm:
-                self._pools[name][0].renew(spec)
+                pool.renew(spec)
             else:
-                self._pools.pop(name)[0].close()
+                pool.retire()
+
+    def retire(self) -> None:
+        """Keep nothing ready from now on: what waits is ended, what serves ends with its runs."""
+        self._is_retired = True
+        for pool, _ in self._pools.values():
+            pool.retire()
 
     def ready_counts(self) -> dict[str, int]:
         return {name: pool.ready_count for name, (pool, _) in self._pools.items()}
