@@ -184,6 +184,7 @@ class ServerSettings:
     )
     allow_prompt_directives: bool = setting(False, "let prompts use the CLI's own @file and /command syntax")
     log_format: str = setting("auto", "json | text | auto (text on a terminal)", choices=("auto", "json", "text"))
+    log_file: str = setting("", "file to log to instead of standard error; may be rotated by renaming it, with no signal", is_path=True)
     log_level: str = setting("info", "debug | info | warning | error", choices=("debug", "info", "warning", "error"))
 
 
@@ -194,7 +195,6 @@ class ParallelSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-    log_file: str = setting("", "file to log to instead of standard error; may be rotated by renaming it, with no signal", is_path=True)
 class Settings:
     default_backend: str = setting("claude", "backend when a request names none")
     unified_flags: UnifiedFlags = field(default_factory=UnifiedFlags)
