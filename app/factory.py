@@ -27,6 +27,7 @@ from app.settings import Settings
 from app.surfaces import SURFACES, error_answer, error_body
 from app.version import program_version
 from blueprints.context import Services
+from blueprints.deprecation import announce_deprecation
 
 DESCRIPTION = """\
 One HTTP server in front of AI coding CLIs (Claude Code, Codex, Gemini and others): a native REST API, and surfaces that
@@ -75,6 +76,7 @@ def create_app(
     if server.rate_limit_enabled:
         limit_runs(app, server, answer_error)
     app.after_request(_keep_out_of_caches)
+    app.after_request(announce_deprecation)
     proxies = TrustedProxies(server.trusted_proxies)
     app.wsgi_app = Edge(  # type: ignore[method-assign]
         app.wsgi_app, proxies=proxies, write_timeout_s=server.write_timeout_secs, observers=observation.requests

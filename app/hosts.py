@@ -24,8 +24,8 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 HOST = re.compile(r"(?P<name>\[[0-9a-f:.%]+\]|[^\s:/@\[\]#?\\]+)(?::\d{1,5})?", re.IGNORECASE)
 
 EXPOSED_HEADERS = (
-    "Location", "Request-Id", "Retry-After", "X-Clinvk-Backend", "X-Clinvk-Ignored", "X-RateLimit-Limit", "X-RateLimit-Remaining",
-    "X-RateLimit-Reset", "X-Request-ID", "X-Should-Retry",
+    "Deprecation", "Link", "Location", "Request-Id", "Retry-After", "Sunset", "X-Clinvk-Backend", "X-Clinvk-Ignored",
+    "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-Request-ID", "X-Should-Retry",
 )  # fmt: skip
 """What a script in an allowed page may read."""
 
