@@ -32,6 +32,7 @@ from services.workdir import WorkdirRules
 
 def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) -> Services:
     """Raises SettingsError for a backend that is unknown or badly declared. Starts nothing yet."""
+    environ = dict(environ)  # `os.environ` decodes every name and value each time that it is looked through
     backends = _backends(settings)
     prober = Prober(environ)
     spawner = Spawner(limit_at_start())
