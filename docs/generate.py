@@ -13,6 +13,7 @@ from pathlib import Path
 
 from docs.api_tables import anthropic_ignored, chat_ignored, error_codes, response_ignored, response_refused, routes_below
 from docs.backend_tables import backend_facts, backend_options
+from docs.metrics_tables import metric_labels, metrics
 from docs.settings_tables import left_out, named_variables, settings_tables
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +32,8 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "anthropic-routes": lambda: routes_below("/anthropic"),
     "meta-routes": lambda: routes_below(""),
     "error-codes": error_codes,
+    "metrics": metrics,
+    "metric-labels": metric_labels,
     "chat-ignored": chat_ignored,
     "response-ignored": response_ignored,
     "response-refused": response_refused,
