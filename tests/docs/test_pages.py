@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+import shlex
 from itertools import chain
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
+from app.cli.command import build_parser
+from app.environment import NAMED, READ_ELSEWHERE, variable
 from app.errors import STATUS
+from app.tree import leaf_keys, node_at
 from docs.generate import GENERATED, MARKED, PAGES, ROOT, stale_pages
 from services.errors import RUN_FAILURE_CODES, ClinvkError
 from services.events import FailureKind
@@ -59,6 +64,38 @@ def test_every_error_code_has_its_cause_and_cure() -> None:
 def kinds_below(kind: type[ClinvkError]) -> list[type[ClinvkError]]:
     """Those whose code is known without an instance."""
     return [kind, *chain.from_iterable(kinds_below(one) for one in kind.__subclasses__() if isinstance(getattr(one, "code", None), str))]
+
+
+def spans(page: Path) -> list[str]:
+    """The words in code of a page, but for those of the original program: the first column of the migration's tables."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    if page.name == "migration.md":
+        text = re.sub(r"^\|[^|]*\|", "|", re.sub(r"<!-- generated.*?<!-- end -->", "", text, flags=re.DOTALL), flags=re.MULTILINE)
+    return re.findall(r"`([^`\n]+)`", text)
+
+
+def is_understood(command: str) -> bool:
+    try:
+        build_parser().parse_args(shlex.split(command)[1:])
+    except SystemExit as ended:
+        return ended.code == 0
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_options_that_are_named_exist(page: Path) -> None:
+    commands = [span for span in spans(page) if re.match(r"clinvk [a-z-]+[^*:]*$", span) and "config set" not in span]
+    assert [command for command in commands if not is_understood(command)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_settings_and_variables_that_are_named_exist(page: Path) -> None:
+    known = {variable(path) for path in leaf_keys()} | set(NAMED) | READ_ELSEWHERE
+    for span in spans(page):
+        if found := re.match(r"((?:server|session|unified_flags|parallel|backends\.[a-z<>]+)\.[a-z_.]+[a-z])(?=:|$)", span):
+            assert node_at(tuple(found[1].split("."))), span
+        if found := re.fullmatch(r"(CLINVK_[A-Z_]+[A-Z])(=.*)?", span):
+            assert found[1] in known or found[1].startswith("CLINVK_BACKENDS__"), span
 
 
 def test_the_chinese_readme_is_in_step() -> None:
