@@ -16,6 +16,8 @@ from app.wiring import build_backends
 from blueprints.context import Services
 from services.backends.probe import Prober
 from services.backends.spec import BackendSpec
+from services.cli_sessions import CliSessions
+from services.continuation import Continuation, ContinuationLimits
 from services.conversations import Conversations
 from services.drivers.driver import Limits
 from services.drivers.process import ProcessDriver
@@ -48,10 +50,12 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
     session = settings.session
     store = SessionStore(_database_url(settings), keeps_usage=session.store_token_usage)
     conversations = Conversations(runner, store, environ=environ, default_tags=session.default_tags)
+    continuation = Continuation(runner, CliSessions(f"{settings.home}/continued", runner, environ), _continuation(settings.server))
     return Services(
         runner=runner,
         conversations=conversations,
-        upkeep=Upkeep(conversations, retention_days=session.retention_days),
+        continuation=continuation,
+        upkeep=Upkeep(conversations, retention_days=session.retention_days, tidy=continuation.tidy),
         prober=prober,
         **_choices(settings, backends, prober),
     )
@@ -61,6 +65,7 @@ def renew_services(running: Services, settings: Settings) -> Services:
     """The same services with other settings: what runs and what is kept goes on in them. Raises SettingsError."""
     backends = _backends(settings)
     running.runner.renew(backends, workdirs=_workdirs(settings.server), limits=_limits(settings))
+    running.continuation.renew(_continuation(settings.server))
     running.runner.gate.renew(**_admission(settings.server, backends))
     return replace(running, **_choices(settings, backends, running.prober))
 
@@ -79,6 +84,11 @@ def _admission(server: ServerSettings, backends: Mapping[str, BackendSpec]) -> d
         "queue_timeout_s": server.queue_timeout_secs,
         "backend_limits": {name: spec.max_concurrent_runs for name, spec in backends.items() if spec.max_concurrent_runs},
     }
+
+
+def _continuation(server: ServerSettings) -> ContinuationLimits:
+    max_sessions = server.continued_max_sessions if server.continue_conversations else 0
+    return ContinuationLimits(max_sessions=max_sessions, idle_s=server.continued_idle_secs)
 
 
 def _database_url(settings: Settings) -> URL:

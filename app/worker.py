@@ -83,6 +83,7 @@ class Worker(GeventWorker):
         if self.busy:
             self.log.warning("%s request(s) were cut off at the end of the grace", self.busy)
         self.wsgi.extensions["clinvk"].runner.close()
+        self.wsgi.extensions["clinvk"].continuation.close()
 
     def _wait_until_idle(self, within_s: float, is_enough: Callable[[], bool | None]) -> None:
         """Ask ``is_enough`` all the while."""

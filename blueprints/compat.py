@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import shlex
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 from flask import Response, current_app, request
 
 from blueprints.context import request_id, services
 from blueprints.http import ClientWatch, stream_response, watch_client
-from blueprints.structured import only_json
+from blueprints.structured import json_answer, only_json
 from services.backends.spec import Invocation
 from services.cancellation import Cancellation
+from services.continuation_stream import KeptStream
 from services.errors import Conflict, NotFound, RunFailed
 from services.events import Batch, Failed, Finished, Started, Text, UsageUpdate
 from services.run import RunRequest, RunResult
 from services.runner import RunStream, collect
+from services.transcript import Turn
 from services.turn_stream import TurnStream
 
 SESSION_HEADER = "X-Clinvk-Session"
@@ -49,14 +51,38 @@ def answer_headers(backend: str, ignored: Iterable[str], *, is_estimated: bool =
     return headers
 
 
-def run_whole(run_request: RunRequest) -> RunResult:
+Stream = RunStream | TurnStream | KeptStream
+Start = Callable[[RunRequest, Cancellation], Stream]
+"""How a run begins: alone, as a turn of a session, or where a conversation stands."""
+
+
+def as_turn(run_request: RunRequest, cancellation: Cancellation) -> Stream:
+    """As the next turn of the session that the request names, or as it is."""
+    return services().conversations.stream(run_request, _own_session(run_request.resume), cancellation)
+
+
+def in_conversation(said: Sequence[Turn], *, is_json: bool) -> Start:
+    """For a client that repeats all that was ``said``: where its conversation stands, if that is remembered."""
+
+    def start(run_request: RunRequest, cancellation: Cancellation) -> Stream:
+        if run_request.resume is not None:
+            return as_turn(run_request, cancellation)
+        return services().continuation.stream(run_request, said, answer_of, cancellation)
+
+    def answer_of(end: Finished, text: str) -> str:
+        return json_answer(end.structured_output, text) if is_json else text
+
+    return start
+
+
+def run_whole(run_request: RunRequest, start: Start = as_turn) -> RunResult:
     """The whole of a run; its client's leaving stops it. Raises RunFailed."""
     desk = services()
     if desk.dry_run:
         return _dry_result(desk.runner.prepare(run_request))
     cancellation, watch = watch_client()
     try:
-        with _start(run_request, cancellation) as stream:
+        with start(run_request, cancellation) as stream:
             result = collect(stream)
     finally:
         watch.close()
@@ -69,6 +95,7 @@ def run_streamed(
     run_request: RunRequest,
     encode: Callable[[Batch], bytes],
     headers: Callable[[Invocation], dict[str, str]],
+    start: Start = as_turn,
     *,
     is_json: bool = False,
     waits_for_words: bool = False,
@@ -82,7 +109,7 @@ def run_streamed(
     desk = services()
     cancellation, watch = watch_client()
     try:
-        stream = _DryStream(desk.runner.prepare(run_request)) if desk.dry_run else _start(run_request, cancellation)
+        stream = _DryStream(desk.runner.prepare(run_request)) if desk.dry_run else start(run_request, cancellation)
         begun = _Begun(stream, stream)
         if waits_for_words:
             begun.wait_for_words()
@@ -90,10 +117,6 @@ def run_streamed(
         watch.close()
         raise
     return sse_response(_Begun(only_json(begun), stream) if is_json else begun, watch, encode, headers(stream.invocation))
-
-
-def _start(run_request: RunRequest, cancellation: Cancellation) -> RunStream | TurnStream:
-    return services().conversations.stream(run_request, _own_session(run_request.resume), cancellation)
 
 
 def _own_session(resumed: str | None) -> str | None:
@@ -121,7 +144,7 @@ def error_body() -> Callable[[Failed], dict[str, Any]]:
 class _Begun(Iterator[Batch]):
     """``batches`` of a run, of which some may have been taken already. Closing it closes the run."""
 
-    def __init__(self, batches: Iterator[Batch], run: RunStream | TurnStream | _DryStream) -> None:
+    def __init__(self, batches: Iterator[Batch], run: Stream | _DryStream) -> None:
         self._batches = batches
         self._run = run
         self._taken: deque[Batch] = deque()

@@ -8,6 +8,7 @@ from typing import cast
 from flask import current_app, g
 
 from services.backends.probe import Prober
+from services.continuation import Continuation
 from services.conversations import Conversations
 from services.models import ModelResolver
 from services.runner import Runner
@@ -20,6 +21,7 @@ class Services:
 
     runner: Runner
     conversations: Conversations
+    continuation: Continuation
     upkeep: Upkeep
     prober: Prober
     models: ModelResolver

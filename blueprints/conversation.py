@@ -24,6 +24,8 @@ class Conversation:
     system: str | None
     prompt: str
     images: tuple[Image, ...] = ()
+    said: tuple[Turn, ...] = ()
+    """The turns that the prompt renders, but the system's."""
 
 
 def to_conversation(turns: Sequence[Turn], *, has_system_option: bool = True, continues_session: bool = False) -> Conversation:
@@ -40,10 +42,9 @@ def to_conversation(turns: Sequence[Turn], *, has_system_option: bool = True, co
         said = _latest(said)
     if not any(turn.text.strip() or turn.images for turn in said):
         raise InvalidRequest("messages: there is nothing to answer; send a message with text", field="messages", issue="no text")
-    if system and not has_system_option:
-        said.insert(0, Turn("system", system))
+    first = [Turn("system", system)] if system and not has_system_option else []
     images = tuple(image for turn in said for image in turn.images)
-    return Conversation(system if has_system_option and system else None, render(said), images)
+    return Conversation(system if has_system_option and system else None, render([*first, *said]), images, tuple(said))
 
 
 def _latest(said: list[Turn]) -> list[Turn]:

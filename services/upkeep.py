@@ -20,8 +20,12 @@ SWEEP_S = 3_600.0
 class Upkeep:
     """A greenlet of a serving process. `start` may be called again and in a forked process: there is one in each."""
 
-    def __init__(self, conversations: Conversations, *, retention_days: int, beat_s: float = BEAT_S) -> None:
+    def __init__(
+        self, conversations: Conversations, *, retention_days: int, beat_s: float = BEAT_S, tidy: Callable[[], object] = lambda: None
+    ) -> None:
+        """``tidy`` is done at every beat, too."""
         self._conversations = conversations
+        self._tidy = tidy
         self._retention_days = retention_days
         self._beat_s = beat_s
         self._greenlet: gevent.Greenlet | None = None
@@ -41,6 +45,7 @@ class Upkeep:
                 next_sweep = monotonic() + SWEEP_S
                 self._try(self._sweep)
             self._try(self._beat)
+            self._try(self._tidy)
             gevent.sleep(self._beat_s)
 
     def _sweep(self) -> None:
@@ -52,7 +57,7 @@ class Upkeep:
         self._conversations.store.beat()
         self._conversations.save_again()
 
-    def _try(self, work: Callable[[], None]) -> None:
+    def _try(self, work: Callable[[], object]) -> None:
         try:
             work()
         except StoreUnavailable as error:  # /health says so too; it is tried again

@@ -32,7 +32,16 @@ from blueprints.anthropic.translate import (
     to_turns,
     wants_thinking,
 )
-from blueprints.compat import answer_headers, asked_session, asked_workdir, continues_turns, error_body, run_streamed, run_whole
+from blueprints.compat import (
+    answer_headers,
+    asked_session,
+    asked_workdir,
+    continues_turns,
+    error_body,
+    in_conversation,
+    run_streamed,
+    run_whole,
+)
 from blueprints.context import caller, request_id, services
 from blueprints.conversation import Conversation, to_conversation
 from blueprints.estimate import estimate_usage
@@ -67,9 +76,9 @@ def create_message(body: dict[str, Any]) -> Any:
 
 
 def whole_message(body: dict[str, Any], conversation: Conversation, run_request: RunRequest) -> Response:
-    result = run_whole(run_request)
-    usage = result.usage or estimate_usage(prompt_tokens(body, conversation), result.output)
     is_json = "json_schema" in run_request.options
+    result = run_whole(run_request, in_conversation(conversation.said, is_json=is_json))
+    usage = result.usage or estimate_usage(prompt_tokens(body, conversation), result.output)
     response = jsonify(to_message(result, usage, model=body["model"], is_json=is_json, has_thinking=wants_thinking(body)))
     response.headers.extend(answer_headers(result.backend, ignored_fields(body, result.ignored), is_estimated=result.usage is None))
     return response
@@ -82,6 +91,7 @@ def stream_message(body: dict[str, Any], conversation: Conversation, run_request
         has_thinking=wants_thinking(body),
         tell_error=error_body(),
     )
+    is_json = "json_schema" in run_request.options
     return run_streamed(
         run_request,
         encode,
@@ -90,7 +100,8 @@ def stream_message(body: dict[str, Any], conversation: Conversation, run_request
             ignored_fields(body, invocation.ignored),
             is_estimated=invocation.spec.decoder is PlainDecoder,  # the one that never has usage to tell
         ),
-        is_json="json_schema" in run_request.options,
+        in_conversation(conversation.said, is_json=is_json),
+        is_json=is_json,
         waits_for_words=True,
     )
 

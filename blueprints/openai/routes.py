@@ -9,7 +9,16 @@ from flask import Blueprint as PlainBlueprint
 from flask import Response, jsonify, request
 
 from blueprints.agent_clients import is_codex, may_leave_out_tools
-from blueprints.compat import answer_headers, asked_session, asked_workdir, continues_turns, error_body, run_streamed, run_whole
+from blueprints.compat import (
+    answer_headers,
+    asked_session,
+    asked_workdir,
+    continues_turns,
+    error_body,
+    in_conversation,
+    run_streamed,
+    run_whole,
+)
 from blueprints.context import caller, request_id, services
 from blueprints.conversation import Conversation
 from blueprints.estimate import estimate_tokens, estimate_usage
@@ -48,6 +57,7 @@ def create_chat_completion(body: dict[str, Any]) -> Any:
     run_request = to_run_request(
         asked, conversation, resolution, spec, session=session, workdir=asked_workdir(), request_id=request_id(), caller=caller()
     )
+    start = in_conversation(conversation.said, is_json=is_json(run_request))
     if body["stream"]:
         encode = ChunkEncoder(
             body["model"],
@@ -59,9 +69,10 @@ def create_chat_completion(body: dict[str, Any]) -> Any:
             run_request,
             encode,
             lambda invocation: stream_headers(invocation, [*left_out, *chat_request.names_of(body, invocation.ignored)]),
+            start,
             is_json=is_json(run_request),
         )
-    result = run_whole(run_request)
+    result = run_whole(run_request, start)
     usage = result.usage or estimate_usage(prompt_tokens(conversation), result.output)
     response = jsonify(to_completion(result, usage, model=body["model"], is_json=is_json(run_request)))
     ignored = [*left_out, *chat_request.names_of(body, result.ignored)]

@@ -11,6 +11,7 @@ Nothing outside the CLI's own folder is ever touched: ids are UUIDs, patterns ar
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import re
 import shutil
@@ -18,6 +19,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+Extent = Mapping[str, tuple[int, str]]
+"""How far a session goes: the name of each transcript → its bytes so far, and their SHA-256 in hexadecimal. Transcripts only grow
+(seen with all three at a resumed turn), so what a session was is the beginning of what it is."""
+
 HEAD_BYTES = 8_192
 """How far into a transcript its session's id is looked for."""
 
@@ -54,9 +59,18 @@ class SessionFiles:
                 _unlink(path)
         return len(paths)
 
-    def copy(self, session_id: str, new_id: str, env: Mapping[str, str]) -> bool:
-        """Give the session a second life as ``new_id``. False: there is nothing to copy."""
-        if not UUID.fullmatch(new_id) or not self.has(session_id, env):
+    def extent(self, session_id: str, env: Mapping[str, str]) -> Extent | None:
+        """How far the session goes now. None: it is not there."""
+        found = {os.path.basename(path): _read(path) for path in self._find(self.transcripts, session_id, env)}
+        return {name: (len(content), _sum(content)) for name, content in found.items()} or None
+
+    def copy(self, session_id: str, new_id: str, env: Mapping[str, str], extent: Extent | None = None) -> bool:
+        """Give the session a second life as ``new_id``: as it is, or as it was at ``extent``. False: there is nothing like it."""
+        transcripts = self._find(self.transcripts, session_id, env)
+        if not UUID.fullmatch(new_id) or not transcripts:
+            return False
+        ends = {path: extent.get(os.path.basename(path), (0, _sum(b""))) for path in transcripts} if extent else {}
+        if any(_sum(_read(path)[:size]) != sum_ for path, (size, sum_) in ends.items()):
             return False
         names = {session_id: new_id, session_id[:8]: new_id[:8]}
         for path in self._find((*self.companions, *self.transcripts), session_id, env):
@@ -64,8 +78,8 @@ class SessionFiles:
             target = os.path.join(folder, _replaced(name, names))
             for source, copied in _files(path, target, names):
                 os.makedirs(os.path.dirname(copied), mode=0o700, exist_ok=True)
-                with open(source, "rb") as file:
-                    content = file.read().replace(session_id.encode(), new_id.encode())
+                size = ends[source][0] if source in ends else None
+                content = _read(source)[:size].replace(session_id.encode(), new_id.encode())
                 with open(os.open(copied, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                     file.write(content)
         return True
@@ -80,6 +94,15 @@ class SessionFiles:
             paths = (path for path in glob.glob(os.path.join(glob.escape(root), filled)) if not os.path.islink(path))
             found += [path for path in paths if session_id in path or _is_of(path, session_id)]
         return list(dict.fromkeys(found))
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _sum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _files(path: str, target: str, names: Mapping[str, str]) -> list[tuple[str, str]]:
