@@ -127,13 +127,20 @@ class SharedPool:
             return
         self._current[key] = process
         process.ready.wait(READY_S)
-        if process.is_ready:
+        if problem := self._problem_of(process):
+            self._retire(key)
+            self._trust.lose(problem, for_good=bool(process.refusal))
+        else:
             log.debug("%s: process %d waits for every folder", self._spec.name, process.child.pid)
-            return
-        said = process.exit.stderr_tail.strip()[-500:] if process.exit else ""
-        why = process.refusal or said or "it did not answer"
-        self._retire(key)
-        self._trust.lose(why, for_good=bool(process.refusal))
+
+    def _problem_of(self, process: SharedProcess) -> str:
+        """Why it is not fit to serve; empty where it is."""
+        if not process.is_ready:
+            said = process.exit.stderr_tail.strip()[-500:] if process.exit else ""
+            return process.refusal or said or "it did not answer"
+        if self._is_too_large(process):
+            return f"it holds more than {self._limits.max_rss_mb} MB as soon as it is up (backends.{self._spec.name}.warm.max_rss_mb)"
+        return ""
 
     def _state(self, invocation: Invocation) -> object:
         files = self._spec.session_files
@@ -144,6 +151,9 @@ class SharedPool:
             return True
         if monotonic() - process.started_at > self._limits.max_age_s or process.state != self._state(invocation):
             return True
+        return self._is_too_large(process)
+
+    def _is_too_large(self, process: SharedProcess) -> bool:
         return rss_mb(process.child.pid) > self._limits.max_rss_mb
 
     def _retire(self, key: Hashable) -> None:

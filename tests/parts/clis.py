@@ -17,6 +17,7 @@ from .processes import eventually
 
 PARTS = Path(__file__).parent
 FAKE_COMMAND = [sys.executable, "-I", "-S", str(PARTS / "fake_cli.py")]
+FAKE_APP_SERVER = [sys.executable, "-I", "-S", str(PARTS / "fake_app_server.py")]
 
 Step = list[Any]
 
@@ -49,8 +50,15 @@ class FakeCli:
 
     def backend(self, *args: str, **more: Any) -> dict[str, Any]:
         """The settings of a backend that runs it."""
+        return self._settings(FAKE_COMMAND, args, more)
+
+    def app_server(self, *args: str, **more: Any) -> dict[str, Any]:
+        """The settings of the backend ``codex``, with the scripted app-server in its place. It reports every turn."""
+        return self._settings(FAKE_APP_SERVER, args, more)
+
+    def _settings(self, command: list[str], args: tuple[str, ...], more: dict[str, Any]) -> dict[str, Any]:
         env = {"FAKE_CLI_REPORTS": str(self._reports)} | more.pop("env", {})
-        return {"command": [*FAKE_COMMAND, *args], "env": env, **more}
+        return {"command": [*command, *args], "env": env, **more}
 
     def forget(self) -> None:
         for path in self._reports.iterdir():

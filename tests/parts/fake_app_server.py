@@ -1,0 +1,134 @@
+"""A scripted `codex app-server`: a real process that speaks its protocol as far as the driver does, many threads at once.
+
+The order and the fields are those of recordings/codex/0.169.0/warm-appserver-basic. A prompt may hold a script as for `fake_cli`
+(``#do `` and a list of steps); the steps are the methods `do_…` below. With ``--refuses=METHOD`` it answers that request with
+an error. At SIGUSR1 it grows by 64 MB.
+
+With ``FAKE_CLI_REPORTS=DIR`` it writes DIR/<pid>-<number>.json for every turn: pid, argv, cwd, env (names), prompt, and the
+parameters of the thread and of the turn.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+
+ARGS = sys.argv[1:]
+REFUSES = [arg.partition("=")[2] for arg in ARGS if arg.startswith("--refuses=")]
+REPORTS = os.environ.get("FAKE_CLI_REPORTS", "")
+USAGE = {"totalTokens": 18, "inputTokens": 11, "cachedInputTokens": 5, "outputTokens": 7, "reasoningOutputTokens": 0}
+
+writing = threading.Lock()
+
+
+def write(message):
+    data = memoryview(json.dumps(message).encode() + b"\n")
+    with writing:
+        while data:
+            data = data[os.write(1, data) :]
+
+
+class Turn:
+    def __init__(self, thread_id, number, prompt):
+        self.ids = {"threadId": thread_id, "turnId": f"turn-{number}"}
+        self.prompt = prompt
+        self.said = ""
+        self.is_interrupted = threading.Event()
+
+    def run(self):
+        self.tell("turn/started", turn={"id": self.ids["turnId"], "status": "inProgress"})
+        _, marker, rest = self.prompt.partition("#do ")
+        for name, *args in json.loads(rest.split("\n", 1)[0]) if marker else [["say", f"You said: {self.prompt}"]]:
+            getattr(self, "do_" + name)(*args)
+            if self.is_interrupted.is_set():
+                self.complete("interrupted")
+                return
+        self.tell("item/completed", item={"type": "agentMessage", "id": "message", "text": self.said})
+        self.tell("thread/tokenUsage/updated", tokenUsage={"total": USAGE, "last": USAGE})
+        self.complete("completed")
+
+    def complete(self, status):
+        self.tell("turn/completed", turn={"id": self.ids["turnId"], "status": status, "error": None})
+
+    def tell(self, method, **params):
+        write({"method": method, "params": self.ids | params})
+
+    def do_say(self, text):
+        self.said += text
+        self.tell("item/agentMessage/delta", itemId="message", delta=text)
+
+    def do_flood(self, megabytes):
+        for _ in range(megabytes * 16):
+            if self.is_interrupted.is_set():
+                return
+            self.do_say("x" * 65536)
+
+    def do_wait_for(self, path):
+        while not os.path.exists(path) and not self.is_interrupted.is_set():
+            time.sleep(0.01)
+
+    def do_hang(self):
+        self.is_interrupted.wait()
+
+
+class AppServer:
+    def __init__(self):
+        self.threads = {}
+        self.turns = {}
+        self.count = 0
+
+    def serve(self):
+        for line in sys.stdin.buffer:
+            request = json.loads(line)
+            if "id" not in request or "method" not in request:
+                continue
+            number, method = request["id"], request["method"]
+            if method in REFUSES:
+                write({"id": number, "error": {"code": -32601, "message": f"unknown method {method}"}})
+                continue
+            result, then = self.answer(method, request["params"])
+            write({"id": number, "result": result})
+            if then:
+                threading.Thread(target=then, daemon=True).start()
+
+    def answer(self, method, params):
+        match method:
+            case "initialize":
+                return {"userAgent": "clinvk/0.169.0 (fake)"}, None
+            case "thread/start":
+                self.count += 1
+                thread_id = f"00000000-0000-4000-8000-{os.getpid():06d}{self.count:06d}"
+                self.threads[thread_id] = params
+                return {"thread": {"id": thread_id}, "model": "fake-model"}, None
+            case "turn/start":
+                self.count += 1
+                prompt = "".join(part.get("text", "") for part in params["input"])
+                turn = self.turns[f"turn-{self.count}"] = Turn(params["threadId"], self.count, prompt)
+                self.report(prompt, params)
+                return {"turn": {"id": turn.ids["turnId"], "status": "inProgress"}}, turn.run
+            case "turn/interrupt":
+                self.turns[params["turnId"]].is_interrupted.set()
+        return {}, None
+
+    def report(self, prompt, params):
+        if not REPORTS:
+            return
+        told = {"pid": os.getpid(), "argv": ARGS, "cwd": os.getcwd(), "env": sorted(os.environ), "prompt": prompt}
+        path = f"{REPORTS}/{os.getpid()}-{self.count}"
+        with open(f"{path}.new", "w") as file:
+            json.dump(told | {"thread": self.threads[params["threadId"]], "turn": params}, file)
+        os.rename(f"{path}.new", f"{path}.json")
+
+
+def main():
+    if "--version" in ARGS:
+        print("codex-cli 0.169.0")
+        return
+    hoard = []
+    signal.signal(signal.SIGUSR1, lambda *_: hoard.append(b"x" * (64 << 20)))
+    AppServer().serve()
+
+
+main()
