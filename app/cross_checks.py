@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from app.problems import Problem
 from app.settings import ServerSettings, Settings
+from app.tracing import wrong_variables
 
 ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s?#]+")
 STORAGES = ("memory", "redis", "rediss", "redis+unix")
@@ -24,8 +25,7 @@ def check_together(settings: Settings) -> list[Problem]:
 def _checks(server: ServerSettings) -> Iterator[tuple[str, str]]:
     yield from _origins(server)
     yield from _rate_limit(server)
-    if server.tracing_enabled and find_spec("opentelemetry") is None:
-        yield "server.tracing_enabled", "needs OpenTelemetry, which is not installed: pip install 'clinvk[otel]'"
+    yield from _tracing(server)
     for index, network in enumerate(server.trusted_proxies):
         if not _is_network(network):
             yield f"server.trusted_proxies[{index}]", f"expected an address or a network (10.0.0.0/8), got {network!r}"
@@ -71,6 +71,15 @@ def _rate_limit(server: ServerSettings) -> Iterator[tuple[str, str]]:
             f"cannot be {server.workers} with server.rate_limit_storage memory://: each worker would count for itself "
             "and let the limit through several times; set a redis:// address or one worker",
         )
+
+
+def _tracing(server: ServerSettings) -> Iterator[tuple[str, str]]:
+    if not server.tracing_enabled:
+        return
+    if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
+        yield "server.tracing_enabled", "needs OpenTelemetry, which is not installed: pip install 'clinvk[otel]'"
+    for problem in wrong_variables(os.environ):
+        yield "server.tracing_enabled", problem
 
 
 def _is_network(text: str) -> bool:

@@ -21,7 +21,7 @@ PLAIN_WORD = re.compile(r"[\x21\x23-\x3c\x3e-\x7e]+")
 """Printable ASCII without blank, ``"`` and ``=``: needs no quotes in a text log."""
 
 PATH_LIMIT_CHARS = 512
-LOGGERS = ("clinvk", "flask-limiter")
+LOGGERS = ("clinvk", "flask-limiter", "opentelemetry")
 
 current_exchange: ContextVar[Exchange | None] = ContextVar("current_exchange", default=None)
 """The request that this greenlet answers; in a greenlet of one of its runs the same."""

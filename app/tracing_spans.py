@@ -2,15 +2,16 @@
 
 Where they are sent, sampled and named is for the standard OTEL_* variables to say, which OpenTelemetry's own SDK reads
 (https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/): OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER,
-OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_SDK_DISABLED and so on. OTLP goes over HTTP: gRPC's own threads and gevent do not
-go together. No span holds a prompt, a key, a query string or what a CLI has written.
+OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_SDK_DISABLED and so on. No span holds a prompt, a key, a query string or what a CLI has written.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 from time import monotonic, time_ns
 
+import gevent
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
@@ -25,33 +26,31 @@ from app.version import program_version
 from services.measured import Measured
 
 SPAN = "span"
-FLUSH_MS = 3_000
-"""How long a worker that stops may take to send its last spans."""
+FLUSH_S = 2.0
+"""How long a process that ends may take to send its last spans."""
 
 
-def make_tracer(exporter: SpanExporter | None = None) -> Tracer:
-    """A tracer of this process. ``exporter``: where it is not the one that OTEL_TRACES_EXPORTER names."""
+def make_tracer() -> Tracer:
+    """The tracer of this process. Call it in the process that serves: what sends the spans does not outlive a fork."""
     detected = OTELResourceDetector().detect().attributes
     own = {"service.name": "clinvk", "service.version": program_version()}
-    provider = TracerProvider(resource=Resource.create({name: value for name, value in own.items() if name not in detected}))
-    exporter = exporter or make_exporter(os.environ.get("OTEL_TRACES_EXPORTER", "otlp"))
+    resource = Resource.create({name: value for name, value in own.items() if name not in detected})
+    # Its own way to end waits for a collector that is not there for as long as half a minute.
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    atexit.register(gevent.with_timeout, FLUSH_S, provider.shutdown, timeout_value=None)
+    exporter = make_exporter(os.environ.get("OTEL_TRACES_EXPORTER", "").strip() or "otlp")
     if exporter:
         provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider.get_tracer("clinvk", program_version())
 
 
 def make_exporter(name: str) -> SpanExporter | None:
-    """``otlp``, ``console`` or ``none``. Raises ValueError for others."""
-    match name:
-        case "otlp":
-            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    """By a name of `app.tracing.EXPORTERS`; None for ``none``."""
+    if name == "otlp":
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-            return OTLPSpanExporter()
-        case "console":
-            return ConsoleSpanExporter()
-        case "none":
-            return None
-    raise ValueError(f"OTEL_TRACES_EXPORTER: expected otlp, console or none, got {name!r}")
+        return OTLPSpanExporter()
+    return ConsoleSpanExporter() if name == "console" else None
 
 
 class RequestSpans:
