@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 HOME = "home"
@@ -25,7 +26,7 @@ class PrivateHome:
     settings: str
     """The settings file in it, JSON."""
     own: tuple[str, ...] = ()
-    """What every run has for itself: never linked."""
+    """What every run has for itself: never linked. Patterns as of fnmatch."""
     sessions: tuple[str, ...] = ()
     """Folders where the CLI keeps its sessions. An ephemeral run has its own, which go with it."""
 
@@ -37,7 +38,8 @@ class PrivateHome:
         return [] if is_ephemeral else [os.path.join(real, name) for name in self.sessions]
 
     def linked(self, real: str, *, is_ephemeral: bool) -> list[str]:
-        names = {*_names_in(real), *self.sessions} - {self.settings, *self.own}
+        own = (self.settings, *self.own)
+        names = {name for name in (*_names_in(real), *self.sessions) if not any(fnmatchcase(name, pattern) for pattern in own)}
         return sorted(names - {*self.sessions} if is_ephemeral else names)
 
 

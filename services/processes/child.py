@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import socket
+import sys
+import termios
 from time import monotonic
 from typing import Any
 
@@ -101,6 +104,16 @@ class Child:
                 self._wait(left)
             finally:
                 self._stdout_watcher.stop()
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether there is nothing to read now."""
+        return not _queued(self._stdout)
+
+    @property
+    def has_read_all(self) -> bool:
+        """Whether the CLI has taken everything that was sent to it."""
+        return self._stdin is None or not _queued(self._stdin)
 
     def send(self, data: bytes) -> None:
         """Write to stdin, waiting while the pipe is full. Raises BrokenPipeError when the CLI reads no more."""
@@ -212,3 +225,10 @@ class Child:
             else:
                 self._failure = message
         self._changed.set()
+
+
+def _queued(pipe: int) -> int:
+    """How many bytes are in the pipe, told at either end of it."""
+    count = bytearray(4)
+    fcntl.ioctl(pipe, termios.FIONREAD, count)
+    return int.from_bytes(count, sys.byteorder)

@@ -187,7 +187,7 @@ def codex(folder: Path, api_url: str) -> RealCli:
 def gemini(folder: Path, api_url: str) -> RealCli:
     settings = {
         "security": {"auth": {"selectedType": "gemini-api-key"}},
-        "general": {"maxAttempts": 1, "disableAutoUpdate": True, "disableUpdateNag": True},
+        "general": {"maxAttempts": 1, "enableAutoUpdate": False, "enableAutoUpdateNotification": False},
         "privacy": {"usageStatisticsEnabled": False},
         "telemetry": {"enabled": False},
     }

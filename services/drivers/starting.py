@@ -1,0 +1,66 @@
+"""A process that is started before its run has come: how it is started, and until when it is not ready."""
+
+from __future__ import annotations
+
+from time import monotonic
+from uuid import uuid4
+
+from services.backends.spec import Invocation
+from services.drivers.shelves import Idle
+from services.drivers.warm_protocols import Parameters, WarmProtocol
+from services.processes.owner import RunFolder
+from services.processes.spawner import Spawner
+
+START_S = 30.0
+"""Within this a process must be ready."""
+LOOK_S = 0.05
+"""How often it is looked whether a process that gives no answer has read what it was told."""
+QUIET_S = 1.0
+"""So long it must then be silent: Gemini CLI would have spoken after 0.5 s if it had not waited for more."""
+SESSION_ID = "{session_id}"
+"""In the arguments of a process that is to be told the id of its session: by it, what an unused one has kept is found again."""
+
+
+def start_idle(spawner: Spawner, protocol: WarmProtocol, warm: Invocation, parameters: Parameters | None, state: object) -> Idle:
+    """Start a process for runs like ``warm``, in a folder of its own. Raises BackendUnavailable, OSError; then nothing is left."""
+    session_id = str(uuid4()) if SESSION_ID in " ".join(warm.argv) else ""
+    argv = tuple(part.replace(SESSION_ID, session_id) for part in warm.argv)
+    folder = RunFolder(warm.run_dir)
+    try:
+        warm.prepare_process()
+        child = spawner.start(argv, env=warm.env, cwd=warm.cwd, stdin=None)
+    except BaseException:
+        folder.remove()
+        raise
+
+    def forget() -> None:
+        if session_id and warm.spec.session_files:
+            warm.spec.session_files.delete(session_id, warm.env)
+
+    return Idle(child, folder, protocol.greet(warm, parameters), parameters, state, forget)
+
+
+def greet(one: Idle) -> str:
+    """Wait until the process is ready. What is wrong with it; empty where nothing is."""
+    child, greeting = one.child, one.greeting
+    deadline = monotonic() + START_S
+    while True:
+        if data := greeting.take_outgoing():
+            try:
+                child.send(data)
+            except BrokenPipeError:
+                return "it ended at once"
+        if greeting.is_answered:
+            return greeting.refusal
+        has_read_all = greeting.is_silent and child.has_read_all
+        left = max(0.0, deadline - monotonic())
+        chunk = child.read(QUIET_S if has_read_all else min(left, LOOK_S) if greeting.is_silent else left)
+        if chunk == b"":
+            exit = child.wait_exit(1.0)
+            return f"it ended while it was set up: {exit.stderr_tail.strip()[-500:] if exit else ''}"
+        if chunk:
+            greeting.feed(chunk)
+        elif has_read_all:
+            return ""
+        elif monotonic() >= deadline:
+            return f"it did not answer within {START_S:g} s"
