@@ -89,6 +89,24 @@ STREAMS: Mapping[str, Mapping[str, Any]] = {
 NATIVE_RUN_ROUTES = ("/prompt", "/parallel", "/chain", "/compare", "/resume")
 
 
+_CHAT = {"model": "demo", "messages": [{"role": "user", "content": "Say hello"}]}
+
+EXAMPLES: Mapping[str, Mapping[str, Any]] = {
+    "/api/v1/prompt": {"backend": "demo", "prompt": "Say hello"},
+    "/api/v1/parallel": {"tasks": [{"backend": "demo", "prompt": "Say hello"}, {"backend": "demo", "prompt": "Say goodbye"}]},
+    "/api/v1/chain": {"steps": [{"backend": "demo", "prompt": "Say hello"}, {"backend": "demo", "prompt": "Shorten this: {{previous}}"}]},
+    "/api/v1/compare": {"prompt": "Say hello", "targets": [{"backend": "demo"}, {"backend": "demo", "model": "demo-1"}]},
+    "/api/v1/sessions": {"backend": "demo", "title": "A first session"},
+    "/api/v1/sessions/{session_id}/resume": {"prompt": "Say it again"},
+    "/openai/v1/chat/completions": _CHAT,
+    "/openai/v1/responses": {"model": "demo", "input": "Say hello"},
+    "/anthropic/v1/messages": _CHAT | {"max_tokens": 1024},
+    "/anthropic/v1/messages/count_tokens": _CHAT,
+}
+"""Bodies that work as they are, on a machine with no CLI too: what "Try it out" begins with. Made up of the schema, one would
+hold a value for every field, and be refused."""
+
+
 class Describe(BasePlugin):
     """An apispec plugin: completes every operation as it is registered."""
 
@@ -113,6 +131,8 @@ class Describe(BasePlugin):
                 responses.setdefault(status, _response_name(_envelope_name(surface), code))
             if is_run(path, method):
                 add_streams(responses, path)
+            if method == "post" and path in EXAMPLES:
+                operation["requestBody"]["content"]["application/json"]["example"] = EXAMPLES[path]
 
 
 def codes_of(path: str, method: str, operation: Mapping[str, Any]) -> list[str]:
