@@ -173,7 +173,9 @@ class ServerSettings:
     cors_allow_credentials: bool = setting(False, "let a browser send credentials; refused together with `*`")
     cors_max_age: int = setting(300, "seconds that a browser may remember a preflight", at_least=0)
     allowed_workdir_prefixes: list[str] = setting([], "folders that a workdir must lie in; empty allows all but the blocked", is_path=True)
-    blocked_workdir_prefixes: list[str] = setting(list(SYSTEM_FOLDERS), "folders that a workdir must not lie in; an empty list is the default", is_path=True)
+    blocked_workdir_prefixes: list[str] = setting(
+        list(SYSTEM_FOLDERS), "folders that a workdir must not lie in; an empty list is the default", is_path=True
+    )
     metrics_enabled: bool = setting(False, "serve GET /metrics, in Prometheus' format")
     metrics_public: bool = setting(False, "let GET /metrics be read without a key, where keys are asked for")
     tracing_enabled: bool = setting(

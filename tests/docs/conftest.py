@@ -24,7 +24,7 @@ PROGRAMS = {
     "clinvk": f'exec "{sys.executable}" -m app.cli "$@"',
     # A curl that shows an error of the server's as one of its own.
     "curl": f'exec "{shutil.which("curl") or "curl"}" --fail-with-body "$@"',
-    "python": f'exec "{sys.executable}" "$@"',
+    "python3": f'exec "{sys.executable}" "$@"',
 }
 
 

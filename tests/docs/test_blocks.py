@@ -28,7 +28,7 @@ def run_shell(reader: Reader, block: Block) -> None:
 
 
 def run_python(reader: Reader, block: Block) -> None:
-    done = reader.run("python", "-W", "error::DeprecationWarning:__main__", "-c", reader.rewritten(block.text))
+    done = reader.run("python3", "-W", "error::DeprecationWarning:__main__", "-c", reader.rewritten(block.text))
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip(), "it prints nothing"
 
