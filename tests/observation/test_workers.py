@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ServerFactory
 from tests.observation.scraped import Scrape, scrape
-from tests.parts.client import Client
+from tests.observation.started import running
 from tests.parts.clis import FakeCli, do
 from tests.parts.processes import children, eventually
 from tests.parts.server import ROOT
@@ -84,45 +81,7 @@ def test_what_a_killed_server_leaves_of_its_metrics_the_next_one_removes(server:
     assert scrape(second.client).sum("workers") >= 1
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
-
-
-@contextmanager
-def running(tmp_path: Path, *program: str, **env: str) -> Iterator[tuple[subprocess.Popen[bytes], Client]]:
-    """A server that `clinvk serve` does not start."""
-    port = free_port()
-    base = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": str(tmp_path), "CLINVK_BACKEND": "demo"}
-    settings = {"CLINVK_SERVER__PORT": str(port), "CLINVK_SERVER__METRICS_ENABLED": "true", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", *(word.format(port=port) for word in program)]
-    log = tmp_path / "log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=base | settings | env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
-        )
-    client = Client(f"http://127.0.0.1:{port}")
-
-    def is_up() -> bool:
-        try:
-            return process.poll() is not None or client.get("/health").status == 200
-        except OSError:
-            return False
-
-    try:
-        assert eventually(is_up, 20), log.read_text()
-        yield process, client
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise
-        finally:
-            print(log.read_text()[-3000:])
-
-
+ON = {"CLINVK_SERVER__METRICS_ENABLED": "true"}
 GUNICORN = ("gunicorn", "-c", "deploy/gunicorn.conf.py")
 
 
@@ -134,7 +93,7 @@ GUNICORN = ("gunicorn", "-c", "deploy/gunicorn.conf.py")
     ],
 )
 def test_gunicorns_own_command_shares_metrics_too(tmp_path: Path, program: tuple[str, ...]) -> None:
-    with running(tmp_path, *program) as (_, client):
+    with running(tmp_path, *program, **ON) as (_, client):
         assert eventually(lambda: scrape(client).sum("workers") == 2)
         for _ in range(6):
             assert client.prompt("demo", "hello").status == 200
@@ -145,7 +104,7 @@ def test_gunicorns_own_command_shares_metrics_too(tmp_path: Path, program: tuple
 def test_flask_run_keeps_its_metrics_in_memory_whatever_the_environment_says(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    with running(tmp_path, "flask", "run", "--port", "{port}", PROMETHEUS_MULTIPROC_DIR=str(elsewhere)) as (_, client):
+    with running(tmp_path, "flask", "run", "--port", "{port}", **ON, PROMETHEUS_MULTIPROC_DIR=str(elsewhere)) as (_, client):
         assert client.prompt("demo", "hello").status == 200
         assert runs(scrape(client)) == 1
         assert scrape(client).sum("workers") == 1
