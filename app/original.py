@@ -19,7 +19,7 @@ NO_LIMIT = "0 was no limit in the original; here there always is one, and the de
 MEANINGLESS: Mapping[str, str] = {
     "output": TERMINAL,
     "unified_flags.output_format": "is chosen by each request (output_format)",
-    "session.auto_resume": "a session continues where a request names it: `clinvk prompt --session ID`",
+    "session.auto_resume": "is not done: a session continues where a request names it: `clinvk prompt --session ID`",
     "parallel.aggregate_output": TERMINAL,
     "server.rate_limit_cleanup_secs": "is not needed: nothing is kept of callers that have stopped asking",
 }

@@ -7,6 +7,7 @@ from functools import cache
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from app.description import EVERY_ROUTE, WITH_KEY
 from app.errors import ANTHROPIC_TYPES, STATUS
 from app.factory import create_app
 from app.keys import KeyRing
@@ -16,6 +17,9 @@ from blueprints.anthropic.translate import SAMPLING
 from blueprints.openai import chat_request, response_request
 from blueprints.openai.errors import to_error
 from docs.markdown import code, codes, table
+
+EVERYWHERE = {str(STATUS[name]) for name in (*EVERY_ROUTE, *WITH_KEY)}
+"""Statuses that a table of routes does not repeat in every line."""
 
 
 @cache
@@ -36,8 +40,9 @@ def routes_below(prefix: str) -> str:
         for method, operation in operations.items():
             if isinstance(operation, dict) and "responses" in operation:
                 said = str(operation.get("summary", ""))
-                rows.append((code(f"{method.upper()} {path}"), said, " ".join(sorted(operation["responses"]))))
-    return table(("Route", "What", "Answers"), rows)
+                rows.append((code(f"{method.upper()} {path}"), said, " ".join(sorted(set(operation["responses"]) - EVERYWHERE))))
+    everywhere = ", ".join(sorted(EVERYWHERE))
+    return f"{table(('Route', 'What', 'Answers'), rows)}\nAny of them may also answer {everywhere}: see [troubleshooting](troubleshooting.md).\n"
 
 
 def error_codes() -> str:

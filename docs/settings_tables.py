@@ -15,7 +15,7 @@ from app.environment import NAMED, variable
 from app.original import MEANINGLESS, UNSET, VARIABLES
 from app.settings import BackendSettings, ParallelSettings, ServerSettings, SessionSettings, Settings, UnifiedFlags
 from app.tree import Leaf, Node, Path, node_at
-from docs.markdown import code, table
+from docs.markdown import code, codes, table
 
 GROUPS: tuple[tuple[str, type], ...] = (
     ("unified_flags", UnifiedFlags),
@@ -94,10 +94,11 @@ def named_variables() -> str:
 
 
 def left_out() -> str:
-    rows = [(code(key), "any", f"Left out: {reason}.") for key, reason in MEANINGLESS.items()]
-    rows += [
-        (code(key), code(orjson.dumps(value).decode()), f"{reason or 'As if the key were not there'}.")
-        for key, (value, reason) in UNSET.items()
-    ]
-    rows += [(code(f"{start}*"), "any", f"Variables: left out: this {reason}.") for start, reason in VARIABLES.items()]
-    return table(("Key", "Value", "What happens"), rows)
+    groups: dict[tuple[str, str], list[str]] = {}
+    for key, reason in MEANINGLESS.items():
+        groups.setdefault(("any", f"left out: it {reason}"), []).append(key)
+    for key, (value, reason) in UNSET.items():
+        groups.setdefault((code(orjson.dumps(value).decode()), reason or "as if the key were not there"), []).append(key)
+    for start, reason in VARIABLES.items():
+        groups.setdefault(("any", f"left out: the variable {reason}"), []).append(f"{start}*")
+    return table(("Keys", "Value", "What happens"), [(codes(keys), value, what) for (value, what), keys in groups.items()])
