@@ -54,6 +54,15 @@ def test_links_lead_somewhere(page) -> None:
     assert {found["anchor"] for found in HERE.finditer(text)} <= anchors(text)
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_are_named_exist(page: Path) -> None:
+    for span in spans(page):
+        if re.fullmatch(r"(tests|app|services|blueprints|deploy|bench|docs)/[\w/.-]+", span):
+            assert (ROOT / span).exists(), span
+        if re.fullmatch(r"test_\w+\.py", span):
+            assert list((ROOT / "tests").glob(f"*/{span}")), span
+
+
 def test_every_error_code_has_its_cause_and_cure() -> None:
     codes = {*STATUS, *RUN_FAILURE_CODES.values(), *(kind.code for kind in kinds_below(ClinvkError))}
     told = re.findall(r"^### (\S+)$", (ROOT / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
