@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from app.settings import Settings
 from app.version import program_version
+from app.workers import notes
 from services.backends.probe import Availability
 
 INDENT = " " * 12
@@ -23,7 +24,7 @@ def opening(settings: Settings, url: str, access: str, files: str | None = None)
         lines.append(f"  workers   {settings.server.workers}; max_concurrent_runs and max_queued_runs count for each of them")
     if files:
         lines.append(f"  files     {files}")
-    lines += [f"  note      {warning}" for warning in settings.warnings]
+    lines += [f"  note      {note}" for note in (*settings.warnings, *notes(settings))]
     return "\n".join(lines)
 
 

@@ -24,7 +24,7 @@ def check_together(settings: Settings) -> list[Problem]:
 
 def _checks(server: ServerSettings) -> Iterator[tuple[str, str]]:
     yield from _origins(server)
-    yield from _rate_limit(server)
+    yield from rate_limit_problems(server)
     yield from _tracing(server)
     for index, network in enumerate(server.trusted_proxies):
         if not _is_network(network):
@@ -59,7 +59,8 @@ def _origins(server: ServerSettings) -> Iterator[tuple[str, str]]:
         )
 
 
-def _rate_limit(server: ServerSettings) -> Iterator[tuple[str, str]]:
+def rate_limit_problems(server: ServerSettings) -> Iterator[tuple[str, str]]:
+    """Keys of settings, each with what is wrong."""
     scheme = urlsplit(server.rate_limit_storage).scheme
     if scheme not in STORAGES:
         yield "server.rate_limit_storage", "expected memory:// or a redis:// address"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from dataclasses import replace
 from typing import Any
 
 import flask
@@ -42,6 +43,7 @@ def obey_hangup(arbiter: Any) -> None:
     program = arbiter.app
     if not hasattr(program, "configuration"):  # started by gunicorn's own command
         settings = load_settings()
+        settings = replace(settings, server=replace(settings.server, workers=arbiter.num_workers))
         program.configuration = Configuration.of(settings, load_keys(settings))
 
     def handle_hup() -> None:

@@ -27,6 +27,7 @@ from app.renewal import obey_hangup
 from app.settings import ServerSettings, Settings
 from app.wiring import build_backends
 from app.worker import GRACE_MARGIN_S
+from app.workers import keep_number_of_workers, refuse_wrong_workers
 
 BACKLOG = 2048
 WORKER_TIMEOUT_S = 60
@@ -60,10 +61,25 @@ def gunicorn_options(server: ServerSettings) -> dict[str, Any]:
         "logger_class": "app.worker.Log",
         "control_socket_disable": True,
         "proc_name": "clinvk",
-        "when_ready": obey_hangup,
         "post_worker_init": begin_work,
-        **(metrics_files.hooks() if server.metrics_enabled else {}),
+        **_hooks(server),
     }
+
+
+def _hooks(server: ServerSettings) -> dict[str, Callable[..., None]]:
+    shared = metrics_files.hooks() if server.metrics_enabled else {}
+    check_workers = refuse_wrong_workers(server)
+
+    def on_starting(arbiter: Any) -> None:
+        check_workers(arbiter)
+        if make := shared.get("on_starting"):
+            make(arbiter)
+
+    def when_ready(arbiter: Any) -> None:
+        obey_hangup(arbiter)
+        keep_number_of_workers(arbiter, server)
+
+    return {**shared, "on_starting": on_starting, "when_ready": when_ready}
 
 
 def begin_work(worker: Any) -> None:
