@@ -146,7 +146,13 @@ def ask_version(spec: BackendSpec, path: str, environ: Mapping[str, str], timeou
     try:
         with _starting:  # the end of the program waits, so that it finds every group
             process = subprocess.Popen(
-                command, cwd="/", env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+                command,
+                cwd="/",
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
             _asked.add(process.pid)
     except OSError as error:
