@@ -48,18 +48,19 @@ class WorkdirRules:
         return os.path.realpath(self.allowed[0]) if self.allowed else str(Path.home())
 
     def _objection(self, real: str) -> str | None:
-        if any(_is_within(real, prefix) for prefix in self.blocked):
+        if _is_within(real, self.blocked):
             return "is in a blocked folder"
-        if self.allowed and not any(_is_within(real, prefix) for prefix in self.allowed):
+        if self.allowed and not _is_within(real, self.allowed):
             return f"is outside {', '.join(self.allowed)}"
         return None
 
 
-def _is_within(path: str, prefix: str) -> bool:
-    root = _real(prefix, monotonic() // LOOKED_UP_FOR_S)
-    return path == root or path.startswith(root.rstrip("/") + "/")
+def _is_within(path: str, prefixes: Sequence[str]) -> bool:
+    roots = _roots(tuple(prefixes), monotonic() // LOOKED_UP_FOR_S)
+    return f"{path.rstrip('/')}/".startswith(roots)
 
 
-@lru_cache(maxsize=1024)
-def _real(prefix: str, _when: float) -> str:
-    return os.path.realpath(os.path.expanduser(prefix))
+@lru_cache(maxsize=8)
+def _roots(prefixes: tuple[str, ...], _when: float) -> tuple[str, ...]:
+    """The folders, links followed, each with a slash at its end."""
+    return tuple(os.path.realpath(os.path.expanduser(prefix)).rstrip("/") + "/" for prefix in prefixes)

@@ -30,6 +30,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 if __name__ == "__main__":  # started with -I: nothing is on the path but the standard library
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
@@ -233,7 +234,8 @@ def keep_forever(jobs: socket.socket, report: int) -> None:
     """
     become_subreaper()
     wake = child_signal_pipe()
-    while select.select([jobs], [], [], KEEPER_IDLE_S)[0]:
+    has_job = waiting_for(jobs)
+    while has_job(KEEPER_IDLE_S):
         try:
             data, fds, _, _ = socket.recv_fds(jobs, 1, 4, socket.MSG_DONTWAIT)
         except BlockingIOError:  # another keeper was faster
@@ -249,6 +251,16 @@ def keep_forever(jobs: socket.socket, report: int) -> None:
             finally:
                 os.close(keeper.stderr_fd)
         os.write(report, b"+%d\n" % os.getpid())
+
+
+def waiting_for(jobs: socket.socket) -> Callable[[float], bool]:
+    """Waits so many seconds for a job to take. Where the system can, a job wakes one idle keeper and not all of them:
+    a burst may have left hundreds (epoll_ctl(2), EPOLLEXCLUSIVE)."""
+    if not hasattr(select, "EPOLLEXCLUSIVE"):
+        return lambda timeout_s: bool(select.select([jobs], [], [], timeout_s)[0])
+    epoll = select.epoll()
+    epoll.register(jobs, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+    return lambda timeout_s: bool(epoll.poll(timeout_s))
 
 
 def fork_keeper(jobs: socket.socket, report: int) -> int:
