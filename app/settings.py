@@ -68,6 +68,7 @@ class WarmSettings:
         None, "processes kept ready from the start on, for runs in the default workdir with default options", at_least=0
     )
     max: int | None = setting(None, "processes kept ready; 0 starts every CLI when it is asked for", at_least=0)
+    live_max: int | None = setting(None, "sessions whose process waits for their next turn; 0 ends each with its turn", at_least=0)
     idle_secs: float | None = setting(None, "a process that nobody has asked for in this time is ended", above=0)
     max_uses: int | None = setting(None, "runs of one process, for CLIs that serve several (codex)", at_least=1)
     max_age_secs: float | None = setting(None, "a process that was started longer ago takes no more runs", above=0)

@@ -77,6 +77,11 @@ class Runner:
         if isinstance(self._driver, KeepsProcesses):
             self._driver.retire()
 
+    def release(self, backend: str, cli_session_id: str) -> None:
+        """Have no process hold the session: its files may go. Returns when that is so."""
+        if isinstance(self._driver, KeepsProcesses):
+            self._driver.release(backend, cli_session_id)
+
     def close(self) -> None:
         """End the processes that wait for runs. The runs themselves are ended by `cancel_all`."""
         if isinstance(self._driver, KeepsProcesses):

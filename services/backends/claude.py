@@ -129,6 +129,7 @@ SPEC = BackendSpec(
     ),
     fixed_env={
         "DISABLE_AUTOUPDATER": "1",  # not under a running server
+        "CLAUDE_CODE_EAGER_FLUSH": "1",  # the session's file is whole when `result` comes; else up to 0.1 s later (measured)
         # A broken stream is else fetched again in one piece, and its text told twice (recordings claude/midstream-error).
         "CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK": "1",
     },

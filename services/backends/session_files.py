@@ -47,7 +47,10 @@ class SessionFiles:
         return os.path.join(moved, self.below) if moved else os.path.join(env.get("HOME", "/"), self.folder)
 
     def has(self, session_id: str, env: Mapping[str, str]) -> bool:
-        return bool(self._find(self.transcripts, session_id, env))
+        return bool(self.transcripts_of(session_id, env))
+
+    def transcripts_of(self, session_id: str, env: Mapping[str, str]) -> list[str]:
+        return self._find(self.transcripts, session_id, env)
 
     def delete(self, session_id: str, env: Mapping[str, str]) -> int:
         """Remove what belongs to the session; how many files and folders that were. What is not there is no error."""

@@ -21,6 +21,8 @@ class WarmLimits:
     max: int = 4
     idle_s: float = 300.0
     max_uses: int = 200
+    live_max: int = 4
+    """So many sessions' processes wait for their next turn."""
     max_age_s: float = 3600.0
     max_rss_mb: int = 600
     min_free_mb: int = 1024

@@ -45,6 +45,23 @@ class Interruptible(Protocol):
 
 
 @runtime_checkable
+class Lasting(Protocol):
+    """A conversation after which the CLI waits for the next turn of the same session."""
+
+    @property
+    def session_id(self) -> str:
+        """The CLI's own; empty until it is known."""
+
+    @property
+    def last_word(self) -> str:
+        """What the session's file holds once the whole turn is in it. Empty where the process must not be kept: the turn has not come
+        to a good end, or something of it may still be going on."""
+
+    def next(self, invocation: Invocation) -> Conversation:
+        """The next turn in the same process."""
+
+
+@runtime_checkable
 class Breakable(Protocol):
     """A conversation or a run that can tell a failure of its own from one of the CLI's work."""
 
@@ -74,6 +91,9 @@ class KeepsProcesses(Protocol):
 
     def retire(self) -> None:
         """Keep nothing ready from now on: for a server that stops, while runs may still finish. Does not wait."""
+
+    def release(self, backend: str, session_id: str) -> None:
+        """End the process that waits for the next turn of the CLI's session, if there is one. Returns when it has gone."""
 
     def ready_counts(self) -> Mapping[str, int]:
         """By backend, how many processes wait or can serve at once."""

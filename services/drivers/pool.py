@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Hashable, Mapping
+from dataclasses import replace
 from time import monotonic
 
 import gevent
@@ -68,7 +69,7 @@ class ProcessPool:
 
     def prestart(self, invocation: Invocation, count: int) -> None:
         """Have so many processes ready for runs like this one, from now on."""
-        if found := self._find(invocation):
+        if found := self.find(invocation):
             key, warm = found
             shelf = self._visit(key, warm)
             shelf.floor = shelf.wanted = count
@@ -77,7 +78,17 @@ class ProcessPool:
 
     def start(self, invocation: Invocation, limits: Limits, cancellation: Cancellation) -> ProcessRun | None:
         """The run in a process that is there already; None where there is none for it."""
-        found = self._find(invocation)
+        taken = self.take(invocation)
+        if taken is None:
+            return None
+        _, warm, one = taken
+        run = ProcessRun(warm, limits, cancellation, self._protocol.turn(warm, one.greeting))
+        run.adopt(one.child, one.folder)
+        return run
+
+    def take(self, invocation: Invocation) -> tuple[Hashable, Invocation, Idle] | None:
+        """A process for the run, which is the caller's from now on; with its kind, and the run as it is in such a process."""
+        found = None if invocation.request.resume else self.find(invocation)
         if found is None:
             return None
         key, warm = found
@@ -90,15 +101,19 @@ class ProcessPool:
             if not is_new:
                 shelf.wanted = min(shelf.wanted + 1, self._limits.max)
             return None
-        run = ProcessRun(warm, limits, cancellation, self._protocol.turn(warm, one.greeting))
-        run.adopt(one.child, one.folder)
-        return run
+        return key, warm, one
 
     def settle(self, cwd: str, *, has_worked: bool) -> None:
         """A run has ended; ``has_worked``: its tools may have changed what idle processes have read of the folder."""
         if has_worked:
             self._end([one for shelf in self._shelves if shelf.invocation.cwd == cwd for one in shelf.take_all()])
         self._work_on()
+
+    def begin(self, invocation: Invocation, limits: Limits, cancellation: Cancellation) -> None:
+        """No process of a run's own stays here."""
+
+    def release(self, session_id: str) -> None:
+        """No session is held here between its turns."""
 
     @property
     def ready_count(self) -> int:
@@ -114,18 +129,19 @@ class ProcessPool:
 
     # -- who gets what --
 
-    def _find(self, invocation: Invocation) -> tuple[Hashable, Invocation] | None:
-        """``invocation`` as a warm process would run it, and its kind; None where it can not."""
-        if invocation.request.resume or not self._trust.holds:
-            return None
+    def find(self, invocation: Invocation) -> tuple[Hashable, Invocation] | None:
+        """``invocation`` as a process that is there already would run it, and its kind; None where it can not."""
+        warm = self.warm(invocation, resume=None) if self._trust.holds else None
+        key = key_of(warm) if warm else None
+        return None if key is None or warm is None else (key, warm)
+
+    def warm(self, invocation: Invocation, resume: str | None) -> Invocation | None:
+        """``invocation`` as one that is spoken to in the warm way."""
+        spec, request = self._warmth.of(invocation.spec), replace(invocation.request, resume=resume)
         try:
-            warm = invoke(
-                self._warmth.of(invocation.spec), invocation.request, cwd=invocation.cwd, environ=self._environ, run_dir=new_path()
-            )
+            return invoke(spec, request, cwd=invocation.cwd, environ=self._environ, run_dir=new_path())
         except InvalidRequest:
             return None
-        key = key_of(warm)
-        return None if key is None else (key, warm)
 
     def _visit(self, key: Hashable, warm: Invocation) -> Shelf:
         shelf, lost = self._shelves.visit(key, warm)
@@ -141,9 +157,13 @@ class ProcessPool:
         return None
 
     def _state(self, shelf: Shelf) -> object:
+        return self.state(shelf.invocation)
+
+    def state(self, invocation: Invocation) -> object:
+        """Of the files that a process for the run reads at its start."""
         files = self._spec.session_files
-        home = files.root(shelf.invocation.env) if files else ""
-        return self._warmth.state(home, shelf.invocation.cwd)
+        home = files.root(invocation.env) if files else ""
+        return self._warmth.state(home, invocation.cwd)
 
     # -- in the background --
 

@@ -44,15 +44,7 @@ class ProcessDriver:
 
     def start(self, invocation: Invocation, limits: Limits, cancellation: Cancellation) -> ProcessRun:
         run = ProcessRun(invocation, limits, cancellation)
-        try:
-            run.start(self._spawner)
-        except OSError as error:
-            run.close()
-            reason = error.strerror or str(error)
-            raise BackendUnavailable(f"the run cannot be started: {reason}", issue=reason, retry_after_s=RETRY_S) from None
-        except BaseException:
-            run.close()
-            raise
+        run.start(self._spawner)
         return run
 
 
@@ -87,6 +79,18 @@ class ProcessRun:
         self._stop_listening: Callable[[], None] | None = None
 
     def start(self, spawner: Spawner) -> None:
+        """Start the process. Raises BackendUnavailable; then nothing of the run is left."""
+        try:
+            self._start(spawner)
+        except OSError as error:
+            self.close()
+            reason = error.strerror or str(error)
+            raise BackendUnavailable(f"the run cannot be started: {reason}", issue=reason, retry_after_s=RETRY_S) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, spawner: Spawner) -> None:
         invocation = self._invocation
         self._folder = RunFolder(invocation.run_dir)
         invocation.prepare()
@@ -112,9 +116,7 @@ class ProcessRun:
         failure = yield from self._read(child)
         if failure:
             self._stop()
-        if self._is_cut_short:
-            child.end_input()
-        exit = child.wait_exit(self._limits.leave_grace_s)
+        exit = self._wait_exit(child)
         failure = self._cancellation.failure or failure or self._breach(child)
         yield [failure] if failure else self._protocol.finish(exit or Exit(None))
 
@@ -131,6 +133,15 @@ class ProcessRun:
             self._child.close()
         if self._folder:
             self._folder.remove()
+
+    def _stays(self, child: Child) -> bool:
+        """Whether the process, whose turn is over, is to stay. Asked once; else it is told that nothing more comes."""
+        return False
+
+    def _wait_exit(self, child: Child) -> Exit | None:
+        if self._is_cut_short:
+            child.end_input()
+        return child.wait_exit(self._limits.leave_grace_s)
 
     def _stop(self) -> None:
         """By the protocol's own word where it has one, and a little later by signal. Runs in the event loop: never blocks."""
@@ -181,6 +192,10 @@ class ProcessRun:
                 return Failed("backend", str(error))
             self._answer(child)
             if protocol.is_complete and leave_by is None:
+                if self._stays(child):
+                    if batch:
+                        yield batch
+                    return None
                 child.end_input()
                 leave_by = monotonic() + limits.leave_grace_s
             if batch:

@@ -77,6 +77,12 @@ class SharedPool:
     def settle(self, cwd: str, *, has_worked: bool) -> None:
         self._changed.set()
 
+    def begin(self, invocation: Invocation, limits: Limits, cancellation: Cancellation) -> None:
+        """No process of a run's own stays here."""
+
+    def release(self, session_id: str) -> None:
+        """No session is held here between its turns."""
+
     @property
     def ready_count(self) -> int:
         return sum(process.is_ready for process in self._current.values())

@@ -9,7 +9,7 @@ from typing import Protocol
 from services.backends.spec import BackendSpec, Invocation
 from services.cancellation import Cancellation
 from services.drivers.driver import Breakable, Driver, Limits, Running
-from services.drivers.pool import ProcessPool
+from services.drivers.live_pool import LivePool
 from services.drivers.shared_pool import SharedPool
 from services.drivers.trust import Trust
 from services.errors import BackendUnavailable
@@ -22,6 +22,8 @@ log = logging.getLogger("clinvk.warm")
 
 class Pool(Protocol):
     def start(self, invocation: Invocation, limits: Limits, cancellation: Cancellation) -> Running | None: ...
+    def begin(self, invocation: Invocation, limits: Limits, cancellation: Cancellation) -> Running | None: ...
+    def release(self, session_id: str) -> None: ...
     def settle(self, cwd: str, *, has_worked: bool) -> None: ...
     def prestart(self, invocation: Invocation, count: int) -> None: ...
     def renew(self, spec: BackendSpec) -> None: ...
@@ -32,7 +34,7 @@ class Pool(Protocol):
 
 
 POOLS: dict[str, Callable[[BackendSpec, Spawner, Mapping[str, str], Trust], Pool]] = {
-    "claude-stream": ProcessPool,
+    "claude-stream": LivePool,
     "codex-app-server": SharedPool,
 }
 """By `Warmth.driver`."""
@@ -59,7 +61,10 @@ class WarmDriver:
 
         warm = pool.start(invocation, limits, cancellation)
         log.debug("%s: a run %s", spec.name, "is warm" if warm else "starts a process of its own")
-        return WarmRun(warm or start_cold(), start_cold if warm else None, pool, trust, invocation, cancellation)
+        running = warm or pool.begin(invocation, limits, cancellation)
+        run = WarmRun(running or start_cold(), start_cold if running else None, pool, trust, invocation, cancellation)
+        run.began_as = "warm" if warm else "cold"
+        return run
 
     def prestart(self, invocation: Invocation, count: int) -> None:
         """Have processes ready for runs like this one, where its backend may have any."""
@@ -81,6 +86,10 @@ class WarmDriver:
         self._is_retired = True
         for pool, _ in self._pools.values():
             pool.retire()
+
+    def release(self, backend: str, session_id: str) -> None:
+        if backend in self._pools:
+            self._pools[backend][0].release(session_id)
 
     def ready_counts(self) -> dict[str, int]:
         return {name: pool.ready_count for name, (pool, _) in self._pools.items()}
@@ -118,7 +127,7 @@ class WarmRun:
         self._trust = trust
         self._invocation = invocation
         self._cancellation = cancellation
-        self.began_as: Start = "warm" if start_cold else "cold"
+        self.began_as: Start = "cold"
         self._has_worked = False
         self._is_closed = False
 

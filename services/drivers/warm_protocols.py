@@ -35,6 +35,8 @@ class WarmProtocol:
     """(run that it is started by, what it is told beforehand: None for nothing)"""
     turn: Callable[[Invocation, Any], Conversation]
     """The run in a process, by what greeted it."""
+    begin: Callable[[Invocation], Conversation] | None = None
+    """The run in a process that is started for it, and that is to stay afterwards; None where the plain CLI is faster at that."""
 
 
 PROTOCOLS: Mapping[str, WarmProtocol] = {
@@ -42,6 +44,7 @@ PROTOCOLS: Mapping[str, WarmProtocol] = {
         parameters=claude_stream.parameters_of,
         greet=lambda _, parameters: claude_stream.Greeting(parameters),
         turn=lambda invocation, greeting: claude_stream.ClaudeStream(invocation, is_initialized=greeting.is_initialize),
+        begin=claude_stream.begin,
     ),
 }
 """By `Warmth.driver`."""

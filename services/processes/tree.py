@@ -19,6 +19,15 @@ def descendants(root: int) -> list[int]:
     return found
 
 
+def parent_of(pid: int) -> int | None:
+    """None where it has gone, or nobody knows."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b") ")[2].split()[1])
+    except OSError:
+        return None
+
+
 def _processes() -> list[tuple[int, int]]:
     """(pid, parent) of every process that is not a zombie."""
     if not os.path.isdir("/proc/self"):

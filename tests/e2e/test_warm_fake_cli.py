@@ -179,7 +179,7 @@ def test_a_version_that_refuses_the_protocol_is_found_out_before_it_is_asked(
     one = start(server, fake_cli, f"--refuses={subtype}", warm={"max": 2})
     for number in range(4):
         prompt = {} if subtype == "initialize" else {"system_prompt": f"prompt {number}"}
-        assert ask(one, **prompt)["output"] == "You said: hello"
+        assert ask(one, ephemeral=True, **prompt)["output"] == "You said: hello"
     assert eventually(lambda: "warm processes are off" in one.log())
     assert eventually(lambda: not waiting(one))
     assert all("--input-format=stream-json" not in report["argv"] for report in fake_cli.reports())

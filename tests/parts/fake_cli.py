@@ -6,13 +6,14 @@ is started hundreds of times. The prompt comes on stdin, or as the last argument
 with `parts.clis.do`). A prompt with no script is answered with "You said: " and itself.
 
 With ``--input-format=stream-json`` (Claude's) it waits for one message, and answers control requests before it and after it;
-with ``--refuses=SUBTYPE`` those of that kind with an error, with ``--deaf`` none. At SIGUSR1 it grows by 64 MB.
+with ``--refuses=SUBTYPE`` those of that kind with an error, with ``--deaf`` none. With ``--stays`` it waits for the next message
+after its last line, until the end of stdin. At SIGUSR1 it grows by 64 MB.
 
 With ``CLAUDE_CONFIG_DIR`` set it keeps a transcript as Claude Code does: none with --no-session-persistence, and --resume=ID
 wants one that is there. A line for the prompt, one for what was said.
 
 With ``FAKE_CLI_REPORTS=DIR`` the process writes DIR/<pid>.json when it has its prompt: pid, argv, cwd, names of the
-environment variables, prompt; and appends the ids of what it starts to DIR/<pid>.children.
+environment variables, prompt; DIR/<pid>.2.json for the second message; and appends the ids of what it starts to DIR/<pid>.children.
 """
 
 import _signal as signal  # the public module costs an import of enum: as much as the interpreter's whole start
@@ -23,6 +24,7 @@ import time
 ARGS = sys.argv[1:]
 DIALECT = next((arg.partition("=")[2] for arg in ARGS if arg.startswith("--dialect=")), "claude")
 IS_STREAM = "--input-format=stream-json" in ARGS
+STAYS = IS_STREAM and "--stays" in ARGS
 REFUSES = [arg.partition("=")[2] for arg in ARGS if arg.startswith("--refuses=")]
 REPORTS = os.environ.get("FAKE_CLI_REPORTS", "")
 PID = os.getpid()
@@ -52,10 +54,17 @@ def write(data, to=1):
         view = view[os.write(to, view) :]
 
 
+class Over(Exception):
+    """A turn has ended, and the process stays."""
+
+
 class Cli:
     """Runs the steps of one script. Claude's frame is made as it is needed: init, message, block, result."""
 
+    lines = turns = 0  # of the process
+
     def __init__(self, prompt):
+        Cli.turns += 1
         self.prompt = prompt
         self.said = []
         self.has_started = self.is_open = False
@@ -72,9 +81,13 @@ class Cli:
     def event(self, **event):
         self.line(type="stream_event", event=event, parent_tool_use_id=None)
 
+    def uuid(self):
+        Cli.lines += 1
+        return f"00000000-{Cli.lines:04d}-4000-8000-{PID:012d}"
+
     def message(self, **content):
         message = {"id": f"msg_{self.blocks}", "type": "message", "role": "assistant", "model": "fake-model", "content": [content]}
-        self.line(type="assistant", message=message, parent_tool_use_id=None)
+        self.line(type="assistant", message=message, parent_tool_use_id=None, uuid=self.uuid())
 
     def start(self):
         if not self.has_started and DIALECT == "claude":
@@ -132,20 +145,23 @@ class Cli:
         call_id = f"toolu_{self.calls}"
         self.message(type="tool_use", id=call_id, name="Bash", input={"command": command})
         result = {"type": "tool_result", "tool_use_id": call_id, "content": output, "is_error": False}
-        self.line(type="user", message={"role": "user", "content": [result]}, parent_tool_use_id=None)
+        self.line(type="user", message={"role": "user", "content": [result]}, parent_tool_use_id=None, uuid=self.uuid())
 
     def do_result(self, is_error=False, message="", status=None, code=None):
-        """The last line, and the end of the process."""
+        """The last line, and the end of the process, where it does not stay."""
         self.do_last_line(is_error, message, status)
+        if STAYS and not is_error and code is None:
+            raise Over
         os._exit(int(is_error) if code is None else code)
 
     def do_last_line(self, is_error=False, message="", status=None):
         """The last line; what comes after it is for the next steps."""
-        remember(assistant="".join(self.said))
         self.close_block()
+        remember(assistant="".join(self.said), uuid=f"00000000-{Cli.lines:04d}-4000-8000-{PID:012d}")
         self.start()
         if DIALECT == "claude":
-            more = {"api_error_status": status, "duration_ms": 1, "num_turns": 1, "total_cost_usd": 0.25, "usage": USAGE}
+            cost = 0.25 * Cli.turns
+            more = {"api_error_status": status, "duration_ms": 1, "num_turns": 1, "total_cost_usd": cost, "usage": USAGE}
             text = message or (self.said[-1] if self.said else "")
             self.line(type="result", subtype="success", is_error=is_error, result=text, stop_reason="end_turn", **more)
         elif is_error:
@@ -234,8 +250,10 @@ class Cli:
         os.close(2)
 
 
-def report(prompt):
-    keep("json", {"pid": PID, "argv": ARGS, "cwd": os.getcwd(), "env": sorted(os.environ), "prompt": prompt})
+def report(prompt, turn=1):
+    keep(
+        "json" if turn == 1 else f"{turn}.json", {"pid": PID, "argv": ARGS, "cwd": os.getcwd(), "env": sorted(os.environ), "prompt": prompt}
+    )
 
 
 def remember(**said):
@@ -259,6 +277,11 @@ def read_all(fd):
     return b"".join(chunks).decode()
 
 
+def text_of(line):
+    content = line["message"]["content"]
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
 class Stream:
     """Claude's ``--input-format=stream-json``: control requests and one message, a line each."""
 
@@ -278,10 +301,15 @@ class Stream:
         """Text of the message; the end of the process where none comes."""
         while (line := self.line()) is not None:
             if line["type"] == "user":
-                content = line["message"]["content"]
-                return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+                return text_of(line)
             self.answer(line)
         os._exit(0)
+
+    def next_prompt(self):
+        self.arrived.acquire()
+        if self.next is None:
+            os._exit(0)
+        return self.next
 
     def answer(self, line):
         subtype = line["request"]["subtype"]
@@ -301,13 +329,22 @@ class Stream:
         """From now on an interrupt ends the process, after its last line; in a thread, which costs an import."""
         import _thread
 
+        self.arrived = _thread.allocate_lock()
+        self.arrived.acquire()
+
         def wait():
             while (line := self.line()) is not None:
+                if line["type"] == "user":
+                    self.next = text_of(line)
+                    self.arrived.release()
+                    continue
                 self.answer(line)
                 if line["request"]["subtype"] == "interrupt":
                     write((encode({"type": "result", "subtype": "error_during_execution", "is_error": True, "result": ""}) + "\n").encode())
                     keep("interrupted", True)
                     os._exit(1)
+            self.next = None
+            self.arrived.release()
 
         _thread.start_new_thread(wait, ())
 
@@ -323,6 +360,15 @@ def main():
     report(prompt)
     if stream:
         stream.listen()
+    while True:
+        try:
+            answer(prompt)
+        except Over:
+            prompt = stream.next_prompt()
+            report(prompt, Cli.turns + 1)
+
+
+def answer(prompt):
     if TRANSCRIPTS and RESUMED and not os.path.exists(f"{TRANSCRIPTS}/{SESSION}.jsonl"):
         Cli(prompt).do_fail(f"No conversation found with session ID: {SESSION}")
     remember(user=prompt)
