@@ -10,10 +10,11 @@ import os
 import socket
 import uuid
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, literal_column, select, update
+from sqlalchemy import Connection, Row, Update, bindparam, delete, literal_column, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from services.store.schema import owners, sessions
@@ -38,15 +39,20 @@ def this_process() -> Owner:
 
 def sign_in(connection: Connection, owner: Owner) -> None:
     """Say that ``owner`` is there, in the transaction that gives it something."""
-    seen = connection.execute(update(owners).where(owners.c.id == owner.id).values(seen_at=_now(connection)))
+    seen = connection.execute(_seen_now(connection.dialect.name), {"owner": owner.id})
     if not seen.rowcount:
         row = {"id": owner.id, "place": owner.place, "pid": owner.pid, "process_start": owner.process_start}
-        connection.execute(owners.insert().values(**row, seen_at=_now(connection)))
+        connection.execute(owners.insert().values(**row, seen_at=_now(connection.dialect.name)))
+
+
+@cache
+def _seen_now(dialect: str) -> Update:
+    return update(owners).where(owners.c.id == bindparam("owner")).values(seen_at=_now(dialect))
 
 
 def dead_among(connection: Connection, ids: set[str], us: Owner) -> set[str]:
     """Those of ``ids`` that are no more. One that never signed in is none of ours, and dead."""
-    columns = (owners, (_now(connection) - owners.c.seen_at).label("unseen_s"))
+    columns = (owners, (_now(connection.dialect.name) - owners.c.seen_at).label("unseen_s"))
     rows = {row.id: row for row in connection.execute(select(*columns).where(owners.c.id.in_(ids)))}
     return {id for id in ids - {us.id} if id not in rows or _is_dead(rows[id], us)}
 
@@ -65,9 +71,9 @@ def _is_dead(row: Row[Any], us: Owner) -> bool:
     return bool(row.unseen_s > LEASE_S)
 
 
-def _now(connection: Connection) -> ColumnElement[float]:
+def _now(dialect: str) -> ColumnElement[float]:
     """The database's clock, in seconds: the servers' own may differ."""
-    if connection.dialect.name == "sqlite":
+    if dialect == "sqlite":
         return literal_column("((julianday('now') - 2440587.5) * 86400.0)")
     return literal_column("CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)")
 

@@ -173,6 +173,9 @@ class SessionStore:
         return bool(gone)
 
 
+ONE_MORE = update(totals).values(sessions=totals.c.sessions + 1)
+
+
 def new_id() -> str:
     return str(uuid.uuid4())
 
@@ -184,7 +187,7 @@ def _insert(connection: Connection, session: Session, owner: str | None = None) 
     if session.tags:
         rows = [{"session_id": session.id, "tag": storable(tag), "updated_at": now} for tag in session.tags]
         connection.execute(insert(session_tags), rows)
-    connection.execute(update(totals).values(sessions=totals.c.sessions + 1))
+    connection.execute(ONE_MORE)
     documents.add(
         connection, session.id, indexed_words(session.title, " ".join(session.tags)), turns.facets(session.backend, session.workdir)
     )
