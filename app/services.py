@@ -25,6 +25,7 @@ from services.drivers.warm import WarmDriver
 from services.gate import Gate
 from services.models import ModelResolver
 from services.processes.spawner import Spawner
+from services.response_tree import ResponseTree
 from services.runner import Runner
 from services.store.db import to_url
 from services.store.sessions import SessionStore
@@ -50,12 +51,15 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
     session = settings.session
     store = SessionStore(_database_url(settings), keeps_usage=session.store_token_usage)
     conversations = Conversations(runner, store, environ=environ, default_tags=session.default_tags)
-    continuation = Continuation(runner, CliSessions(f"{settings.home}/continued", runner, environ), _continuation(settings.server))
+    sessions = CliSessions(f"{settings.home}/continued", runner, environ)
+    continuation = Continuation(runner, sessions, _continuation(settings.server))
+    responses = ResponseTree(f"{settings.home}/responses", runner, sessions)
     return Services(
         runner=runner,
         conversations=conversations,
         continuation=continuation,
-        upkeep=Upkeep(conversations, retention_days=session.retention_days, tidy=continuation.tidy),
+        responses=responses,
+        upkeep=Upkeep(conversations, retention_days=session.retention_days, tidy=(continuation.tidy, responses.tidy)),
         prober=prober,
         **_choices(settings, backends, prober),
     )

@@ -15,7 +15,7 @@ from blueprints.structured import json_answer, only_json
 from services.backends.spec import Invocation
 from services.cancellation import Cancellation
 from services.continuation_stream import KeptStream
-from services.errors import Conflict, NotFound, RunFailed
+from services.errors import Conflict, InvalidRequest, NotFound, RunFailed
 from services.events import Batch, Failed, Finished, Started, Text, UsageUpdate
 from services.run import RunRequest, RunResult
 from services.runner import RunStream, collect
@@ -71,6 +71,22 @@ def in_conversation(said: Sequence[Turn], *, is_json: bool) -> Start:
 
     def answer_of(end: Finished, text: str) -> str:
         return json_answer(end.structured_output, text) if is_json else text
+
+    return start
+
+
+def in_tree(node: str | None) -> Start:
+    """From the response ``node``, whose session the run resumes. A turn of a session of ours is one more turn of it, once."""
+
+    def start(run_request: RunRequest, cancellation: Cancellation) -> Stream:
+        own = _own_session(run_request.resume)
+        if own is None:
+            return services().responses.stream(run_request, node, cancellation)
+        if node is None or own.startswith(asked_session() or " "):
+            return as_turn(run_request, cancellation)
+        if run_request.ephemeral:
+            raise InvalidRequest("store: what goes on in a session is kept; leave it out", field="store", issue="must not be false")
+        return services().responses.one_turn(own, node, lambda: as_turn(run_request, cancellation))
 
     return start
 

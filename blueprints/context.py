@@ -11,6 +11,7 @@ from services.backends.probe import Prober
 from services.continuation import Continuation
 from services.conversations import Conversations
 from services.models import ModelResolver
+from services.response_tree import ResponseTree
 from services.runner import Runner
 from services.upkeep import Upkeep
 
@@ -22,6 +23,7 @@ class Services:
     runner: Runner
     conversations: Conversations
     continuation: Continuation
+    responses: ResponseTree
     upkeep: Upkeep
     prober: Prober
     models: ModelResolver

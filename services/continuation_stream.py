@@ -27,7 +27,7 @@ class Outcome:
 
 
 class KeptStream(Iterator[Batch]):
-    """`close` must be called. ``end`` is called once, with what came of it, before the client sees the last event.
+    """`close` must be called. ``note`` gets the id of the CLI's session, ``end`` what came of it, once, before the client sees it.
 
     ``start_again`` is there where the run resumes a session: it is called if the CLI has no such session, before any word.
     ``used``: what the session had used, for a CLI that counts that in.
@@ -37,11 +37,11 @@ class KeptStream(Iterator[Batch]):
         self,
         stream: RunStream,
         *,
-        start_again: Callable[[], RunStream] | None,
         note: Callable[[str], None],
         end: Callable[[Outcome], None],
-        answer_of: AnswerOf,
-        used: Usage | None,
+        answer_of: AnswerOf = lambda end, text: text,
+        start_again: Callable[[], RunStream] | None = None,
+        used: Usage | None = None,
     ) -> None:
         self.invocation = stream.invocation
         self.started_at = stream.started_at

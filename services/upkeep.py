@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 import gevent
@@ -21,7 +21,7 @@ class Upkeep:
     """A greenlet of a serving process. `start` may be called again and in a forked process: there is one in each."""
 
     def __init__(
-        self, conversations: Conversations, *, retention_days: int, beat_s: float = BEAT_S, tidy: Callable[[], object] = lambda: None
+        self, conversations: Conversations, *, retention_days: int, beat_s: float = BEAT_S, tidy: Sequence[Callable[[], object]] = ()
     ) -> None:
         """``tidy`` is done at every beat, too."""
         self._conversations = conversations
@@ -45,7 +45,8 @@ class Upkeep:
                 next_sweep = monotonic() + SWEEP_S
                 self._try(self._sweep)
             self._try(self._beat)
-            self._try(self._tidy)
+            for tidy in self._tidy:
+                self._try(tidy)
             gevent.sleep(self._beat_s)
 
     def _sweep(self) -> None:

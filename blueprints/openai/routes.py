@@ -16,6 +16,7 @@ from blueprints.compat import (
     continues_turns,
     error_body,
     in_conversation,
+    in_tree,
     run_streamed,
     run_whole,
 )
@@ -27,7 +28,7 @@ from blueprints.openai.chat import ChunkEncoder, to_completion
 from blueprints.openai.errors import CODEX_RESPONSE_CODES, RESPONSE_CODES
 from blueprints.openai.models import to_model, to_model_list
 from blueprints.openai.response import to_facts, to_response
-from blueprints.openai.response_id import new_id
+from blueprints.openai.response_id import new_id, new_node
 from blueprints.openai.response_schemas import CreateResponseSchema, ResponseSchema
 from blueprints.openai.response_stream import ResponseEncoder
 from blueprints.openai.run_request import to_run_request
@@ -97,7 +98,8 @@ def create_response(body: dict[str, Any]) -> Any:
         asked, conversation, resolution, spec, session=session, workdir=asked_workdir(), request_id=request_id(), caller=caller()
     )
     facts = to_facts(body, is_stored=not run_request.ephemeral)
-    make_id = partial(new_id_of, run_request)
+    make_id = partial(new_id_of, run_request, new_node())
+    start = in_tree(previous.node if previous else None)
     if body["stream"]:
         return run_streamed(
             run_request,
@@ -109,9 +111,10 @@ def create_response(body: dict[str, Any]) -> Any:
                 error_codes=CODEX_RESPONSE_CODES if is_codex(request.headers) else RESPONSE_CODES,
             ),
             lambda invocation: stream_headers(invocation, [*left_out, *response_request.names_of(invocation.ignored)]),
+            start,
             is_json=is_json(run_request),
         )
-    result = run_whole(run_request)
+    result = run_whole(run_request, start)
     usage = result.usage or estimate_usage(prompt_tokens(conversation), result.output)
     response = jsonify(to_response(result, usage, facts, make_id, is_json=is_json(run_request)))
     ignored = [*left_out, *response_request.names_of(result.ignored)]
@@ -162,8 +165,8 @@ def is_json(run_request: RunRequest) -> bool:
     return "json_schema" in run_request.options
 
 
-def new_id_of(run_request: RunRequest, prefix: str, session_id: str | None) -> str:
-    return new_id(prefix, run_request.backend, None if run_request.ephemeral else session_id)
+def new_id_of(run_request: RunRequest, node: bytes, prefix: str, session_id: str | None) -> str:
+    return new_id(prefix, run_request.backend, None if run_request.ephemeral else session_id, node)
 
 
 def stream_headers(invocation: Invocation, ignored: list[str]) -> dict[str, str]:

@@ -118,6 +118,8 @@ SPEC = BackendSpec(
         transcripts=("sessions/*/*/*/rollout-*-{}.jsonl", "archived_sessions/rollout-*-{}.jsonl"),
     ),
     can_be_ephemeral=True,
+    # Of a run that is kept its database keeps the first message, even when its rollout is deleted (thread_history_1.sqlite).
+    branches_off=True,
     aliases={"fast": "gpt-6-luna", "balanced": "gpt-6.1-sol", "best": "gpt-6-astra", "codex-mini*": "gpt-6-luna"},
     models=("gpt-6.1-sol", "gpt-6-astra", "gpt-6-luna"),
     claims=("gpt-*", "o3*", "o4*", "codex*"),
@@ -159,6 +161,7 @@ EXEC = replace(
     decoder=CodexExecDecoder,
     takes_images=False,
     streams_tokens=False,
+    branches_off=False,
     resume_args=("resume", "{}"),
     resumed_usage_is_total=True,  # openai/codex#17539
     ephemeral_args=("--ephemeral",),

@@ -100,6 +100,8 @@ class BackendSpec:
     ephemeral_args: tuple[str, ...] = ()
     ephemeral_env: Mapping[str, str] = field(default_factory=dict)
     can_be_ephemeral: bool = False
+    branches_off: bool = False
+    """An ephemeral run may resume a session: it goes on from where that is, and leaves it as it was."""
     takes_images: bool = False
     streams_tokens: bool = False
     aliases: Mapping[str, str] = field(default_factory=dict)

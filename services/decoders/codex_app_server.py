@@ -4,7 +4,8 @@ One app-server carries many threads at once: a notification of another thread or
 The driver owns the process, the requests and their answers, and says Started; this is told what it needs of them.
 
 Usage: ``tokenUsage.total`` is that of the whole thread. The turn's is the difference to the total before it, which is
-given (``usage_before``) or, on a resumed thread, told by the server itself before the turn starts.
+given (``usage_before``) or, on a resumed thread, told by the server itself before the turn starts. On a forked thread nobody tells it
+(seen with 0.169.0): then it is the total of the turn's first count without its ``last``, which is the first request's own.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class CodexAppServerDecoder:
     ) -> None:
         self.thread_id = thread_id
         self.turn_id = turn_id
-        self._usage_before = usage_before or Usage()
+        self._usage_before = usage_before
         self._lines = JsonLines(line_limit_bytes)
         self._turn: dict[str, Any] | None = None  # when completed
         self._usage: Usage | None = None
@@ -58,7 +59,7 @@ class CodexAppServerDecoder:
     @property
     def usage_total(self) -> Usage:
         """The thread's total so far: ``usage_before`` of the thread's next turn."""
-        before, turn = self._usage_before, self._usage or Usage()
+        before, turn = self._usage_before or Usage(), self._usage or Usage()
         return Usage(
             before.input_tokens + turn.input_tokens,
             before.output_tokens + turn.output_tokens,
@@ -199,9 +200,15 @@ class CodexAppServerDecoder:
             batch.append(tool_result(item))
 
     def _on_usage(self, params: dict[str, Any], batch: Batch) -> None:
+        if self._usage_before is None:
+            self._usage_before = less(_total(params), _count(params, "last"))
         self._usage = less(_total(params), self._usage_before)
         batch.append(UsageUpdate(self._usage))
 
 
 def _total(params: dict[str, Any]) -> Usage:
-    return to_usage(map_of(map_of(params.get("tokenUsage")).get("total")))
+    return _count(params, "total")
+
+
+def _count(params: dict[str, Any], name: str) -> Usage:
+    return to_usage(map_of(map_of(params.get("tokenUsage")).get(name)))

@@ -28,7 +28,7 @@ class CodexTurn:
         self._requests: list[Request] = []
         self._turn_id = ""
         self._turn: CodexAppServerDecoder | None = None
-        self._usage_before = Usage()
+        self._usage_before: Usage | None = None if invocation.request.resume else Usage()
         self._failure: Failed | None = None
         self._is_unwanted = False
         self.thread_id = invocation.request.resume or ""
@@ -44,7 +44,9 @@ class CodexTurn:
         params: dict[str, Any] = {"cwd": self._invocation.cwd, **self._invocation.fields.get("thread", {})}
         if self._config:
             params["config"] = {**params.get("config", {}), **self._config}
-        if request.resume:
+        if request.resume and request.ephemeral:
+            self._requests.append(("thread/fork", {**params, "threadId": request.resume, "excludeTurns": True, "ephemeral": True}))
+        elif request.resume:
             self._requests.append(("thread/resume", {**params, "threadId": request.resume, "excludeTurns": True}))
         else:
             self._requests.append(("thread/start", {**params, "ephemeral": request.ephemeral}))
@@ -63,7 +65,7 @@ class CodexTurn:
 
     def answered(self, method: str, result: dict[str, Any]) -> Batch:
         match method:
-            case "thread/start" | "thread/resume":
+            case "thread/start" | "thread/resume" | "thread/fork":
                 return self._on_thread(result)
             case "turn/start":
                 self._begin_turn(result["turn"]["id"])

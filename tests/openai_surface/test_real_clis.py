@@ -12,6 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from tests.conftest import Real
+from tests.e2e.test_sessions_real_cli import FOLDERS, seen
 from tests.openai_surface.test_chat import PIXEL, joined
 from tests.parts.model_api import Hold, Reply, tokens
 from tests.parts.processes import eventually
@@ -163,6 +164,33 @@ def test_response_is_continued_in_the_cli_s_own_session(real: Real, client: open
     assert exchange.user_texts[-1].strip() == "and my name?"
 
 
+def test_responses_are_a_tree_and_store_false_keeps_nothing_of_a_branch(real: Real, client: openai.OpenAI) -> None:
+    for name in ("root", "left", "right", "leaf", "passing"):
+        real.api.script(f"question-{name}", Reply(text=f"answer-{name}"))
+    folder = Path(real.cli.env[FOLDERS[real.name]])
+
+    def ask(name: str, previous: Any = None, **more: Any) -> Any:
+        answer = client.responses.create(model=real.name, input=f"question-{name}", previous_response_id=previous and previous.id, **more)
+        assert answer.output_text == f"answer-{name}"
+        assert (answer.usage.input_tokens, answer.usage.output_tokens) == (100, 7)
+        return answer
+
+    def kept(word: str) -> int:
+        return len([path for path in folder.rglob("*.jsonl") if word in path.read_text()])
+
+    before = kept("question-root")
+    root = ask("root")
+    left = ask("left", root)
+    ask("passing", root, store=False)
+    assert seen(real, "question-root", "question-left", "question-passing") == [1, 0, 1]
+    ask("right", root)
+    assert seen(real, "question-root", "answer-root", "question-left", "question-passing", "question-right") == [1, 1, 0, 0, 1]
+    ask("leaf", left)
+    assert seen(real, "question-root", "answer-root", "question-left", "answer-left", "question-right") == [1, 1, 1, 1, 0]
+    assert eventually(lambda: kept("question-passing") == 0)
+    assert kept("question-root") == before + 2
+
+
 FAILURES = {400: openai.BadRequestError, 401: openai.InternalServerError, 429: openai.RateLimitError}
 
 
@@ -181,8 +209,11 @@ def test_nothing_is_kept_of_a_stateless_call(real: Real, client: openai.OpenAI) 
     if real.name == "gemini":
         pytest.skip("Gemini CLI has no setting for it; see the backends guide")
     secret = f"a-secret-of-{real.name}"
+    real.api.script("hello")
     real.api.script(secret)
     client.chat.completions.create(**asked(real, secret))
     client.responses.create(model=real.name, input=secret, store=False)
-    home = Path(real.cli.env["CLAUDE_CONFIG_DIR" if real.name == "claude" else "CODEX_HOME"])
-    assert not [path for path in home.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
+    kept = client.responses.create(model=real.name, input="hello")
+    client.responses.create(model=real.name, input=secret, store=False, previous_response_id=kept.id)
+    home = Path(real.cli.env[FOLDERS[real.name]])
+    assert eventually(lambda: not [path for path in home.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()])

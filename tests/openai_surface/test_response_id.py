@@ -6,13 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blueprints.openai.response_id import MESSAGE, RESPONSE, Session, new_id, session_of
+from blueprints.openai.response_id import MESSAGE, RESPONSE, Session, new_id, new_node, session_of
 
 SESSION = "5f0c9c1e-0000-4000-8000-00000000000a"
 
 
 def test_session_comes_back() -> None:
-    assert session_of(new_id(RESPONSE, "claude", SESSION), RESPONSE) == Session("claude", SESSION)
+    node = new_node()
+    assert session_of(new_id(RESPONSE, "claude", SESSION, node), RESPONSE) == Session("claude", SESSION, node.hex())
+
+
+def test_a_response_and_its_items_have_ids_of_their_own_and_are_one_node() -> None:
+    node = new_node()
+    made = [new_id(MESSAGE, "claude", SESSION, node) for _ in range(100)]
+    assert len({*made}) == 100
+    assert {session_of(id, MESSAGE) for id in made} == {session_of(new_id(RESPONSE, "claude", SESSION, node), RESPONSE)}
 
 
 def test_ids_are_unique() -> None:
@@ -46,5 +54,5 @@ def test_a_cut_id_is_none(cut: int) -> None:
 
 def test_an_item_s_id_is_no_response_s() -> None:
     made = new_id(MESSAGE, "claude", SESSION)
-    assert session_of(made, MESSAGE) == Session("claude", SESSION)
+    assert session_of(made, MESSAGE) is not None
     assert session_of(made, RESPONSE) is None
