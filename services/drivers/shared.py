@@ -31,6 +31,11 @@ READY_S = 30.0
 INTERRUPT_S = 2.0
 """A turn that was told to stop and has not by then: the process takes no more runs."""
 READ_S = 60.0
+QUEUE_LIMIT_BYTES = 16 << 20
+"""What may wait for a client that reads slowly, as long as the CLI wrote it. A process of one run's own is not read from until
+its client has read; this one must be, for the others."""
+BATCH_BYTES = 256 << 10
+"""Of what waits, so much goes out at a time."""
 
 
 class SharedProcess:
@@ -136,7 +141,8 @@ class SharedRun:
         variables = {"TMPDIR": self._folder, MARK: self._mark}
         self.turn = CodexTurn(invocation, {f"shell_environment_policy.set.{name}": value for name, value in variables.items()})
         self.changed = Event()
-        self._heard: deque[Batch] = deque()
+        self._heard: deque[tuple[Batch, int]] = deque()
+        self._waiting_bytes = 0
         self._output_bytes = 0
         self._too_much = ""
         self._has_worked = False
@@ -149,24 +155,28 @@ class SharedRun:
         return self._process.exit is not None and not self.turn.is_complete
 
     def hear(self, batch: Batch, size: int) -> None:
-        """Events of the turn, from a line of so many bytes."""
+        """Events of the turn, from a line of so many bytes. Never waits: other runs are told by the same process."""
+        if self._too_much:
+            return
         self._output_bytes += size
         if self._output_bytes > self._limits.max_output_bytes:
             self._too_much = f"the output passed {self._limits.max_output_bytes} bytes (server.max_output_bytes), so the run was stopped"
         elif size > self._limits.line_limit_bytes:
             self._too_much = f"the CLI wrote a line of more than {self._limits.line_limit_bytes} bytes (server.line_limit_bytes)"
         elif batch:
-            self._heard.append(batch)
+            self._heard.append((batch, size))
+            self._waiting_bytes += size
+            if self._waiting_bytes > QUEUE_LIMIT_BYTES + size:
+                self._too_much = f"the client read so slowly that {QUEUE_LIMIT_BYTES >> 20} MB waited for it, so the run was stopped"
+                self._stop()
         self.changed.set()
 
     def batches(self) -> Iterator[Batch]:
         heard_at = monotonic()
         limits = self._limits
         while not self._cancellation.failure:
-            if self._heard:
+            if batch := self._take():
                 heard_at = monotonic()
-                batch = [event for batch in self._heard for event in batch]
-                self._heard.clear()
                 self._has_worked = self._has_worked or any(isinstance(event, ToolCall) for event in batch)
                 yield batch
                 continue
@@ -187,6 +197,17 @@ class SharedRun:
                 yield []
         self._wait_until_stopped()
         yield [self._cancellation.failure]
+
+    def _take(self) -> Batch:
+        """What waits, up to `BATCH_BYTES` and one line."""
+        batch: Batch = []
+        taken = 0
+        while self._heard and taken < BATCH_BYTES:
+            events, size = self._heard.popleft()
+            batch += events
+            taken += size
+        self._waiting_bytes -= taken
+        return batch
 
     def close(self) -> None:
         """Interrupt the turn if it is still going, and end what its tools left behind."""

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ServerFactory
+from tests.e2e.test_back_pressure import MIB, growth
 from tests.e2e.test_hangup import hang_up
 from tests.parts.clis import FakeCli, do
 from tests.parts.native import events, text
@@ -89,8 +90,9 @@ def test_a_process_too_large_from_the_start_is_not_started_again_and_again(serve
 
 def test_a_process_that_nobody_asks_for_is_ended(server: ServerFactory, fake_cli: FakeCli) -> None:
     one = start(server, fake_cli, warm={"max": 2, "idle_secs": 0.5})
-    process = ready(one)
-    assert eventually(lambda: not alive(process), 12)
+    ask(one)
+    assert eventually(lambda: "waits for every folder" in one.log())
+    assert eventually(lambda: not one.runs(), 20)
 
 
 def test_one_that_dies_while_it_waits_costs_no_answer(server: ServerFactory, fake_cli: FakeCli) -> None:
@@ -122,6 +124,31 @@ def test_a_version_that_refuses_the_protocol_is_found_out_before_it_is_asked(ser
         assert "unknown method initialize" in ask(one)["error"]
     assert eventually(lambda: "warm processes are off for 10 minutes, every run starts its own: unknown method initialize" in one.log())
     assert eventually(lambda: not one.runs())
+
+
+def test_a_client_that_does_not_read_holds_up_nobody_and_loses_its_run(server: ServerFactory, fake_cli: FakeCli) -> None:
+    one = start(server, fake_cli, max_output_bytes=400 * MIB)
+    process = ready(one)
+    with growth(one) as most, one.client.prompt_stream("codex", do(["say", "x"], ["flood", 200]), ephemeral=True) as stream:
+        lines = stream.lines()
+        head = [next(lines), next(lines)]
+        assert eventually(lambda: fake_cli.interrupted() == [process], 60)
+        assert served_by(fake_cli, one) == process
+        assert most[0] < 120 * MIB
+        last = events([*head, *lines])[-1]
+    assert last["type"] == "error"
+    assert "the client read so slowly that 16 MB waited for it" in str(last["content"])
+    assert served_by(fake_cli, one) == process
+
+
+def test_a_client_that_reads_gets_all_of_a_flood(server: ServerFactory, fake_cli: FakeCli) -> None:
+    one = start(server, fake_cli)
+    ready(one)
+    before = one.log().count("a run is warm")
+    with one.client.prompt_stream("codex", do(["flood", 40]), ephemeral=True) as stream:
+        said = sum(len(event["content"]) for event in events(stream.lines()) if event["type"] == "message")
+    assert said == 40 * MIB
+    assert one.log().count("a run is warm") == before + 1
 
 
 @pytest.mark.parametrize("change", [{"warm": {"max": 0}}, {"env": {"NEW": "1"}}], ids=["off", "other"])

@@ -34,7 +34,7 @@ class Turn:
     def __init__(self, thread_id, number, prompt):
         self.ids = {"threadId": thread_id, "turnId": f"turn-{number}"}
         self.prompt = prompt
-        self.said = ""
+        self.said = []
         self.is_interrupted = threading.Event()
 
     def run(self):
@@ -45,7 +45,7 @@ class Turn:
             if self.is_interrupted.is_set():
                 self.complete("interrupted")
                 return
-        self.tell("item/completed", item={"type": "agentMessage", "id": "message", "text": self.said})
+        self.tell("item/completed", item={"type": "agentMessage", "id": "message", "text": "".join(self.said)})
         self.tell("thread/tokenUsage/updated", tokenUsage={"total": USAGE, "last": USAGE})
         self.complete("completed")
 
@@ -56,7 +56,7 @@ class Turn:
         write({"method": method, "params": self.ids | params})
 
     def do_say(self, text):
-        self.said += text
+        self.said.append(text)
         self.tell("item/agentMessage/delta", itemId="message", delta=text)
 
     def do_flood(self, megabytes):
@@ -110,6 +110,8 @@ class AppServer:
                 return {"turn": {"id": turn.ids["turnId"], "status": "inProgress"}}, turn.run
             case "turn/interrupt":
                 self.turns[params["turnId"]].is_interrupted.set()
+                if REPORTS:
+                    open(f"{REPORTS}/{os.getpid()}.interrupted", "w").close()
         return {}, None
 
     def report(self, prompt, params):
