@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import count
+from time import gmtime, strftime, time_ns
 from typing import Any
 
 import orjson
@@ -41,7 +42,13 @@ def to_run_request(body: Mapping[str, Any], *, models: ModelResolver, default_ba
 
 def now() -> str:
     """RFC 3339, UTC, in milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    second, rest_ns = divmod(time_ns(), 1_000_000_000)
+    return f"{_second(second)}.{rest_ns // 1_000_000:03}Z"
+
+
+@lru_cache(maxsize=2)
+def _second(second: int) -> str:
+    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
 
 
 def meta(request_id: str) -> dict[str, str]:

@@ -195,8 +195,14 @@ class Child:
                 end_marked(self._mark)  # the keeper was killed, and perhaps the spawner that ends its runs then
 
     def _wait(self, timeout_s: float) -> None:
-        self._changed.wait(timeout_s)
-        self._changed.clear()
+        timer = gevent.get_hub().loop.timer(timeout_s)  # a `gevent.Timeout` takes twice as long, and every event waits once
+        timer.start(self._changed.set)
+        try:
+            self._changed.wait()
+        finally:
+            timer.stop()
+            timer.close()
+            self._changed.clear()
 
     def _arrives(self) -> None:
         """There is something to read, or the end of it. Runs in the event loop."""
