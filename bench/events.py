@@ -165,7 +165,7 @@ def compare(title: str, copy: Path, pour: list[str], server: Server, streams: in
         "server": lambda: served(server, streams),
     }
     found: dict[str, list[Measured]] = {way: [] for way in ways}
-    for _ in rounds(count, 40):
+    for _ in rounds(count, 30):
         for way, run in ways.items():
             found[way].append(run())
     middle = {way: [statistics.median(column) for column in zip(*values, strict=True)] for way, values in found.items()}

@@ -49,7 +49,7 @@ def measure_cli(name: str, api_url: str, folder: Path, count: int) -> tuple[dict
             way.first_turn()
         taken: dict[tuple[str, str], list[Times]] = {(what, way): [] for what in ("once", "next turn") for way in ways}
         warm = dict.fromkeys(("once", "next turn"), 0)
-        for _ in rounds(count, 100):
+        for _ in rounds(count, 90):
             for (what, way), times in taken.items():
                 for one in served.values():
                     wait_until_quiet(one.server)
@@ -79,7 +79,7 @@ def groups_of(name: str, taken: Mapping[tuple[str, str], list[Times]]) -> Iterat
         bars = [
             (way, value, f"{value:.0f} ms" + (f", ×{value / middle['bare']:.2f}" if way != "bare" else "")) for way, value in middle.items()
         ]
-        yield Group(title=name if what == "once" else f"{name}, next turn of a session", bars=bars)
+        yield Group(title=f"{name}, {'one prompt' if what == 'once' else 'next turn of a session'}: ms to the first token", bars=bars)
 
 
 def version(name: str) -> str:

@@ -112,7 +112,7 @@ def compare(server: Server, callers: int, runs: int, count: int) -> list[float]:
     found = []
     with ThreadPoolExecutor(callers) as pool:
         timed(pool, ways.served, 2 * callers)
-        for _ in rounds(count, 60):
+        for _ in rounds(count, 40):
             direct, direct_rate = timed(pool, ways.direct, runs)
             before = own_cpu_s(server)
             through, through_rate = timed(pool, ways.served, runs)

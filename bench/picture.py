@@ -7,8 +7,9 @@ from html import escape
 
 from bench.section import Group, Section
 
-WIDTH = 860
-LABEL_X, BAR_X, BAR_WIDTH = 20, 150, 480
+COLUMNS, COLUMN_WIDTH = 2, 430
+MARGIN = 20
+BAR_X, BAR_WIDTH = 60, 210
 BAR_HEIGHT, BAR_STEP, GROUP_GAP, TITLE_HEIGHT = 14, 20, 16, 34
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #57606a }
@@ -28,25 +29,27 @@ text { font: 12px system-ui, sans-serif; fill: #57606a }
 
 
 def draw(sections: Sequence[Section]) -> str:
-    """One chart a section, one below the other."""
+    """One chart a section, one below the other; its groups beside each other."""
     parts, y = [], 10
     for section in sections:
-        parts.append(f'<text class="title" x="{LABEL_X}" y="{y + 16}">{escape(section.title)}</text>')
+        parts.append(f'<text class="title" x="{MARGIN}" y="{y + 16}">{escape(section.title)}</text>')
         y += TITLE_HEIGHT
-        for group in section.groups:
-            drawn = list(_group(group, y))
-            parts += drawn
-            y += BAR_STEP * (len(group.bars) + 1) + GROUP_GAP
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y}" width="{WIDTH}" height="{y}" role="img">'
+        for start in range(0, len(section.groups), COLUMNS):
+            row = section.groups[start : start + COLUMNS]
+            for column, group in enumerate(row):
+                parts += _group(group, MARGIN + column * COLUMN_WIDTH, y)
+            y += BAR_STEP * (max(len(group.bars) for group in row) + 1) + GROUP_GAP
+    width = COLUMNS * COLUMN_WIDTH
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {y}" width="{width}" height="{y}" role="img">'
     told = "; ".join(section.title for section in sections)
     return "\n".join([head, f"<title>{escape(told)}</title>", f"<style>{STYLE}</style>", *parts, "</svg>", ""])
 
 
-def _group(group: Group, y: int) -> Iterator[str]:
+def _group(group: Group, x: int, y: int) -> Iterator[str]:
     longest = max(value for _, value, _ in group.bars) or 1
-    yield f'<text class="group" x="{LABEL_X}" y="{y + 12}">{escape(group.title)}</text>'
+    yield f'<text class="group" x="{x}" y="{y + 12}">{escape(group.title)}</text>'
     for number, (label, value, told) in enumerate(group.bars, start=1):
         top, width = y + number * BAR_STEP, max(2.0, value / longest * BAR_WIDTH)
-        yield f'<text x="{LABEL_X}" y="{top + 11}">{escape(label)}</text>'
-        yield f'<rect class="{escape(label)}" x="{BAR_X}" y="{top}" width="{width:.1f}" height="{BAR_HEIGHT}" rx="2"/>'
-        yield f'<text x="{BAR_X + width + 8:.1f}" y="{top + 11}">{escape(told)}</text>'
+        yield f'<text x="{x}" y="{top + 11}">{escape(label)}</text>'
+        yield f'<rect class="{escape(label)}" x="{x + BAR_X}" y="{top}" width="{width:.1f}" height="{BAR_HEIGHT}" rx="2"/>'
+        yield f'<text x="{x + BAR_X + width + 8:.1f}" y="{top + 11}">{escape(told)}</text>'

@@ -44,7 +44,7 @@ def python_s() -> float:
 
 def measure(*, quick: bool = False) -> Section:
     servers, pythons = [], []
-    for _ in rounds(3 if quick else 9, 40):
+    for _ in rounds(3 if quick else 9, 30):
         servers.append(started_s())
         pythons.append(python_s())
     taken, cpu = (statistics.median(column) for column in zip(*servers, strict=True))
