@@ -15,6 +15,7 @@ Every line was checked by running gemini 0.61.0 once against a fake model API an
     resume            the earlier turns are in the request; of an ephemeral run: "Invalid session identifier"
     prompt            /command, @path, bob@example.com, @property, !{x}, {{args}}, newlines at the end: reach the model as they are
     broken stream     one request, one telling, then the error
+    warm              the request is the same as of a run of its own, but for a newline before the prompt (`services.drivers.held_stdin`)
 
 What it takes as a flag goes as one; the rest it takes from its settings alone, and from a user's settings alone: a "system"
 settings file must belong to root, in folders of root's, or it is skipped without a word (chunk `isPathSecureSync`, and
@@ -29,6 +30,7 @@ import re
 from services.backends.private_home import HOME, PrivateHome
 from services.backends.session_files import SessionFiles
 from services.backends.spec import BackendSpec, Option, Shield
+from services.backends.warm import WarmLimits, Warmth
 from services.decoders.gemini import GeminiDecoder
 
 # Where the CLI sees ``@path`` (atCommandProcessor, AT_COMMAND_PATH_REGEX): it inlines the file, looks for one whose name
@@ -107,7 +109,7 @@ SPEC = BackendSpec(
         folder=".gemini",
         settings="settings.json",
         # projects.json: its lock stalls starts for up to 50 s (proper-lockfile); a session is found without it.
-        own=("commands", "projects.json"),
+        own=("commands", "projects.json*"),
         sessions=("tmp", "history"),
     ),
     # maxAttempts: a broken stream is asked for again, and its text told again with nothing to tell by. 1 switches that off,
@@ -128,4 +130,15 @@ SPEC = BackendSpec(
     install_hint="install it with `npm install -g @google/gemini-cli`",
     login_hint="run `gemini` and log in, or set GEMINI_API_KEY",
     credentials=("GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_GENAI_USE_VERTEXAI", "GOOGLE_GENAI_USE_GCA", "~/.gemini/oauth_creds.json"),
+    warmth=Warmth(
+        driver="held-stdin",
+        limits=WarmLimits(max=3),  # 220 MB each
+        # A process that is never asked leaves a session's file behind all the same; by its id that is found.
+        args=("--output-format=stream-json", "--session-id={session_id}"),
+        home_files=("GEMINI.md", ".env", "oauth_creds.json", "google_accounts.json", "trustedFolders.json"),
+        project_files=("GEMINI.md", ".gemini/settings.json", ".gemini/.env", ".env", ".geminiignore", ".gitignore", ".git"),
+        # Its getFolderStructure: MAX_ITEMS and DEFAULT_IGNORED_FOLDERS.
+        names_read=200,
+        names_skipped=frozenset({"node_modules", ".git", "dist", "__pycache__"}),
+    ),
 )

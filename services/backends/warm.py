@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,10 +21,10 @@ class WarmLimits:
     min: int = 0
     """So many for the plainest run, from the server's start on."""
     max: int = 4
-    idle_s: float = 300.0
-    max_uses: int = 200
     live_max: int = 4
     """So many sessions' processes wait for their next turn."""
+    idle_s: float = 300.0
+    max_uses: int = 200
     max_age_s: float = 3600.0
     max_rss_mb: int = 600
     min_free_mb: int = 1024
@@ -45,6 +47,10 @@ class Warmth:
     """Files of the CLI's own folder that it reads at its start."""
     project_files: tuple[str, ...] = ()
     """Files of the workdir, and of every folder above it, that it reads at its start."""
+    names_read: int = 0
+    """So many files and folders of the workdir, those on top first, it tells its model by name."""
+    names_skipped: frozenset[str] = frozenset()
+    """Folders in which it does not look for them."""
 
     def of(self, spec: BackendSpec) -> BackendSpec:
         """``spec`` as it is when it is warm."""
@@ -53,7 +59,7 @@ class Warmth:
 
     def state(self, home: str, cwd: str) -> tuple[object, ...]:
         """Compares equal as long as a process that was started then would be told the same now: its files, its workdir, the day."""
-        return (date.today(), *map(_stamp, self._paths(home, cwd)))
+        return (date.today(), *map(_stamp, self._paths(home, cwd)), *self._names(cwd))
 
     def _paths(self, home: str, cwd: str) -> Iterator[str]:
         yield from (os.path.join(home, name) for name in self.home_files)
@@ -64,6 +70,28 @@ class Warmth:
         while folder != below:
             yield from (os.path.join(folder, name) for name in self.project_files)
             folder, below = os.path.dirname(folder), folder
+
+    def _names(self, cwd: str) -> list[str]:
+        names: list[str] = []
+        folders = deque([cwd])
+        while folders and len(names) < self.names_read:
+            for entry in _entries(folders.popleft()):
+                names.append(entry.path)
+                if entry.is_dir(follow_symlinks=False) and entry.name not in self.names_skipped:
+                    folders.append(entry.path)
+        return names[: self.names_read]
+
+
+ENTRIES_LIMIT = 1000
+"""Of a folder; one with more is not told apart from itself by those that are left out."""
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(islice(entries, ENTRIES_LIMIT), key=lambda entry: entry.name)
+    except OSError:
+        return []
 
 
 def _stamp(path: str) -> tuple[int, ...] | None:

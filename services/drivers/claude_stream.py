@@ -39,6 +39,8 @@ READY = "mcp_status"
 class Greeting:
     """What is said to a process when it has been started: is it up, and, with ``parameters``, is it initialised."""
 
+    is_silent = False
+
     def __init__(self, parameters: Mapping[str, Any] | None) -> None:
         self.is_initialize = parameters is not None
         self.is_answered = False

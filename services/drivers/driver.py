@@ -62,6 +62,13 @@ class Lasting(Protocol):
 
 
 @runtime_checkable
+class SpeaksOnce(Protocol):
+    """A conversation in which all is said at the beginning: the CLI then reads the end of its stdin."""
+
+    speaks_once: bool
+
+
+@runtime_checkable
 class Breakable(Protocol):
     """A conversation or a run that can tell a failure of its own from one of the CLI's work."""
 

@@ -17,18 +17,16 @@ from services.cancellation import Cancellation
 from services.drivers.driver import Limits
 from services.drivers.process import ProcessRun
 from services.drivers.shelves import Idle, Shelf, Shelves, key_of
+from services.drivers.starting import greet, start_idle
 from services.drivers.trust import Trust
-from services.drivers.warm_protocols import PROTOCOLS, Greeting
+from services.drivers.warm_protocols import PROTOCOLS
 from services.errors import BackendUnavailable, InvalidRequest
-from services.processes.child import Child
 from services.processes.memory import free_mb, rss_mb
-from services.processes.owner import RunFolder, new_path
+from services.processes.owner import new_path
 from services.processes.spawner import Spawner
 
 log = logging.getLogger("clinvk.warm")
 
-START_S = 30.0
-"""Within this a process must have answered its greeting."""
 LOOK_EVERY_S = 5.0
 
 
@@ -101,6 +99,11 @@ class ProcessPool:
             if not is_new:
                 shelf.wanted = min(shelf.wanted + 1, self._limits.max)
             return None
+        try:
+            warm.prepare_prompt(one.folder.path)
+        except OSError:  # as a run of its own will tell
+            self._end([one])
+            return None
         return key, warm, one
 
     def settle(self, cwd: str, *, has_worked: bool) -> None:
@@ -132,8 +135,12 @@ class ProcessPool:
     def find(self, invocation: Invocation) -> tuple[Hashable, Invocation] | None:
         """``invocation`` as a process that is there already would run it, and its kind; None where it can not."""
         warm = self.warm(invocation, resume=None) if self._trust.holds else None
-        key = key_of(warm) if warm else None
+        key = self._key(warm) if warm else None
         return None if key is None or warm is None else (key, warm)
+
+    def _key(self, warm: Invocation) -> Hashable | None:
+        key = key_of(warm)
+        return None if key is None else (key, self._protocol.kind(warm))
 
     def warm(self, invocation: Invocation, resume: str | None) -> Invocation | None:
         """``invocation`` as one that is spoken to in the warm way."""
@@ -151,7 +158,7 @@ class ProcessPool:
     def _take(self, shelf: Shelf, parameters: Mapping[str, object]) -> Idle | None:
         state = self._state(shelf)
         while one := shelf.take(parameters):
-            if one.child.exit is None and one.state == state:
+            if one.child.exit is None and one.state == state and not one.has_spoken:
                 return one
             self._end([one])
         return None
@@ -161,9 +168,7 @@ class ProcessPool:
 
     def state(self, invocation: Invocation) -> object:
         """Of the files that a process for the run reads at its start."""
-        files = self._spec.session_files
-        home = files.root(invocation.env) if files else ""
-        return self._warmth.state(home, invocation.cwd)
+        return self._warmth.state(invocation.home, invocation.cwd)
 
     # -- in the background --
 
@@ -202,24 +207,38 @@ class ProcessPool:
                 if one.child.exit:
                     self._trust.lose("it ended while it waited")
                 is_worn = waited_s > self._limits.max_age_s or one.state != state or self._is_too_large(one)
-                if is_late or is_short or is_worn or one.child.exit:
+                if one.has_spoken:
+                    self._trust.lose("it spoke before it was asked", for_good=True)
+                if is_late or is_short or is_worn or one.has_spoken or one.child.exit:
                     shelf.idle.remove(one)
                     shelf.wanted -= is_late and shelf.wanted > shelf.floor
                     self._end([one])
+
+    def _replace(self, shelf: Shelf) -> None:
+        """What its processes are to be told has changed: those that are always to be there are told that instead."""
+        log.debug("%s: what a process in %s is started with has changed", self._spec.name, shelf.invocation.cwd)
+        floor = shelf.floor
+        self._end(shelf.clear())
+        if floor:
+            self.prestart(shelf.invocation, floor)
 
     def _is_too_large(self, one: Idle) -> bool:
         return rss_mb(one.child.pid) > self._limits.max_rss_mb
 
     def _fill(self, shelf: Shelf) -> None:
         parameters = shelf.parameters if shelf.is_steady else None
+        found = self.find(shelf.invocation)
+        if found is None or found[0] != self._key(shelf.invocation):  # it would be told something else by now
+            self._replace(shelf)
+            return
         try:
-            one = self._started(shelf, parameters)
+            one = start_idle(self._spawner, self._protocol, found[1], parameters, self._state(shelf))
         except (BackendUnavailable, OSError) as error:
             log.warning("%s: no process could be started beforehand: %s", self._spec.name, error)
             shelf.wanted = shelf.floor = 0
             return
         self._starting = one
-        problem = _greet(one.child, one.greeting)
+        problem = greet(one)
         self._starting = None
         if not problem and self._is_too_large(one):
             problem = f"it holds more than {self._limits.max_rss_mb} MB as soon as it is up (backends.{self._spec.name}.warm.max_rss_mb)"
@@ -234,35 +253,5 @@ class ProcessPool:
             shelf.idle.append(one)
             log.debug("%s: process %d waits in %s", self._spec.name, one.child.pid, shelf.invocation.cwd)
 
-    def _started(self, shelf: Shelf, parameters: Mapping[str, object] | None) -> Idle:
-        invocation, state = shelf.invocation, self._state(shelf)
-        folder = RunFolder(new_path())
-        try:
-            child = self._spawner.start(invocation.argv, env={**invocation.env, "TMPDIR": folder.path}, cwd=invocation.cwd, stdin=None)
-        except BaseException:
-            folder.remove()
-            raise
-        return Idle(child, folder, self._protocol.greet(invocation, parameters), parameters, state)
-
     def _end(self, processes: list[Idle]) -> list[gevent.Greenlet]:
         return [gevent.spawn(one.close) for one in processes]
-
-
-def _greet(child: Child, greeting: Greeting) -> str:
-    """What is wrong with the process; empty where it is ready."""
-    deadline = monotonic() + START_S
-    while True:
-        if data := greeting.take_outgoing():
-            try:
-                child.send(data)
-            except BrokenPipeError:
-                return "it ended at once"
-        if greeting.is_answered:
-            return greeting.refusal
-        chunk = child.read(max(0.0, deadline - monotonic()))
-        if chunk == b"":
-            exit = child.wait_exit(1.0)
-            return f"it ended while it was set up: {exit.stderr_tail.strip()[-500:] if exit else ''}"
-        if chunk is None:
-            return f"it did not answer within {START_S:g} s"
-        greeting.feed(chunk)

@@ -14,7 +14,7 @@ from services.cancellation import Cancellation
 from services.decoders.decoder import Decoder, Exit
 from services.decoders.lines import LineTooLong
 from services.drivers.codex_app_server import CodexAppServer
-from services.drivers.driver import Breakable, Conversation, Interruptible, Limits
+from services.drivers.driver import Breakable, Conversation, Interruptible, Limits, SpeaksOnce
 from services.errors import BackendUnavailable
 from services.events import Batch, Failed
 from services.processes.child import Child
@@ -170,6 +170,8 @@ class ProcessRun:
         silent_since = monotonic()
         leave_by: float | None = None
         self._answer(child)
+        if isinstance(protocol, SpeaksOnce):
+            child.end_input()
         while not self._cancellation.failure:
             now = monotonic()
             if leave_by and now >= leave_by:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from time import monotonic
 from typing import Any
 
@@ -18,13 +19,22 @@ SHELVES_LIMIT = 32
 
 
 def key_of(invocation: Invocation) -> Hashable | None:
-    """What cannot be changed once a process has been started; None where it is of this run alone: private files, a session."""
-    if invocation.request.resume or invocation.files or invocation.links or invocation.folders:
+    """What cannot be changed once a process has been started, whatever its folder is called; None where it is a session's."""
+    if invocation.request.resume:
         return None
-    env = tuple(sorted((name, value) for name, value in invocation.env.items() if name != "TMPDIR"))
-    if any(invocation.run_dir in part for part in (*invocation.argv, *(value for _, value in env))):
-        return None
-    return (invocation.argv, env, invocation.cwd)
+
+    def fixed(text: str) -> str:
+        return text.replace(invocation.run_dir, "{run_dir}")
+
+    files = {path: content for path, content in invocation.files.items() if path not in invocation.prompt_files}
+    return (
+        tuple(map(fixed, invocation.argv)),
+        frozenset((name, fixed(value)) for name, value in invocation.env.items()),
+        invocation.cwd,
+        frozenset((fixed(path), sha256(fixed(content).encode()).digest()) for path, content in files.items()),
+        frozenset((fixed(path), target) for path, target in invocation.links.items()),
+        invocation.folders,
+    )
 
 
 @dataclass(slots=True, eq=False)
@@ -38,10 +48,18 @@ class Idle:
     """What it was initialised with; None: not yet."""
     state: object
     """Of the files it has read (`Warmth.state`)."""
+    forget: Callable[[], None] = lambda: None
+    """Removes what it has left behind elsewhere, where it was never asked."""
     since: float = field(default_factory=monotonic)
+
+    @property
+    def has_spoken(self) -> bool:
+        """Without having been asked, though it should not."""
+        return self.greeting.is_silent and not self.child.is_silent
 
     def close(self) -> None:
         self.child.close()
+        self.forget()
         self.folder.remove()
 
 

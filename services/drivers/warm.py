@@ -10,6 +10,7 @@ from services.backends.spec import BackendSpec, Invocation
 from services.cancellation import Cancellation
 from services.drivers.driver import Breakable, Driver, Limits, Running
 from services.drivers.live_pool import LivePool
+from services.drivers.pool import ProcessPool
 from services.drivers.shared_pool import SharedPool
 from services.drivers.trust import Trust
 from services.errors import BackendUnavailable
@@ -36,6 +37,7 @@ class Pool(Protocol):
 POOLS: dict[str, Callable[[BackendSpec, Spawner, Mapping[str, str], Trust], Pool]] = {
     "claude-stream": LivePool,
     "codex-app-server": SharedPool,
+    "held-stdin": ProcessPool,
 }
 """By `Warmth.driver`."""
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from services.backends.spec import Invocation
-from services.drivers import claude_stream
+from services.drivers import claude_stream, held_stdin
 from services.drivers.driver import Conversation
 
 Parameters = Mapping[str, Any]
@@ -16,6 +16,8 @@ Parameters = Mapping[str, Any]
 class Greeting(Protocol):
     """What is said to a process when it has been started, until it is ready. Pure: bytes in, bytes out."""
 
+    is_silent: bool
+    """It has no answer: the process is ready when it has read what it was told, and says nothing until its run has come."""
     is_answered: bool
     """It has nothing more to say."""
     refusal: str
@@ -35,6 +37,8 @@ class WarmProtocol:
     """(run that it is started by, what it is told beforehand: None for nothing)"""
     turn: Callable[[Invocation, Any], Conversation]
     """The run in a process, by what greeted it."""
+    kind: Callable[[Invocation], Hashable] = lambda _: None
+    """What of the run, besides its environment, the process must have been started for."""
     begin: Callable[[Invocation], Conversation] | None = None
     """The run in a process that is started for it, and that is to stay afterwards; None where the plain CLI is faster at that."""
 
@@ -45,6 +49,12 @@ PROTOCOLS: Mapping[str, WarmProtocol] = {
         greet=lambda _, parameters: claude_stream.Greeting(parameters),
         turn=lambda invocation, greeting: claude_stream.ClaudeStream(invocation, is_initialized=greeting.is_initialize),
         begin=claude_stream.begin,
+    ),
+    "held-stdin": WarmProtocol(
+        parameters=lambda _: {},
+        greet=lambda invocation, _: held_stdin.Gate(held_stdin.gate(invocation)),
+        turn=lambda invocation, _: held_stdin.HeldTurn(invocation),
+        kind=held_stdin.gate,
     ),
 }
 """By `Warmth.driver`."""

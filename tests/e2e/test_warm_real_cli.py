@@ -19,14 +19,15 @@ import pytest
 from tests.conftest import Real, Rig
 from tests.e2e import test_native_real_cli as native
 from tests.e2e import test_nothing_left_real_cli as nothing_left
+from tests.e2e import test_prompts_are_text as prompts_are_text
 from tests.parts.client import Client, Sent
 from tests.parts.clis import NO_WAY_OUT, cli_path, real_cli_in, require
 from tests.parts.model_api import FakeModelApi, Hold, Reply, tokens
-from tests.parts.processes import command_line, eventually
+from tests.parts.processes import alive, command_line, eventually
 from tests.parts.server import LOG_TAIL_CHARS, Server
 
-WARM = ("claude", "codex")
-WAITING = {"claude": "--input-format=stream-json", "codex": "app-server"}
+WARM = ("claude", "codex", "gemini")
+WAITING = {"claude": "--input-format=stream-json", "codex": "app-server", "gemini": "--session-id="}
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def ready(real: Real) -> set[int]:
     found: set[int] = set()
 
     def look() -> bool:
-        where = f"in {real.workdir}" if real.name == "claude" else "for every folder"
+        where = "for every folder" if real.name == "codex" else f"in {real.workdir}"
         found.update(pid for pid in waiting(real) if f"process {pid} waits {where}" in real.server.log())
         return bool(found)
 
@@ -116,11 +117,16 @@ SAME: list[Callable[[Real], None]] = [
     native.test_answer_that_breaks_off_is_an_error_with_no_text_doubled,
     native.test_unknown_model_is_told_as_one,
     nothing_left.test_time_limit_ends_a_stream_with_a_timeout_event,
+    *(
+        partial(prompts_are_text.test_prompt_is_nothing_but_text, name=name)
+        for name in ("command of the CLI", "skill", "file of the system", "empty lines around")
+    ),
 ]
 
 
 def name_of(test: object) -> str:
-    return str(getattr(getattr(test, "func", test), "__name__", test)).removeprefix("test_")
+    name = getattr(test, "keywords", {}).get("name", "")
+    return f"{getattr(getattr(test, 'func', test), '__name__', test)} {name}".removeprefix("test_").strip()
 
 
 @pytest.mark.parametrize("test", SAME, ids=name_of)
@@ -173,6 +179,19 @@ def test_process_that_is_killed_while_it_waits_costs_no_answer(real: Real) -> No
     for pid in ready(real):
         os.kill(pid, signal.SIGKILL)
     assert real.ask("hello")["output"] == "I am here"
+
+
+@pytest.mark.parametrize("real", [pytest.param("gemini", marks=pytest.mark.real_cli)], indirect=True)
+def test_process_that_was_never_asked_leaves_no_session_behind(real: Real) -> None:
+    home = Path(real.cli.env["GEMINI_CLI_HOME"])
+    for _ in range(2):
+        real.ask("hello")
+    (process,) = ready(real)
+    session_id = command_line(process).partition("--session-id=")[2][:8]
+    assert list(home.glob(f".gemini/tmp/*/chats/*{session_id}*"))
+    (real.workdir / "GEMINI.md").write_text("another rule")
+    assert eventually(lambda: not list(home.glob(f".gemini/tmp/*/chats/*{session_id}*")), 15)
+    assert not alive(process)
 
 
 ONLY_CODEX = pytest.mark.parametrize("real", [pytest.param("codex", marks=pytest.mark.real_cli)], indirect=True)
