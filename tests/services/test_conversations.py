@@ -70,7 +70,7 @@ class Desk:
         self.workdir.mkdir()
         environ = {"PATH": os.environ["PATH"], "NOTES_HOME": str(self.home)}
         self.store = SessionStore(to_url("", str(tmp_path / "home")))
-        runner = Runner(
+        self.runner = runner = Runner(
             {spec.name: spec for spec in (NOTES, FORGETFUL, SECRETIVE, MISSING)},
             driver=ProcessDriver(spawner),
             gate=Gate(places, queue_limit=0, queue_timeout_s=1, backend_limits={}),
