@@ -183,7 +183,7 @@ def _is_end(chunk: bytes) -> bool:
 
 def own_part(line: dict[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
     """The last line of a turn with what that turn alone has cost: ``total_cost_usd`` and ``modelUsage`` are the process's, while
-    ``usage`` is the turn's own (recordings claude/…/warm-basic)."""
+    ``usage`` is the turn's own (recordings claude/…/warm-control)."""
     if not before:
         return line
     models = map_of(before.get("modelUsage"))

@@ -49,7 +49,7 @@ class CodexConnection:
         """Nothing is told to ``turn`` any more; its thread may go."""
         self._turns.remove(turn)
         self._awaited = {number: (whose, method) for number, (whose, method) in self._awaited.items() if whose is not turn}
-        if turn.thread_id and turn.has_tried:
+        if turn.thread_id and turn.has_tried and turn.is_ephemeral:
             self._ask(None, "thread/unsubscribe", {"threadId": turn.thread_id})
 
     def feed(self, chunk: bytes) -> list[Told]:
@@ -90,7 +90,7 @@ class CodexConnection:
         error = message.get("error")
         if method == "initialize":
             self._on_initialized(map_of(error))
-        if turn is None or turn.is_complete:
+        if turn is None or not turn.is_listening:
             return []
         if error:
             turn.refused(method, map_of(error))

@@ -34,6 +34,14 @@ class CodexTurn:
         self.thread_id = invocation.request.resume or ""
         self.has_tried = False
         """A turn has been asked for: there may be something to clean up."""
+        self.holds_session = False
+        """The process has a session loaded that is to outlive this turn. Nobody else may continue it meanwhile."""
+        self._is_letting_go = False
+        self._was_archived = False
+
+    @property
+    def is_ephemeral(self) -> bool:
+        return self._invocation.request.ephemeral
 
     @property
     def is_complete(self) -> bool:
@@ -63,17 +71,44 @@ class CodexTurn:
         if self._turn_id:
             self._ask_to_stop()
 
+    def let_go(self) -> None:
+        """Have the process forget the session: then another one may continue it, and `holds_session` is no more so.
+
+        To unsubscribe is not enough, the thread stays loaded and its file locked ("already has an active writer"). To archive it
+        unloads it, and to take it out of the archive puts its file back where it was (codex 0.169.0; 10 ms both).
+        """
+        self._is_letting_go = True
+        self._requests.append(("thread/archive", {"threadId": self.thread_id}))
+
+    @property
+    def is_listening(self) -> bool:
+        """Answers still matter to it."""
+        return self._is_letting_go or not self.is_complete
+
     def answered(self, method: str, result: dict[str, Any]) -> Batch:
         match method:
             case "thread/start" | "thread/resume" | "thread/fork":
                 return self._on_thread(result)
+            case "thread/archive":
+                self._requests.append(("thread/unarchive", {"threadId": self.thread_id}))
+            case "thread/unarchive" if self._is_letting_go:
+                self.holds_session = self._is_letting_go = False
+            case "thread/unarchive":
+                self.begin()
             case "turn/start":
                 self._begin_turn(result["turn"]["id"])
         return []
 
     def refused(self, method: str, error: Mapping[str, Any]) -> None:
-        if method != "turn/interrupt":  # of a turn that has ended meanwhile
-            self.fail(str(error.get("message", error)))
+        said = str(error.get("message", error))
+        if self._is_letting_go:
+            self._is_letting_go = False
+        elif method == "thread/resume" and "is archived" in said and not self._was_archived:
+            # By hand, or by a process that ended in the middle of letting it go.
+            self._was_archived = True
+            self._requests.append(("thread/unarchive", {"threadId": self.thread_id}))
+        elif method != "turn/interrupt":  # of a turn that has ended meanwhile
+            self.fail(said)
 
     def fail(self, said: str) -> None:
         self._failure = Failed(classify(said), said, exit_code=1)
@@ -96,6 +131,7 @@ class CodexTurn:
 
     def _on_thread(self, result: dict[str, Any]) -> Batch:
         self.thread_id = result["thread"]["id"]
+        self.holds_session = not self.is_ephemeral
         if self._is_unwanted:
             self._failure = Failed("cancelled", "the turn was not begun")
             return []

@@ -58,7 +58,7 @@ class LivePool:
     def start(self, invocation: Invocation, limits: Limits, cancellation: Cancellation) -> ProcessRun | None:
         """The run in a process that is there already; None where there is none for it."""
         if invocation.request.resume:
-            return self._go_on(invocation, limits, cancellation)
+            return None if invocation.request.ephemeral else self._go_on(invocation, limits, cancellation)
         if not self._may_keep(invocation):
             return self._idle.start(invocation, limits, cancellation)
         taken = self._idle.take(invocation)

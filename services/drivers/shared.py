@@ -152,7 +152,10 @@ class SharedRun:
 
     @property
     def has_broken(self) -> bool:
-        return self._process.exit is not None and not self.turn.is_complete
+        """Once the prompt may be in a session's file, another run would tell it twice."""
+        request = self._invocation.request
+        has_told = request.resume and not request.ephemeral and self.turn.has_tried
+        return self._process.exit is not None and not self.turn.is_complete and not has_told
 
     def hear(self, batch: Batch, size: int) -> None:
         """Events of the turn, from a line of so many bytes. Never waits: other runs are told by the same process."""
@@ -221,6 +224,8 @@ class SharedRun:
         if was_cut_short:
             self._stop()
             self._wait_until_stopped()
+        if self.turn.holds_session:
+            self._let_go()
         self._process.drop(self)
         if self.turn.has_tried and (was_cut_short or self._has_worked or self._cancellation.failure):
             end_marked(self._mark)
@@ -232,11 +237,23 @@ class SharedRun:
         self._process.flush()
         self.changed.set()
 
-    def _wait_until_stopped(self) -> None:
-        deadline = monotonic() + INTERRUPT_S
-        while not self.turn.is_complete and not self._process.exit and (left := deadline - monotonic()) > 0:
+    def _let_go(self) -> None:
+        """Leave the session to whoever continues it next: in this process, in another worker's, by hand."""
+        self.turn.let_go()
+        self._process.flush()
+        self._wait(INTERRUPT_S, lambda: not self.turn.is_listening)
+        if self.turn.holds_session and not self._process.exit:
+            log.warning("codex: a session could not be let go; its process takes no more runs and is ended with those that it has")
+            self._process.is_retired = True
+
+    def _wait(self, within_s: float, is_enough: Callable[[], bool]) -> None:
+        deadline = monotonic() + within_s
+        while not is_enough() and not self._process.exit and (left := deadline - monotonic()) > 0:
             self.changed.wait(left)
             self.changed.clear()
+
+    def _wait_until_stopped(self) -> None:
+        self._wait(INTERRUPT_S, lambda: self.turn.is_complete)
         if not self.turn.is_complete and not self._process.exit:
             log.warning("codex: a turn did not stop within %g s; its process takes no more runs", INTERRUPT_S)
             self._process.is_retired = True

@@ -183,11 +183,8 @@ class SharedPool:
 def _key(invocation: Invocation) -> Hashable | None:
     """What the process cannot be told later; None where it must not be shared.
 
-    A session that is kept would stay with this process, even unsubscribed from: whoever continues it elsewhere is refused ("already
-    has an active writer", codex 0.169.0). And only where /proc tells what a run's tools have left behind can that be ended
-    without ending the process.
+    Only where /proc tells what a run's tools have left behind can that be ended without ending the process.
     """
-    request = invocation.request
-    if request.resume or not request.ephemeral or invocation.files or invocation.links or not os.path.isdir("/proc/self"):
+    if invocation.files or invocation.links or not os.path.isdir("/proc/self"):
         return None
     return (invocation.argv, tuple(sorted((name, value) for name, value in invocation.env.items() if name != "TMPDIR")))

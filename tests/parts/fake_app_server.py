@@ -4,6 +4,9 @@ The order and the fields are those of recordings/codex/0.169.0/warm-appserver-ba
 (``#do `` and a list of steps); the steps are the methods `do_…` below. With ``--refuses=METHOD`` it answers that request with
 an error. At SIGUSR1 it grows by 64 MB.
 
+With ``CODEX_HOME`` set it keeps the threads that are not ephemeral: a rollout a thread, a line a turn, and a lock as long as the thread is
+loaded, that is until it is archived.
+
 With ``FAKE_CLI_REPORTS=DIR`` it writes DIR/<pid>-<number>.json for every turn: pid, argv, cwd, env (names), prompt, and the
 parameters of the thread and of the turn.
 """
@@ -18,6 +21,7 @@ import time
 ARGS = sys.argv[1:]
 REFUSES = [arg.partition("=")[2] for arg in ARGS if arg.startswith("--refuses=")]
 REPORTS = os.environ.get("FAKE_CLI_REPORTS", "")
+HOME = os.environ.get("CODEX_HOME", "")
 USAGE = {"totalTokens": 18, "inputTokens": 11, "cachedInputTokens": 5, "outputTokens": 7, "reasoningOutputTokens": 0}
 
 writing = threading.Lock()
@@ -45,6 +49,7 @@ class Turn:
             if self.is_interrupted.is_set():
                 self.complete("interrupted")
                 return
+        remember(self.ids["threadId"], self.prompt)
         self.tell("item/completed", item={"type": "agentMessage", "id": "message", "text": "".join(self.said)})
         self.tell("thread/tokenUsage/updated", tokenUsage={"total": USAGE, "last": USAGE})
         self.complete("completed")
@@ -73,6 +78,27 @@ class Turn:
         self.is_interrupted.wait()
 
 
+def rollout(thread_id, is_archived=False):
+    folder = f"{HOME}/archived_sessions" if is_archived else f"{HOME}/sessions/2026/11/21"
+    os.makedirs(folder, exist_ok=True)
+    return f"{folder}/rollout-2026-11-21T12-00-00-{thread_id}.jsonl"
+
+
+def remember(thread_id, prompt):
+    if HOME and os.path.exists(f"{HOME}/{thread_id}.lock"):
+        with open(rollout(thread_id), "a") as file:
+            file.write(json.dumps({"prompt": prompt}) + "\n")
+
+
+def lock(thread_id):
+    """What is wrong with loading the thread."""
+    try:
+        os.close(os.open(f"{HOME}/{thread_id}.lock", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return f"thread {thread_id} already has an active writer"
+    return ""
+
+
 class AppServer:
     def __init__(self):
         self.threads = {}
@@ -85,22 +111,43 @@ class AppServer:
             if "id" not in request or "method" not in request:
                 continue
             number, method = request["id"], request["method"]
-            if method in REFUSES:
-                write({"id": number, "error": {"code": -32601, "message": f"unknown method {method}"}})
+            problem = f"unknown method {method}" if method in REFUSES else self.problem(method, request["params"])
+            if problem:
+                write({"id": number, "error": {"code": -32600, "message": problem}})
                 continue
             result, then = self.answer(method, request["params"])
             write({"id": number, "result": result})
             if then:
                 threading.Thread(target=then, daemon=True).start()
 
+    def problem(self, method, params):
+        if method != "thread/resume":
+            return ""
+        if os.path.exists(rollout(params["threadId"], True)):
+            return f"session {params['threadId']} is archived. Run `codex unarchive` to unarchive it first."
+        return lock(params["threadId"])
+
     def answer(self, method, params):
         match method:
+            case "thread/resume":
+                self.threads[params["threadId"]] = params
+                return {"thread": {"id": params["threadId"]}, "model": "fake-model"}, None
+            case "thread/archive":
+                os.rename(rollout(params["threadId"]), rollout(params["threadId"], True))
+                os.unlink(f"{HOME}/{params['threadId']}.lock")
+                if "--dies-in-between" in ARGS:
+                    os._exit(1)
+            case "thread/unarchive":
+                os.rename(rollout(params["threadId"], True), rollout(params["threadId"]))
+                return {"thread": {"id": params["threadId"]}}, None
             case "initialize":
                 return {"userAgent": "clinvk/0.169.0 (fake)"}, None
             case "thread/start":
                 self.count += 1
                 thread_id = f"00000000-0000-4000-8000-{os.getpid():06d}{self.count:06d}"
                 self.threads[thread_id] = params
+                if HOME and not params["ephemeral"]:
+                    lock(thread_id)
                 return {"thread": {"id": thread_id}, "model": "fake-model"}, None
             case "turn/start":
                 self.count += 1
