@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Generic, Protocol, TypeVar
 
-from app.edge import RequestObserver
+from app.edge import Exchange, RequestObserver
 from app.observe_runs import RunLog
 from app.settings import ServerSettings
 from blueprints.context import Services
@@ -16,25 +16,36 @@ from services.measured import Measured, Observer
 log = logging.getLogger("clinvk.error")
 
 
-class All:
-    """Several observers of runs as one. What goes wrong in one of them is told, and is not the run's business."""
+T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
 
-    def __init__(self, observers: Sequence[Observer]) -> None:
+
+class Watcher(Protocol[T_contra]):
+    """An observer of requests or of runs."""
+
+    def begin(self, one: T_contra, /) -> None: ...
+
+    def finish(self, one: T_contra, /) -> None: ...
+
+
+class All(Generic[T]):
+    """Several observers as one. What goes wrong in one of them is told, and is not the request's or the run's business."""
+
+    def __init__(self, observers: Sequence[Watcher[T]]) -> None:
         self._observers = observers
 
-    def begin(self, run: Measured) -> None:
-        for observer in self._observers:
-            try:
-                observer.begin(run)
-            except Exception:
-                log.exception("a run could not be observed")
+    def begin(self, one: T) -> None:
+        self._tell([observer.begin for observer in self._observers], one)
 
-    def finish(self, run: Measured) -> None:
-        for observer in self._observers:
+    def finish(self, one: T) -> None:
+        self._tell([observer.finish for observer in self._observers], one)
+
+    def _tell(self, listeners: Sequence[Callable[[T], None]], one: T) -> None:
+        for listener in listeners:
             try:
-                observer.finish(run)
+                listener(one)
             except Exception:
-                log.exception("a run could not be observed")
+                log.exception("an observer failed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +65,8 @@ class Observation:
 
 
 def build_observation(server: ServerSettings, services: Services) -> Observation:
-    runs: list[Observer] = [RunLog()]
-    requests: list[Any] = []
+    runs: list[Watcher[Measured]] = [RunLog()]
+    requests: list[Watcher[Exchange]] = []
     render = None
     starters = []
     if server.tracing_enabled:
@@ -72,4 +83,4 @@ def build_observation(server: ServerSettings, services: Services) -> Observation
         runs.append(meter.runs)
         render = meter.render
         starters.append(meter.start)
-    return Observation(runs=All(runs), requests=requests, render_metrics=render, starters=starters)
+    return Observation(runs=All(runs), requests=[All(requests)] if requests else [], render_metrics=render, starters=starters)

@@ -11,6 +11,7 @@ import pytest
 
 from app.metrics import BUCKETS, LABELS, METRICS, OVERFLOW
 from app.metrics_labels import LEARNED_LIMIT, ModelLabels, method_label, route_label
+from app.observation import All
 from services.backends.claude import SPEC as CLAUDE
 from tests.app.parts import ask, make_app, stand_in_services
 from tests.conftest import ServerFactory
@@ -72,6 +73,35 @@ def test_what_runs_waits_and_streams_now_is_told(counting: Server) -> None:
     assert found.sum("runs_refused_total", backend="claude", reason="queue_full") == 1
     assert found.sum("http_errors_total", surface="native", code="backend_unavailable") == 1
     assert found.sum("runs_total", backend="claude", outcome="cancelled") >= 1
+
+
+def test_warm_processes_and_the_runs_in_them_are_told(server: ServerFactory, fake_cli: FakeCli) -> None:
+    backend = fake_cli.backend(warm={"max": 2, "min": 1})
+    one = server({"default_backend": "claude", "backends": {"claude": backend}, "server": {"metrics_enabled": True}})
+    assert eventually(lambda: scrape(one.client).sum("warm_processes", backend="claude") == 2)
+    assert one.client.prompt("claude", "hello").status == 200
+    assert eventually(lambda: scrape(one.client).sum("warm_processes", backend="claude") == 2)
+    assert one.client.prompt("claude", do(["exit", 9])).status == 200  # breaks before its first word, so it runs once more
+    found = scrape(one.client)
+    starts = {start: found.sum("run_starts_total", backend="claude", start=start) for start in ("cold", "warm", "fallback")}
+    assert starts == {"cold": 0, "warm": 1, "fallback": 1}
+    assert found.sum("time_to_first_token_seconds_count", backend="claude", start="warm") == 1
+
+
+def test_an_observer_that_breaks_breaks_no_run(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        def begin(self, run: object) -> None:
+            raise OSError("no space left")
+
+        finish = begin
+
+    told: list[object] = []
+    both = All([Broken(), SimpleNamespace(begin=told.append, finish=told.append)])
+    run: Any = object()
+    both.begin(run)
+    both.finish(run)
+    assert told == [run, run]
+    assert caplog.text.count("an observer failed") == 2
 
 
 def test_refused_requests_are_counted_by_the_code_of_their_error(server: ServerFactory) -> None:
