@@ -134,11 +134,16 @@ def test_warm_as_cold(real: Real, test: Callable[[Real], None]) -> None:
     for _ in range(2):
         real.api.forget()
         test(real)
-    ready(real)
-    before = warm_runs(real)
-    real.api.forget()
-    test(real)
-    assert warm_runs(real) == before + 1
+
+    def is_warm() -> bool:
+        ready(real)
+        before = warm_runs(real)
+        real.api.forget()
+        test(real)
+        return warm_runs(real) == before + 1
+
+    # What is ready may be just going, because of what a tool of the run before has done.
+    assert any(is_warm() for _ in range(3))
 
 
 def test_no_run_sees_anything_of_another(real: Real) -> None:
