@@ -90,7 +90,7 @@ def build(folder: Path, arguments: Mapping[str, Mapping[str, str]], extra_files:
     built: dict[str, Built] = {}
     stages = parse(DOCKERFILE.read_text())
     for stage in stages:
-        one = built[stage.name] = Built(_new_root(folder / f"stage-{stage.name}", extra_files), {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin"})
+        one = built[stage.name] = Built(new_root(folder / f"stage-{stage.name}", extra_files), {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin"})
         values: dict[str, str] = {}
         for instruction, words in stage.steps:
             match instruction:
@@ -109,7 +109,8 @@ def build(folder: Path, arguments: Mapping[str, Mapping[str, str]], extra_files:
     return stages[-1], built[stages[-1].name]
 
 
-def _new_root(root: Path, extra_files: Mapping[str, Path]) -> Path:
+def new_root(root: Path, extra_files: Mapping[str, Path]) -> Path:
+    """A file system with nothing but folders, this machine's links into /usr, and root as its only user."""
     for name in FOLDERS:
         (root / name).mkdir(parents=True)
     (root / "tmp").chmod(0o1777)

@@ -2,52 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
-import subprocess
-import tarfile
 from collections.abc import Iterator
-from io import BytesIO
 from pathlib import Path
 
 import pytest
 
 from tests.deploy.container import Container
-from tests.deploy.dockerfile import DOCKERFILE, IGNORED, Built, Stage, as_root, build, parse
+from tests.deploy.dockerfile import DOCKERFILE, IGNORED, Built, Stage, parse
 from tests.parts.processes import children, eventually, state
-from tests.parts.programs import do_without, require_program
 
 KEY = "a-key-of-the-tests-0123456789"
 PROMPT = {"backend": "demo", "prompt": "Say hello"}
-
-
-def npm_package(path: Path) -> Path:
-    """A CLI as npm installs it: here one that knows nothing but its version."""
-    about = {"name": "a-cli", "version": "9.9.9", "bin": {"claude": "claude.js"}}
-    script = "#!/usr/bin/env node\nconsole.log('9.9.9 (Claude Code)')\n"
-    with tarfile.open(path, "w:gz") as tar:
-        for name, text, mode in (("package.json", json.dumps(about), 0o644), ("claude.js", script, 0o755)):
-            member = tarfile.TarInfo(f"package/{name}")
-            member.size, member.mode = len(text), mode
-            tar.addfile(member, BytesIO(text.encode()))
-    return path
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage, Built]]:
-    """Built with one CLI. The last stage is not told of it: its `apt-get` would change this machine's /usr."""
-    for program, package in (("bwrap", "bubblewrap"), ("npm", "npm"), ("setpriv", "util-linux")):
-        require_program(program, package)
-    if subprocess.run(["/usr/bin/python3", "-c", "import ensurepip, sys; sys.exit(sys.version_info < (3, 11))"]).returncode:
-        do_without("/usr/bin/python3 is not 3.11 or later with the module ensurepip: `apt-get install python3-venv`")
-    folder = tmp_path_factory.mktemp("image")
-    folder.chmod(0o755)
-    package = npm_package(folder / "a-cli.tgz")
-    yield build(folder, {"clis": {"CLIS": "/a-cli.tgz"}}, {"a-cli.tgz": package})
-    if os.geteuid():
-        subprocess.run([*as_root(), "rm", "-rf", str(folder)], check=True)
 
 
 @pytest.fixture(scope="module")
