@@ -56,7 +56,7 @@ class Started:
         finally:
             connection.close()
 
-    def ends(self, number: int, within_s: float = 5.0) -> int:
+    def ends(self, number: int, within_s: float = 20.0) -> int:
         self.process.send_signal(number)
         return self.process.wait(within_s)
 
