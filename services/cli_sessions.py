@@ -51,6 +51,9 @@ class CliSessions:
         self._lock = -1
         self._deleting = Group()
 
+    def has(self, spec: BackendSpec, id: str) -> bool:
+        return with_files(spec, self._environ, lambda files, env: files.has(id, env))
+
     def extent(self, spec: BackendSpec, id: str) -> Extent | None:
         """How far the session goes now; None where the CLI has none."""
         return with_files(spec, self._environ, lambda files, env: files.extent(id, env))

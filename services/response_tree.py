@@ -94,7 +94,7 @@ class ResponseTree:
         backend, _, rest = name.partition(BETWEEN)
         spec = self._runner.backends.get(backend)
         if spec and spec.session_files:
-            return self._sessions.extent(spec, rest.partition(BETWEEN)[0]) is None
+            return not self._sessions.has(spec, rest.partition(BETWEEN)[0])
         return time() - os.stat(os.path.join(self._folder, name)).st_mtime > UNKNOWN_S
 
     def _extent(self, spec: BackendSpec, request: RunRequest) -> Extent:
