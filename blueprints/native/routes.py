@@ -34,8 +34,9 @@ def run_prompt(body: dict[str, Any]) -> Any:
 def list_backends() -> Any:
     """Every configured backend: whether it is available, and which options it honours."""
     desk = services()
+    ready = desk.runner.ready_counts()
     listed = [
-        to_backend(spec, desk.prober.availability(spec), is_default=spec.name == desk.default_backend)
+        to_backend(spec, desk.prober.availability(spec), is_default=spec.name == desk.default_backend, ready=ready.get(spec.name, 0))
         for spec in desk.runner.backends.values()
         if spec.enabled
     ]

@@ -103,6 +103,11 @@ class IsolationSchema(Strict):
     )
 
 
+class WarmSchema(Strict):
+    max = fields.Integer(metadata={"description": "At most so many wait, in each worker"})
+    ready = fields.Integer(metadata={"description": "So many wait or serve now, in the worker that answers"})
+
+
 class BackendSchema(Strict):
     name = fields.String(required=True)
     available = fields.Boolean(required=True)
@@ -121,6 +126,11 @@ class BackendSchema(Strict):
     takes_images = fields.Boolean()
     can_resume = fields.Boolean()
     isolation = fields.Nested(IsolationSchema(), metadata={"description": "What is in force for a run of this backend"})
+    warm = fields.Nested(
+        WarmSchema(),
+        allow_none=True,
+        metadata={"description": "Processes that are started before anybody asks; null: every run starts its own"},
+    )
 
 
 class BackendListSchema(Strict):

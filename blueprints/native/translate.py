@@ -102,8 +102,8 @@ def to_dry_run(invocation: Invocation, request_id: str) -> dict[str, Any]:
     }
 
 
-def to_backend(spec: BackendSpec, availability: Availability, *, is_default: bool) -> dict[str, Any]:
-    """One entry of `/backends`."""
+def to_backend(spec: BackendSpec, availability: Availability, *, is_default: bool, ready: int) -> dict[str, Any]:
+    """One entry of `/backends`. ``ready``: processes of it that wait."""
     return {
         "name": spec.name,
         "available": availability.available,
@@ -120,6 +120,7 @@ def to_backend(spec: BackendSpec, availability: Availability, *, is_default: boo
         "takes_images": spec.takes_images,
         "can_resume": spec.can_resume,
         "isolation": {"sandbox": spec.confinement.sandbox or "none", "limits": spec.confinement.limits.given()},
+        "warm": {"max": spec.warm.max, "ready": ready} if spec.warm and spec.may_be_warm else None,
     }
 
 

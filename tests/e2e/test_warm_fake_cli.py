@@ -48,6 +48,14 @@ def test_a_process_that_was_there_before_the_request_answers_it(server: ServerFa
     assert not alive(fake_cli.pid())
 
 
+def test_what_is_ready_is_told_in_the_list_of_backends(server: ServerFactory, fake_cli: FakeCli) -> None:
+    one = start(server, fake_cli)
+    ready(one)
+    warm = {backend["name"]: backend["warm"] for backend in one.client.get("/api/v1/backends").json["backends"]}
+    assert warm["claude"] == {"max": 3, "ready": 2}
+    assert warm["demo"] is None
+
+
 def test_every_run_has_a_process_that_nobody_had_before(server: ServerFactory, fake_cli: FakeCli) -> None:
     one = start(server, fake_cli)
     for number in range(5):
