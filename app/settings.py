@@ -185,7 +185,6 @@ class ServerSettings:
     strict_models: bool = setting(
         False, "answer 404 to a model name that no available backend claims, instead of using the default backend"
     )
-    allow_prompt_directives: bool = setting(False, "let prompts use the CLI's own @file and /command syntax")
     continue_conversations: bool = setting(
         False,
         "a chat or messages request whose earlier messages are exactly those that were answered before, for the same key, is run as the"
@@ -194,6 +193,7 @@ class ServerSettings:
     )
     continued_max_sessions: int = setting(256, "sessions kept so at a time, for each worker; the oldest go first", at_least=1)
     continued_idle_secs: float = setting(3600.0, "a session that was not continued in this time is deleted", above=0)
+    allow_prompt_directives: bool = setting(False, "let prompts use the CLI's own @file and /command syntax")
     log_format: str = setting("auto", "json | text | auto (text on a terminal)", choices=("auto", "json", "text"))
     log_file: str = setting("", "file to log to instead of standard error; may be rotated by renaming it, with no signal", is_path=True)
     log_level: str = setting("info", "debug | info | warning | error", choices=("debug", "info", "warning", "error"))
