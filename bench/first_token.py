@@ -56,7 +56,7 @@ def measure_cli(name: str, api_url: str, folder: Path, count: int) -> tuple[dict
                 before = served["warm"].warm_runs
                 run: Callable[[], Times] = ways[way].once if what == "once" else ways[way].next_turn
                 times.append(run())
-                warm[what] += served["warm"].warm_runs - before
+                warm[what] += served["warm"].warm_runs > before
     return taken, warm
 
 
