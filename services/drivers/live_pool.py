@@ -143,7 +143,7 @@ class LivePool:
             one.end()
             return None
         _, warm = found
-        log.debug("%s: a session goes on in process %d", self._spec.name, one.child.pid)
+        log.debug("%s: process %d goes on with its session", self._spec.name, one.child.pid)
         keep = partial(self._keep, one.kind, one.started_at, one.uses + 1)
         run = LiveRun(warm, limits, cancellation, one.turn.next(warm), keep, one.transcript)
         run.adopt(one.child, one.folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -19,9 +20,10 @@ LEFT = ["say", "x"], ["spawn", True, True]
 """A script whose tool leaves a process behind, in a session of its own."""
 
 
-def start(server: ServerFactory, cli: FakeCli, *args: str, env: dict[str, str] | None = None, **warm: Any) -> Server:
-    backend = cli.backend("--stays", *args, warm={"max": 2} | warm, env=cli.keeping | (env or {}))
-    return server({"default_backend": "claude", "backends": {"claude": backend}, "server": {"log_level": "debug"}})
+def start(server: ServerFactory, cli: FakeCli, *args: str, workers: int = 1, **warm: Any) -> Server:
+    backend = cli.backend("--stays", *args, warm={"max": 2} | warm, env=cli.keeping)
+    config = {"default_backend": "claude", "backends": {"claude": backend}, "server": {"log_level": "debug", "workers": workers}}
+    return server(config)
 
 
 def told(cli: FakeCli) -> list[tuple[int, str]]:
@@ -239,3 +241,17 @@ def test_a_killed_server_leaves_no_process_that_waits(server: ServerFactory, fak
         os.kill(pid, signal.SIGKILL)
     assert eventually(lambda: not any(map(alive, waiting)), 5)
     assert eventually(lambda: not marked(one.mark), 5)
+
+
+def test_turns_that_come_to_either_of_two_workers_go_on_from_the_one_before(server: ServerFactory, fake_cli: FakeCli) -> None:
+    one = start(server, fake_cli, workers=2)
+    id = begin(one.client, "claude", "1")
+    for number in range(2, 10):
+        ask(one, id, str(number))
+    by_prompt = {prompt: pid for pid, prompt in told(fake_cli)}
+    order = [pid for _, pid in sorted(by_prompt.items())]
+    stretches = [pid for number, pid in enumerate(order) if number == 0 or pid != order[number - 1]]
+    assert len(stretches) == len({*stretches}), "a process went on after another one had"
+    (transcript,) = (path for path in fake_cli.transcripts if str(order[0]) in path.name)
+    said = [json.loads(line) for line in transcript.read_text().splitlines()]
+    assert [line["user"] for line in said if "user" in line] == [str(number) for number in range(1, 10)]
