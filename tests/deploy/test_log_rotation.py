@@ -11,7 +11,10 @@ from pathlib import Path
 from threading import Event, Thread
 
 import orjson
+import pytest
 
+from app.loading import load_settings
+from app.problems import SettingsError
 from tests.parts.processes import eventually
 from tests.parts.programs import require_program
 from tests.parts.server import ROOT, Server
@@ -78,6 +81,12 @@ def test_no_line_is_lost_while_the_log_is_rotated(server: Callable[..., Server],
     assert eventually(lambda: logged(folder) >= set(sent)), sorted(set(sent) - logged(folder))
     assert {path.name for path in folder.iterdir()} == {"clinvk.log", "clinvk.log.1", "clinvk.log.2.gz", "clinvk.log.3.gz"}
     assert "rotation-" not in one.log()
+
+
+@pytest.mark.parametrize("path", ["/no-such-folder/clinvk.log", "/proc/1/clinvk.log"])
+def test_log_file_that_cannot_be_written_stops_the_start(path: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="its folder must exist"):
+        load_settings(None, {"HOME": str(tmp_path), "CLINVK_SERVER__LOG_FILE": path})
 
 
 def logged(folder: Path) -> set[str]:
