@@ -191,7 +191,7 @@ class ProcessPool:
         if self._shelves.idle_count < self._limits.max:
             return True
         if one := self._shelves.give_up_for(shelf):
-            self._end([one])
+            one.close()
             return True
         shelf.wanted = len(shelf.idle)
         return False
