@@ -50,7 +50,7 @@ def warm_rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 
 class Ephemeral(Client):
-    """Keeps no session, whatever is asked: those that Codex keeps are never in a shared process."""
+    """Keeps no session, whatever is asked: those that are kept are `test_live_real_cli`'s."""
 
     def send(self, method: str, path: str, body: Any = None, *more: Any, **named: Any) -> Sent:
         return super().send(method, path, body | {"ephemeral": True} if isinstance(body, dict) else body, *more, **named)
