@@ -296,13 +296,19 @@ def spawn_forever(jobs: socket.socket, alive: int) -> None:
                 break
         ready = select.select(watched, [], [], wait_s)[0]
         if reports in ready:
-            for told in os.read(reports, READ_BYTES).split():
-                is_idle[int(told[1:])] = told.startswith(b"+")
+            take_reports(os.read(reports, READ_BYTES), is_idle)
         if wake in ready:
             os.read(wake, READ_BYTES)
             reap_keepers(is_idle)
         if alive in ready:
             watched.remove(alive)
+
+
+def take_reports(told: bytes, is_idle: dict[int, bool]) -> None:
+    """A keeper that has left stays forgotten: its last words may be read after it was reaped, and the spawner waits for those it knows."""
+    for report in told.split():
+        if (pid := int(report[1:])) in is_idle:
+            is_idle[pid] = report.startswith(b"+")
 
 
 def reap_keepers(keepers: dict[int, bool]) -> None:
