@@ -67,12 +67,12 @@ def test_a_cli_that_is_replaced_by_one_that_speaks_differently_is_found_out_befo
     one = server({"default_backend": "claude", "backends": {"claude": config}, "server": {"log_level": "debug"}})
     old = ready(one)
     install("--refuses=mcp_status", "--refuses=initialize")
-    assert ask(one)["output"] == "You said: hello"
+    assert ask(one, ephemeral=True)["output"] == "You said: hello"
     assert fake_cli.pid() in old
     for _ in range(3):
-        assert ask(one)["output"] == "You said: hello"
+        assert ask(one, ephemeral=True)["output"] == "You said: hello"
     assert eventually(lambda: "warm processes are off for 10 minutes, every run starts its own: Unsupported control request" in one.log())
-    assert ask(one)["output"] == "You said: hello"
+    assert ask(one, ephemeral=True)["output"] == "You said: hello"
     assert all(report["pid"] in old for report in fake_cli.reports() if "--input-format=stream-json" in report["argv"])
 
 
@@ -157,14 +157,14 @@ def test_a_server_that_stops_ends_what_waits_at_once_and_lets_runs_finish(server
 def test_each_worker_has_processes_of_its_own_and_takes_them_along(server: ServerFactory, fake_cli: FakeCli) -> None:
     one = server(warm_config(fake_cli, workers=2))
     ready(one, 4)
-    first, second = (set(descendants(pid)) & set(one.runs()) for pid in one.workers())
+    first, second = (set(descendants(pid)) & set(waiting(one)) for pid in one.workers())
     assert (len(first), len(second)) == (2, 2)
     for number in range(6):
         assert ask(one, f"run {number}")["output"] == f"You said: run {number}"
     reports = fake_cli.reports()
     assert len({report["pid"] for report in reports}) == len(reports) == 6
     killed, _ = one.workers()
-    theirs = set(descendants(killed)) & set(one.runs())
+    theirs = set(descendants(killed)) & set(waiting(one))
     os.kill(killed, signal.SIGKILL)
     assert eventually(lambda: not any(map(alive, theirs)), 5)
     assert eventually(lambda: len(waiting(one)) >= 4)  # the worker that took its place has its own
