@@ -110,7 +110,8 @@ class LivePool:
 
     @property
     def ready_count(self) -> int:
-        return self._idle.ready_count + len(self._living)
+        """For anybody: a session's process is nobody else's."""
+        return self._idle.ready_count
 
     def close(self) -> None:
         self._is_closed = True
