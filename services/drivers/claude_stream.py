@@ -95,6 +95,7 @@ class ClaudeStream(ClaudeDecoder):
         self._before = before or {}
         self._last_line: dict[str, Any] = {}
         self._last_uuid = ""
+        self._is_answered = False
         self._is_settled = True
         self._question = encode_message(invocation.stdin.decode(), invocation.request.images)
         self._refusal = ""
@@ -108,7 +109,8 @@ class ClaudeStream(ClaudeDecoder):
 
     @property
     def has_broken(self) -> bool:
-        return bool(self._refusal) or not super().is_complete
+        """Not once the model has begun to answer: a tool is what may come next."""
+        return bool(self._refusal) or not (super().is_complete or self._is_answered)
 
     @property
     def last_word(self) -> str:
@@ -149,6 +151,7 @@ class ClaudeStream(ClaudeDecoder):
                 self._last_line = line
                 super()._on_line(own_part(line, self._before), batch)
             case kind:
+                self._is_answered = self._is_answered or kind in ("stream_event", "assistant")
                 self._follow(kind, line)
                 super()._on_line(line, batch)
 

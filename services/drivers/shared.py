@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator
 from time import monotonic
@@ -31,6 +32,10 @@ READY_S = 30.0
 INTERRUPT_S = 2.0
 """A turn that was told to stop and has not by then: the process takes no more runs."""
 READ_S = 60.0
+EXIT_S = 1.0
+"""How long a process that says no more may take to exit."""
+GONE_S = 7.0
+"""How long the end of all that it has started may take (`services.processes.child.STOP_DEADLINE_S`)."""
 QUEUE_LIMIT_BYTES = 16 << 20
 """What may wait for a client that reads slowly, as long as the CLI wrote it. A process of one run's own is not read from until
 its client has read; this one must be, for the others."""
@@ -102,6 +107,7 @@ class SharedProcess:
                 return
 
     def _read(self) -> None:
+        is_over = False
         try:
             while chunk := self._chunk():
                 for turn, batch, size in self._connection.feed(chunk):
@@ -110,9 +116,16 @@ class SharedProcess:
                 if self._connection.is_ready or self._connection.refusal:
                     self.ready.set()
                 self.flush()
+            is_over = True
         except LineTooLong as error:
             log.warning("codex: %s; its process is ended", error)
-        self._end(self.child.wait_exit(1.0) or Exit(None))
+        except Exception:  # the border of this greenlet: without it every run would wait for words in vain
+            log.exception("codex: it said what is not understood; its process is ended")
+        self.is_retired = True
+        exit = self.child.wait_exit(EXIT_S) if is_over else None
+        self.child.stop(signal.SIGKILL, 0.0)
+        self.child.wait_gone(GONE_S)  # before its runs begin again elsewhere
+        self._end(exit or self.child.exit or Exit(None))
 
     def _chunk(self) -> bytes:
         while (chunk := self.child.read(READ_S)) is None:
@@ -152,10 +165,9 @@ class SharedRun:
 
     @property
     def has_broken(self) -> bool:
-        """Once the prompt may be in a session's file, another run would tell it twice."""
-        request = self._invocation.request
-        has_told = request.resume and not request.ephemeral and self.turn.has_tried
-        return self._process.exit is not None and not self.turn.is_complete and not has_told
+        """Once the prompt has gone out, it is not told again: a tool may have run though nothing has been heard of it (codex 0.169.0: one
+        that kills its own Codex had done so before its ``item/started`` came)."""
+        return self._process.exit is not None and not self.turn.is_complete and not self.turn.has_tried
 
     def hear(self, batch: Batch, size: int) -> None:
         """Events of the turn, from a line of so many bytes. Never waits: other runs are told by the same process."""

@@ -169,6 +169,12 @@ class Child:
             self._wait(left)
         return self.exit
 
+    def wait_gone(self, timeout_s: float) -> None:
+        """Until nothing of the run lives, or ``timeout_s`` are over."""
+        deadline = monotonic() + timeout_s
+        while not self._is_gone and (left := deadline - monotonic()) > 0:
+            self._wait(left)
+
     def close(self) -> None:
         """End whatever is left and give every descriptor back. Returns when nothing of the run lives; may be called twice."""
         if self._is_closed:
@@ -180,9 +186,7 @@ class Child:
                 if not self.exit:
                     # The end of our side tells the keeper to end the tree at once; its end tells us that it is done.
                     self._control.shutdown(socket.SHUT_WR)
-                deadline = monotonic() + STOP_DEADLINE_S
-                while not self._is_gone and (left := deadline - monotonic()) > 0:
-                    self._wait(left)
+                self.wait_gone(STOP_DEADLINE_S)
         except OSError:  # the keeper has gone already
             self._is_gone = True
         finally:

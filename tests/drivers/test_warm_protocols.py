@@ -85,6 +85,16 @@ def test_refused_initialize_is_a_failure_of_the_protocol_s_and_nothing_is_asked(
     assert "Unsupported control request" in end.message
 
 
+def test_turn_whose_answer_has_begun_is_not_for_another_process() -> None:
+    """A tool may be what the model asked for, and may have run."""
+    stream = ClaudeStream(claude_run(), is_initialized=True)
+    assert stream.has_broken
+    stream.feed(encoded([{"type": "system", "subtype": "init", "session_id": "s", "model": "m"}]))
+    assert stream.has_broken
+    stream.feed(encoded([{"type": "stream_event", "event": {"type": "message_start", "message": {"id": "m"}}, "parent_tool_use_id": None}]))
+    assert not stream.has_broken
+
+
 def test_process_that_asks_its_client_is_told_that_nobody_is_there() -> None:
     stream = ClaudeStream(claude_run(), is_initialized=True)
     sent(stream)

@@ -126,6 +126,17 @@ def test_a_version_that_refuses_the_protocol_is_found_out_before_it_is_asked(ser
     assert eventually(lambda: not one.runs())
 
 
+def test_one_that_says_what_nobody_understands_is_ended_and_its_run_is_another_s(
+    server: ServerFactory, fake_cli: FakeCli, tmp_path: Path
+) -> None:
+    flag = tmp_path / "strange"
+    one = start(server, fake_cli, f"--strange={flag}")
+    old = ready(one)
+    flag.touch()
+    assert ask(one)["output"] == "You said: hello"
+    assert not alive(old)
+
+
 def test_a_client_that_does_not_read_holds_up_nobody_and_loses_its_run(server: ServerFactory, fake_cli: FakeCli) -> None:
     one = start(server, fake_cli, max_output_bytes=400 * MIB)
     process = ready(one)

@@ -2,7 +2,8 @@
 
 The order and the fields are those of recordings/codex/0.169.0/warm-appserver-basic. A prompt may hold a script as for `fake_cli`
 (``#do `` and a list of steps); the steps are the methods `do_…` below. With ``--refuses=METHOD`` it answers that request with
-an error. At SIGUSR1 it grows by 64 MB.
+an error; with ``--strange=FILE`` it says nothing that is known about the thread that is asked for while that file is there, once.
+At SIGUSR1 it grows by 64 MB.
 
 With ``CODEX_HOME`` set it keeps the threads that are not ephemeral: a rollout a thread, a line a turn, and a lock as long as the thread is
 loaded, that is until it is archived.
@@ -20,6 +21,7 @@ import time
 
 ARGS = sys.argv[1:]
 REFUSES = [arg.partition("=")[2] for arg in ARGS if arg.startswith("--refuses=")]
+STRANGE = next((arg.partition("=")[2] for arg in ARGS if arg.startswith("--strange=")), "")
 REPORTS = os.environ.get("FAKE_CLI_REPORTS", "")
 HOME = os.environ.get("CODEX_HOME", "")
 USAGE = {"totalTokens": 18, "inputTokens": 11, "cachedInputTokens": 5, "outputTokens": 7, "reasoningOutputTokens": 0}
@@ -142,6 +144,9 @@ class AppServer:
                 return {"thread": {"id": params["threadId"]}}, None
             case "initialize":
                 return {"userAgent": "clinvk/0.169.0 (fake)"}, None
+            case "thread/start" if os.path.exists(STRANGE):
+                os.unlink(STRANGE)
+                return {}, None
             case "thread/start":
                 self.count += 1
                 thread_id = f"00000000-0000-4000-8000-{os.getpid():06d}{self.count:06d}"
