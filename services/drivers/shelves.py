@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from services.drivers.warm_protocols import Greeting
 from services.processes.child import Child
 from services.processes.owner import RunFolder
 
+KILLED_S = 2.0
+"""How long a process may take to be gone after SIGKILL."""
 SHELVES_LIMIT = 32
 """Kinds of runs that are remembered; the one that was not asked for the longest is forgotten."""
 
@@ -58,6 +61,9 @@ class Idle:
         return self.greeting.is_silent and not self.child.is_silent
 
     def close(self) -> None:
+        if self.greeting.is_silent:  # the end of its stdin would be its prompt: Gemini CLI then asks its model (0.61.0, measured)
+            self.child.stop(signal.SIGKILL, 0.0)
+            self.child.wait_exit(KILLED_S)
         self.child.close()
         self.forget()
         self.folder.remove()

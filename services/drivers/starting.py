@@ -6,6 +6,7 @@ from time import monotonic
 from uuid import uuid4
 
 from services.backends.spec import Invocation
+from services.decoders.lines import LineTooLong
 from services.drivers.shelves import Idle
 from services.drivers.warm_protocols import Parameters, WarmProtocol
 from services.processes.owner import RunFolder
@@ -28,7 +29,8 @@ def start_idle(spawner: Spawner, protocol: WarmProtocol, warm: Invocation, param
     folder = RunFolder(warm.run_dir)
     try:
         warm.prepare_process()
-        child = spawner.start(argv, env=warm.env, cwd=warm.cwd, stdin=None)
+        greeting = protocol.greet(warm, parameters)
+        child = spawner.start(argv, env=warm.env, cwd=warm.cwd, stdin=None, is_held=greeting.is_silent)
     except BaseException:
         folder.remove()
         raise
@@ -37,7 +39,7 @@ def start_idle(spawner: Spawner, protocol: WarmProtocol, warm: Invocation, param
         if session_id and warm.spec.session_files:
             warm.spec.session_files.delete(session_id, warm.env)
 
-    return Idle(child, folder, protocol.greet(warm, parameters), parameters, state, forget)
+    return Idle(child, folder, greeting, parameters, state, forget)
 
 
 def greet(one: Idle) -> str:
@@ -59,7 +61,10 @@ def greet(one: Idle) -> str:
             exit = child.wait_exit(1.0)
             return f"it ended while it was set up: {exit.stderr_tail.strip()[-500:] if exit else ''}"
         if chunk:
-            greeting.feed(chunk)
+            try:
+                greeting.feed(chunk)
+            except LineTooLong as error:
+                return str(error)
         elif has_read_all:
             return ""
         elif monotonic() >= deadline:

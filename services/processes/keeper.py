@@ -71,11 +71,13 @@ class Keeper:
         self.stderr_fd = -1
         self.limits: dict[str, int] = {}
         self.wrapper = ""
+        self.is_held = False
         self.breach: str | None = None
         self.reaped_cpu_s = 0.0
 
     def run(self, job: dict[str, object], stdin: int, stdout: int, wake: int) -> None:
         """Start the job, watch it, end it. ``wake`` becomes readable when a child dies."""
+        self.is_held = bool(job.get("is_held"))
         self.limits, self.wrapper = dict(job.get("limits") or {}), str(job.get("wrapper") or "")  # type: ignore[call-overload]
         self.stderr_fd, stderr_write = os.pipe()
         os.set_blocking(self.stderr_fd, False)
@@ -124,6 +126,8 @@ class Keeper:
                 else:
                     grace_s = self.obey()
                     if grace_s is None:
+                        if self.is_held and self.exit_code is None:  # its stdin has ended with the worker, by which it begins
+                            os.kill(self.main, signal.SIGKILL)
                         return
                     deadline = time.monotonic() + grace_s
 

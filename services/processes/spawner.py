@@ -42,13 +42,24 @@ class Spawner:
         self._owner = 0
         self._lock = RLock()
 
-    def start(self, argv: Sequence[str], *, env: Mapping[str, str], cwd: str, stdin: bytes | None, timeout_s: float = 10.0) -> Child:
+    def start(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: str,
+        stdin: bytes | None,
+        timeout_s: float = 10.0,
+        is_held: bool = False,
+    ) -> Child:
         """Start ``argv`` in a session of its own, with ``stdin`` to read; with None the child gets a pipe for `Child.send`.
+
+        ``is_held``: the end of that pipe is what it waits for to begin, so it is killed, not told to leave, where this process dies.
 
         Raises BackendUnavailable when the program cannot be started, with the reason; OSError when the server has no descriptor left.
         """
         mark = new_mark()
-        job = json.dumps(_job(argv, {**env, MARK: mark}, cwd)).encode()
+        job = json.dumps(_job(argv, {**env, MARK: mark}, cwd) | {"is_held": is_held}).encode()
         with contextlib.ExitStack() as theirs:
             child, fds = _connected(argv[0], job, stdin, mark, theirs)
             try:

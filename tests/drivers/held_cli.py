@@ -1,11 +1,13 @@
 """A CLI that reads its stdin when it is up, as Gemini CLI does, and tells in its words what it was given.
 
-``patient`` waits for the end of its stdin after a first character, ``hasty`` does not, ``mortal`` ends when it has been asked.
+``patient`` waits for the end of its stdin after a first character, ``hasty`` does not, ``mortal`` ends when it has been asked,
+``noting`` leaves a file in its folder when it has, and takes no notice of SIGTERM.
 """
 
 import json
 import os
 import select
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,11 @@ if manner == "hasty":
         asked += more
     prompt = asked.decode()
 else:
+    if manner == "noting":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     prompt = sys.stdin.read()
+    if manner == "noting":
+        Path("began").touch()
 if manner == "mortal":
     sys.exit(1)
 (session,) = [arg.partition("=")[2] for arg in sys.argv if arg.startswith("--session-id=")] or [""]

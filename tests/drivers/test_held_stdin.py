@@ -19,6 +19,7 @@ from services.backends.spec import Invocation
 from services.backends.warm import WarmLimits
 from services.cancellation import Cancellation
 from services.decoders.decoder import Exit
+from services.decoders.lines import LineTooLong
 from services.drivers.driver import Limits
 from services.drivers.held_stdin import Gate, HeldTurn, gate
 from services.drivers.pool import ProcessPool
@@ -187,3 +188,26 @@ def test_process_that_speaks_before_it_is_asked_is_refused(tmp_path: Path) -> No
     assert greeting.take_outgoing() == b"/"
     greeting.feed(b'{"type":"init"}\n')
     assert greeting.refusal
+
+
+def test_process_that_is_not_needed_any_more_is_never_told_that_its_prompt_is_over(pool: Any, tmp_path: Path) -> None:
+    """Gemini CLI would take the character that holds it for a prompt, and ask its model."""
+    one, _ = pool("noting")
+    one.prestart(made(tmp_path, manner="noting"), 2)
+    assert eventually(lambda: one.ready_count == 2)
+    one.close()
+    assert not (tmp_path / "began").exists()
+
+
+def test_process_that_writes_a_line_without_end_when_it_is_started_is_ended(
+    pool: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(self: Gate, chunk: bytes) -> None:
+        raise LineTooLong(16)
+
+    monkeypatch.setattr(Gate, "feed", refuse)
+    one, _ = pool("hasty")
+    one.prestart(made(tmp_path, manner="hasty"), 1)
+    assert eventually(lambda: "a line of more than 16 bytes" in caplog.text)
+    assert eventually(lambda: not [pid for pid in descendants(os.getpid()) if str(HELD_CLI) in command_line(pid)])
+    assert one.ready_count == 0
