@@ -42,6 +42,8 @@ class LivePool:
         self._spawner = spawner
         self._trust = trust
         self._living: OrderedDict[str, Living] = OrderedDict()
+        self._leaving: dict[str, gevent.Greenlet] = {}
+        """Those that are being ended, by their session: until they have gone they may still write to its file."""
         self._greenlet: gevent.Greenlet | None = None
         self._is_closed = False
         self._adopt(spec)
@@ -106,7 +108,9 @@ class LivePool:
     def release(self, session_id: str) -> None:
         """End the session's process, if there is one. Returns when it has gone."""
         if one := self._living.pop(session_id, None):
-            one.end()
+            self._end([one])
+        if leaving := self._leaving.get(session_id):
+            leaving.join()
 
     @property
     def ready_count(self) -> int:
@@ -118,9 +122,9 @@ class LivePool:
         if self._greenlet:
             self._greenlet.kill()
             self._greenlet = None
-        ending = self._end(self._take_off_all())
+        self._end(self._take_off_all())
         self._idle.close()
-        gevent.joinall(ending)
+        gevent.joinall(list(self._leaving.values()))
 
     # -- sessions --
 
@@ -135,8 +139,10 @@ class LivePool:
         return found
 
     def _go_on(self, invocation: Invocation, limits: Limits, cancellation: Cancellation) -> LiveRun | None:
-        one = self._living.pop(str(invocation.request.resume), None)
+        session_id = str(invocation.request.resume)
+        one = self._living.pop(session_id, None)
         if one is None:
+            self.release(session_id)
             return None
         found = self._idle.find(invocation)
         if found is None or not self._serves(one, *found) or not self._may_keep(invocation):
@@ -196,5 +202,13 @@ class LivePool:
         self._living.clear()
         return living
 
-    def _end(self, processes: list[Living]) -> list[gevent.Greenlet]:
-        return [gevent.spawn(one.end) for one in processes]
+    def _end(self, processes: list[Living]) -> None:
+        for one in processes:
+            self._leaving[one.session_id] = gevent.spawn(self._see_off, one)
+
+    def _see_off(self, one: Living) -> None:
+        try:
+            one.end()
+        finally:
+            if self._leaving.get(one.session_id) is gevent.getcurrent():
+                del self._leaving[one.session_id]
