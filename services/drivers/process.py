@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from time import monotonic
@@ -198,6 +199,8 @@ class ProcessRun:
                     if batch:
                         yield batch
                     return None
+                if self.has_broken:  # what it was asked is asked elsewhere now
+                    child.stop(signal.SIGKILL, 0.0)
                 child.end_input()
                 leave_by = monotonic() + limits.leave_grace_s
             if batch:

@@ -195,6 +195,16 @@ def test_a_version_that_refuses_to_be_set_up_is_run_in_the_plain_way(server: Ser
     assert "broke before it said anything" in one.log()
 
 
+def test_a_version_that_refuses_to_be_set_up_does_not_go_on_with_what_it_was_asked_in_the_same_breath(
+    server: ServerFactory, fake_cli: FakeCli, tmp_path: Path
+) -> None:
+    """As a tool would: it is told elsewhere meanwhile."""
+    one = start(server, fake_cli, "--refuses=initialize")
+    prompt = do(["wait", 1], ["append", str(tmp_path / "ran"), "x"])
+    assert one.client.prompt("claude", prompt, system_prompt="be brief").json["output"] == "x"
+    assert (tmp_path / "ran").read_text() == "x"
+
+
 def test_no_more_wait_than_allowed_and_the_oldest_goes_first(server: ServerFactory, fake_cli: FakeCli) -> None:
     one = start(server, fake_cli, live_max=2)
     for number in range(4):
