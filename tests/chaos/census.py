@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,7 +13,9 @@ from tests.parts.clis import do
 from tests.parts.processes import command_line, eventually, open_fds, rss_bytes, state, zombies
 from tests.parts.server import Server
 
-SETTLE_S = 8.0
+SETTLE_S = 15.0
+"""Warm processes that nobody asks for have gone by then, too (`setting.WARM`)."""
+RUN_STARTS = re.compile(r'run_starts_total\{.*?start="(\w+)".*?\} ([\d.e+]+)')
 KEEPERS_PER_RUN = 2
 """At most: a run's successor may begin while its keeper still cleans up."""
 
@@ -72,11 +76,27 @@ def settled(server: Server, temp: Path, before: Census, *, most_runs: int) -> tu
 
 def places_are_free(server: Server, limit: int) -> bool:
     """Whether ``limit`` runs go at once: all are asked for together and stay, so that a place that was not given back would show."""
-    body = {"prompt": do(["say", "here"], ["hang"])}
+    body = {"backend": "plain", "prompt": do(["say", "here"], ["hang"])}
     with ExitStack() as stack:
         for _ in range(limit):
             stack.enter_context(server.client.send("POST", "/api/v1/prompt", body))
         return eventually(lambda: len(server.runs()) == limit, SETTLE_S)
+
+
+def starts(server: Server) -> Counter[str]:
+    """How many runs were in a process of their own, ``cold``, in one that was there, ``warm``, or in both, ``fallback``."""
+    counted: Counter[str] = Counter()
+    for kind, count in RUN_STARTS.findall(server.client.get("/metrics").body.decode()):
+        counted[kind] += int(float(count))
+    return counted
+
+
+def said_to_be_ready(server: Server) -> list[str]:
+    """Where no process is left, none may be said to wait."""
+    backends = server.client.get("/api/v1/backends").json["backends"]
+    return [
+        f"{one['name']}: {one['warm']['ready']} warm processes are said to wait" for one in backends if one["warm"] and one["warm"]["ready"]
+    ]
 
 
 def sessions_still_running(server: Server) -> list[str]:

@@ -13,6 +13,7 @@ OUTPUT_LIMIT_MB = 6
 REQUEST_TIMEOUT_S = 6.0
 SILENCE_LIMIT_S = 4.0
 
+STOPPED_WORDS = "was stopped"
 NOT_STARTED = "not started"
 """What is said of a step whose chain has ended before it."""
 
@@ -26,6 +27,11 @@ class Truth:
     words: str = ""
 
 
+STOPPED = Truth(code="timeout", words=STOPPED_WORDS)
+FELLED = tuple(Truth(code="backend_error", words=words) for words in ("SIGKILL", "SIGSEGV", "ended before the turn began"))
+"""What those are told whose process was ended by another run in it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mode:
     """``script`` gives the steps for a token that no other run has."""
@@ -34,6 +40,8 @@ class Mode:
     truth: Callable[[str], Truth]
     any_dialect: bool = False
     """Whether it is the same to a CLI that writes plain text."""
+    is_mute: bool = False
+    """Whether it breaks off before it has said anything: in a warm process it is then told to another one as well."""
 
 
 def answers(*steps: list[Any], before: str = "", after: str = "", any_dialect: bool = False) -> Mode:
@@ -46,9 +54,9 @@ def ends(script: Callable[[str], Steps], any_dialect: bool = False) -> Mode:
     return Mode(script, Truth, any_dialect)
 
 
-def fails(script: Callable[[str], Steps], words: str = "", code: str = "backend_error", any_dialect: bool = False) -> Mode:
+def fails(script: Callable[[str], Steps], words: str = "", code: str = "backend_error", **more: bool) -> Mode:
     """``words`` empty: the token is among what the caller is told."""
-    return Mode(script, lambda token: Truth(code=code, words=words or token), any_dialect)
+    return Mode(script, lambda token: Truth(code=code, words=words or token), **more)
 
 
 MANY = " ".join(f"tok{i}" for i in range(400))
@@ -72,15 +80,15 @@ GOOD: dict[str, Mode] = {
 }
 
 BAD: dict[str, Mode] = {
-    "exits with 3": fails(lambda token: [["stderr", f"the disk is on fire {token}\n"], ["exit", 3]], any_dialect=True),
+    "exits with 3": fails(lambda token: [["stderr", f"the disk is on fire {token}\n"], ["exit", 3]], any_dialect=True, is_mute=True),
     "exits with 4 after text": fails(lambda token: [["say", "hello"], ["stderr", f"broken {token}\n"], ["exit", 4]], any_dialect=True),
-    "exits with 0 and no word": fails(lambda _: [["exit", 0]], "exit code 0"),
-    "says garbage": fails(lambda token: [["write", f"<html>{token}</html>\n"], ["exit", 0]]),
-    "says no text at all": fails(lambda _: [["bytes", "ff00fe0a"], ["exit", 0]], "exit code 0"),
+    "exits with 0 and no word": fails(lambda _: [["exit", 0]], "exit code 0", is_mute=True),
+    "says garbage": fails(lambda token: [["write", f"<html>{token}</html>\n"], ["exit", 0]], is_mute=True),
+    "says no text at all": fails(lambda _: [["bytes", "ff00fe0a"], ["exit", 0]], "exit code 0", is_mute=True),
     "says half a line": fails(lambda token: [["say", token], ["write", '{"type":"resu'], ["exit", 0]], "before it had finished"),
     "says half a line and is killed": fails(lambda token: [["say", token], ["write", '{"type'], ["die", 9]], "SIGKILL"),
     "has an empty result": fails(lambda _: [["result"]], "without an answer"),
-    "is killed": fails(lambda _: [["die", 9]], "SIGKILL", any_dialect=True),
+    "is killed": fails(lambda _: [["die", 9]], "SIGKILL", any_dialect=True, is_mute=True),
     "crashes after text": fails(lambda token: [["say", token], ["die", 11]], "SIGSEGV", any_dialect=True),
     "fails": fails(lambda token: [["fail", f"the model is on strike {token}"]], any_dialect=True),
     "is rate limited": fails(lambda token: [["fail", f"slow down {token}", 429]], code="rate_limit_exceeded"),
@@ -93,15 +101,30 @@ BAD: dict[str, Mode] = {
 }
 
 STUCK: dict[str, Mode] = {
-    "hangs": fails(lambda _: [["hang"]], "was stopped", "timeout", any_dialect=True),
-    "hangs after text": fails(lambda token: [["say", token], ["hang"]], "was stopped", "timeout", any_dialect=True),
+    "hangs": fails(lambda _: [["hang"]], STOPPED_WORDS, "timeout", any_dialect=True),
+    "hangs after text": fails(lambda token: [["say", token], ["hang"]], STOPPED_WORDS, "timeout", any_dialect=True),
     "hangs and ignores everything": fails(
-        lambda token: [["ignore", 15], ["ignore", 2], ["say", token], ["hang"]], "was stopped", "timeout", any_dialect=True
+        lambda token: [["ignore", 15], ["ignore", 2], ["say", token], ["hang"]], STOPPED_WORDS, "timeout", any_dialect=True
     ),
     "hangs with children everywhere": fails(
-        lambda _: [["spawn"], ["spawn", True], ["spawn", True, True], ["spawn", True, True, True], ["hang"]], "was stopped", "timeout"
+        lambda _: [["spawn"], ["spawn", True], ["spawn", True, True], ["spawn", True, True, True], ["hang"]], STOPPED_WORDS, "timeout"
     ),
-    "never stops talking": fails(lambda token: [["say", token], ["tokens", 1_000_000, 0.01]], "was stopped", "timeout"),
+    "never stops talking": fails(lambda token: [["say", token], ["tokens", 1_000_000, 0.01]], STOPPED_WORDS, "timeout"),
 }
 
 MODES = GOOD | BAD | STUCK
+
+SHARED = {
+    *("says", "starts slowly", "talks slowly", "talks fast", "says half a megabyte", "has a banner"),
+    *("says half a line and is killed", "is killed", "crashes after text", "fails", "floods", "writes a line without end"),
+    *("hangs", "hangs after text", "never stops talking"),
+}
+"""What the scripted app-server can do. One turn in it that crashes takes the turns of others with it."""
+FELLS = {"says half a line and is killed", "is killed", "crashes after text"}
+
+
+def weight(mode: str, backend: str) -> float:
+    """How often it is chosen. Three runs in a row that break mutely switch warm processes off for long, which is not to be the rule."""
+    if backend == "codex" and mode not in SHARED:
+        return 0.0
+    return 0.1 if MODES[mode].is_mute or (backend == "codex" and mode in FELLS) else 1.0

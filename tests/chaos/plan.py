@@ -5,14 +5,17 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tests.chaos.modes import BAD, GOOD, MODES, NOT_STARTED, STUCK, Truth
+from tests.chaos.earlier import Turn, turns
+from tests.chaos.modes import BAD, FELLED, GOOD, MODES, NOT_STARTED, STUCK, Truth, weight
 from tests.chaos.ways import WAYS, Way
 from tests.parts.clis import do
 
 TOKEN = re.compile(r"tkn[0-9a-f]{16}z")
 LEAVERS = 0.25
+SHARERS = 0.25
+"""So many runs are in Codex's shared process."""
 MOMENTS = ("while sending", "after sending", "after the head", "in the stream")
 
 
@@ -25,6 +28,8 @@ class Part:
     token: str
     prompt: str
     truth: Truth
+    excuses: tuple[Truth, ...] = ()
+    """What else may be true: what happened to its process was not its own doing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,8 @@ class Ask:
     parts: Sequence[Part]
     leaving: Leaving | None
     caller: int
+    before: Sequence[Turn] = ()
+    """Of a session that is resumed."""
 
     def __str__(self) -> str:
         how = f", leaves {self.leaving.moment}" if self.leaving else ""
@@ -59,7 +66,10 @@ def plan(seed: int, ways: Sequence[Way] = WAYS) -> Iterator[Ask]:
         way = dice.choice(ways)
         leaving = _leaving(dice, way) if dice.random() < LEAVERS else None
         parts = _compared(dice) if way.name.startswith("compare") else _parts(dice, way, is_left=leaving is not None)
-        yield Ask(number, way, parts, leaving, dice.randrange(3))
+        before = turns(dice, parts[0].backend, _token(dice)) if way.is_resumed else ()
+        if before:
+            parts[0] = replace(parts[0], excuses=(*parts[0].excuses, *before[-1].habit.excuses))
+        yield Ask(number, way, parts, leaving, dice.randrange(3), before)
 
 
 def _leaving(dice: random.Random, way: Way) -> Leaving:
@@ -69,16 +79,18 @@ def _leaving(dice: random.Random, way: Way) -> Leaving:
 
 def _parts(dice: random.Random, way: Way, *, is_left: bool) -> list[Part]:
     count = dice.randint(*way.runs)
-    parts = [_part(dice, _mode(dice, is_left=is_left)) for _ in range(count)]
+    backends = ["codex" if dice.random() < SHARERS else "claude" for _ in range(count)]
+    parts = [_part(dice, _mode(dice, backend, is_left=is_left), backend) for backend in backends]
     if not way.is_chain:
         return parts
     # Every step but the first is told what the one before it said, and repeats it.
     for index in range(1, count):
         before, token = parts[index - 1], _token(dice)
+        excuses = (Truth(code="cancelled", words=NOT_STARTED),) if before.excuses else ()
         prompt = f"{token} after {{{{previous}}}}"
         said = f"You said: {token} after {before.truth.text}"
         truth = Truth(said) if before.truth.text is not None else Truth(code="cancelled", words=NOT_STARTED)
-        parts[index] = Part("repeats", "claude", token, prompt, truth)
+        parts[index] = Part("repeats", "claude", token, prompt, truth, excuses)
     return parts
 
 
@@ -88,15 +100,16 @@ def _compared(dice: random.Random) -> list[Part]:
     return [one, Part(one.mode, "plain", one.token, one.prompt, one.truth)]
 
 
-def _mode(dice: random.Random, *, is_left: bool) -> str:
+def _mode(dice: random.Random, backend: str, *, is_left: bool) -> str:
     """Those that are stuck cost their time limit, unless the client does not wait for it."""
     kind = dice.choices((GOOD, BAD, STUCK), weights=(4, 4, 4) if is_left else (10, 8, 1))[0]
-    return dice.choice(list(kind))
+    return dice.choices(list(kind), [weight(mode, backend) for mode in kind])[0]
 
 
-def _part(dice: random.Random, mode: str) -> Part:
+def _part(dice: random.Random, mode: str, backend: str = "claude") -> Part:
     token = _token(dice)
-    return Part(mode, "claude", token, do(*MODES[mode].script(token), about=token), MODES[mode].truth(token))
+    excuses = FELLED if backend == "codex" else ()
+    return Part(mode, backend, token, do(*MODES[mode].script(token), about=token), MODES[mode].truth(token), excuses)
 
 
 def _token(dice: random.Random) -> str:

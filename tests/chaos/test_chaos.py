@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.chaos.report import run
 
-REQUESTS = 200
+REQUESTS = 160
 SEED = 20_260_915
 
 

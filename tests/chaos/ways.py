@@ -159,8 +159,7 @@ def prompt(parts: Sequence[Part]) -> dict[str, Any]:
 
 
 def resume(parts: Sequence[Part]) -> dict[str, Any]:
-    # The scripted CLI keeps no session of its own.
-    return {"prompt": parts[0].prompt, "rebuild": True}
+    return {"prompt": parts[0].prompt}
 
 
 def several(field: str, **more: Any) -> Callable[[Sequence[Part]], dict[str, Any]]:

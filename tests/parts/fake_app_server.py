@@ -41,6 +41,7 @@ class Turn:
         self.ids = {"threadId": thread_id, "turnId": f"turn-{number}"}
         self.prompt = prompt
         self.said = []
+        self.is_over = False
         self.is_interrupted = threading.Event()
 
     def run(self):
@@ -48,16 +49,18 @@ class Turn:
         _, marker, rest = self.prompt.partition("#do ")
         for name, *args in json.loads(rest.split("\n", 1)[0]) if marker else [["say", f"You said: {self.prompt}"]]:
             getattr(self, "do_" + name)(*args)
+            if self.is_over:
+                return
             if self.is_interrupted.is_set():
                 self.complete("interrupted")
                 return
-        remember(self.ids["threadId"], self.prompt)
         self.tell("item/completed", item={"type": "agentMessage", "id": "message", "text": "".join(self.said)})
         self.tell("thread/tokenUsage/updated", tokenUsage={"total": USAGE, "last": USAGE})
         self.complete("completed")
 
-    def complete(self, status):
-        self.tell("turn/completed", turn={"id": self.ids["turnId"], "status": status, "error": None})
+    def complete(self, status, error=None):
+        self.is_over = True
+        self.tell("turn/completed", turn={"id": self.ids["turnId"], "status": status, "error": error})
 
     def tell(self, method, **params):
         write({"method": method, "params": self.ids | params})
@@ -65,6 +68,35 @@ class Turn:
     def do_say(self, text):
         self.said.append(text)
         self.tell("item/agentMessage/delta", itemId="message", delta=text)
+
+    def do_fail(self, message):
+        self.complete("failed", {"message": message})
+
+    def do_pid(self):
+        self.do_say(str(os.getpid()))
+
+    def do_tokens(self, count, delay_s=0):
+        for i in range(count):
+            if self.is_interrupted.is_set():
+                return
+            time.sleep(delay_s)
+            self.do_say(f"{' ' if i else ''}tok{i}")
+
+    def do_wait(self, seconds):
+        self.is_interrupted.wait(seconds)
+
+    def do_long_line(self, megabytes):
+        self.do_say("x" * (megabytes << 20))
+
+    def do_write(self, text):
+        """As it is, between the lines of all threads."""
+        with writing:
+            os.write(1, text.encode())
+
+    def do_die(self, number):
+        """The process, with all its threads; this one must not go on until then."""
+        os.kill(os.getpid(), number)
+        time.sleep(3600)
 
     def do_flood(self, megabytes):
         for _ in range(megabytes * 16):
@@ -93,11 +125,18 @@ def remember(thread_id, prompt):
 
 
 def lock(thread_id):
-    """What is wrong with loading the thread."""
+    """What is wrong with loading the thread. A lock ends with the process that it is of; one of no process, only by hand."""
+    path = f"{HOME}/{thread_id}.lock"
     try:
-        os.close(os.open(f"{HOME}/{thread_id}.lock", os.O_CREAT | os.O_EXCL))
+        with open(path, "x") as file:
+            file.write(str(os.getpid()))
     except FileExistsError:
-        return f"thread {thread_id} already has an active writer"
+        with open(path) as file:
+            owner = file.read()
+        if not owner or os.path.exists(f"/proc/{owner}"):
+            return f"thread {thread_id} already has an active writer"
+        with open(path, "w") as file:
+            file.write(str(os.getpid()))
     return ""
 
 
@@ -123,6 +162,8 @@ class AppServer:
                 threading.Thread(target=then, daemon=True).start()
 
     def problem(self, method, params):
+        if method == "thread/archive" and not os.path.exists(rollout(params["threadId"])):
+            return f"no rollout found for thread id {params['threadId']}"
         if method != "thread/resume":
             return ""
         if os.path.exists(rollout(params["threadId"], True)):
@@ -159,6 +200,7 @@ class AppServer:
                 prompt = "".join(part.get("text", "") for part in params["input"])
                 turn = self.turns[f"turn-{self.count}"] = Turn(params["threadId"], self.count, prompt)
                 self.report(prompt, params)
+                remember(params["threadId"], prompt)
                 return {"turn": {"id": turn.ids["turnId"], "status": "inProgress"}}, turn.run
             case "turn/interrupt":
                 self.turns[params["turnId"]].is_interrupted.set()

@@ -134,6 +134,9 @@ class Cli:
                 time.sleep(delay_s)
             self.do_say(f"{' ' if i else ''}tok{i}")
 
+    def do_pid(self):
+        self.do_say(str(PID))
+
     def do_echo(self):
         self.do_say(self.prompt)
 
@@ -166,6 +169,12 @@ class Cli:
             self.line(type="result", subtype="success", is_error=is_error, result=text, stop_reason="end_turn", **more)
         elif is_error:
             write((message + "\n").encode(), 2)
+
+    def do_over(self):
+        """The end of the turn, whose last line has been written; and of the process, where it does not stay."""
+        if STAYS:
+            raise Over
+        os._exit(0)
 
     def do_fail(self, message, status=None):
         self.do_result(True, message, status)
