@@ -27,6 +27,10 @@ def do(*steps: Step, about: str = "") -> str:
     return f"{about} #do {json.dumps(steps, ensure_ascii=False)}".strip()
 
 
+def _pid_of(report: Path) -> int:
+    return int(report.name.partition("-")[0])
+
+
 class FakeCli:
     """The scripted CLI as a backend, and what its processes have told about themselves."""
 
@@ -78,11 +82,11 @@ class FakeCli:
 
     def initialized(self) -> dict[int, dict[str, Any]]:
         """The ``initialize`` requests that came over stdin, by process."""
-        return {int(path.stem): json.loads(path.read_text()) for path in self._reports.glob("*.initialize")}
+        return {_pid_of(path): json.loads(path.read_text()) for path in self._reports.glob("*.initialize")}
 
     def interrupted(self) -> list[int]:
         """The processes that were interrupted by the protocol's own word."""
-        return [int(path.stem) for path in self._reports.glob("*.interrupted")]
+        return [_pid_of(path) for path in self._reports.glob("*.interrupted")]
 
     def children(self, count: int = 1) -> list[int]:
         """What the processes have started, once that is ``count`` or more."""

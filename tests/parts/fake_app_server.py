@@ -8,7 +8,7 @@ At SIGUSR1 it grows by 64 MB.
 With ``CODEX_HOME`` set it keeps the threads that are not ephemeral: a rollout a thread, a line a turn, and a lock as long as the thread is
 loaded, that is until it is archived.
 
-With ``FAKE_CLI_REPORTS=DIR`` it writes DIR/<pid>-<number>.json for every turn: pid, argv, cwd, env (names), prompt, and the
+With ``FAKE_CLI_REPORTS=DIR`` it writes DIR/<pid>-<birth>-<number>.json for every turn: pid, argv, cwd, env (names), prompt, and the
 parameters of the thread and of the turn.
 """
 
@@ -23,6 +23,9 @@ ARGS = sys.argv[1:]
 REFUSES = [arg.partition("=")[2] for arg in ARGS if arg.startswith("--refuses=")]
 STRANGE = next((arg.partition("=")[2] for arg in ARGS if arg.startswith("--strange=")), "")
 REPORTS = os.environ.get("FAKE_CLI_REPORTS", "")
+BORN = time.monotonic_ns()
+"""Beside the pid, which the system gives again after some thousand others."""
+ME = f"{os.getpid()}-{BORN}"
 HOME = os.environ.get("CODEX_HOME", "")
 USAGE = {"totalTokens": 18, "inputTokens": 11, "cachedInputTokens": 5, "outputTokens": 7, "reasoningOutputTokens": 0}
 
@@ -190,7 +193,7 @@ class AppServer:
                 return {}, None
             case "thread/start":
                 self.count += 1
-                thread_id = f"00000000-0000-4000-8000-{os.getpid():06d}{self.count:06d}"
+                thread_id = f"{BORN >> 16 & 0xFFFFFFFF:08x}-0000-4000-8000-{os.getpid():06d}{self.count:06d}"
                 self.threads[thread_id] = params
                 if HOME and not params["ephemeral"]:
                     lock(thread_id)
@@ -205,14 +208,14 @@ class AppServer:
             case "turn/interrupt":
                 self.turns[params["turnId"]].is_interrupted.set()
                 if REPORTS:
-                    open(f"{REPORTS}/{os.getpid()}.interrupted", "w").close()
+                    open(f"{REPORTS}/{ME}.interrupted", "w").close()
         return {}, None
 
     def report(self, prompt, params):
         if not REPORTS:
             return
         told = {"pid": os.getpid(), "argv": ARGS, "cwd": os.getcwd(), "env": sorted(os.environ), "prompt": prompt}
-        path = f"{REPORTS}/{os.getpid()}-{self.count}"
+        path = f"{REPORTS}/{ME}-{self.count}"
         with open(f"{path}.new", "w") as file:
             json.dump(told | {"thread": self.threads[params["threadId"]], "turn": params}, file)
         os.rename(f"{path}.new", f"{path}.json")

@@ -12,7 +12,7 @@ after its last line, until the end of stdin. At SIGUSR1 it grows by 64 MB.
 With ``CLAUDE_CONFIG_DIR`` set it keeps a transcript as Claude Code does: none with --no-session-persistence, and --resume=ID
 wants one that is there. A line for the prompt, one for what was said.
 
-With ``FAKE_CLI_REPORTS=DIR`` the process writes DIR/<pid>.json when it has its prompt: pid, argv, cwd, names of the
+With ``FAKE_CLI_REPORTS=DIR`` the process writes DIR/<pid>-<birth>.json when it has its prompt: pid, argv, cwd, names of the
 environment variables, prompt; DIR/<pid>.2.json for the second message; and appends the ids of what it starts to DIR/<pid>.children.
 """
 
@@ -28,10 +28,13 @@ STAYS = IS_STREAM and "--stays" in ARGS
 REFUSES = [arg.partition("=")[2] for arg in ARGS if arg.startswith("--refuses=")]
 REPORTS = os.environ.get("FAKE_CLI_REPORTS", "")
 PID = os.getpid()
+BORN = time.monotonic_ns()
+"""Beside the pid, which the system gives again after some thousand others."""
+ME = f"{PID}-{BORN}"
 RESUMED = next((arg.partition("=")[2] for arg in ARGS if arg.startswith("--resume=")), "")
 FOLDER = os.environ.get("CLAUDE_CONFIG_DIR", "")
 TRANSCRIPTS = FOLDER and "--no-session-persistence" not in ARGS and f"{FOLDER}/projects/fake"
-SESSION = (FOLDER and RESUMED) or f"00000000-0000-4000-8000-{PID:012d}"
+SESSION = (FOLDER and RESUMED) or f"{BORN >> 16 & 0xFFFFFFFF:08x}-0000-4000-8000-{PID:012d}"
 USAGE = {"input_tokens": 11, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 5, "output_tokens": 7}
 
 
@@ -249,7 +252,7 @@ class Cli:
                     os.dup2(os.open(os.devnull, os.O_RDWR), fd)
             os.execvp("sleep", ["sleep", "3600"])
         if REPORTS:
-            with open(f"{REPORTS}/{PID}.children", "a") as file:
+            with open(f"{REPORTS}/{ME}.children", "a") as file:
                 file.write(f"{pid}\n")
 
     def do_close_stdout(self):
@@ -274,9 +277,9 @@ def remember(**said):
 
 def keep(kind, value):
     if REPORTS:
-        with open(f"{REPORTS}/{PID}.new", "w") as file:
+        with open(f"{REPORTS}/{ME}.new", "w") as file:
             file.write(encode(value))
-        os.rename(f"{REPORTS}/{PID}.new", f"{REPORTS}/{PID}.{kind}")
+        os.rename(f"{REPORTS}/{ME}.new", f"{REPORTS}/{ME}.{kind}")
 
 
 def read_all(fd):
