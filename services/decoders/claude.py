@@ -71,6 +71,7 @@ class ClaudeDecoder:
         self._result: dict[str, Any] | None = None
         self._has_begun = False
         self._block = -1
+        self._told_block = 0  # the last one that something was told of; no stream goes back behind it
         self._first_block = 0  # of the message that streams
         self._streamed: set[str] = set()  # ids of the messages that came as deltas
         self._is_open = False  # a message streams
@@ -185,7 +186,9 @@ class ClaudeDecoder:
         if not self._blocks:
             self._open_block()
         if new := self._retelling.new(text):
-            batch.append(Text(new, self._block, is_partial))
+            if self._block > self._told_block:
+                self._told_block = self._block
+            batch.append(Text(new, self._told_block, is_partial))
         self._blocks[-1].append(text)
         if not self._has_text:
             self._has_text = not text.isspace()
