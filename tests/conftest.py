@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,11 @@ from tests.parts.processes import command_line, eventually
 from tests.parts.server import LOG_TAIL_CHARS, Server
 
 ServerFactory = Callable[..., Server]
+
+
+def pytest_configure() -> None:
+    """Ctrl-C is heard also where a shell started the tests in the background: it has that ignored, by them and by all they start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -87,7 +87,7 @@ def test_doctor_tells_which_backends_have_no_processes_that_wait(home, capsys, m
     monkeypatch.setenv("CLINVK_BACKENDS__CODEX__WARM__MIN_FREE_MB", str(1 << 30))
     assert run(["doctor"]) == 0
     text = capsys.readouterr().out
-    assert "warm processes up to 2 of codex; not now, " in text
+    assert "warm processes up to 2 of codex, up to 3 of gemini; not now, " in text
     assert "codex wants 1073741824 MB (warm.min_free_mb)" in text
 
 
