@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from xml.etree import ElementTree
 
@@ -17,6 +16,7 @@ from bench.section import Group, Section
 from services.decoders.claude import ClaudeDecoder
 from services.decoders.decoder import Exit
 from services.events import Finished, Text
+from tests.parts.programs import require_program
 
 SECTION = Section(
     title="Runs & <more>",
@@ -29,8 +29,7 @@ SECTION = Section(
 
 @pytest.fixture
 def cc(tmp_path):
-    if not shutil.which("cc"):
-        pytest.skip("there is no C compiler: `apt-get install gcc libc6-dev`")
+    require_program("cc", "gcc libc6-dev")
     return lambda name: compile_c(name, tmp_path)
 
 

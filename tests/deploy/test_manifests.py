@@ -19,6 +19,7 @@ from app.problems import SettingsError
 from app.settings import ServerSettings, Settings
 from app.worker import GRACE_MARGIN_S
 from tests.deploy.manifests import COMPOSE, DOCKER, KUBERNETES, compose, kubernetes_objects, seconds
+from tests.parts.programs import do_without
 from tests.parts.server import ROOT, Server
 
 BIN = Path(sys.executable).parent
@@ -28,7 +29,7 @@ GIVEN = {"CLINVK_API_KEYS": "laptop=a-key-0123456789", "POSTGRES_PASSWORD": "sec
 def check(*command: str) -> str:
     program = BIN / command[0]
     if not program.exists():
-        pytest.skip(f"{command[0]} is not installed: pip install -e '.[test]'")
+        do_without(f"{command[0]} is not installed: pip install -e '.[test]'")
     done = subprocess.run([str(program), *command[1:]], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

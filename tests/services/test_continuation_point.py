@@ -16,14 +16,14 @@ ASKED = [Turn("user", "one", (Image("image/png", b"1"),))]
 GONE_ON = [*ASKED, Turn("assistant", "answer"), Turn("user", "two")]
 
 
-def before(said: list[Turn] = GONE_ON, cwd: str = "/work", **changes: Any) -> bytes | None:
+def before(said: list[Turn] = GONE_ON, cwd: str = "/project", **changes: Any) -> bytes | None:
     point = point_of(replace(REQUEST, **changes), cwd, said)
     assert point is not None
     return point.before
 
 
 def after() -> bytes:
-    point = point_of(REQUEST, "/work", ASKED)
+    point = point_of(REQUEST, "/project", ASKED)
     assert point is not None
     return point.after("answer")
 
@@ -36,7 +36,7 @@ def test_the_request_that_goes_on_from_an_answer_meets_it() -> None:
 @pytest.mark.parametrize("changes", [
     {"caller": "bob"},
     {"backend": "codex"},
-    {"cwd": "/work/"},
+    {"cwd": "/project/"},
     {"options": {"model": "opus", "system_prompt": "Be kind."}},
     {"options": {"model": "sonnet", "system_prompt": "Be kind"}},
     {"options": {"model": "sonnet", "system_prompt": "Be kind.", "effort": "low"}},
@@ -57,14 +57,14 @@ def test_anything_else_does_not(changes: dict[str, Any]) -> None:
 
 
 def test_several_messages_since_the_answer_are_all_new() -> None:
-    point = point_of(REQUEST, "/work", [*GONE_ON, Turn("user", "three")])
+    point = point_of(REQUEST, "/project", [*GONE_ON, Turn("user", "three")])
     assert point is not None
     assert (point.before, [turn.text for turn in point.latest]) == (after(), ["two", "three"])
 
 
 def test_an_assistant_s_last_word_is_no_point() -> None:
-    assert point_of(REQUEST, "/work", GONE_ON[:2]) is None
-    assert point_of(REQUEST, "/work", []) is None
+    assert point_of(REQUEST, "/project", GONE_ON[:2]) is None
+    assert point_of(REQUEST, "/project", []) is None
 
 
 def test_halves_of_surrogate_pairs_are_no_obstacle() -> None:
