@@ -49,6 +49,16 @@ def less(total: Usage, before: Usage) -> Usage:
     )
 
 
+def plus(one: Usage, other: Usage) -> Usage:
+    return Usage(
+        one.input_tokens + other.input_tokens,
+        one.output_tokens + other.output_tokens,
+        one.cached_tokens + other.cached_tokens,
+        one.reasoning_tokens + other.reasoning_tokens,
+        one.cache_write_tokens + other.cache_write_tokens,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Image:
     """One picture for the model: its media type (``image/png``) and its bytes."""

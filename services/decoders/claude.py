@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 import orjson
 
+from services.decoders.claude_usage import result_usage, to_usage
 from services.decoders.decoder import Exit
 from services.decoders.ending import ended_without_result
 from services.decoders.fields import count_of, flat_text, list_of, map_of, number_of, text_of, to_json
@@ -26,7 +27,7 @@ from services.decoders.lines import DEFAULT_LINE_LIMIT_BYTES, JsonLines
 from services.decoders.retelling import DIFFERS, Retelling
 from services.events import Batch, Failed, Finished, Started, StopReason, Text, Thinking, ToolCall, ToolResult, UsageUpdate
 from services.failures import classify, human
-from services.run import Usage
+from services.run import Usage, plus
 
 STOP_REASONS: dict[str, StopReason] = {
     "max_tokens": "max_tokens",
@@ -164,7 +165,7 @@ class ClaudeDecoder:
             case {"type": "message_stop"}:
                 self._is_open = False
                 self._retelling.close()
-                self._usage, self._message_usage = add(self._usage, self._message_usage), Usage()
+                self._usage, self._message_usage = plus(self._usage, self._message_usage), Usage()
 
     def _open_message(self) -> None:
         if self._is_open and self._retelling.has_said:
@@ -278,7 +279,7 @@ class ClaudeDecoder:
         )
 
     def _usage_so_far(self) -> Usage | None:
-        usage = add(self._usage, self._message_usage)
+        usage = plus(self._usage, self._message_usage)
         return usage if usage != Usage() else None
 
 
@@ -296,37 +297,3 @@ def _is_json_of(value: Any, block: list[str]) -> bool:
     except orjson.JSONDecodeError:
         return False
     return bool(told == value)
-
-
-def to_usage(usage: dict[str, Any]) -> Usage:
-    """Anthropic's numbers as ours: their ``input_tokens`` exclude what went through the cache."""
-    read = count_of(usage.get("cache_read_input_tokens"))
-    written = count_of(usage.get("cache_creation_input_tokens"))
-    return Usage(
-        input_tokens=count_of(usage.get("input_tokens")) + read + written,
-        output_tokens=count_of(usage.get("output_tokens")),
-        cached_tokens=read,
-        cache_write_tokens=written,
-    )
-
-
-def result_usage(result: dict[str, Any]) -> Usage:
-    usage = to_usage(map_of(result.get("usage")))
-    if usage != Usage():
-        return usage
-    for model in map_of(result.get("modelUsage")).values():
-        part = map_of(model)
-        names = {"inputTokens": "input_tokens", "outputTokens": "output_tokens"}
-        names |= {"cacheReadInputTokens": "cache_read_input_tokens", "cacheCreationInputTokens": "cache_creation_input_tokens"}
-        usage = add(usage, to_usage({ours: part.get(theirs) for theirs, ours in names.items()}))
-    return usage
-
-
-def add(one: Usage, other: Usage) -> Usage:
-    return Usage(
-        one.input_tokens + other.input_tokens,
-        one.output_tokens + other.output_tokens,
-        one.cached_tokens + other.cached_tokens,
-        one.reasoning_tokens + other.reasoning_tokens,
-        one.cache_write_tokens + other.cache_write_tokens,
-    )

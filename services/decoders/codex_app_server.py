@@ -12,15 +12,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.decoders.codex_items import failure_of, less, tool_call, tool_result
-from services.decoders.codex_items import to_usage as to_usage
+from services.decoders.codex_items import failure_of, to_usage, tool_call, tool_result
 from services.decoders.decoder import Exit
 from services.decoders.ending import ended_without_result
 from services.decoders.fields import list_of, map_of, text_of
 from services.decoders.lines import DEFAULT_LINE_LIMIT_BYTES, JsonLines
 from services.decoders.retelling import DIFFERS, Retelling
 from services.events import Batch, Failed, Finished, Text, Thinking, UsageUpdate
-from services.run import Usage
+from services.run import Usage, less, plus
 
 
 class CodexAppServerDecoder:
@@ -59,14 +58,7 @@ class CodexAppServerDecoder:
     @property
     def usage_total(self) -> Usage:
         """The thread's total so far: ``usage_before`` of the thread's next turn."""
-        before, turn = self._usage_before or Usage(), self._usage or Usage()
-        return Usage(
-            before.input_tokens + turn.input_tokens,
-            before.output_tokens + turn.output_tokens,
-            before.cached_tokens + turn.cached_tokens,
-            before.reasoning_tokens + turn.reasoning_tokens,
-            before.cache_write_tokens + turn.cache_write_tokens,
-        )
+        return plus(self._usage_before or Usage(), self._usage or Usage())
 
     def feed(self, chunk: bytes) -> Batch:
         return self._decode(self._lines.feed(chunk))

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.decoders.codex_items import failure_of, less, to_usage, tool_call, tool_result
+from services.decoders.codex_items import failure_of, to_usage, tool_call, tool_result
 from services.decoders.decoder import Exit
 from services.decoders.ending import ended_without_result
 from services.decoders.fields import map_of, text_of
 from services.decoders.lines import DEFAULT_LINE_LIMIT_BYTES, JsonLines
 from services.events import Batch, Failed, Finished, Started, Text, Thinking
-from services.run import Usage
+from services.run import Usage, less
 
 
 class CodexExecDecoder:

@@ -9,7 +9,6 @@ from services.decoders.fields import count_of, flat_text, map_of, text_of
 from services.events import Failed, FailureKind, ToolCall, ToolResult
 from services.failures import classify, human
 from services.run import Usage
-from services.run import less as less
 
 # Item type → our tool's name, and the fields that are its input. Types and fields: `codex app-server
 # generate-json-schema` 0.169.0, ThreadItem; command_execution of both protocols is in the recordings too.

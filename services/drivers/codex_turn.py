@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from services.backends.spec import Invocation
-from services.decoders.codex_app_server import CodexAppServerDecoder, to_usage
+from services.decoders.codex_app_server import CodexAppServerDecoder
+from services.decoders.codex_items import to_usage
 from services.decoders.decoder import Exit
 from services.events import Batch, Failed, Started
 from services.failures import classify

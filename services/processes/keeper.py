@@ -1,15 +1,10 @@
-"""The program that starts and ends CLIs: one spawner a worker, and the keepers that it forks, each with one run at a time.
-Standard library alone.
+"""A keeper: starts one CLI at a time and ends it with everything below it. Standard library alone.
 
-Why a keeper: it is a sub-reaper (prctl(2), PR_SET_CHILD_SUBREAPER), so every descendant of its CLI stays *its* descendant,
-also one that made a session of its own or whose parent died. Ending a run is ending everything below the keeper; nothing has
-to be guessed, and nothing is missed. The keeper sees the worker's death as the end of its control socket, so a worker killed
-with SIGKILL leaves nothing behind either. Where there is no sub-reaper (macOS), descendants that leave both
-their parent and their process group escape; that is said in the documentation.
-
-Why a spawner: forking this small process does not stop the worker's event loop, while forking a large gevent process
-blocks it for 2 to 8 ms. Its keepers are forked beforehand and wait at the same socket for the next job, so a run does
-not wait for a fork.
+It is a sub-reaper (prctl(2), PR_SET_CHILD_SUBREAPER), so every descendant of its CLI stays *its* descendant, also one that made a
+session of its own or whose parent died. Ending a run is ending everything below the keeper; nothing has to be guessed, and nothing is
+missed. The keeper sees the worker's death as the end of its control socket, so a worker killed with SIGKILL leaves nothing behind
+either. Where there is no sub-reaper (macOS), descendants that leave both their parent and their process group escape; that is said
+in the documentation.
 
 Worker → keepers: one byte with the descriptors (job, stdin, stdout, control); any idle keeper takes it.
 Worker → keeper:  a JSON line ``{"stop": SIGNAL, "grace_s": S}``; the end of the socket means stop at once.
@@ -20,7 +15,6 @@ Keeper → worker:  ``{"pid": N}`` or ``{"errno": N, "path": …}``; then ``{"ex
 from __future__ import annotations
 
 import ctypes
-import gc
 import json
 import os
 import resource
@@ -32,9 +26,6 @@ import sys
 import time
 from collections.abc import Callable
 
-if __name__ == "__main__":  # started with -I: nothing is on the path but the standard library
-    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-
 from services.processes.tree import descendants, inside, signal_all, usage
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -44,9 +35,6 @@ TERM_GRACE_S = 0.5
 KILL_DEADLINE_S = 5.0
 """A process that SIGKILL does not end in this time hangs in the kernel; nobody can wait for it."""
 READ_BYTES = 65_536
-IDLE_KEEPERS = 2
-"""Forked beforehand, so that a run does not wait for a fork."""
-FORK_RETRY_S = 0.2
 LIMITS_CHECK_S = 0.5
 """How often a run with limits is looked at: it may exceed them for so long."""
 CPU_MARGIN_S = 5
@@ -265,76 +253,3 @@ def waiting_for(jobs: socket.socket) -> Callable[[float], bool]:
     epoll = select.epoll()
     epoll.register(jobs, select.EPOLLIN | select.EPOLLEXCLUSIVE)
     return lambda timeout_s: bool(epoll.poll(timeout_s))
-
-
-def fork_keeper(jobs: socket.socket, report: int) -> int:
-    """The pid of a new keeper. The forked side never returns."""
-    pid = os.fork()
-    if pid:
-        return pid
-    status = 1
-    try:
-        keep_forever(jobs, report)
-        status = 0
-    except BaseException:  # the border of this process
-        sys.excepthook(*sys.exc_info())
-    finally:
-        os._exit(status)
-
-
-def spawn_forever(jobs: socket.socket, alive: int) -> None:
-    """See to it that there is always an idle keeper, until ``alive`` ends with the worker and the last keeper has left."""
-    become_subreaper()
-    wake = child_signal_pipe()
-    reports, report = os.pipe()
-    gc.freeze()
-    is_idle: dict[int, bool] = {}
-    watched = [wake, reports, alive]
-    while alive in watched or is_idle:
-        wait_s = None
-        while alive in watched and sum(is_idle.values()) < IDLE_KEEPERS:
-            try:
-                is_idle[fork_keeper(jobs, report)] = True
-            except OSError:  # the system has no process left: a run waits for a keeper that becomes idle
-                wait_s = FORK_RETRY_S
-                break
-        ready = select.select(watched, [], [], wait_s)[0]
-        if reports in ready:
-            take_reports(os.read(reports, READ_BYTES), is_idle)
-        if wake in ready:
-            os.read(wake, READ_BYTES)
-            reap_keepers(is_idle)
-        if alive in ready:
-            watched.remove(alive)
-
-
-def take_reports(told: bytes, is_idle: dict[int, bool]) -> None:
-    """A keeper that has left stays forgotten: its last words may be read after it was reaped, and the spawner waits for those it knows."""
-    for report in told.split():
-        if (pid := int(report[1:])) in is_idle:
-            is_idle[pid] = report.startswith(b"+")
-
-
-def reap_keepers(keepers: dict[int, bool]) -> None:
-    """Forget the keepers that have left. One that was killed leaves its run to this sub-reaper, which ends it."""
-    was_killed = False
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            break
-        if pid == 0:
-            break
-        was_killed |= keepers.pop(pid, None) is not None and status != 0
-    if was_killed:
-        kept = {pid for keeper in keepers for pid in (keeper, *descendants(keeper))}
-        signal_all([pid for pid in descendants(os.getpid()) if pid not in kept], signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        # This program ends when the worker does. A handler, not SIG_IGN: what is ignored stays ignored in the CLI.
-        signal.signal(number, lambda *_: None)
-    if len(sys.argv) > 3:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[3]), resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-    spawn_forever(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))

@@ -20,7 +20,7 @@ from services.processes.child import Child, close_fd
 from services.processes.confinement import Confinement
 from services.processes.owner import MARK, new_mark
 
-KEEPER = Path(__file__).with_name("keeper.py")
+FORKER = Path(__file__).with_name("forker.py")
 CLOSE_DEADLINE_S = 10.0
 HAND_OVER_TIMEOUT_S = 5.0
 
@@ -102,7 +102,7 @@ class Spawner:
                 with jobs, alive:
                     fds = [jobs.fileno(), alive.fileno()]
                     self._process = subprocess.Popen(
-                        [sys.executable, "-I", "-S", str(KEEPER), *map(str, fds), *([str(self._files_limit)] if self._files_limit else [])],
+                        [sys.executable, "-I", "-S", str(FORKER), *map(str, fds), *([str(self._files_limit)] if self._files_limit else [])],
                         pass_fds=fds, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True, env={},
                     )  # fmt: skip
                 ours.settimeout(HAND_OVER_TIMEOUT_S)

@@ -35,7 +35,7 @@ class Census:
 
 def take(server: Server, temp: Path) -> Census:
     own = server.own()
-    program = {pid for pid in own if "keeper.py" in command_line(pid)}
+    program = {pid for pid in own if "forker.py" in command_line(pid)}
     keepers = [pid for pid in program if _parent(pid) in program]  # the others are below a worker: the spawners
     return Census(
         own={pid: open_fds(pid) for pid in own if pid not in keepers},

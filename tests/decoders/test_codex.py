@@ -8,10 +8,10 @@ import pytest
 
 from services.decoders.codex_app_server import CodexAppServerDecoder
 from services.decoders.codex_exec import CodexExecDecoder
-from services.decoders.codex_items import less, tool_call, tool_result
+from services.decoders.codex_items import tool_call, tool_result
 from services.decoders.decoder import Exit
 from services.events import Event, Failed, Finished, Text, Thinking, ToolCall, ToolResult, UsageUpdate
-from services.run import Usage
+from services.run import Usage, less
 
 from .recorded import FOLDER, check_grammar, decode, failed, finished, recording, run, text_of
 

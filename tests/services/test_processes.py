@@ -13,7 +13,7 @@ import pytest
 from services.decoders.decoder import Exit
 from services.errors import BackendUnavailable
 from services.processes.child import Child
-from services.processes.keeper import take_reports
+from services.processes.forker import take_reports
 from services.processes.spawner import Spawner
 from tests.parts.processes import alive, descendants, eventually, open_fds
 

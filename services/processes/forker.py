@@ -1,0 +1,101 @@
+"""The program that a worker's spawner is: it forks keepers beforehand, and ends what a killed one has left. Standard library alone.
+
+Forking this small process does not stop the worker's event loop, while forking a large gevent process blocks it for 2 to 8 ms. Its
+keepers wait at the same socket for the next job, so a run does not wait for a fork.
+
+``python -I -S forker.py JOBS ALIVE [OPEN_FILES]``: the socket that jobs come from, a descriptor that ends with the worker, and the soft
+limit of open files.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+
+if __name__ == "__main__":  # started with -I: nothing is on the path but the standard library
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from services.processes.keeper import READ_BYTES, become_subreaper, child_signal_pipe, keep_forever
+from services.processes.tree import descendants, signal_all
+
+IDLE_KEEPERS = 2
+"""Forked beforehand, so that a run does not wait for a fork."""
+FORK_RETRY_S = 0.2
+
+
+def fork_keeper(jobs: socket.socket, report: int) -> int:
+    """The pid of a new keeper. The forked side never returns."""
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        keep_forever(jobs, report)
+        status = 0
+    except BaseException:  # the border of this process
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(status)
+
+
+def spawn_forever(jobs: socket.socket, alive: int) -> None:
+    """See to it that there is always an idle keeper, until ``alive`` ends with the worker and the last keeper has left."""
+    become_subreaper()
+    wake = child_signal_pipe()
+    reports, report = os.pipe()
+    gc.freeze()
+    is_idle: dict[int, bool] = {}
+    watched = [wake, reports, alive]
+    while alive in watched or is_idle:
+        wait_s = None
+        while alive in watched and sum(is_idle.values()) < IDLE_KEEPERS:
+            try:
+                is_idle[fork_keeper(jobs, report)] = True
+            except OSError:  # the system has no process left: a run waits for a keeper that becomes idle
+                wait_s = FORK_RETRY_S
+                break
+        ready = select.select(watched, [], [], wait_s)[0]
+        if reports in ready:
+            take_reports(os.read(reports, READ_BYTES), is_idle)
+        if wake in ready:
+            os.read(wake, READ_BYTES)
+            reap_keepers(is_idle)
+        if alive in ready:
+            watched.remove(alive)
+
+
+def take_reports(told: bytes, is_idle: dict[int, bool]) -> None:
+    """A keeper that has left stays forgotten: its last words may be read after it was reaped, and the spawner waits for those it knows."""
+    for report in told.split():
+        if (pid := int(report[1:])) in is_idle:
+            is_idle[pid] = report.startswith(b"+")
+
+
+def reap_keepers(keepers: dict[int, bool]) -> None:
+    """Forget the keepers that have left. One that was killed leaves its run to this sub-reaper, which ends it."""
+    was_killed = False
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            break
+        if pid == 0:
+            break
+        was_killed |= keepers.pop(pid, None) is not None and status != 0
+    if was_killed:
+        kept = {pid for keeper in keepers for pid in (keeper, *descendants(keeper))}
+        signal_all([pid for pid in descendants(os.getpid()) if pid not in kept], signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        # This program ends when the worker does. A handler, not SIG_IGN: what is ignored stays ignored in the CLI.
+        signal.signal(number, lambda *_: None)
+    if len(sys.argv) > 3:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[3]), resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    spawn_forever(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
