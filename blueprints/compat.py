@@ -9,8 +9,9 @@ from typing import Any, cast
 
 from flask import Response, current_app, request
 
+from blueprints.client_watch import ClientWatch, watch_client
 from blueprints.context import request_id, services
-from blueprints.http import ClientWatch, stream_response, watch_client
+from blueprints.http import stream_response
 from blueprints.structured import json_answer, only_json
 from services.backends.spec import Invocation
 from services.cancellation import Cancellation

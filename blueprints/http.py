@@ -1,62 +1,18 @@
-"""Between a run and its client's connection: streaming, and noticing that the client has gone."""
+"""Streaming a run to its client."""
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-import gevent
-from flask import Response, request
+from flask import Response
 
-from services.cancellation import CLIENT_GONE, Cancellation
+from blueprints.client_watch import ClientWatch
 
 STREAM_HEADERS = {
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",  # nginx would hold tokens back otherwise
 }
-
-
-class ClientWatch:
-    """Cancels when the client closes its connection, also while nothing is written to it. Close it when the answer is out.
-
-    Watches the socket for its end without reading from it (0.3 ms, also behind nginx; a heartbeat would take seconds).
-    A half-closed connection counts as closed: no HTTP client that waits for an answer half-closes.
-    """
-
-    def __init__(self, environ: dict[str, Any], cancellation: Cancellation) -> None:
-        self._cancellation = cancellation
-        self._watcher = None
-        connection = environ.get("gunicorn.socket") or environ.get("werkzeug.socket")
-        if connection is not None and connection.fileno() >= 0:
-            # gevent's socket would wait in recv, which the event loop must not; the plain one below it does not.
-            self._socket = getattr(connection, "_sock", connection)
-            self._watcher = gevent.get_hub().loop.io(connection.fileno(), 1)
-            self._watcher.start(self._peek)
-
-    def _peek(self) -> None:
-        try:
-            has_gone = not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return
-        except OSError:
-            has_gone = True
-        if self._watcher:
-            self._watcher.stop()  # bytes of a next request, pipelined, would make the watcher fire for ever
-        if has_gone:
-            self._cancellation.cancel(CLIENT_GONE)
-
-    def close(self) -> None:
-        if self._watcher:
-            self._watcher.stop()
-            self._watcher.close()
-            self._watcher = None
-
-
-def watch_client() -> tuple[Cancellation, ClientWatch]:
-    """A cancellation that the current request's client causes by going away."""
-    cancellation = Cancellation()
-    return cancellation, ClientWatch(request.environ, cancellation)
 
 
 T = TypeVar("T")

@@ -8,8 +8,9 @@ from typing import Any
 
 from flask import Response, jsonify, request
 
+from blueprints.client_watch import watch_client
 from blueprints.context import request_id
-from blueprints.http import stream_response, watch_client
+from blueprints.http import stream_response
 from blueprints.native.translate import EventEncoder, to_result
 from services.cancellation import Cancellation
 from services.errors import RunFailed

@@ -12,8 +12,9 @@ import orjson
 from flask import jsonify, request
 
 from blueprints import sse
+from blueprints.client_watch import watch_client
 from blueprints.context import caller, request_id, services
-from blueprints.http import stream_response, watch_client
+from blueprints.http import stream_response
 from blueprints.native.compose_schemas import (
     ChainResultSchema,
     ChainSchema,

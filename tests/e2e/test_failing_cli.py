@@ -122,3 +122,17 @@ def test_client_that_leaves_stops_the_whole_tree_of_a_cli_that(
             fake_cli.children(children)
         sent.hang_up(abruptly=abruptly)
     assert eventually(lambda: not fake_server.runs(), 3)
+
+
+@pytest.mark.parametrize("abruptly", [False, True], ids=["fin", "rst"])
+@pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
+def test_client_that_sent_more_than_its_request_is_noticed_too_when_it_leaves(
+    fake_server: Server, fake_cli: FakeCli, streams: bool, abruptly: bool
+) -> None:
+    body = {"backend": "claude", "prompt": do(*STUCK["hangs"]), "output_format": "stream-json" if streams else "default"}
+    with fake_server.client.send("POST", "/api/v1/prompt", body) as sent:
+        fake_cli.pid()
+        sent.socket.sendall(b"G" * 100)
+        sent.socket.sendall(b"E")
+        sent.hang_up(abruptly=abruptly)
+    assert eventually(lambda: not fake_server.runs(), 3)
