@@ -21,11 +21,11 @@ import orjson
 
 from services.decoders.claude_usage import result_usage, to_usage
 from services.decoders.decoder import Exit
-from services.decoders.ending import ended_without_result
+from services.decoders.ending import ended_without_result, finished
 from services.decoders.fields import count_of, flat_text, list_of, map_of, number_of, text_of, to_json
 from services.decoders.lines import DEFAULT_LINE_LIMIT_BYTES, JsonLines
 from services.decoders.retelling import DIFFERS, Retelling
-from services.events import Batch, Failed, Finished, Started, StopReason, Text, Thinking, ToolCall, ToolResult, UsageUpdate
+from services.events import Batch, Failed, Started, StopReason, Text, Thinking, ToolCall, ToolResult, UsageUpdate
 from services.failures import classify, human
 from services.run import Usage, plus
 
@@ -254,7 +254,7 @@ class ClaudeDecoder:
         elif stop == "end_turn" and not self._has_text and not self._has_worked:
             batch.append(Failed("backend", "Claude Code finished without an answer", exit.code, usage, cost))
         else:
-            batch.append(Finished(exit.code or 0, stop, usage, cost, structured))
+            batch.append(finished(exit, stop, usage, cost, structured))
 
     def _untold(self, repeated: str, structured: Any) -> list[str]:
         """What belongs to the answer and came in no message: a local command's output, the JSON of a schema."""

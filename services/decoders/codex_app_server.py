@@ -14,11 +14,11 @@ from typing import Any
 
 from services.decoders.codex_items import failure_of, to_usage, tool_call, tool_result
 from services.decoders.decoder import Exit
-from services.decoders.ending import ended_without_result
+from services.decoders.ending import ended_without_result, finished
 from services.decoders.fields import list_of, map_of, text_of
 from services.decoders.lines import DEFAULT_LINE_LIMIT_BYTES, JsonLines
 from services.decoders.retelling import DIFFERS, Retelling
-from services.events import Batch, Failed, Finished, Text, Thinking, UsageUpdate
+from services.events import Batch, Failed, Text, Thinking, UsageUpdate
 from services.run import Usage, less, plus
 
 
@@ -108,7 +108,7 @@ class CodexAppServerDecoder:
         elif not self._has_answered:
             batch.append(Failed("backend", "Codex finished without an answer", failed, self._usage))
         else:
-            batch.append(Finished(exit.code or 0, usage=self._usage))
+            batch.append(finished(exit, usage=self._usage))
         return batch
 
     def _is_ours(self, method: str, params: dict[str, Any]) -> bool:

@@ -10,10 +10,10 @@ from typing import Any
 
 from services.decoders.codex_items import failure_of, to_usage, tool_call, tool_result
 from services.decoders.decoder import Exit
-from services.decoders.ending import ended_without_result
+from services.decoders.ending import ended_without_result, finished
 from services.decoders.fields import map_of, text_of
 from services.decoders.lines import DEFAULT_LINE_LIMIT_BYTES, JsonLines
-from services.events import Batch, Failed, Finished, Started, Text, Thinking
+from services.events import Batch, Failed, Started, Text, Thinking
 from services.run import Usage, less
 
 
@@ -47,7 +47,7 @@ class CodexExecDecoder:
         else:
             usage = less(to_usage(map_of(said.get("usage"))), self._usage_before)
             if self._has_answered:
-                batch.append(Finished(exit.code or 0, usage=usage))
+                batch.append(finished(exit, usage=usage))
             else:
                 batch.append(Failed("backend", "Codex finished without an answer", exit.code, usage))
         return batch

@@ -8,10 +8,10 @@ from typing import Any
 import orjson
 
 from services.decoders.decoder import Exit
-from services.decoders.ending import ended_without_result
+from services.decoders.ending import ended_without_result, finished
 from services.decoders.fields import count_of, dig, flat_text, number_of, text_of
 from services.decoders.lines import DEFAULT_LINE_LIMIT_BYTES, LineTooLong
-from services.events import Batch, Failed, Finished, Started, StopReason, Text, Thinking
+from services.events import Batch, Failed, Started, StopReason, Text, Thinking
 from services.failures import classify, human
 from services.run import Usage
 
@@ -99,7 +99,7 @@ class DocumentDecoder:
             return [*batch, Failed("backend", "the CLI ended without an answer", exit.code, usage, cost)]
         stop = STOP_REASONS.get(values.text(fields.get("stop_reason")), "end_turn")
         structured = values.first(fields.get("structured_output"))
-        return [*batch, Text(text, is_partial=False), Finished(0, stop, usage, cost, structured)]
+        return [*batch, Text(text, is_partial=False), finished(exit, stop, usage, cost, structured)]
 
 
 def to_document(output: bytes) -> Any:

@@ -1,12 +1,13 @@
-"""What to say of a CLI whose process ended without its last word: killed, crashed, or refused before it began."""
+"""The terminal event of a run, from its output and from how its process ended."""
 
 from __future__ import annotations
 
 import re
 import signal
+from typing import Any
 
 from services.decoders.decoder import Exit
-from services.events import Failed
+from services.events import Failed, Finished, StopReason
 from services.failures import classify, human
 from services.run import Usage
 
@@ -23,6 +24,22 @@ CHATTER = re.compile(
     r"|(Loaded|Using) cached credentials"
     r"|\s+at "
 )
+
+
+UNKNOWN_EXIT = "the CLI's exit code is unknown: its supervisor was killed, or it did not exit after closing its output"
+
+
+def finished(
+    exit: Exit,
+    stop_reason: StopReason = "end_turn",
+    usage: Usage | None = None,
+    cost_usd: float | None = None,
+    structured_output: Any = None,
+) -> Finished | Failed:
+    """The end of a run whose output is complete. With an unknown exit code nobody can say that the CLI did all of its work."""
+    if exit.code is None and not exit.was_stopped:
+        return Failed("backend", UNKNOWN_EXIT, None, usage, cost_usd)
+    return Finished(exit.code or 0, stop_reason, usage, cost_usd, structured_output)
 
 
 def ended_without_result(exit: Exit, noise: str = "", *, status: int | None = None, usage: Usage | None = None) -> Failed:

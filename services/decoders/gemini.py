@@ -13,10 +13,10 @@ from __future__ import annotations
 from typing import Any
 
 from services.decoders.decoder import Exit
-from services.decoders.ending import ended_without_result, last_words
+from services.decoders.ending import ended_without_result, finished, last_words
 from services.decoders.fields import count_of, flat_text, map_of, text_of
 from services.decoders.lines import DEFAULT_LINE_LIMIT_BYTES, JsonLines
-from services.events import Batch, Failed, Finished, Started, Text, ToolCall, ToolResult
+from services.events import Batch, Failed, Started, Text, ToolCall, ToolResult
 from services.failures import classify, human
 from services.run import Usage
 
@@ -49,7 +49,7 @@ class GeminiDecoder:
         elif not self._has_answered:
             batch.append(Failed("backend", self._error or "Gemini finished without an answer", exit.code, usage))
         else:
-            batch.append(Finished(exit.code or 0, usage=usage))
+            batch.append(finished(exit, usage=usage))
         return batch
 
     def _decode(self, objects: list[dict[str, Any]]) -> Batch:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import codecs
 
 from services.decoders.decoder import Exit
-from services.decoders.ending import ended_without_result
-from services.events import Batch, Failed, Finished, Text
+from services.decoders.ending import ended_without_result, finished
+from services.events import Batch, Failed, Text
 
 TAIL_LIMIT = 2000
 
@@ -28,12 +28,12 @@ class PlainDecoder:
 
     def finish(self, exit: Exit) -> Batch:
         batch = self._say(self._utf8.decode(b"", final=True))
-        if exit.code:
+        if not exit.is_success:
             batch.append(ended_without_result(exit, self._tail))
         elif not self._has_text:
             batch.append(Failed("backend", "the CLI ended without an answer", exit.code))
         else:
-            batch.append(Finished(0))
+            batch.append(finished(exit))
         return batch
 
     def _say(self, text: str) -> Batch:

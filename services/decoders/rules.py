@@ -74,12 +74,12 @@ class RulesDecoder:
     def finish(self, exit: Exit) -> Batch:
         batch = self._decode(self._lines.flush())
         end = self._end
-        if end is None and (self._needs_done or exit.code or not (self._has_text or self._has_worked)):
+        if end is None and (self._needs_done or not exit.is_success or not (self._has_text or self._has_worked)):
             end = ended_without_result(exit, self._lines.noise, usage=self._usage)
         match end:
             case Failed():
                 batch.append(Failed(end.kind, end.message, exit.code, end.usage or self._usage, end.cost_usd))
-            case Finished() if exit.code:
+            case Finished() if not exit.is_success:
                 batch.append(ended_without_result(exit, self._lines.noise, usage=end.usage or self._usage))
             case Finished() if not (self._has_text or self._has_worked or end.stop_reason != "end_turn"):
                 batch.append(Failed("backend", "the CLI finished without an answer", exit.code, end.usage or self._usage, end.cost_usd))

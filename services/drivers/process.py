@@ -119,7 +119,7 @@ class ProcessRun:
             self._stop()
         exit = self._wait_exit(child)
         failure = self._cancellation.failure or failure or self._breach(child)
-        yield [failure] if failure else self._protocol.finish(exit or Exit(None))
+        yield [failure] if failure else self._protocol.finish(exit or self._unknown_exit(child))
 
     def close(self) -> None:
         """End what is left of the process and remove the folder. Returns when both are gone."""
@@ -157,6 +157,9 @@ class ProcessRun:
         else:
             stop()
         child.wake()
+
+    def _unknown_exit(self, child: Child) -> Exit:
+        return Exit(None, was_stopped=self._protocol.is_complete and not child.is_gone)
 
     def _breach(self, child: Child) -> Failed | None:
         if not child.breach:

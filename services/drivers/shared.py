@@ -199,7 +199,7 @@ class SharedRun:
                 yield [Failed("backend", self._too_much)]
                 return
             if self.turn.is_complete or self._process.exit:
-                yield self.turn.finish(self._process.exit or Exit(0))
+                yield self.turn.finish(Exit(0) if self.turn.is_complete else self._process.exit or Exit(None))
                 return
             if self.changed.wait(min(limits.keepalive_s, limits.idle_output_timeout_s)):
                 self.changed.clear()

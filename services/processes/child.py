@@ -106,6 +106,11 @@ class Child:
                 self._stdout_watcher.stop()
 
     @property
+    def is_gone(self) -> bool:
+        """Whether its supervisor has ended: no exit code comes any more."""
+        return self._is_gone
+
+    @property
     def is_silent(self) -> bool:
         """Whether there is nothing to read now."""
         return not _queued(self._stdout)

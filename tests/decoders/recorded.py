@@ -79,6 +79,7 @@ def decode(decoder: Decoder, chunks: Iterable[bytes], exit: Exit) -> list[Event]
         events += batch
     events += decoder.finish(exit)
     check_grammar(events)
+    assert exit.code is not None or exit.was_stopped or isinstance(events[-1], Failed), "an unknown exit was taken for success"
     return events
 
 

@@ -35,7 +35,7 @@ DECODERS: dict[str, Callable[[], Decoder]] = {
 }
 
 ANY = pytest.mark.parametrize("make", DECODERS.values(), ids=DECODERS)
-exits = st.builds(Exit, st.none() | st.integers(0, 255), st.text(max_size=50))
+exits = st.builds(Exit, st.none() | st.integers(0, 255), st.text(max_size=50)) | st.just(Exit(None, was_stopped=True))
 
 # The words that decoders look for, so that made-up lines get past the first question.
 WORDS = sorted(

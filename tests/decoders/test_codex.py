@@ -121,7 +121,7 @@ def turns(name: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def decode_turn(name: str, thread: str, turn: str, before: Usage | None = None) -> list[Event]:
-    return decode(CodexAppServerDecoder(thread, turn, before), [as_bytes(messages(name))], Exit(None))
+    return decode(CodexAppServerDecoder(thread, turn, before), [as_bytes(messages(name))], Exit(0))
 
 
 NAMES = sorted(path.stem.removeprefix("warm-appserver-") for path in FOLDER.glob("codex/*/warm-appserver-*.jsonl"))
@@ -145,8 +145,8 @@ def test_app_server_tells_every_turn_of_many_threads_apart(name: str) -> None:
 def test_app_server_in_pieces_and_cut_short(name: str) -> None:
     received = messages(name)[:120]
     stream = as_bytes(received)
-    whole = decode(CodexAppServerDecoder(), [stream], Exit(None))
-    assert decode(CodexAppServerDecoder(), (stream[i : i + 97] for i in range(0, len(stream), 97)), Exit(None)) == whole
+    whole = decode(CodexAppServerDecoder(), [stream], Exit(0))
+    assert decode(CodexAppServerDecoder(), (stream[i : i + 97] for i in range(0, len(stream), 97)), Exit(0)) == whole
     for count in range(len(received)):
         decoder, events = CodexAppServerDecoder(), []
         for message in received[:count]:
@@ -169,8 +169,14 @@ def test_app_server_usage_is_the_difference_to_the_total_before() -> None:
 def test_app_server_learns_the_total_before_from_a_resumed_thread() -> None:
     thread, turn, _ = next(turns("resume"))
     decoder = CodexAppServerDecoder(thread, turn)
-    assert finished(decode(decoder, [as_bytes(messages("resume"))], Exit(None))).usage == Usage(100, 5)
+    assert finished(decode(decoder, [as_bytes(messages("resume"))], Exit(0))).usage == Usage(100, 5)
     assert decoder.usage_total == Usage(200, 10)
+
+
+def test_app_server_turn_with_an_unknown_exit_is_a_failure() -> None:
+    thread, turn, _ = next(turns("basic"))
+    end = failed(decode(CodexAppServerDecoder(thread, turn), [as_bytes(messages("basic"))], Exit(None)))
+    assert end.usage == Usage(100, 9, 90, 2)
 
 
 def test_app_server_shows_reasoning_and_commands() -> None:
@@ -202,7 +208,7 @@ def notify(*calls: tuple[str, dict[str, Any]]) -> list[Event]:
     decoder, events = CodexAppServerDecoder("T", "1"), []
     for method, params in calls:
         events += decoder.notification(method, {"threadId": "T", "turnId": "1", **params})
-    return events + decoder.finish(Exit(None))
+    return events + decoder.finish(Exit(0))
 
 
 def delta(item: str, text: str) -> tuple[str, dict[str, Any]]:

@@ -33,6 +33,7 @@ def test_plain_bytes_that_are_no_text_are_marked() -> None:
         (b"half an ans", Exit(1, "boom: no network\n"), "the CLI failed with exit code 1: boom: no network"),
         (b"error: bad key", Exit(3), "the CLI failed with exit code 3: error: bad key"),
         (b"half", Exit(143), "the CLI was ended by SIGTERM before it had finished: half"),
+        (b"half", Exit(None), "the CLI was stopped before it had finished: half"),
     ],
 )
 def test_plain_failures(output: bytes, exit: Exit, message: str) -> None:
@@ -83,6 +84,12 @@ def test_a_document_that_is_no_answer(document: object, kind: str, message: str)
 
 def test_a_document_is_no_answer_after_a_failed_exit() -> None:
     assert failed(read({"out": {"text": "partly"}}, Exit(2))).exit_code == 2
+
+
+def test_a_document_is_no_answer_after_an_unknown_exit() -> None:
+    end = failed(read({"out": {"text": "whole"}, "a": 3}, Exit(None)))
+    assert (end.usage, end.exit_code) == (Usage(3), None)
+    assert "exit code is unknown" in end.message
 
 
 @pytest.mark.parametrize("output", [b"", b"no json", b'{"out": {"text": "cut', b"42", b"\xff\xfe"])

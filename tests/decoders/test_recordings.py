@@ -46,6 +46,16 @@ def test_an_end_without_a_result_is_a_failure_also_with_exit_code_0(recording: R
         assert isinstance(events[-1], Failed), "an answer was made of half a run"
 
 
+@ALL
+def test_an_unknown_exit_is_a_failure_that_keeps_text_and_usage(recording: Recording) -> None:
+    whole = decode(recording.decoder(), [recording.stdout], recording.exit)
+    events = decode(recording.decoder(), [recording.stdout], Exit(None))
+    assert isinstance(events[-1], Failed)
+    if isinstance(whole[-1], Finished):
+        assert text_of(events) == text_of(whole)
+        assert (events[-1].usage, events[-1].exit_code) == (whole[-1].usage, None)
+
+
 @pytest.mark.parametrize("recording", recordings("claude/*/*"), ids=name_of)
 def test_claude_tells_every_text_once(recording: Recording) -> None:
     """The lines' own words: `result.result` is the last message, and no text may have more of it than the lines have."""

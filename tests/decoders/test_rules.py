@@ -24,7 +24,7 @@ RULES = (
 )
 
 
-def read(*lines: object, exit: int = 0, rules: tuple[Rule, ...] = RULES) -> list[Event]:
+def read(*lines: object, exit: int | None = 0, rules: tuple[Rule, ...] = RULES) -> list[Event]:
     return decode(RulesDecoder(rules), [json.dumps(line).encode() + b"\n" for line in lines], Exit(exit))
 
 
@@ -88,6 +88,12 @@ def test_without_a_rule_for_the_end_the_exit_code_says_it() -> None:
     assert isinstance(read({"t": "x"}, exit=1, rules=rules)[-1], Failed)
     assert isinstance(read(rules=rules)[-1], Failed)
     assert isinstance(read({"other": 1}, rules=rules)[-1], Failed)
+
+
+def test_an_unknown_exit_is_a_failure() -> None:
+    piece = {"type": "piece", "data": {"text": "x"}}
+    assert failed(read(piece, {**BYE, "usage": {"in": 3, "out": 4}}, exit=None)).usage == Usage(3, 4)
+    assert isinstance(read({"t": "x"}, exit=None, rules=(Rule("text", {"t": True}, {"text": "t"}),))[-1], Failed)
 
 
 def test_a_rule_without_a_condition_reads_every_line() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import gevent
@@ -15,6 +17,7 @@ from services.backends.probe import Prober
 from services.backends.spec import BackendSpec
 from services.cancellation import CLIENT_GONE, Cancellation
 from services.decoders.plain import PlainDecoder
+from services.decoders.rules import Rule, RulesDecoder
 from services.drivers.driver import Limits
 from services.drivers.process import ProcessDriver
 from services.errors import BackendUnavailable, InvalidRequest, QueueFull
@@ -197,3 +200,31 @@ def test_fifty_runs_at_once_each_get_their_own_answer(spawner: Spawner) -> None:
     gevent.joinall(results, raise_error=True)
     assert [job.value.output for job in results] == [f"{n}\n" for n in range(50)]
     assert (desk.gate.running, desk.gate.queued) == (0, 0)
+
+
+def supervisor_of(pid: int) -> int:
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    return int(stat.rpartition(")")[2].split()[1])
+
+
+def test_a_run_whose_supervisor_is_killed_has_failed(spawner: Spawner) -> None:
+    stream, (pid, _) = begin(runner(spawner), shell(SLEEP_WITH_CHILD))
+    os.kill(supervisor_of(pid), signal.SIGKILL)
+    end = rest(stream)[-1]
+    assert isinstance(end, Failed)
+    assert end.exit_code is None
+    assert end.message.startswith("the CLI was stopped before it had finished")
+
+
+def test_a_cli_that_closes_its_output_and_stays_has_failed(spawner: Spawner) -> None:
+    result = runner(spawner, Limits(leave_grace_s=0.1)).run(shell("echo half; exec >&-; sleep 600"))
+    assert result.failure
+    assert (result.output, result.exit_code) == ("half\n", None)
+
+
+def test_a_cli_that_stays_after_its_last_line_has_done_its_work(spawner: Spawner) -> None:
+    rules = (Rule("message", {}, {"text": "t"}), Rule("done", {"t": True}, {}))
+    desk = runner(spawner, Limits(leave_grace_s=0.1))
+    desk.backends = {"shell": replace(SHELL, decoder=partial(RulesDecoder, rules))}
+    result = desk.run(shell("""echo '{"t": "all"}'; sleep 600"""))
+    assert (result.output, result.exit_code, result.failure) == ("all", 0, None)
