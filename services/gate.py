@@ -79,7 +79,8 @@ class Gate:
 
     def enter(self, backend: str, caller: str, cancellation: Cancellation) -> Place:
         """Wait for a place. Raises QueueFull when there is none to be had in time, RunFailed when cancelled meanwhile."""
-        if not self._queues and self._has_room(backend):
+        # `_admit_waiting` runs whenever a place is freed, so where there is room, no queued request could have used it.
+        if self._has_room(backend):
             self._running[backend] += 1
             return Place(self, backend)
         if self.queued >= self._queue_limit and not self._displace_for(caller):
