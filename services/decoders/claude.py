@@ -23,7 +23,7 @@ from services.decoders.claude_usage import result_usage, to_usage
 from services.decoders.decoder import Exit
 from services.decoders.ending import ended_without_result, finished
 from services.decoders.fields import count_of, flat_text, list_of, map_of, number_of, text_of, to_json
-from services.decoders.lines import DEFAULT_LINE_LIMIT_BYTES, JsonLines
+from services.decoders.lines import JsonLines
 from services.decoders.retelling import DIFFERS, Retelling
 from services.events import Batch, Failed, Started, StopReason, Text, Thinking, ToolCall, ToolResult, UsageUpdate
 from services.failures import classify, human
@@ -67,8 +67,8 @@ DELTA_LINE = msgspec.json.Decoder(DeltaLine)
 
 
 class ClaudeDecoder:
-    def __init__(self, *, line_limit_bytes: int = DEFAULT_LINE_LIMIT_BYTES) -> None:
-        self._lines = JsonLines(line_limit_bytes)
+    def __init__(self) -> None:
+        self._lines = JsonLines()
         self._result: dict[str, Any] | None = None
         self._has_begun = False
         self._block = -1

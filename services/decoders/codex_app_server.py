@@ -16,7 +16,7 @@ from services.decoders.codex_items import failure_of, to_usage, tool_call, tool_
 from services.decoders.decoder import Exit
 from services.decoders.ending import ended_without_result, finished
 from services.decoders.fields import list_of, map_of, text_of
-from services.decoders.lines import DEFAULT_LINE_LIMIT_BYTES, JsonLines
+from services.decoders.lines import JsonLines
 from services.decoders.retelling import DIFFERS, Retelling
 from services.events import Batch, Failed, Text, Thinking, UsageUpdate
 from services.run import Usage, less, plus
@@ -33,13 +33,11 @@ class CodexAppServerDecoder:
         thread_id: str = "",
         turn_id: str = "",
         usage_before: Usage | None = None,
-        *,
-        line_limit_bytes: int = DEFAULT_LINE_LIMIT_BYTES,
     ) -> None:
         self.thread_id = thread_id
         self.turn_id = turn_id
         self._usage_before = usage_before
-        self._lines = JsonLines(line_limit_bytes)
+        self._lines = JsonLines()
         self._turn: dict[str, Any] | None = None  # when completed
         self._usage: Usage | None = None
         self._error: dict[str, Any] = {}

@@ -12,7 +12,7 @@ from services.decoders.codex_items import failure_of, to_usage, tool_call, tool_
 from services.decoders.decoder import Exit
 from services.decoders.ending import ended_without_result, finished
 from services.decoders.fields import map_of, text_of
-from services.decoders.lines import DEFAULT_LINE_LIMIT_BYTES, JsonLines
+from services.decoders.lines import JsonLines
 from services.events import Batch, Failed, Started, Text, Thinking
 from services.run import Usage, less
 
@@ -20,8 +20,8 @@ from services.run import Usage, less
 class CodexExecDecoder:
     """``usage_before`` is the thread's total before this turn, where it continues a thread."""
 
-    def __init__(self, *, usage_before: Usage | None = None, line_limit_bytes: int = DEFAULT_LINE_LIMIT_BYTES) -> None:
-        self._lines = JsonLines(line_limit_bytes)
+    def __init__(self, *, usage_before: Usage | None = None) -> None:
+        self._lines = JsonLines()
         self._usage_before = usage_before or Usage()
         self._last_word: dict[str, Any] | None = None
         self._error = ""

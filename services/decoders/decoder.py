@@ -31,7 +31,7 @@ class Decoder(Protocol):
         """The CLI has said its last word and has only to exit."""
 
     def feed(self, chunk: bytes) -> Batch:
-        """Events of the next bytes of stdout, cut anywhere. Raises LineTooLong."""
+        """Events of the next bytes of stdout, cut anywhere."""
 
     def finish(self, exit: Exit) -> Batch:
         """What was still held back, then Finished or Failed. Output that is empty or garbled is Failed, whatever the code,

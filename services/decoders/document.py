@@ -8,9 +8,8 @@ from typing import Any
 import orjson
 
 from services.decoders.decoder import Exit
-from services.decoders.ending import ended_without_result, finished
+from services.decoders.ending import MESSAGE_LIMIT, ended_without_result, finished
 from services.decoders.fields import count_of, dig, flat_text, number_of, text_of
-from services.decoders.lines import DEFAULT_LINE_LIMIT_BYTES, LineTooLong
 from services.events import Batch, Failed, Started, StopReason, Text, Thinking
 from services.failures import classify, human
 from services.run import Usage
@@ -58,20 +57,15 @@ GEMINI_JSON = {
 class DocumentDecoder:
     """Says nothing before the end: half a document is no answer."""
 
-    def __init__(self, fields: Mapping[str, str], *, line_limit_bytes: int = DEFAULT_LINE_LIMIT_BYTES) -> None:
+    def __init__(self, fields: Mapping[str, str]) -> None:
         self._fields = fields
-        self._limit = line_limit_bytes
         self._chunks: list[bytes] = []
-        self._size = 0
 
     @property
     def is_complete(self) -> bool:
         return False
 
     def feed(self, chunk: bytes) -> Batch:
-        self._size += len(chunk)
-        if self._size > self._limit:
-            raise LineTooLong(self._limit)
         self._chunks.append(chunk)
         return []
 
@@ -79,7 +73,7 @@ class DocumentDecoder:
         output = b"".join(self._chunks)
         document = to_document(output)
         if document is None:
-            return [ended_without_result(exit, output[-self._limit :][-2000:].decode(errors="replace"))]
+            return [ended_without_result(exit, output[-MESSAGE_LIMIT:].decode(errors="replace"))]
         fields, values = self._fields, FieldReader(document)
         batch: Batch = []
         session_id, model = values.text(fields.get("session_id")), values.text(fields.get("model"))

@@ -15,15 +15,15 @@ from typing import Any
 from services.decoders.decoder import Exit
 from services.decoders.ending import ended_without_result, finished, last_words
 from services.decoders.fields import count_of, flat_text, map_of, text_of
-from services.decoders.lines import DEFAULT_LINE_LIMIT_BYTES, JsonLines
+from services.decoders.lines import JsonLines
 from services.events import Batch, Failed, Started, Text, ToolCall, ToolResult
 from services.failures import classify, human
 from services.run import Usage
 
 
 class GeminiDecoder:
-    def __init__(self, *, line_limit_bytes: int = DEFAULT_LINE_LIMIT_BYTES) -> None:
-        self._lines = JsonLines(line_limit_bytes)
+    def __init__(self) -> None:
+        self._lines = JsonLines()
         self._result: dict[str, Any] | None = None
         self._error = ""
         self._has_begun = False

@@ -1,4 +1,4 @@
-"""Bytes → lines and JSON objects, bounded. UTF-8 is never cut: only whole lines are decoded."""
+"""Bytes → lines and JSON objects. UTF-8 is never cut: only whole lines are decoded."""
 
 from __future__ import annotations
 
@@ -8,50 +8,34 @@ from typing import Any
 import orjson
 
 
-class LineTooLong(Exception):
-    def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"the CLI wrote a line of more than {limit_bytes} bytes (line_limit_bytes)")
-
-
-DEFAULT_LINE_LIMIT_BYTES = 64 * 1024 * 1024
-
-
 class LineSplitter:
     """Splits at ``\\n`` alone: JSON may carry raw U+2028, at which ``str.splitlines`` would cut."""
 
-    def __init__(self, limit_bytes: int = DEFAULT_LINE_LIMIT_BYTES) -> None:
-        self._limit = limit_bytes
+    def __init__(self) -> None:
         self._parts: list[bytes] = []
-        self._held = 0
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """Whole lines without their newline. Raises LineTooLong past the limit, whether or not the line has ended."""
+        """Whole lines without their newline."""
         *lines, rest = chunk.split(b"\n")
-        if lines:
-            if self._parts:
-                self._parts.append(lines[0])
-                lines[0] = b"".join(self._parts)
-                self._parts, self._held = [], 0
-            if len(max(lines, key=len)) > self._limit:
-                raise LineTooLong(self._limit)
+        if lines and self._parts:
+            self._parts.append(lines[0])
+            lines[0] = b"".join(self._parts)
+            self._parts = []
         if rest:
             self._parts.append(rest)
-            self._held += len(rest)
-            if self._held > self._limit:
-                raise LineTooLong(self._limit)
         return lines
 
     def flush(self) -> bytes:
         """The last line where no newline ended it."""
-        rest, self._parts, self._held = b"".join(self._parts), [], 0
+        rest, self._parts = b"".join(self._parts), []
         return rest
 
 
 class JsonLines:
     """Bytes → the JSON objects among a CLI's lines. What is not JSON is kept, bounded, for the message of a failure."""
 
-    def __init__(self, limit_bytes: int = DEFAULT_LINE_LIMIT_BYTES) -> None:
-        self._splitter = LineSplitter(limit_bytes)
+    def __init__(self) -> None:
+        self._splitter = LineSplitter()
         self._noise = b""
 
     def feed(self, chunk: bytes) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ TAIL_LIMIT = 2000
 class PlainDecoder:
     """Holds nothing but the cut end of a character, and the last words in case they tell why the CLI failed."""
 
-    def __init__(self, *, line_limit_bytes: int = 0) -> None:
+    def __init__(self) -> None:
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._has_text = False
         self._tail = ""

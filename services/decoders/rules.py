@@ -13,7 +13,7 @@ from services.decoders.decoder import Exit
 from services.decoders.document import STOP_REASONS, USAGE_FIELDS, FieldReader
 from services.decoders.ending import ended_without_result
 from services.decoders.fields import count_of, flat_text
-from services.decoders.lines import DEFAULT_LINE_LIMIT_BYTES, JsonLines
+from services.decoders.lines import JsonLines
 from services.events import Batch, Failed, Finished, Started, StopReason, Text, Thinking, ToolCall, ToolResult, UsageUpdate
 from services.failures import classify, human
 from services.run import Usage
@@ -52,10 +52,10 @@ class Rule:
 
 
 class RulesDecoder:
-    def __init__(self, rules: tuple[Rule, ...], *, line_limit_bytes: int = DEFAULT_LINE_LIMIT_BYTES) -> None:
+    def __init__(self, rules: tuple[Rule, ...]) -> None:
         self._rules = rules
         self._needs_done = any(rule.event == "done" for rule in rules)
-        self._lines = JsonLines(line_limit_bytes)
+        self._lines = JsonLines()
         self._usage: Usage | None = None
         self._end: Finished | Failed | None = None
         self._block = 0

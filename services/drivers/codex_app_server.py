@@ -53,7 +53,6 @@ class CodexConnection:
             self._ask(None, "thread/unsubscribe", {"threadId": turn.thread_id})
 
     def feed(self, chunk: bytes) -> list[Told]:
-        """Raises LineTooLong."""
         told: list[Told] = []
         for line in self._lines.feed(chunk):
             message = to_object(line)

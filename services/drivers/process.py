@@ -13,9 +13,9 @@ import gevent
 from services.backends.spec import Invocation
 from services.cancellation import Cancellation
 from services.decoders.decoder import Decoder, Exit
-from services.decoders.lines import LineTooLong
 from services.drivers.codex_app_server import CodexAppServer
 from services.drivers.driver import Breakable, Conversation, Interruptible, Limits, SpeaksOnce
+from services.drivers.line_limit import LineLimit, LineTooLong
 from services.errors import BackendUnavailable
 from services.events import Batch, Failed
 from services.processes.child import Child
@@ -76,7 +76,7 @@ class ProcessRun:
         self._child: Child | None = None
         self._folder: RunFolder | None = None
         self._output_bytes = 0
-        self._line_bytes = 0
+        self._line_limit = LineLimit(limits.line_limit_bytes)
         self._stop_listening: Callable[[], None] | None = None
 
     def start(self, spawner: Spawner) -> None:
@@ -192,10 +192,7 @@ class ProcessRun:
             silent_since = monotonic()
             if problem := self._count(chunk):
                 return Failed("backend", problem)
-            try:
-                batch = protocol.feed(chunk)
-            except LineTooLong as error:
-                return Failed("backend", str(error))
+            batch = protocol.feed(chunk)
             self._answer(child)
             if protocol.is_complete and leave_by is None:
                 if self._stays(child):
@@ -218,12 +215,12 @@ class ProcessRun:
         """What is wrong with the amount of output, if anything."""
         limits = self._limits
         self._output_bytes += len(chunk)
-        newline = chunk.rfind(b"\n")
-        self._line_bytes = self._line_bytes + len(chunk) if newline < 0 else len(chunk) - newline - 1
         if self._output_bytes > limits.max_output_bytes:
             return f"the output passed {limits.max_output_bytes} bytes (server.max_output_bytes), so the run was stopped"
-        if self._line_bytes > limits.line_limit_bytes:
-            return f"the CLI wrote a line of more than {limits.line_limit_bytes} bytes (server.line_limit_bytes), so the run was stopped"
+        try:
+            self._line_limit.check(chunk)
+        except LineTooLong as error:
+            return f"{error} (server.line_limit_bytes), so the run was stopped"
         return None
 
 

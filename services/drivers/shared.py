@@ -16,10 +16,10 @@ from gevent.event import Event
 from services.backends.spec import Invocation
 from services.cancellation import Cancellation
 from services.decoders.decoder import Exit
-from services.decoders.lines import LineTooLong
 from services.drivers.codex_app_server import CodexConnection
 from services.drivers.codex_turn import CodexTurn
 from services.drivers.driver import Limits
+from services.drivers.line_limit import LineLimit, LineTooLong
 from services.events import Batch, Failed, ToolCall
 from services.processes.child import Child
 from services.processes.leftovers import end_marked
@@ -39,6 +39,9 @@ GONE_S = 7.0
 QUEUE_LIMIT_BYTES = 16 << 20
 """What may wait for a client that reads slowly, as long as the CLI wrote it. A process of one run's own is not read from until
 its client has read; this one must be, for the others."""
+LINE_LIMIT_BYTES = 64 << 20
+"""Of a line of any run, more only if a run's whole output may be more: whose line it is is not known before its end, and passing this
+ends the process. A run's own ``line_limit_bytes`` ends that run alone."""
 BATCH_BYTES = 256 << 10
 """Of what waits, so much goes out at a time."""
 
@@ -55,6 +58,7 @@ class SharedProcess:
         self.exit: Exit | None = None
         self.ready = Event()
         self._connection = CodexConnection()
+        self._line_limit = LineLimit(LINE_LIMIT_BYTES)
         self._has_outgoing = Event()
         self._has_outgoing.set()
         self.folder = RunFolder(new_path())
@@ -74,8 +78,9 @@ class SharedProcess:
     def refusal(self) -> str:
         return self._connection.refusal
 
-    def add(self, run: SharedRun) -> None:
+    def add(self, run: SharedRun, limits: Limits) -> None:
         self.uses += 1
+        self._line_limit.limit_bytes = max(self._line_limit.limit_bytes, limits.max_output_bytes)
         self.runs[run.turn] = run
         self._connection.add(run.turn)
         self.flush()
@@ -110,6 +115,7 @@ class SharedProcess:
         is_over = False
         try:
             while chunk := self._chunk():
+                self._line_limit.check(chunk)
                 for turn, batch, size in self._connection.feed(chunk):
                     if run := self.runs.get(turn):
                         run.hear(batch, size)
@@ -160,7 +166,7 @@ class SharedRun:
         self._too_much = ""
         self._has_worked = False
         self._is_closed = False
-        process.add(self)
+        process.add(self, limits)
         self._stop_listening: Callable[[], None] | None = cancellation.listen(self._stop)
 
     @property

@@ -6,7 +6,7 @@ from time import monotonic
 from uuid import uuid4
 
 from services.backends.spec import Invocation
-from services.decoders.lines import LineTooLong
+from services.drivers.line_limit import LineLimit, LineTooLong
 from services.drivers.shelves import Idle
 from services.drivers.warm_protocols import Parameters, WarmProtocol
 from services.processes.owner import RunFolder
@@ -18,6 +18,8 @@ LOOK_S = 0.05
 """How often it is looked whether a process that gives no answer has read what it was told."""
 QUIET_S = 1.0
 """So long it must then be silent: Gemini CLI would have spoken after 0.5 s if it had not waited for more."""
+LINE_LIMIT_BYTES = 64 << 20
+"""Of what a process writes before it is ready."""
 SESSION_ID = "{session_id}"
 """In the arguments of a process that is to be told the id of its session: by it, what an unused one has kept is found again."""
 
@@ -46,6 +48,7 @@ def greet(one: Idle) -> str:
     """Wait until the process is ready. What is wrong with it; empty where nothing is."""
     child, greeting = one.child, one.greeting
     deadline = monotonic() + START_S
+    line_limit = LineLimit(LINE_LIMIT_BYTES)
     while True:
         if data := greeting.take_outgoing():
             try:
@@ -62,9 +65,10 @@ def greet(one: Idle) -> str:
             return f"it ended while it was set up: {exit.stderr_tail.strip()[-500:] if exit else ''}"
         if chunk:
             try:
-                greeting.feed(chunk)
+                line_limit.check(chunk)
             except LineTooLong as error:
                 return str(error)
+            greeting.feed(chunk)
         elif has_read_all:
             return ""
         elif monotonic() >= deadline:

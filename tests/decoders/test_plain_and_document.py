@@ -4,9 +4,8 @@ import json
 
 import pytest
 
-from services.decoders.decoder import Decoder, Exit
+from services.decoders.decoder import Exit
 from services.decoders.document import DocumentDecoder
-from services.decoders.lines import LineTooLong
 from services.decoders.plain import PlainDecoder
 from services.events import Failed, Finished, Started, Text
 from services.run import Usage
@@ -102,13 +101,6 @@ def test_numbers_from_several_paths_are_added_and_wrong_ones_left_out() -> None:
     assert finished(read({"out": {"text": "x"}, "a": "many", "b": 4})).usage == Usage(4)
     assert finished(read({"out": {"text": "x"}})).usage is None
     assert finished(read({"out": {"text": "x"}, "why": "length"})).stop_reason == "max_tokens"
-
-
-@pytest.mark.parametrize("decoder", [DocumentDecoder(FIELDS, line_limit_bytes=10)])
-def test_a_document_has_a_limit(decoder: Decoder) -> None:
-    decoder.feed(b"x" * 10)
-    with pytest.raises(LineTooLong):
-        decoder.feed(b"x")
 
 
 def test_plain_pieces_are_partial() -> None:

@@ -7,7 +7,7 @@ import pytest
 from services.decoders.decoder import Exit
 from services.decoders.ending import ended_without_result, last_words
 from services.decoders.fields import count_of, dig, flat_text, to_json
-from services.decoders.lines import JsonLines, LineSplitter, LineTooLong, to_object
+from services.decoders.lines import JsonLines, LineSplitter, to_object
 from services.decoders.retelling import Retelling
 from services.failures import classify, human
 
@@ -82,15 +82,6 @@ def test_noise_is_kept_for_the_message_and_bounded() -> None:
     assert lines.feed(b'warning: x\n{"a":1}\n[1]\n' + b"y" * 5000 + b"\n") == [{"a": 1}]
     assert lines.noise == "y" * 1999
     assert lines.flush() == []
-
-
-def test_lines_have_a_limit_also_while_they_grow() -> None:
-    splitter = LineSplitter(10)
-    assert splitter.feed(b"1234567890\nabc") == [b"1234567890"]
-    with pytest.raises(LineTooLong):
-        splitter.feed(b"defghijkl")
-    with pytest.raises(LineTooLong):
-        LineSplitter(10).feed(b"12345678901\n")
 
 
 def test_lines_are_cut_at_newlines_alone() -> None:

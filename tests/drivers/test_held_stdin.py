@@ -19,7 +19,7 @@ from services.backends.spec import Invocation
 from services.backends.warm import WarmLimits
 from services.cancellation import Cancellation
 from services.decoders.decoder import Exit
-from services.decoders.lines import LineTooLong
+from services.drivers import starting
 from services.drivers.driver import Limits
 from services.drivers.held_stdin import Gate, HeldTurn, gate
 from services.drivers.pool import ProcessPool
@@ -202,10 +202,7 @@ def test_process_that_is_not_needed_any_more_is_never_told_that_its_prompt_is_ov
 def test_process_that_writes_a_line_without_end_when_it_is_started_is_ended(
     pool: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refuse(self: Gate, chunk: bytes) -> None:
-        raise LineTooLong(16)
-
-    monkeypatch.setattr(Gate, "feed", refuse)
+    monkeypatch.setattr(starting, "LINE_LIMIT_BYTES", 16)
     one, _ = pool("hasty")
     one.prestart(made(tmp_path, manner="hasty"), 1)
     assert eventually(lambda: "a line of more than 16 bytes" in caplog.text)
