@@ -110,8 +110,14 @@ def _workdirs(server: ServerSettings) -> WorkdirRules:
 
 def _limits(settings: Settings) -> Limits:
     server = settings.server
+    timeouts = {
+        "server.request_timeout_secs": server.request_timeout_secs,
+        "unified_flags.command_timeout_secs": settings.unified_flags.command_timeout_secs or server.request_timeout_secs,
+    }
+    shortest = min(timeouts, key=timeouts.__getitem__)
     return Limits(
-        request_timeout_s=min(server.request_timeout_secs, settings.unified_flags.command_timeout_secs or server.request_timeout_secs),
+        request_timeout_s=timeouts[shortest],
+        request_timeout_name=shortest,
         idle_output_timeout_s=server.idle_output_timeout_secs,
         max_output_bytes=server.max_output_bytes,
         line_limit_bytes=server.line_limit_bytes,

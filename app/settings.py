@@ -144,7 +144,7 @@ class ServerSettings:
     workers: int = setting(1, "worker processes; more than one needs shared state (rate_limit_storage)", at_least=1)
     worker_connections: int = setting(10_000, "connections that one worker holds", at_least=1)
     request_timeout_secs: float = setting(300.0, "time limit of a whole run", above=0)
-    idle_output_timeout_secs: float = setting(180.0, "time limit of a CLI that says nothing", above=0)
+    idle_output_timeout_secs: float = setting(180.0, "time limit of a CLI that writes nothing while no tool call is open", above=0)
     read_timeout_secs: float = setting(30.0, "time limit for a request to arrive", above=0)
     write_timeout_secs: float = setting(300.0, "time limit for a client to take what is written to it", above=0)
     idle_timeout_secs: float = setting(120.0, "how long an idle connection is kept open", above=0)

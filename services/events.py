@@ -1,6 +1,6 @@
 """What a CLI says, in one vocabulary.
 
-Grammar of a run: ``Started? (Text | Thinking | ToolCall | ToolResult | UsageUpdate)* (Finished | Failed)``,
+Grammar of a run: ``Started? (Text | Thinking | ToolCall | ToolProgress | ToolResult | UsageUpdate)* (Finished | Failed)``,
 so exactly one terminal event. Events travel in *batches* (``list[Event]``): all that one read of the CLI's pipe gave,
 so that a burst costs one write to the client. An empty batch says that the CLI is silent: a moment for a keep-alive.
 """
@@ -61,11 +61,21 @@ class Thinking(msgspec.Struct, frozen=True, gc=False):
 
 
 class ToolCall(msgspec.Struct, frozen=True):
-    """The agent uses one of its own tools."""
+    """The agent uses one of its own tools. The call is open until its ToolResult; where the CLI reports no results
+    (``reports_result`` is False), until the next event."""
 
     id: str
     name: str
     input: Any
+    reports_result: bool = True
+
+
+class ToolProgress(msgspec.Struct, frozen=True, gc=False):
+    """The call ``id`` of the tool ``name`` has been open for so long. From the runner, not from the CLI."""
+
+    id: str
+    name: str
+    elapsed_s: float
 
 
 class ToolResult(msgspec.Struct, frozen=True, gc=False):
@@ -104,7 +114,7 @@ class Failed(msgspec.Struct, frozen=True):
     retry_after_s: float | None = None
 
 
-Event = Started | Text | Thinking | ToolCall | ToolResult | UsageUpdate | Finished | Failed
+Event = Started | Text | Thinking | ToolCall | ToolProgress | ToolResult | UsageUpdate | Finished | Failed
 Batch = list[Event]
 
 

@@ -21,6 +21,7 @@ from services.gate import Gate, Place
 from services.measured import NOBODY, Measured, Observer
 from services.processes.owner import new_path
 from services.run import RunRequest, RunResult, Usage
+from services.run_clock import RunClock
 from services.stops import cut_at_stop
 from services.workdir import WorkdirRules
 
@@ -131,7 +132,7 @@ class Runner:
         place = self.gate.enter(request.backend, request.caller, cancellation)
         measured.admitted_at = monotonic()
         try:
-            limits = replace(self._limits, request_timeout_s=self._timeout_s(request))
+            limits = self._limits_of(request)
             running = self._driver.start(invocation, limits, cancellation)
         except BaseException:
             place.leave()
@@ -149,10 +150,12 @@ class Runner:
         with self.stream(request, cancellation) as stream:
             return collect(stream)
 
-    def _timeout_s(self, request: RunRequest) -> float:
-        """A request may shorten the server's limit, never lengthen it."""
-        limit = self._limits.request_timeout_s
-        return min(limit, request.timeout_s) if request.timeout_s else limit
+    def _limits_of(self, request: RunRequest) -> Limits:
+        """A request may shorten the server's time limit, never lengthen it."""
+        limits = self._limits
+        if not request.timeout_s or request.timeout_s >= limits.request_timeout_s:
+            return limits
+        return replace(limits, request_timeout_s=request.timeout_s, request_timeout_name="the request's timeout_secs")
 
 
 class RunStream(Iterator[Batch]):
@@ -178,8 +181,9 @@ class RunStream(Iterator[Batch]):
         self._forget = forget
         self._cancellation = cancellation
         self.cancel = cancellation.cancel
+        self._clock = RunClock(invocation.spec.name, limits)
         self._timer = gevent.get_hub().loop.timer(limits.request_timeout_s)
-        self._timer.start(cancellation.cancel, _timed_out(limits))
+        self._timer.start(lambda: cancellation.cancel(self._clock.timeout_failure()))
         batches = separated(running.batches())
         self._batches = cut_at_stop(batches, invocation.request.stop) if invocation.request.stop else batches
         self._is_over = False
@@ -187,12 +191,17 @@ class RunStream(Iterator[Batch]):
     def __next__(self) -> Batch:
         if self._is_over:
             raise StopIteration
+        if progress := self._clock.progress():
+            return [progress]
         batch = next(self._batches)
         if batch:
+            self._clock.observe(batch)
             self.measured.see(batch)
             if is_terminal(batch[-1]):
                 self._is_over = True
                 self.close()
+        elif failure := self._clock.idle_failure(self._running.last_output_at):
+            self.cancel(failure)
         return batch
 
     @property
@@ -226,10 +235,6 @@ class RunStream(Iterator[Batch]):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-
-def _timed_out(limits: Limits) -> Failed:
-    return Failed("timeout", f"the run passed its time limit of {limits.request_timeout_s:g} s and was stopped")
 
 
 class EventStream(Protocol):

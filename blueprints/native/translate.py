@@ -14,7 +14,7 @@ from blueprints import sse
 from services.backends.probe import Availability
 from services.backends.spec import OPTION_NAMES, BackendSpec, Invocation
 from services.errors import RUN_FAILURE_CODES
-from services.events import Batch, Failed, Finished, Started, Text, Thinking, ToolCall, ToolResult, UsageUpdate
+from services.events import Batch, Failed, Finished, Started, Text, Thinking, ToolCall, ToolProgress, ToolResult, UsageUpdate
 from services.models import ModelResolver
 from services.run import RunRequest, RunResult, Usage
 
@@ -200,6 +200,7 @@ CONTENT: dict[type, Callable[[Any, Mapping[str, Any]], tuple[bytes, Any, bytes]]
     Text: lambda event, _: (b"message", event.text, IS_PARTIAL[event.is_partial]),
     Thinking: lambda event, _: (b"thinking", event.text, b""),
     ToolCall: lambda event, _: (b"tool_use", {"id": event.id, "name": event.name, "input": event.input}, b""),
+    ToolProgress: lambda event, _: (b"tool_progress", {"id": event.id, "tool": event.name, "elapsed_secs": event.elapsed_s}, b""),
     ToolResult: lambda event, _: (b"tool_result", {"id": event.id, "output": event.output, "is_error": event.is_error}, b""),
     UsageUpdate: lambda event, _: (b"token_usage", to_usage(event.usage), b""),
     Finished: lambda event, facts: (b"done", _done(event, facts), b""),

@@ -54,6 +54,7 @@ class Rule:
 class RulesDecoder:
     def __init__(self, rules: tuple[Rule, ...]) -> None:
         self._rules = rules
+        self._reports_results = any(rule.event == "tool_result" for rule in rules)
         self._needs_done = any(rule.event == "done" for rule in rules)
         self._lines = JsonLines()
         self._usage: Usage | None = None
@@ -112,7 +113,8 @@ class RulesDecoder:
                     batch.append(Started(line.text(fields.get("session_id")) or None, line.text(fields.get("model")) or None))
             case "tool_call":
                 self._has_worked = self._is_new_block = True
-                batch.append(ToolCall(line.text(fields.get("id")), line.text(fields.get("name")), line.first(fields.get("input"))))
+                id, name, input = line.text(fields.get("id")), line.text(fields.get("name")), line.first(fields.get("input"))
+                batch.append(ToolCall(id, name, input, self._reports_results))
             case "tool_result":
                 output = flat_text(line.first(fields.get("output")))
                 batch.append(ToolResult(line.text(fields.get("id")), output, line.first(fields.get("is_error")) is True))

@@ -17,11 +17,15 @@ class Limits:
     """The bounds of one run, each with the name of its setting."""
 
     request_timeout_s: float = 300.0
+    request_timeout_name: str = "server.request_timeout_secs"
+    """The setting, or the request's field, that it comes from."""
     idle_output_timeout_s: float = 180.0
     max_output_bytes: int = 64 * 1024 * 1024
     line_limit_bytes: int = 16 * 1024 * 1024
     keepalive_s: float = 10.0
     """After so long a silence an empty batch is yielded."""
+    tool_progress_s: float = 30.0
+    """A stream reports on an open tool call at most so often."""
     leave_grace_s: float = 2.0
     """How long a CLI that has said its last word may take to exit: it writes its session file meanwhile."""
     stop_grace_s: float = 1.0
@@ -80,8 +84,13 @@ class Breakable(Protocol):
 class Running(Protocol):
     """A run that has started. `close` must be called, and leaves nothing of it."""
 
+    @property
+    def last_output_at(self) -> float:
+        """When the CLI last wrote anything, or the run began; by `time.monotonic`."""
+
     def batches(self) -> Iterator[Batch]:
-        """The run's events; the last one of the last batch is terminal."""
+        """The run's events; the last one of the last batch is terminal. An empty batch whenever the CLI has been silent for
+        ``keepalive_s``, or for ``idle_output_timeout_s`` if that is shorter."""
 
     def close(self) -> None: ...
 

@@ -162,6 +162,7 @@ class SharedRun:
         self.changed = Event()
         self._heard: deque[tuple[Batch, int]] = deque()
         self._waiting_bytes = 0
+        self.last_output_at = monotonic()
         self._output_bytes = 0
         self._too_much = ""
         self._has_worked = False
@@ -177,6 +178,7 @@ class SharedRun:
 
     def hear(self, batch: Batch, size: int) -> None:
         """Events of the turn, from a line of so many bytes. Never waits: other runs are told by the same process."""
+        self.last_output_at = monotonic()
         if self._too_much:
             return
         self._output_bytes += size
@@ -193,11 +195,9 @@ class SharedRun:
         self.changed.set()
 
     def batches(self) -> Iterator[Batch]:
-        heard_at = monotonic()
         limits = self._limits
         while not self._cancellation.failure:
             if batch := self._take():
-                heard_at = monotonic()
                 self._has_worked = self._has_worked or any(isinstance(event, ToolCall) for event in batch)
                 yield batch
                 continue
@@ -209,11 +209,6 @@ class SharedRun:
                 return
             if self.changed.wait(min(limits.keepalive_s, limits.idle_output_timeout_s)):
                 self.changed.clear()
-                heard_at = monotonic()
-            elif monotonic() - heard_at >= limits.idle_output_timeout_s:
-                limit = f"{limits.idle_output_timeout_s:g} s (server.idle_output_timeout_secs)"
-                yield [Failed("timeout", f"{self._invocation.spec.name} said nothing for {limit} and was stopped")]
-                return
             else:
                 yield []
         self._wait_until_stopped()

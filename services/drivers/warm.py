@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from time import monotonic
 from typing import Protocol
 
 from services.backends.spec import BackendSpec, Invocation
@@ -133,6 +134,10 @@ class WarmRun:
         self._has_worked = False
         self._is_closed = False
 
+    @property
+    def last_output_at(self) -> float:
+        return self._running.last_output_at
+
     def batches(self) -> Iterator[Batch]:
         if self._start_cold is None:
             yield from self._watched(self._running.batches())
@@ -190,6 +195,7 @@ class NotStarted:
 
     def __init__(self, error: BackendUnavailable) -> None:
         self._error = error
+        self.last_output_at = monotonic()
 
     def batches(self) -> Iterator[Batch]:
         yield [Failed("backend", self._error.message)]

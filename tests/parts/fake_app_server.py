@@ -85,6 +85,13 @@ class Turn:
             time.sleep(delay_s)
             self.do_say(f"{' ' if i else ''}tok{i}")
 
+    def do_tool(self, command, output, seconds=0):
+        """A tool call and its result, reported but not run; nothing is written for so many seconds between them."""
+        item = {"type": "commandExecution", "id": "call", "command": command, "cwd": os.getcwd(), "status": "inProgress"}
+        self.tell("item/started", item=item)
+        self.is_interrupted.wait(seconds)
+        self.tell("item/completed", item=item | {"status": "completed", "aggregatedOutput": output, "exitCode": 0})
+
     def do_wait(self, seconds):
         self.is_interrupted.wait(seconds)
 

@@ -143,13 +143,19 @@ class Cli:
     def do_echo(self):
         self.do_say(self.prompt)
 
-    def do_tool(self, command, output):
-        """A tool call and its result, told of but not run."""
+    def do_tool(self, command, output, seconds=0):
+        """A tool call and its result, reported but not run; nothing is written for so many seconds between them."""
         self.close_block()
         self.start()
         self.calls += 1
         call_id = f"toolu_{self.calls}"
+        if DIALECT == "jsonl":
+            write((encode({"type": "call", "id": call_id, "name": "Bash", "input": {"command": command}}) + "\n").encode())
+            time.sleep(seconds)
+            write((encode({"type": "called", "id": call_id, "output": output}) + "\n").encode())
+            return
         self.message(type="tool_use", id=call_id, name="Bash", input={"command": command})
+        time.sleep(seconds)
         result = {"type": "tool_result", "tool_use_id": call_id, "content": output, "is_error": False}
         self.line(type="user", message={"role": "user", "content": [result]}, parent_tool_use_id=None, uuid=self.uuid())
 

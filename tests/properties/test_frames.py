@@ -16,7 +16,7 @@ from blueprints.native.translate import EventEncoder
 from blueprints.openai.chat import ChunkEncoder
 from blueprints.openai.response_id import new_id
 from blueprints.openai.response_stream import ResponseEncoder
-from services.events import Batch, Event, Failed, Finished, Started, Text, Thinking, ToolCall, ToolResult, UsageUpdate
+from services.events import Batch, Event, Failed, Finished, Started, Text, Thinking, ToolCall, ToolProgress, ToolResult, UsageUpdate
 from services.run import Usage
 from tests.parts.client import Arrival, Stream
 from tests.properties.strategies import json_values, texts
@@ -27,6 +27,7 @@ events = st.one_of(
     st.builds(Text, texts, st.integers(0, 3), st.booleans()),
     st.builds(Thinking, texts),
     st.builds(ToolCall, texts, texts, json_values),
+    st.builds(ToolProgress, texts, texts, st.floats(0, 1e6)),
     st.builds(ToolResult, texts, texts, st.booleans()),
     st.builds(UsageUpdate, st.builds(Usage, st.integers(0, 1 << 40), st.integers(0, 1 << 40))),
 )
@@ -88,6 +89,8 @@ def test_native_events_read_back(run: list[Event], data: st.DataObject, as_sse: 
                 assert line["content"] == event.text
             case ToolCall():
                 assert line["content"] == {"id": event.id, "name": event.name, "input": event.input}
+            case ToolProgress():
+                assert line["content"] == {"id": event.id, "tool": event.name, "elapsed_secs": event.elapsed_s}
             case ToolResult():
                 assert line["content"]["output"] == event.output
             case Failed():

@@ -21,7 +21,7 @@ from services.decoders.rules import Rule, RulesDecoder
 from services.drivers.driver import Limits
 from services.drivers.process import ProcessDriver
 from services.errors import BackendUnavailable, InvalidRequest, QueueFull
-from services.events import Batch, Event, Failed, Finished, Text
+from services.events import Batch, Event, Failed, Finished, Text, ToolCall, ToolProgress, ToolResult
 from services.gate import Gate
 from services.processes.spawner import Spawner
 from services.run import RunRequest
@@ -136,6 +136,26 @@ def test_a_silent_cli_is_stopped_and_the_setting_is_named(spawner: Spawner) -> N
 def test_silence_gives_empty_batches_for_keep_alives(spawner: Spawner) -> None:
     with runner(spawner, Limits(keepalive_s=0.01)).stream(shell("sleep 600")) as stream:
         assert [next(stream), next(stream)] == [[], []]
+
+
+TOOLS = (
+    Rule("text", {"type": "text"}, {"text": "text"}),
+    Rule("tool_call", {"type": "call"}, {"id": "id", "name": "name"}),
+    Rule("tool_result", {"type": "result"}, {"id": "id"}),
+)
+CALL, RESULT, TEXT = (f'echo \'{{"type": "{kind}", "id": "7", "name": "make", "text": "made"}}\'' for kind in ("call", "result", "text"))
+
+
+def test_a_stream_reports_on_an_open_call_until_its_result(spawner: Spawner) -> None:
+    backends = {"shell": replace(SHELL, decoder=partial(RulesDecoder, TOOLS))}
+    one = runner(spawner)
+    one.renew(backends, workdirs=WorkdirRules(), limits=Limits(keepalive_s=0.05, tool_progress_s=0.3))
+    events = rest(one.stream(shell(f"{CALL}; sleep 1; {RESULT}; {TEXT}")))
+    reports = [event for event in events if isinstance(event, ToolProgress)]
+    assert reports
+    assert {(report.id, report.name) for report in reports} == {("7", "make")}
+    assert len(reports) <= reports[-1].elapsed_s / 0.3
+    assert [type(event) for event in events if event not in reports] == [ToolCall, ToolResult, Text, Finished]
 
 
 @pytest.mark.parametrize(
