@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 
+from app.environment import PREFIX
 from app.problems import Problem, SettingsError
 from app.settings import Settings
 
@@ -87,7 +88,7 @@ def ask_gopass(path: str, environ: Mapping[str, str]) -> str:
     try:
         done = subprocess.run(
             ["gopass", "show", "-o", path],
-            env=dict(environ),
+            env={name: value for name, value in environ.items() if not name.startswith(PREFIX)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

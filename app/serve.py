@@ -17,6 +17,7 @@ from app import metrics_files
 from app.arbiter import GracefulArbiter
 from app.banner import backend_lines, opening
 from app.configuration import Configuration
+from app.environment import PREFIX
 from app.hosts import is_loopback
 from app.keys import THIS_RUN, KeyRing, load_keys, new_key
 from app.loading import load_settings
@@ -28,6 +29,7 @@ from app.settings import ServerSettings, Settings
 from app.wiring import build_backends
 from app.worker import GRACE_MARGIN_S
 from app.workers import keep_number_of_workers, refuse_wrong_workers
+from services.processes.own_process import forbid_inspection, hide_environment
 
 BACKLOG = 2048
 WORKER_TIMEOUT_S = 60
@@ -72,6 +74,7 @@ def _hooks(server: ServerSettings) -> dict[str, Callable[..., None]]:
 
     def on_starting(arbiter: Any) -> None:
         check_workers(arbiter)
+        protect_secrets()
         if make := shared.get("on_starting"):
             make(arbiter)
 
@@ -80,6 +83,12 @@ def _hooks(server: ServerSettings) -> dict[str, Callable[..., None]]:
         keep_number_of_workers(arbiter, server)
 
     return {**shared, "on_starting": on_starting, "when_ready": when_ready}
+
+
+def protect_secrets() -> None:
+    """Keep what this process and its workers know from the agents, which run as the same user."""
+    hide_environment(PREFIX)
+    forbid_inspection()
 
 
 def begin_work(worker: Any) -> None:

@@ -20,7 +20,8 @@ import sys
 if __name__ == "__main__":  # started with -I: nothing is on the path but the standard library
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from services.processes.keeper import READ_BYTES, become_subreaper, child_signal_pipe, keep_forever
+from services.processes.keeper import READ_BYTES, child_signal_pipe, keep_forever
+from services.processes.own_process import become_subreaper, forbid_inspection
 from services.processes.tree import descendants, signal_all
 
 IDLE_KEEPERS = 2
@@ -45,6 +46,7 @@ def fork_keeper(jobs: socket.socket, report: int) -> int:
 
 def spawn_forever(jobs: socket.socket, alive: int) -> None:
     """See to it that there is always an idle keeper, until ``alive`` ends with the worker and the last keeper has left."""
+    forbid_inspection()  # jobs hold the environments of CLIs
     become_subreaper()
     wake = child_signal_pipe()
     reports, report = os.pipe()

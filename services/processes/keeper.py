@@ -14,7 +14,6 @@ Keeper → worker:  ``{"pid": N}`` or ``{"errno": N, "path": …}``; then ``{"ex
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import resource
@@ -22,13 +21,12 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 
+from services.processes.own_process import become_subreaper
 from services.processes.tree import descendants, inside, signal_all, usage
 
-PR_SET_CHILD_SUBREAPER = 36
 STDERR_TAIL_BYTES = 16 * 1024
 TERM_GRACE_S = 0.5
 """How long the rest of a tree may take to leave after SIGTERM, before SIGKILL."""
@@ -41,11 +39,6 @@ CPU_MARGIN_S = 5
 """After the signal that says that its CPU time is over, a process has so much more to end by itself."""
 KEEPER_IDLE_S = 300.0
 """A keeper that a burst of runs left over leaves after so long without a job."""
-
-
-def become_subreaper() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 class Keeper:

@@ -95,8 +95,8 @@ class Server:
         return [pid for pid in (self.pid, *descendants(self.pid)) if pid not in runs and alive(pid)]
 
     def is_server(self, pid: int) -> bool:
-        """The server's own processes were started with this repository on their path; a CLI gets no such variable."""
-        return pid == self.pid or f"PYTHONPATH={ROOT}" in _environ(pid)
+        """Its workers are forked from it, and have its command line. What else they have, it lets nobody but root see."""
+        return pid == self.pid or command_line(pid) == command_line(self.pid) != ""
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
@@ -129,17 +129,10 @@ class Server:
 
     def kill_everything(self) -> None:
         for _ in range(3):
-            for pid in marked(self.mark):
+            for pid in {*marked(self.mark), *([self.pid, *descendants(self.pid)] if self.process.poll() is None else [])}:
                 if alive(pid):
                     _kill(pid)
         self.process.wait(STOP_S)
-
-
-def _environ(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
-        return []
 
 
 def _kill(pid: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,8 @@ from services.errors import BackendUnavailable
 from services.processes import bubblewrap
 from services.processes.bubblewrap import KERNEL_FILES, gaps_in_mounts, gaps_in_status, why_not, wrapped
 from tests.parts.programs import do_without
+from tests.parts.users import PYTHON, USERS, started_as
 
-ORDINARY_UID = 65_432
 SECRET = "a-secret-in-the-environment-of-the-server"
 PTRACE = """
 import ctypes, os, sys
@@ -61,12 +60,9 @@ def works() -> None:
         do_without(reason)
 
 
-@pytest.fixture(params=["root", "an ordinary user"])
+@pytest.fixture(params=USERS)
 def who(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """How a process is started as this user."""
-    if os.getuid() != 0:
-        return {} if request.param != "root" else pytest.skip("only root can become root")
-    return {} if request.param == "root" else {"user": ORDINARY_UID, "group": ORDINARY_UID, "extra_groups": []}
+    return started_as(request.param)
 
 
 @pytest.fixture
@@ -97,9 +93,7 @@ def attack(script: str, work: Path, who: dict[str, Any], *, is_free: bool = Fals
 
 
 def script_of(name: str, work: Path, server: int) -> str:
-    # A Python that everybody may start; what the tests run with may be in somebody's home.
-    python = shutil.which("python3", path="/usr/bin:/usr/local/bin") or sys.executable
-    return ATTACKS[name].format(outside=work.parent / "outside", server=server, secret=SECRET, python=python, ptrace=PTRACE)
+    return ATTACKS[name].format(outside=work.parent / "outside", server=server, secret=SECRET, python=PYTHON, ptrace=PTRACE)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
