@@ -20,8 +20,14 @@ GOPASS_TIMEOUT_S = 30.0
 NAMED = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9_.-]{0,63})=(?P<key>.*[^=].*)")
 """`name=key`. What follows the first `=` must be more than the padding of a base64 key."""
 
+RESERVED = "local"
+"""The caller's name where there are no keys."""
+
 THIS_RUN = "this-run"
 """The name of a key that was made at the start because there was none."""
+
+NAME_DIGITS = 8
+"""Of the SHA-256 of a key without a name: with ``key-`` before them they are its name, wherever in a list it stands."""
 
 DIGEST = re.compile(r"sha256:([0-9a-fA-F]{64})")
 KEY = re.compile(r"[\x21-\x7e]+")
@@ -110,19 +116,27 @@ def ask_gopass(path: str, environ: Mapping[str, str]) -> str:
 
 
 def _ring(entries: Iterable[tuple[str, str]]) -> KeyRing:
-    """``entries`` with the setting each comes from."""
+    """``entries`` with the setting each comes from. The same key twice is one key, two keys with the same name are a problem."""
     digests: dict[bytes, str] = {}
+    first: dict[str, str] = {}
     problems: list[Problem] = []
-    for number, (entry, source) in enumerate(entries, 1):
+    for entry, source in entries:
         named = NAMED.fullmatch(entry) if source != "CLINVK_API_KEY" else None
-        name, key = (named["name"], named["key"]) if named else (f"key-{number}", entry)
-        digest = DIGEST.fullmatch(key)
-        if key.startswith("sha256:") and not digest:
+        key = named["key"] if named else entry
+        hashed = DIGEST.fullmatch(key)
+        digest = bytes.fromhex(hashed[1]) if hashed else _digest(key)
+        name = named["name"] if named else f"key-{digest.hex()[:NAME_DIGITS]}"
+        if key.startswith("sha256:") and not hashed:
             problems.append(Problem("", source, "expected 64 hexadecimal digits after sha256:"))
         elif not KEY.fullmatch(key):
             problems.append(Problem("", source, "expected a key of printable ASCII characters without spaces"))
-        else:
-            digests.setdefault(bytes.fromhex(digest[1]) if digest else _digest(key), name)
+        elif name == RESERVED:
+            problems.append(Problem("", source, f"the name {name!r} is reserved; choose another"))
+        elif digest not in digests:
+            if name in first:
+                problems.append(Problem("", source, f"another key is named {name!r} ({first[name]}); give each key a name of its own"))
+            digests[digest] = name
+            first.setdefault(name, source)
     if problems:
         raise SettingsError(problems)
     return KeyRing((name, digest) for digest, name in digests.items())

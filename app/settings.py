@@ -158,7 +158,11 @@ class ServerSettings:
     sandbox: SandboxSettings = field(default_factory=SandboxSettings)
     max_queued_runs: int = setting(256, "runs that wait for a place", at_least=0)
     queue_timeout_secs: float = setting(60.0, "longest wait for a place", above=0)
-    api_keys: list[str] = setting([], "keys, plain or `sha256:<hex>`, each optionally `name=key`", is_secret=True)
+    api_keys: list[str] = setting(
+        [],
+        "keys, plain or `sha256:<hex>`, each optionally `name=key` with a unique name; without one it is `key-` and 8 hex digits of the SHA-256",
+        is_secret=True,
+    )
     api_keys_gopass_path: str = setting("", "gopass path that holds the keys")
     rate_limit_enabled: bool = setting(False, "limit requests per key, or per client address where there are no keys")
     rate_limit_rps: float = setting(10.0, "requests a second, sustained", above=0)
