@@ -24,7 +24,7 @@ def load_settings(
     ``overrides`` is the command line's: dotted keys (`server.port`), values typed or as text; None means not given.
     """
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
-    home = os.path.abspath(_expand(str(given.get("home") or environ.get("CLINVK_HOME") or "~/.clinvk"), environ))
+    home = find_home(environ, given.get("home"))
     file = _find_file(config_path, home, environ)
     merged = read_file(file) if file else Layer()
     backends = [path[1] for path in merged.values if path[:1] == ("backends",) and len(path) > 1]
@@ -41,6 +41,11 @@ def load_settings(
     if problems:
         raise SettingsError(problems)
     return settings
+
+
+def find_home(environ: Mapping[str, str] = os.environ, given: object = None) -> str:
+    """The folder of the server's own files, which is known also when the configuration cannot be used."""
+    return os.path.abspath(_expand(str(given or environ.get("CLINVK_HOME") or "~/.clinvk"), environ))
 
 
 def _find_file(config_path: str | None, home: str, environ: Mapping[str, str]) -> str | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from app.banner import config_source
 from app.keys import load_keys
+from app.loading import find_home
 from app.problems import SettingsError
 from app.serve import CannotListen, listen
 from app.settings import Settings
@@ -49,7 +50,7 @@ class Report:
 def examine(load: Callable[[], Settings]) -> Report:
     """Look at everything. ``load`` gives the settings, or raises SettingsError; then the rest is judged by the defaults."""
     findings = [Finding(name="clinvk", is_good=True, text=f"{program_version()}, Python {'.'.join(map(str, sys.version_info[:3]))}")]
-    settings, specs = Settings(home=os.path.expanduser("~/.clinvk")), build_backends(Settings())
+    settings, specs = Settings(home=find_home()), build_backends(Settings())
     problems: list[str] = []
     try:
         settings = load()

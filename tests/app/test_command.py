@@ -123,6 +123,7 @@ def test_doctor_tells_the_problems_of_the_configuration_and_goes_on(home, capsys
     text = capsys.readouterr().out
     assert "CLINVK_SERVER__WORKERS: expected a whole number, at least 1" in text
     assert "9.8.7" in text
+    assert "/dev/null/x cannot be written" in text
 
 
 def test_doctor_sees_a_port_in_use_and_a_home_that_cannot_be_written(capsys, monkeypatch):
