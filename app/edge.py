@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from time import perf_counter
 from typing import Any, Protocol
 
-from app.observe import current_exchange, error_log, log_request, to_request_id
+from app.observe import current_exchange, error_log, log_request, request_id_of
 from app.proxies import TrustedProxies
 from app.surfaces import Surface, error_answer, surface_of
 from app.tracing import to_trace
@@ -77,7 +77,7 @@ class Exchange:
         self._start_response = start_response
         self._write_timeout_s = write_timeout_s
         self._connection = environ.get("gunicorn.socket")
-        self.request_id = environ["clinvk.request_id"] = to_request_id(environ.get("HTTP_X_REQUEST_ID"))
+        self.request_id = request_id_of(environ)
         self.status = 0
         self.bytes = 0
         self.is_complete = False

@@ -17,10 +17,10 @@ from app.edge import Edge
 from app.guard import guard
 from app.json_provider import OrjsonProvider
 from app.keys import KeyRing, load_keys
-from app.limits import limit_runs
+from app.limits import Counts, limit_runs
 from app.loading import load_settings
 from app.observation import Observation, build_observation
-from app.observe import configure_logging, error_log
+from app.observe import configure_logging, error_log, request_id_of
 from app.proxies import TrustedProxies
 from app.services import build_services
 from app.settings import Settings
@@ -46,16 +46,18 @@ def create_app(
     keys: KeyRing | None = None,
     services: Services | None = None,
     observation: Observation | None = None,
+    counts: Counts | None = None,
 ) -> flask.Flask:
     """The application. What is not given comes from the configuration: settings, keys, and the services built of them.
 
-    ``observation`` is that of an application that this one takes over from.
+    ``observation`` and ``counts`` are those of an application that this one takes over from.
     """
     settings = settings or load_settings()
     keys = load_keys(settings) if keys is None else keys
     services = services or build_services(settings)
     server = settings.server
     observation = observation or build_observation(server, services)
+    counts = counts or Counts()
     services.runner.observer = observation.runs
     configure_logging(server.log_format, server.log_level, file=server.log_file)
 
@@ -69,12 +71,13 @@ def create_app(
     app.extensions["clinvk.configuration"] = Configuration.of(settings, keys)
     app.extensions["clinvk.error_body"] = error_body
     app.extensions["clinvk.observation"] = observation
+    app.extensions["clinvk.counts"] = counts
 
-    guard(app, server, keys)
+    guard(app, server, keys, counts.wrong_keys)
     app.register_error_handler(Exception, answer_error)
     _register_surfaces(app)
     if server.rate_limit_enabled:
-        limit_runs(app, server, answer_error)
+        limit_runs(app, server, counts.runs, answer_error)
     app.after_request(_keep_out_of_caches)
     app.after_request(announce_deprecation)
     proxies = TrustedProxies(server.trusted_proxies)
@@ -87,7 +90,7 @@ def create_app(
 def answer_error(error: Exception) -> flask.Response:
     """Every exception of every request, in the words of the surface that the path belongs to."""
     request = flask.request
-    request_id = request.environ["clinvk.request_id"]
+    request_id = request_id_of(request.environ)
     answer = error_answer(error, request.path, request_id)
     request.environ["clinvk.error"] = answer.code
     if answer.status == 500:

@@ -8,25 +8,26 @@ from flask import g, request
 from app.auth import Keys, authenticate, presented_keys
 from app.body import check_declared_size, check_media_type
 from app.hosts import SAFE_METHODS, HostRules, OriginRules, allow_origins, check_peer, is_loopback, is_preflight
-from app.limits import WrongKeys
+from app.limits import InMemory, WrongKeys
+from app.observe import request_id_of
 from app.settings import ServerSettings
 from app.surfaces import METRICS_PATH, is_public
 from services.errors import AuthenticationFailed, PermissionDenied
 
 
-def guard(app: flask.Flask, server: ServerSettings, keys: Keys) -> None:
-    """Put the checks in front of every route, known or not."""
+def guard(app: flask.Flask, server: ServerSettings, keys: Keys, tried: InMemory) -> None:
+    """Put the checks in front of every route, known or not. ``tried`` counts wrong keys."""
     hosts = HostRules(server)
     origins = OriginRules(server)
     is_private = not keys and is_loopback(server.host)
-    wrong_keys = WrongKeys(rps=server.rate_limit_rps, burst=server.rate_limit_burst)
+    wrong_keys = WrongKeys(tried, rps=server.rate_limit_rps, burst=server.rate_limit_burst)
     allow_origins(app, origins, server)
 
     @app.before_request
     def check() -> flask.Response | None:
         environ = request.environ
         address = environ.get("REMOTE_ADDR", "")
-        g.request_id = environ["clinvk.request_id"]
+        g.request_id = request_id_of(environ)
         g.key_name = None
         g.caller = address
         host = environ.get("HTTP_HOST")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -82,6 +83,14 @@ class InMemory:
         self._sweep_at = max(SWEEP_AT_KEYS, 2 * len(self._full_at))
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a process has counted in its memory. A renewed configuration goes on with it."""
+
+    runs: InMemory = field(default_factory=InMemory)
+    wrong_keys: InMemory = field(default_factory=InMemory)
+
+
 class InRedis:
     def __init__(self, storage: RedisStorage) -> None:
         self._prefixed = storage.prefixed_key
@@ -95,9 +104,9 @@ class InRedis:
 class TokenBucket(RateLimiter):
     """Flask-Limiter's strategy: ``burst`` requests at once, ``rps`` a second sustained. The item only carries the burst."""
 
-    def __init__(self, storage: Any, *, rps: float, burst: int) -> None:
+    def __init__(self, storage: Any, *, rps: float, burst: int, in_memory: InMemory) -> None:
         super().__init__(storage)
-        self._backlogs: Backlogs = InRedis(storage) if isinstance(storage, RedisStorage) else InMemory()
+        self._backlogs: Backlogs = InRedis(storage) if isinstance(storage, RedisStorage) else in_memory
         self._interval_s = 1 / rps
         self._limit_s = burst / rps
 
@@ -122,8 +131,8 @@ class WrongKeys:
     """Slows down whoever tries keys: a bucket per address, which only refused keys empty. Per process, in memory, always:
     also where requests are not limited. While a bucket is empty no key is looked at, the right one neither."""
 
-    def __init__(self, *, rps: float, burst: int) -> None:
-        self._backlogs = InMemory()
+    def __init__(self, backlogs: InMemory, *, rps: float, burst: int) -> None:
+        self._backlogs = backlogs
         self._interval_s = 1 / rps
         self._limit_s = burst / rps
 
@@ -138,11 +147,14 @@ class WrongKeys:
         self._backlogs.take(to_limit_key(address), self._interval_s, self._limit_s)
 
 
-def limit_runs(app: flask.Flask, server: ServerSettings, answer: Callable[[Exception], flask.Response]) -> None:
-    """Limit the routes that run something, all of them together, per caller. Call it when they are registered."""
+def limit_runs(app: flask.Flask, server: ServerSettings, counted: InMemory, answer: Callable[[Exception], flask.Response]) -> None:
+    """Limit the routes that run something, all of them together, per caller. Call it when they are registered.
+
+    ``counted`` is used where Redis is not.
+    """
     rps, burst = server.rate_limit_rps, server.rate_limit_burst
     strategy = f"clinvk-token-bucket-{rps:g}-{burst}"
-    STRATEGIES[strategy] = partial(TokenBucket, rps=rps, burst=burst)  # type: ignore[assignment]
+    STRATEGIES[strategy] = partial(TokenBucket, rps=rps, burst=burst, in_memory=counted)  # type: ignore[assignment]
     limiter = Limiter(
         key_func=to_limit_key_of_request,
         app=app,

@@ -8,6 +8,7 @@ import logging
 import re
 import secrets
 import sys
+from collections.abc import MutableMapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from logging.handlers import WatchedFileHandler
@@ -33,6 +34,13 @@ error_log = logging.getLogger("clinvk.error")
 def to_request_id(given: str | None) -> str:
     """The caller's id if it is a sane token, else a new one."""
     return given if given and REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+
+
+def request_id_of(environ: MutableMapping[str, Any]) -> str:
+    """The id of a WSGI request: made once, also where `app.edge` is not in front (Flask's `test_request_context`)."""
+    request_id: str = environ.get("clinvk.request_id") or to_request_id(environ.get("HTTP_X_REQUEST_ID"))
+    environ["clinvk.request_id"] = request_id
+    return request_id
 
 
 def log_request(**fields: Any) -> None:

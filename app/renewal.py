@@ -31,8 +31,13 @@ def renew(app: flask.Flask) -> flask.Flask:
     old: Configuration = app.extensions["clinvk.configuration"]
     configuration, _ = old.again()
     services = renew_services(app.extensions["clinvk"], configuration.settings)
-    observation = app.extensions["clinvk.observation"]
-    new = create_app(configuration.settings, keys=configuration.keys, services=services, observation=observation)
+    new = create_app(
+        configuration.settings,
+        keys=configuration.keys,
+        services=services,
+        observation=app.extensions["clinvk.observation"],
+        counts=app.extensions["clinvk.counts"],
+    )
     new.extensions["clinvk.configuration"] = configuration
     new.config["CLINVK_STARTED_AT"] = app.config["CLINVK_STARTED_AT"]
     return new

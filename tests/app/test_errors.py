@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, g
 from werkzeug.exceptions import ImATeapot
 
 from app.errors import STATUS
@@ -163,6 +163,16 @@ def test_a_bug_gives_nothing_away_but_to_the_log(caplog: pytest.LogCaptureFixtur
     assert record.fields["request_id"] == answer.headers["X-Request-ID"]  # type: ignore[attr-defined]
     assert "xyzzy" in caplog.text
     assert "Traceback" in caplog.text
+
+
+@pytest.mark.parametrize(("path", "status"), [("/health", 200), ("/api/v1/nowhere", 404)])
+def test_flask_s_own_testing_idiom_works_without_the_wsgi_layer(path: str, status: int) -> None:
+    app = make_app()
+    with app.test_request_context(path):
+        answer = app.full_dispatch_request()
+        assert answer.status_code == status
+        assert g.request_id.startswith("req_")
+        assert status == 200 or answer.get_json()["meta"]["request_id"] == g.request_id
 
 
 def test_what_breaks_outside_of_flask_is_answered_too(caplog: pytest.LogCaptureFixture) -> None:

@@ -92,6 +92,24 @@ def test_a_worker_that_starts_later_has_the_new_keys(server: ServerFactory, fake
     assert (status(one, "first"), status(one, "second")) == (401, 200)
 
 
+@pytest.mark.parametrize("limit", ["rate limit", "wrong keys"])
+def test_limits_go_on_counting(server: ServerFactory, fake_cli: FakeCli, limit: str) -> None:
+    limits = {"rate_limit_enabled": limit == "rate limit", "rate_limit_rps": 0.001, "rate_limit_burst": 2}
+    config = config_of(fake_cli, "a=first", "b=second", **limits)
+    one = server(config)
+
+    def ask(key: str) -> int:
+        return one.client.ask("POST", "/api/v1/prompt", {"prompt": "x", "dry_run": True}, {"X-Api-Key": key}).status
+
+    tried = ["first", "second"] if limit == "rate limit" else ["wrong"]
+    first, refused = (200, 429) if limit == "rate limit" else (401, 429)
+    assert [ask(key) for key in tried] == [first] * len(tried)
+    hang_up(one, config, "was read again")
+    assert [ask(key) for key in tried] == [first] * len(tried)
+    hang_up(one, config, "was read again")
+    assert [ask(key) for key in tried] == [refused] * len(tried)
+
+
 def test_queued_and_running_work_survive_ten_hangups(server: ServerFactory, fake_cli: FakeCli, tmp_path: Path) -> None:
     go = tmp_path / "go"
     one = server(config_of(fake_cli, max_concurrent_runs=1))
