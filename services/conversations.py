@@ -97,14 +97,7 @@ class Conversations:
         prompt = request.prompt
         if not prompt.strip():
             raise InvalidRequest("prompt is empty", field="prompt", issue="must not be empty")
-        new = NewTurn(
-            prompt=prompt,
-            model=request.options.get("model"),
-            request_id=request.request_id,
-            title=about.title,
-            tags=tuple(about.tags),
-            metadata=about.metadata,
-        )
+        new = NewTurn(prompt=prompt, model=request.options.get("model"), request_id=request.request_id)
         turn = self.store.start_turn(session.id, new)
         try:
             continuing = self._continuing(session, request, rebuild=rebuild)
@@ -114,7 +107,11 @@ class Conversations:
         except BaseException:
             self.store.drop_turn(turn)
             raise
-        return TurnStream(stream, turn, self._record, gone_hint=REBUILD_HINT, usage_before=usage_before)
+
+        def record(turn: Turn, end: TurnEnd) -> None:
+            self._record(turn, replace(end, title=about.title, tags=tuple(about.tags), metadata=about.metadata))
+
+        return TurnStream(stream, turn, record, gone_hint=REBUILD_HINT, usage_before=usage_before)
 
     def stream(self, request: RunRequest, session_id: str | None, cancellation: Cancellation | None = None) -> RunStream | TurnStream:
         """For surfaces that keep nothing by themselves: ``request`` as the next turn of the session that it names, or as it is."""

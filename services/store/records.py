@@ -68,19 +68,16 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTurn:
-    """A turn that is about to run, and what its request says of the session."""
+    """A turn that is about to run."""
 
     prompt: str = field(repr=False)
     model: str | None = None
     request_id: str = ""
-    title: str | None = None
-    tags: tuple[str, ...] = ()
-    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnEnd:
-    """What came of a turn."""
+    """What came of a turn, and what its request says of the session: that is stored only once the turn has run."""
 
     status: TurnStatus
     output: str = field(repr=False)
@@ -93,6 +90,9 @@ class TurnEnd:
     cost_usd: float | None = None
     cli_session_id: str | None = None
     """The session that the CLI has it in, where the CLI told."""
+    title: str | None = None
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

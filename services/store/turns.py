@@ -47,6 +47,17 @@ END_OF_SESSION = (
     )
     .returning(sessions.c.backend, sessions.c.workdir, sessions.c.tags)
 )
+CLAIM = (
+    update(sessions)
+    .where(sessions.c.id == bindparam("of_session"))
+    .values(
+        status="running",
+        owner=bindparam("new_owner"),
+        running_turn=sessions.c.turn_count + 1,
+        turn_count=sessions.c.turn_count + 1,
+    )
+    .returning(sessions.c.turn_count)
+)
 NO_TAGS = dumped(())
 RETAG = update(session_tags).where(session_tags.c.session_id == bindparam("of_session")).values(updated_at=bindparam("now"))
 
@@ -58,25 +69,9 @@ def is_free(connection: Connection, session_id: str) -> bool:
 
 
 def start(connection: Connection, session_id: str, new: NewTurn, owner: Owner, now: int) -> Turn:
-    """Claim a free session and note the turn as running."""
+    """Claim a free session and note the turn as running. `drop` takes back all of it, so nothing else is changed here."""
     owners.sign_in(connection, owner)
-    row = connection.execute(select(sessions).where(sessions.c.id == session_id)).one()
-    number = row.turn_count + 1
-    tags = tuple(map(storable, new.tags))
-    changes: dict[str, Any] = {
-        "status": "running",
-        "owner": owner.id,
-        "running_turn": number,
-        "turn_count": number,
-        "updated_at": now,
-        "tags": dumped([*dict.fromkeys((*json.loads(row.tags), *tags))]),
-        "metadata": dumped(json.loads(row.metadata) | dict(new.metadata)),
-    }
-    if new.title:
-        changes["title"] = storable(new.title)
-    connection.execute(update(sessions).where(sessions.c.id == session_id).values(changes))
-    _retag(connection, session_id, [tag for tag in tags if tag not in json.loads(row.tags)], now)
-    documents.add(connection, session_id, indexed_words(new.title, " ".join(tags)), facets(row.backend, row.workdir))
+    number = connection.execute(CLAIM, {"of_session": session_id, "new_owner": owner.id}).scalar_one()
     return add_running(connection, session_id, number, new, now)
 
 
@@ -123,9 +118,23 @@ def end(connection: Connection, turn: Turn, end: TurnEnd, now: int) -> None:
         **{f"more_{name}": count for name, count in from_usage(end.usage or Usage()).items()},
     }
     session = connection.execute(END_OF_SESSION, {**changes, **here}).one()
-    if session.tags != NO_TAGS:
-        _retag(connection, turn.session_id, [], now)
+    added = _describe(connection, turn.session_id, end) if end.title or end.tags or end.metadata else []
+    if added or session.tags != NO_TAGS:
+        _retag(connection, turn.session_id, added, now)
     documents.add(connection, turn.session_id, indexed_words(turn.prompt, end.output), facets(session.backend, session.workdir))
+
+
+def _describe(connection: Connection, session_id: str, end: TurnEnd) -> list[str]:
+    """Add what the turn's request says of its session. Returns the tags that are new."""
+    row = connection.execute(select(sessions).where(sessions.c.id == session_id)).one()
+    held = json.loads(row.tags)
+    added = [tag for tag in dict.fromkeys(map(storable, end.tags)) if tag not in held]
+    changes = {"tags": dumped([*held, *added]), "metadata": dumped(json.loads(row.metadata) | dict(end.metadata))}
+    if end.title:
+        changes["title"] = storable(end.title)
+    connection.execute(update(sessions).where(sessions.c.id == session_id).values(changes))
+    documents.add(connection, session_id, indexed_words(end.title, " ".join(end.tags)), facets(row.backend, row.workdir))
+    return added
 
 
 def drop(connection: Connection, turn: Turn) -> None:

@@ -220,12 +220,41 @@ def test_what_is_refused_leaves_no_trace(desk: Desk, backend: str) -> None:
     assert desk.store.count() == 0
 
 
+def test_what_a_resume_says_of_its_session_is_stored_with_the_turn_s_end(desk: Desk) -> None:
+    session, _ = desk.begin("one")
+    with desk.talk.resume(session, desk.request("two"), About(title="new title", tags=("new",), metadata={"k": "v"})) as stream:
+        next(stream)
+        running = desk.store.get(session.id)
+        assert (running.status, running.title, running.updated_at) == ("running", None, session.updated_at)
+        collect(stream)
+    ended = desk.store.get(session.id)
+    assert (ended.title, ended.tags, ended.metadata) == ("new title", ("default", "new"), {"k": "v"})
+    assert ended.updated_at > session.updated_at
+    for wanted in (Filter(q="new title"), Filter(tag="new")):
+        assert [one.id for one in desk.store.list(wanted).sessions] == [session.id]
+
+
+def test_a_resume_of_a_session_that_the_cli_has_lost_leaves_no_trace(desk: Desk) -> None:
+    session, _ = desk.begin("one")
+    for path in desk.chats.iterdir():
+        path.unlink()
+    with pytest.raises(NotFound):
+        desk.talk.resume(session, desk.request("two"), About(title="t", tags=("new",)))
+    assert desk.store.get(session.id) == session
+
+
 def test_a_resume_that_finds_no_place_leaves_no_trace(tmp_path: Path) -> None:
     spawner = Spawner()
     desk = Desk(tmp_path, spawner, places=1)
     session, _ = desk.begin("one")
-    with desk.talk.begin(desk.request("hang")), pytest.raises(QueueFull):
-        desk.resume(session, "two")
+    about = About(title="found by nobody", tags=("new",), metadata={"k": "v"})
+    with desk.talk.begin(desk.request("hang")) as running:
+        with pytest.raises(QueueFull):
+            desk.talk.resume(session, desk.request("two"), about)
+        with pytest.raises(Conflict):
+            desk.talk.resume(desk.store.get(running.session_id or ""), desk.request("two"), about)
+        assert desk.store.get(session.id) == session
+        assert not desk.store.list(Filter(q="nobody")).sessions + desk.store.list(Filter(tag="new")).sessions
     assert len(desk.store.turns(session.id)) == 1
     assert desk.resume(session, "two").output == "known: one | two"
     desk.store.close()
