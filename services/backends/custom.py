@@ -13,7 +13,9 @@
       output: jsonl                        # or text (the default), or json
       rules:                               # jsonl: what a line means, and where its fields are
         - {event: text, when: {type: delta}, fields: {text: content}}
-        - {event: done, when: {type: end}, fields: {output_tokens: usage.out}}
+        - {event: usage, when: {type: step}, fields: {output_tokens: usage.out}, add: true}    # of one step each
+        - {event: done, when: {type: end, is_error: false}}                 # the value false
+        - {event: error, when: {problem: {exists: true}}, fields: {message: problem.text}}      # any value
       fields: {text: response}             # json: where the fields of the one document are
 
 Every mistake is an InvalidRequest whose message begins with the key.
@@ -30,7 +32,7 @@ from services.backends.spec import OPTION_NAMES, BackendSpec, Option
 from services.decoders.decoder import Decoder
 from services.decoders.document import DOCUMENT_FIELDS, DocumentDecoder
 from services.decoders.plain import PlainDecoder
-from services.decoders.rules import EVENT_FIELDS, Rule, RulesDecoder
+from services.decoders.rules import EVENT_FIELDS, Exists, Rule, RulesDecoder
 from services.errors import InvalidRequest
 
 KEYS = (
@@ -139,25 +141,46 @@ def _lines(read: _Reader) -> Callable[[], Decoder]:
     declared = tuple(_line_rule(f"rules[{i}]", rule) for i, rule in enumerate(rules))
     if not any(rule.event in ("text", "message") or (rule.event == "done" and "text" in rule.fields) for rule in declared):
         raise _wrong("rules", "expected one that gives the answer: `event: text`, or `event: message`")
+    adding = {rule.adds for rule in declared if rule.event == "usage"}
+    if len(adding) > 1:
+        at = next(i for i, rule in enumerate(declared) if rule.adds)
+        raise _wrong(f"rules[{at}].add", "either every `usage` rule adds or none: one that replaces would undo what others have added")
     return partial(RulesDecoder, declared)
 
 
 def _line_rule(key: str, rule: Any) -> Rule:
     if not isinstance(rule, Mapping):
-        raise _wrong(key, "expected a mapping of event, when, fields", rule)
+        raise _wrong(key, "expected a mapping of event, when, fields, add", rule)
     read = _Reader(rule, key)
-    read.only(("event", "when", "fields"))
+    read.only(("event", "when", "fields", "add"))
     event = read.one_of("event", tuple(EVENT_FIELDS), "")
     fields = read.string_map("fields")
     _Reader(fields, f"{key}.fields").only(EVENT_FIELDS[event])
     needed = {"text": "text", "message": "text", "thinking": "text", "tool_call": "name", "error": "message"}.get(event)
     if needed and needed not in fields:
         raise _wrong(f"{key}.fields", f"expected `{needed}`, its path in the line", fields)
-    when = read.map("when")
-    for path, value in when.items():
-        if not isinstance(value, str | int | float | bool | None):
-            raise _wrong(f"{key}.when.{path}", "expected a plain value to compare with", value)
-    return Rule(event, when, fields)
+    adds = read.flag("add", default=False)
+    if adds and event != "usage":
+        raise _wrong(f"{key}.add", "is for `event: usage`", event)
+    when = {path: _condition(f"{key}.when.{path}", path, value, fields) for path, value in read.map("when").items()}
+    return Rule(event, when, fields, adds)
+
+
+def _condition(key: str, path: str, value: Any, fields: Mapping[str, str]) -> Any:
+    """What a rule asks of a path. Plain ``true`` asks for the value true, which is no text, no number, and holds no fields."""
+    if isinstance(value, Mapping):
+        read = _Reader(value, key)
+        read.only(("exists",))
+        return Exists(read.flag("exists", default=True))
+    if not isinstance(value, str | int | float | bool | None):
+        raise _wrong(key, "expected a value to compare with, or {exists: true}", value)
+    if value is True:
+        for name, paths in fields.items():
+            for read_at in map(str.strip, paths.split("+")):
+                if read_at.startswith(f"{path}.") or (read_at == path and name != "is_error"):
+                    issue = f"is ambiguous: `fields.{name}` reads {read_at}, so the value there is not `true`; write {{exists: true}}"
+                    raise _wrong(key, issue, value)
+    return value
 
 
 OUTPUTS: dict[str, Callable[[_Reader], Callable[[], Decoder]]] = {"text": lambda _: PlainDecoder, "json": _document, "jsonl": _lines}

@@ -16,7 +16,7 @@ from services.decoders.fields import count_of, flat_text
 from services.decoders.lines import JsonLines
 from services.events import Batch, Failed, Finished, Started, StopReason, Text, Thinking, ToolCall, ToolResult, UsageUpdate
 from services.failures import classify, human
-from services.run import Usage
+from services.run import Usage, plus
 
 EVENT_FIELDS: Mapping[str, tuple[str, ...]] = {
     "started": ("session_id", "model"),
@@ -36,18 +36,30 @@ EVENT_FIELDS: Mapping[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Exists:
+    """A condition on a path: that the line has anything there, or that it has not."""
+
+    expected: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     event: str
     when: Mapping[str, Any] = field(default_factory=dict)
-    """Dotted path → the value that must stand there; True stands for "is there"."""
+    """Dotted path → the value that must be there, or an `Exists`."""
     fields: Mapping[str, str] = field(default_factory=dict)
     """The event's field → dotted path."""
+    adds: bool = False
+    """Of a ``usage`` rule: its counts are those of a part of the run, and are added up. Else they are the run's so far."""
 
     def matches(self, line: FieldReader) -> bool:
         for path, wanted in self.when.items():
             found = line.all(path)
-            if not found or not (wanted is True or wanted in found):
-                return False
+            if type(wanted) is Exists:
+                if bool(found) != wanted.expected:
+                    return False
+            elif not any(value == wanted and (type(value) is bool) == (type(wanted) is bool) for value in found):
+                return False  # in Python, True == 1
         return True
 
 
@@ -120,8 +132,8 @@ class RulesDecoder:
                 batch.append(ToolResult(line.text(fields.get("id")), output, line.first(fields.get("is_error")) is True))
             case "usage":
                 if usage := line.usage(fields):
-                    self._usage = usage
-                    batch.append(UsageUpdate(usage))
+                    self._usage = plus(self._usage, usage) if rule.adds and self._usage else usage
+                    batch.append(UsageUpdate(self._usage))
             case "done":
                 self._on_done(fields, line, batch)
             case "error":

@@ -10,7 +10,7 @@ import yaml
 from services.backends.custom import declare
 from services.decoders.decoder import Exit
 from services.errors import InvalidRequest
-from services.events import Finished, Started, Text
+from services.events import Failed, Finished, Started, Text
 from services.run import Usage
 from tests.decoders.recorded import decode, text_of
 
@@ -69,6 +69,23 @@ def test_the_example_of_the_module_is_valid() -> None:
     assert declare("mycli", mapping).args == ("run", "--json")
 
 
+def test_a_rule_asks_for_the_value_true() -> None:
+    rules = yaml.safe_load("""
+      - {event: message, when: {type: text}, fields: {text: t}}
+      - {event: tool_result, when: {bad: true}, fields: {id: id, is_error: bad}}
+      - {event: done, when: {type: result, is_error: false}}
+      - {event: error, when: {type: result, is_error: true}, fields: {message: m}}
+    """)
+    spec = declare("mycli", {"output": "jsonl", "rules": rules})
+
+    def end(is_error: bool) -> object:
+        lines = [{"type": "text", "t": "x"}, {"type": "result", "is_error": is_error, "m": "no"}]
+        return decode(spec.decoder(), [json.dumps(line).encode() + b"\n" for line in lines], Exit(0))[-1]
+
+    assert end(False) == Finished(0)
+    assert isinstance(end(True), Failed)
+
+
 RULES = [{"event": "text", "fields": {"text": "t"}}]
 
 
@@ -109,7 +126,28 @@ RULES = [{"event": "text", "fields": {"text": "t"}}]
         ({"output": "jsonl", "rules": [{"event": "text", "fields": {"text": "t", "id": "i"}}]}, "rules[0].fields.id: no such key"),
         (
             {"output": "jsonl", "rules": [{"event": "text", "fields": {"text": "t"}, "when": {"a": [1]}}]},
-            "rules[0].when.a: expected a plain value",
+            "rules[0].when.a: expected a value to compare with, or {exists: true}",
+        ),
+        *(
+            ({"output": "jsonl", "rules": [*RULES, rule]}, f"rules[1].{message}")
+            for rule, message in (
+                ({"event": "done", "when": {"a": {"is": 1}}}, "when.a.is: no such key"),
+                ({"event": "done", "when": {"a": {"exists": "yes"}}}, "when.a.exists: expected true or false"),
+                ({"event": "done", "add": True}, "add: is for `event: usage`"),
+                ({"event": "usage", "add": "yes"}, "add: expected true or false"),
+                (
+                    {"event": "usage", "when": {"usage": True}, "fields": {"input_tokens": "x + usage.in"}},
+                    "when.usage: is ambiguous: `fields.input_tokens` reads usage.in",
+                ),
+                (
+                    {"event": "tool_call", "when": {"tool": True}, "fields": {"name": "tool"}},
+                    "when.tool: is ambiguous: `fields.name` reads tool",
+                ),
+            )
+        ),
+        (
+            {"output": "jsonl", "rules": [*RULES, {"event": "usage"}, {"event": "usage", "add": True}]},
+            "rules[2].add: either every `usage` rule adds or none",
         ),
         ({"output": "jsonl", "rules": [{"event": "done"}]}, "rules: expected one that gives the answer"),
         ({"streams_tokens": "yes"}, "streams_tokens: expected true or false"),

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from services.decoders.decoder import Exit
-from services.decoders.rules import Rule, RulesDecoder
+from services.decoders.document import FieldReader
+from services.decoders.rules import Exists, Rule, RulesDecoder
 from services.events import Event, Failed, Finished, Started, Text, Thinking, ToolCall, ToolResult, UsageUpdate
 from services.run import Usage
 
@@ -16,9 +17,9 @@ RULES = (
     Rule("text", {"type": "piece"}, {"text": "data.text"}),
     Rule("message", {"type": "message", "role": "assistant"}, {"text": "parts.*.text"}),
     Rule("thinking", {"type": "thought"}, {"text": "text"}),
-    Rule("tool_call", {"tool": True}, {"id": "id", "name": "tool", "input": "args"}),
+    Rule("tool_call", {"tool": Exists()}, {"id": "id", "name": "tool", "input": "args"}),
     Rule("tool_result", {"type": "tool_done"}, {"id": "id", "output": "out", "is_error": "bad"}),
-    Rule("usage", {"usage": True}, {"input_tokens": "usage.in", "output_tokens": "usage.out"}),
+    Rule("usage", {"usage": Exists()}, {"input_tokens": "usage.in", "output_tokens": "usage.out"}),
     Rule("done", {"type": "bye"}, {"text": "all", "stop_reason": "why", "cost_usd": "cost"}),
     Rule("error", {"type": "oops"}, {"message": "msg", "status": "status"}),
 )
@@ -83,7 +84,7 @@ def test_an_error_may_be_followed_by_work_that_ends_well() -> None:
 
 
 def test_without_a_rule_for_the_end_the_exit_code_says_it() -> None:
-    rules = (Rule("text", {"t": True}, {"text": "t"}),)
+    rules = (Rule("text", {"t": Exists()}, {"text": "t"}),)
     assert isinstance(read({"t": "x"}, rules=rules)[-1], Finished)
     assert isinstance(read({"t": "x"}, exit=1, rules=rules)[-1], Failed)
     assert isinstance(read(rules=rules)[-1], Failed)
@@ -93,7 +94,39 @@ def test_without_a_rule_for_the_end_the_exit_code_says_it() -> None:
 def test_an_unknown_exit_is_a_failure() -> None:
     piece = {"type": "piece", "data": {"text": "x"}}
     assert failed(read(piece, {**BYE, "usage": {"in": 3, "out": 4}}, exit=None)).usage == Usage(3, 4)
-    assert isinstance(read({"t": "x"}, exit=None, rules=(Rule("text", {"t": True}, {"text": "t"}),))[-1], Failed)
+    assert isinstance(read({"t": "x"}, exit=None, rules=(Rule("text", {"t": Exists()}, {"text": "t"}),))[-1], Failed)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "matching", "others"),
+    [
+        (True, [True], [False, 1, "true", None]),
+        (False, [False], [True, 0, "", None]),
+        (1, [1, 1.0], [True, "1"]),
+        (None, [None], [False, 0, ""]),
+        ("true", ["true"], [True]),
+        (Exists(), [True, False, None, 0, "x", {}], []),
+    ],
+)
+def test_a_condition_is_a_value_of_its_own_type(wanted: object, matching: list[object], others: list[object]) -> None:
+    rule = Rule("text", {"a": wanted}, {"text": "t"})
+    assert [value for value in (*matching, *others) if rule.matches(FieldReader({"a": value}))] == matching
+    assert not rule.matches(FieldReader({"t": "x"}))
+
+
+def test_a_condition_can_be_that_nothing_is_there() -> None:
+    rule = Rule("text", {"a.b": Exists(False)}, {"text": "t"})
+    assert [rule.matches(FieldReader(line)) for line in ({}, {"a": {"b": None}}, {"a": 1})] == [True, False, True]
+
+
+def test_usage_of_parts_is_added_and_the_last_total_counts() -> None:
+    steps = [{"t": "x", "in": 3, "out": 4}, {"in": 5, "out": 6}]
+    text = Rule("text", {}, {"text": "t"})
+    fields = {"input_tokens": "in", "output_tokens": "out"}
+    adding = read(*steps, rules=(text, Rule("usage", {}, fields, adds=True)))
+    assert [event.usage for event in adding if isinstance(event, UsageUpdate)] == [Usage(3, 4), Usage(8, 10)]
+    assert finished(adding).usage == Usage(8, 10)
+    assert finished(read(*steps, rules=(text, Rule("usage", {}, fields)))).usage == Usage(5, 6)
 
 
 def test_a_rule_without_a_condition_reads_every_line() -> None:

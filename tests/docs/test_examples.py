@@ -47,7 +47,7 @@ def test_the_worked_example_answers_and_its_session_goes_on(opencode: Server, tm
     answer = opencode.client.prompt("opencode", "tool", model="anthropic/claude-sonnet-4-5")
     assert answer.status == 200, answer.body
     assert answer.json["output"] == "tok0 tok1 tok2 tok3 tok4"
-    assert (answer.json["error"], answer.json["token_usage"]["input_tokens"]) == (None, 100)
+    assert (answer.json["error"], answer.json["token_usage"]["input_tokens"]) == (None, 200)
     told = json.loads((tmp_path / "told.json").read_text())
     assert told["argv"] == ["run", "--format", "json", "--model=anthropic/claude-sonnet-4-5"]
 
@@ -71,3 +71,11 @@ def test_the_worked_example_tells_a_failure_of_the_vendor_s(opencode: Server) ->
 def test_a_plain_command_is_a_backend(server: ServerFactory) -> None:
     answer = server(guide("upper")).client.prompt("upper", "say hello")
     assert answer.json["output"].strip() == "SAY HELLO"
+
+
+def test_the_worked_example_counts_every_step_and_what_came_from_the_cache(opencode: Server) -> None:
+    answer = opencode.client.prompt("opencode", "cached")
+    steps = [json.loads(line)["part"].get("tokens") for line in (RECORDED / "cached.jsonl").read_text().splitlines()]
+    assert sum(tokens["total"] for tokens in steps if tokens) == 718
+    usage = answer.json["token_usage"]
+    assert (usage["input_tokens"], usage["output_tokens"], usage["cached_tokens"]) == (700, 18, 100)

@@ -243,7 +243,7 @@ def test_a_cli_that_closes_its_output_and_stays_has_failed(spawner: Spawner) -> 
 
 
 def test_a_cli_that_stays_after_its_last_line_has_done_its_work(spawner: Spawner) -> None:
-    rules = (Rule("message", {}, {"text": "t"}), Rule("done", {"t": True}, {}))
+    rules = (Rule("message", {}, {"text": "t"}), Rule("done", {"t": "all"}, {}))
     desk = runner(spawner, Limits(leave_grace_s=0.1))
     desk.backends = {"shell": replace(SHELL, decoder=partial(RulesDecoder, rules))}
     result = desk.run(shell("""echo '{"t": "all"}'; sleep 600"""))
