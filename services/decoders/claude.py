@@ -157,10 +157,10 @@ class ClaudeDecoder:
                 self._open_message()
                 self._is_open = True
                 self._streamed.add(text_of(message.get("id")))
-                self._message_usage = to_usage(map_of(message.get("usage")))
+                self._message_usage = to_usage(map_of(message.get("usage"))) or Usage()
                 self._tell_usage(batch)
             case {"type": "message_delta", "usage": dict(usage)}:
-                self._message_usage = to_usage(usage)
+                self._message_usage = to_usage(usage) or self._message_usage
                 self._tell_usage(batch)
             case {"type": "message_stop"}:
                 self._is_open = False
@@ -248,7 +248,7 @@ class ClaudeDecoder:
         else:
             for text in self._untold(text_of(result.get("result")), structured):
                 self._on_whole_text(text, batch)
-        usage, cost = result_usage(result), number_of(result.get("total_cost_usd"))
+        usage, cost = result_usage(result) or self._usage_so_far(), number_of(result.get("total_cost_usd"))
         if self._retelling.differs:
             batch.append(Failed("backend", DIFFERS, exit.code, usage, cost))
         elif stop == "end_turn" and not self._has_text and not self._has_worked:
@@ -274,7 +274,7 @@ class ClaudeDecoder:
             kind=classify(f"{message} ({self._error_code})", status),
             message=message,
             exit_code=exit.code,
-            usage=result_usage(result),
+            usage=result_usage(result) or self._usage_so_far(),
             cost_usd=number_of(result.get("total_cost_usd")),
         )
 

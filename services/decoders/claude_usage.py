@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.decoders.fields import count_of, map_of
+from services.decoders.fields import count_of, has_counts, map_of
 from services.run import Usage, plus
 
+COUNTS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
-def to_usage(usage: dict[str, Any]) -> Usage:
-    """Anthropic's numbers as ours: their ``input_tokens`` exclude what went through the cache."""
+
+def to_usage(usage: dict[str, Any]) -> Usage | None:
+    """Anthropic's numbers as ours: their ``input_tokens`` exclude what went through the cache. None without any number."""
+    if not has_counts(usage, COUNTS):
+        return None
     read = count_of(usage.get("cache_read_input_tokens"))
     written = count_of(usage.get("cache_creation_input_tokens"))
     return Usage(
@@ -20,13 +24,14 @@ def to_usage(usage: dict[str, Any]) -> Usage:
     )
 
 
-def result_usage(result: dict[str, Any]) -> Usage:
+def result_usage(result: dict[str, Any]) -> Usage | None:
     usage = to_usage(map_of(result.get("usage")))
-    if usage != Usage():
+    if usage and usage != Usage():
         return usage
     for model in map_of(result.get("modelUsage")).values():
         part = map_of(model)
         names = {"inputTokens": "input_tokens", "outputTokens": "output_tokens"}
         names |= {"cacheReadInputTokens": "cache_read_input_tokens", "cacheCreationInputTokens": "cache_creation_input_tokens"}
-        usage = plus(usage, to_usage({ours: part.get(theirs) for theirs, ours in names.items()}))
+        if of_model := to_usage({ours: part.get(theirs) for theirs, ours in names.items()}):
+            usage = plus(usage, of_model) if usage else of_model
     return usage

@@ -190,15 +190,18 @@ class CodexAppServerDecoder:
             batch.append(tool_result(item))
 
     def _on_usage(self, params: dict[str, Any], batch: Batch) -> None:
+        total = _total(params)
+        if total is None:
+            return
         if self._usage_before is None:
-            self._usage_before = less(_total(params), _count(params, "last"))
-        self._usage = less(_total(params), self._usage_before)
+            self._usage_before = less(total, _count(params, "last") or Usage())
+        self._usage = less(total, self._usage_before)
         batch.append(UsageUpdate(self._usage))
 
 
-def _total(params: dict[str, Any]) -> Usage:
+def _total(params: dict[str, Any]) -> Usage | None:
     return _count(params, "total")
 
 
-def _count(params: dict[str, Any], name: str) -> Usage:
+def _count(params: dict[str, Any], name: str) -> Usage | None:
     return to_usage(map_of(map_of(params.get("tokenUsage")).get(name)))

@@ -45,7 +45,8 @@ class CodexExecDecoder:
         elif said["type"] == "turn.failed":
             batch.append(failure_of(map_of(said.get("error")), self._error, exit.code))
         else:
-            usage = less(to_usage(map_of(said.get("usage"))), self._usage_before)
+            total = to_usage(map_of(said.get("usage")))
+            usage = less(total, self._usage_before) if total else None
             if self._has_answered:
                 batch.append(finished(exit, usage=usage))
             else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from services.decoders.fields import count_of, flat_text, map_of, text_of
+from services.decoders.fields import count_of, flat_text, has_counts, map_of, text_of
 from services.events import Failed, FailureKind, ToolCall, ToolResult
 from services.failures import classify, human
 from services.run import Usage
@@ -59,9 +59,14 @@ def tool_result(item: dict[str, Any]) -> ToolResult:
     return ToolResult(text_of(item.get("id")), output, is_error)
 
 
-def to_usage(usage: dict[str, Any]) -> Usage:
-    """Codex's numbers as ours: its input includes the cached tokens, its output the reasoning."""
+COUNTS = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_output_tokens", "cache_write_input_tokens")
+
+
+def to_usage(usage: dict[str, Any]) -> Usage | None:
+    """Codex's numbers as ours: its input includes the cached tokens, its output the reasoning. None without any number."""
     usage = _snake(usage)
+    if not has_counts(usage, COUNTS):
+        return None
     return Usage(
         input_tokens=count_of(usage.get("input_tokens")),
         output_tokens=count_of(usage.get("output_tokens")),

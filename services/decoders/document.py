@@ -138,7 +138,7 @@ class FieldReader:
 
     def usage(self, fields: Mapping[str, str]) -> Usage | None:
         counts = {name: sum(map(count_of, self.all(fields[name]))) for name in USAGE_FIELDS if name in fields}
-        found = any(self.all(fields[name]) for name in counts)
+        found = any(number_of(value) is not None for name in counts for value in self.all(fields[name]))
         return Usage(**counts) if found else None
 
 

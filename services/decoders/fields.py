@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from math import isfinite
 from typing import Any
 
@@ -24,6 +24,11 @@ def list_of(value: Any) -> list[Any]:
 def count_of(value: Any) -> int:
     """A number of tokens: never negative; what is no number is 0."""
     return max(0, int(number)) if (number := number_of(value)) is not None else 0
+
+
+def has_counts(counts: Mapping[str, Any], names: Iterable[str]) -> bool:
+    """Whether there is a number under any of the names: without one, nothing was counted, which is not the same as 0."""
+    return any(number_of(counts.get(name)) is not None for name in names)
 
 
 def number_of(value: Any) -> float | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from services.decoders.decoder import Exit
 from services.decoders.ending import ended_without_result, finished, last_words
-from services.decoders.fields import count_of, flat_text, map_of, text_of
+from services.decoders.fields import count_of, flat_text, has_counts, map_of, text_of
 from services.decoders.lines import JsonLines
 from services.events import Batch, Failed, Started, Text, ToolCall, ToolResult
 from services.failures import classify, human
@@ -82,7 +82,7 @@ class GeminiDecoder:
         self._has_answered = self._has_answered or not text.isspace()
         batch.append(Text(text, self._block))
 
-    def _failed(self, result: dict[str, Any], usage: Usage, exit: Exit) -> Failed:
+    def _failed(self, result: dict[str, Any], usage: Usage | None, exit: Exit) -> Failed:
         said = last_words(exit.stderr_tail)
         message = human(text_of(map_of(result.get("error")).get("message"))) or self._error or said or "Gemini failed and did not say why"
         kind = classify(message, api_status(exit.code))
@@ -96,8 +96,10 @@ def api_status(code: int | None) -> int | None:
     return code + 256 if code is not None and code >= 144 else None
 
 
-def to_usage(stats: dict[str, Any]) -> Usage:
-    """Gemini's input includes the cached tokens; its thoughts are in the total alone."""
+def to_usage(stats: dict[str, Any]) -> Usage | None:
+    """Gemini's input includes the cached tokens; its thoughts are in the total alone. None without any number."""
+    if not has_counts(stats, ("input_tokens", "output_tokens", "cached", "total_tokens")):
+        return None
     read, written = count_of(stats.get("input_tokens")), count_of(stats.get("output_tokens"))
     return Usage(
         input_tokens=read,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from services.decoders.decoder import Exit
 from services.events import Failed, Finished
 
-from .recorded import Recording, decode, name_of, recordings, text_of
+from .recorded import Recording, decode, finished, name_of, recording, recordings, text_of
 
 ALL = pytest.mark.parametrize("recording", recordings(), ids=name_of)
 BIG_BYTES = 20_000
@@ -54,6 +55,15 @@ def test_an_unknown_exit_is_a_failure_that_keeps_text_and_usage(recording: Recor
     if isinstance(whole[-1], Finished):
         assert text_of(events) == text_of(whole)
         assert (events[-1].usage, events[-1].exit_code) == (whole[-1].usage, None)
+
+
+@pytest.mark.parametrize("name", ["claude/json", "claude/partial-tool", "codex/json", "gemini/json", "gemini/tool-yolo"])
+def test_a_cli_that_reports_no_usage_has_none(name: str) -> None:
+    """Then the API estimates it, and says so."""
+    found = recording(name)
+    assert finished(decode(found.decoder(), [found.stdout], found.exit)).usage
+    without = re.sub(rb'"(usage|modelUsage|stats)":', rb'"x_\1":', found.stdout)
+    assert finished(decode(found.decoder(), [without], found.exit)).usage is None
 
 
 @pytest.mark.parametrize("recording", recordings("claude/*/*"), ids=name_of)
