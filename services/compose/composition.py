@@ -16,6 +16,7 @@ from services.errors import BackendUnavailable, ClinvkError, RunFailed
 from services.events import Batch, Failed
 from services.run import RunResult
 from services.runner import Runner, collect
+from services.turn_stream import NamelessStream
 
 QUEUE_LIMIT_BATCHES = 64
 """Batches that wait for the reader; beyond it the runs wait, and with them their CLIs. Never fewer than there are runs at
@@ -125,7 +126,7 @@ class Composition(Iterator[Item]):
         cancellation = self._going[index] = Cancellation()
         try:
             request = self.plan.request_of(index, self._outcomes)
-            with self._runner.stream(request, cancellation) as stream:
+            with NamelessStream(self._runner.stream(request, cancellation)) as stream:
                 self._begun[index] = stream.started_at
                 result = collect(stream, lambda batch: self._put((index, batch)))
         except NothingToFill as error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import gevent
@@ -13,9 +15,10 @@ from services.cancellation import CLIENT_GONE, SERVER_STOPS, Cancellation
 from services.compose.composition import Composition
 from services.compose.parallel import plan_compare, plan_parallel
 from services.compose.plan import RUNS_LIMIT, Outcome
+from services.decoders.rules import Rule, RulesDecoder
 from services.drivers.driver import Limits
 from services.errors import InvalidRequest, RunFailed
-from services.events import Event, Failed, Text, is_terminal
+from services.events import Event, Failed, Started, Text, is_terminal
 from services.processes.spawner import Spawner
 from services.run import RunRequest
 from services.runner import Runner
@@ -257,3 +260,16 @@ def test_a_run_that_passes_its_time_limit_failed(spawner: Spawner) -> None:
     assert outcome.status == "failed"
     assert isinstance(outcome.result.failure, Failed)
     assert outcome.result.failure.kind == "timeout"
+
+
+def test_the_cli_s_own_session_id_is_left_out_of_events_and_results(spawner: Spawner) -> None:
+    """These runs are ephemeral: nobody could resume the session."""
+    rules = (Rule("started", {"type": "init"}, {"session_id": "session"}), Rule("text", {"type": "text"}, {"text": "text"}))
+    desk = runner(spawner)
+    desk.backends = {"shell": replace(desk.backends["shell"], decoder=partial(RulesDecoder, rules))}
+    script = """echo '{"type": "init", "session": "cli-1"}'; echo '{"type": "text", "text": "x"}'"""
+    with Composition(desk, plan_parallel(desk, [shell(script)], max_parallel=1, fail_fast=False)) as composition:
+        events = events_of(composition)[0]
+        (outcome,) = composition.outcomes()
+    assert events[0] == Started(None)
+    assert (outcome.status, outcome.result.session_id) == ("completed", None)
