@@ -106,7 +106,7 @@ class BackendSettings:
     approval_mode: str | None = setting(None, "as unified_flags.approval_mode, for this backend", choices=APPROVAL_MODES)
     sandbox_mode: str | None = setting(None, "as unified_flags.sandbox_mode, for this backend", choices=SANDBOX_MODES)
     allowed_tools: str | list[str] | None = setting(None, "tools the agent may use without asking: a list, or words separated by commas")
-    extra_flags: list[str] = setting([], "flags added to every command line of this CLI, as they are")
+    extra_flags: list[str] = setting([], "flags added to every command line of this CLI, as they are", is_secret=True)
     allowed_extra: dict[str, int] = setting(
         {}, "further flags that a request's `extra` may carry, with the number of values each takes (0 or 1)", at_least=0, at_most=1
     )

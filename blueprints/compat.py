@@ -192,7 +192,7 @@ class _DryStream(Iterator[Batch]):
 
     def __init__(self, invocation: Invocation) -> None:
         self.invocation = invocation
-        self._batches: Iterator[Batch] = iter([[Started(model=invocation.model), Text(shlex.join(invocation.argv)), Finished()]])
+        self._batches: Iterator[Batch] = iter([[Started(model=invocation.model), Text(shlex.join(invocation.shown_argv)), Finished()]])
 
     def __next__(self) -> Batch:
         return next(self._batches)
@@ -206,7 +206,7 @@ def _dry_result(invocation: Invocation) -> RunResult:
         backend=invocation.spec.name,
         model=invocation.model,
         session_id=None,
-        output=shlex.join(invocation.argv),
+        output=shlex.join(invocation.shown_argv),
         thinking="",
         exit_code=None,
         duration_ms=0,

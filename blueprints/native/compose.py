@@ -166,7 +166,7 @@ def _to_dry_part(invocation: Invocation) -> dict[str, Any]:
         "status": None,
         "backend": invocation.spec.name,
         "model": invocation.model,
-        "argv": list(invocation.argv),
+        "argv": invocation.shown_argv,
         "ignored": list(invocation.ignored),
     }
 

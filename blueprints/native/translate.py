@@ -97,7 +97,7 @@ def to_dry_run(invocation: Invocation, request_id: str) -> dict[str, Any]:
         "cost_usd": None,
         "ignored": list(invocation.ignored),
         "dry_run": True,
-        "argv": list(invocation.argv),
+        "argv": invocation.shown_argv,
         "meta": meta(request_id),
     }
 

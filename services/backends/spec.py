@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from services.backends.private_home import PrivateHome
+from services.backends.redaction import redacted_argv
 from services.backends.session_files import SessionFiles
 from services.backends.warm import WarmLimits, Warmth
 from services.decoders.decoder import Decoder
@@ -175,6 +176,11 @@ class Invocation:
     ignored: tuple[str, ...] = ()
     run_dir: str = ""
     """The run's own temporary folder, made at the start and removed at the end."""
+
+    @property
+    def shown_argv(self) -> list[str]:
+        """The command line for callers and logs: without credentials."""
+        return redacted_argv(self.argv, self.env)
 
     def prepare(self) -> None:
         """Make the run's folder, where it is not there yet, and all that belongs in it. Removing it again is the caller's."""

@@ -1,0 +1,47 @@
+"""A command line as it may be shown to callers: what looks like a credential is replaced."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+REDACTED = "[redacted]"
+
+SECRET_NAME = re.compile(r"(^|[-_.])(api-?key|key|token|secret|passw(or)?d|pass|pwd|credentials?|auth|authorization|bearer|cookie)$", re.I)
+"""The name of a flag, a setting or a variable whose value is a credential: the word stands last (``--api-key``, ``X_AUTH_TOKEN``)."""
+
+# Credentials by their own form: vendors' prefixes, JSON web tokens, HTTP authorization, the user part of a URL.
+SECRET_VALUE = re.compile(
+    r"\b(?:sk|pk|rk)-[\w-]{8,}|\bgh[pousr]_\w{16,}|\bgithub_pat_\w{16,}|\bglpat-[\w-]{16,}|\bxox[a-z]-[\w-]{8,}|\bAIza[\w-]{20,}|\bAKIA\w{12,}"
+    r"|\beyJ[\w-]+\.[\w-]+\.[\w-]*"
+    r"|(?<=bearer )\S+|(?<=basic )\S+"
+    r"|(?<=://)[^/\s@]+(?=@)",
+    re.I,
+)
+NAMED_VALUE = re.compile(r"(?P<name>[\w.-]+)(?P<sign>\s*[=:]\s*)(?P<value>\S.*)", re.DOTALL)
+
+
+def redacted_argv(argv: Iterable[str], env: Mapping[str, str]) -> list[str]:
+    """``argv`` without credentials: values of variables of ``env`` with a secret's name, of flags and settings with one, and words
+    that have a credential's form."""
+    secrets = sorted((value for name, value in env.items() if value and SECRET_NAME.search(name)), key=len, reverse=True)
+    shown: list[str] = []
+    follows_secret_flag = False
+    for part in argv:
+        if follows_secret_flag and not part.startswith("-"):
+            shown.append(REDACTED)
+        else:
+            for secret in secrets:
+                part = part.replace(secret, REDACTED)
+            shown.append(_redacted(part))
+        follows_secret_flag = part.startswith("-") and "=" not in part and bool(SECRET_NAME.search(part))
+    return shown
+
+
+def _redacted(part: str) -> str:
+    named = NAMED_VALUE.fullmatch(part)
+    if named and SECRET_NAME.search(named["name"]):
+        return f"{named['name']}{named['sign']}{REDACTED}"
+    if named and named["sign"] == "=":  # --header=X-Api-Key: value
+        return f"{named['name']}={_redacted(named['value'])}"
+    return SECRET_VALUE.sub(REDACTED, part)
