@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -31,6 +32,8 @@ from services.store.db import to_url
 from services.store.sessions import SessionStore
 from services.upkeep import Upkeep
 from services.workdir import WorkdirRules
+
+log = logging.getLogger("clinvk.config")
 
 
 def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) -> Services:
@@ -133,6 +136,8 @@ def _choices(settings: Settings, backends: Mapping[str, BackendSpec], prober: Pr
         strict=settings.server.strict_models,
         is_available=lambda spec: prober.availability(spec).available,
     )
+    for tie in models.ties():
+        log.warning("%s", tie)
     return {
         "models": models,
         "default_backend": settings.default_backend,

@@ -120,7 +120,9 @@ class BackendSettings:
     warm: WarmSettings = field(default_factory=WarmSettings)
     models: list[str] = setting([], "model names listed for this backend")
     aliases: dict[str, str] = setting({}, "model names that stand for others: `fast`, `balanced`, `best`, old family names")
-    claims: list[str] | None = setting(None, "patterns of the model names that mean this backend (`*claude*`)")
+    claims: list[str] | None = setting(
+        None, "patterns of the model names that mean this backend (`*claude*`); `[]` frees its listed models and aliases too"
+    )
     custom: dict[str, Any] | None = setting(None, "declares a CLI that is not built in; see the backends guide")
 
 

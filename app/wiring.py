@@ -104,6 +104,7 @@ def _merge(spec: BackendSpec, chosen: BackendSettings, unified: UnifiedFlags) ->
         aliases=aliases,
         models=tuple(dict.fromkeys((*spec.models, *chosen.models))),
         claims=spec.claims if chosen.claims is None else tuple(chosen.claims),
+        claims_listed=chosen.claims != [],
         allowed_extra={**spec.allowed_extra, **chosen.allowed_extra},
         defaults={**spec.defaults, **dict(_defaults(chosen, unified, aliases))},
         extra_args=(*spec.extra_args, *chosen.extra_flags),

@@ -1,7 +1,9 @@
 """The only resolver of model names: which backend answers to a name, and which model its CLI is told to ask.
 
 A name is, in this order: a backend (`codex`), a backend with a model (`codex/gpt-5.2`), an alias of the default backend (`fast`),
-a model that a backend lists, a name that a backend claims by pattern (`*sonnet*`). Anything else falls back to the default backend.
+a model or an alias that a backend lists, a name that a backend claims by pattern (`*sonnet*`; of several the one with the most
+characters besides wildcards). Between equal claims the default backend wins, then the order of the backends. Only available backends
+claim. Anything else falls back to the default backend.
 """
 
 from __future__ import annotations
@@ -93,6 +95,16 @@ class ModelResolver:
         names = {model_id: name for name in order for model_id in self._ids(self._backends[name])}
         return [ListedModel(model_id, name, available[name]) for model_id, name in names.items()]
 
+    def ties(self) -> list[str]:
+        """Names that several backends list, each with who answers it while all of them are available."""
+        found = []
+        for name in dict.fromkeys(name for spec in self._backends.values() for name in (*spec.models, *spec.aliases)):
+            listing = [backend for backend, spec in self._backends.items() if not _is_pattern(name) and _lists(spec, name)]
+            if len(listing) > 1:
+                winner = self._default if self._default in listing else listing[0]
+                found.append(f"model {name!r} is listed by {', '.join(listing)}: {winner} answers it; the others by <backend>/{name}")
+        return found
+
     def _ids(self, spec: BackendSpec) -> Iterator[str]:
         aliases = [alias for alias in spec.aliases if not _is_pattern(alias)]
         yield spec.name
@@ -133,11 +145,15 @@ LISTED = 1_000
 
 def _claim(spec: BackendSpec, name: str) -> int:
     """How exactly ``spec`` claims ``name``; 0: not at all."""
-    if name in spec.models or (name in spec.aliases and name not in TIERS):
+    if _lists(spec, name):
         return LISTED
     lower = name.lower()
-    patterns = (*spec.claims, *(alias for alias in spec.aliases if _is_pattern(alias)))
+    patterns = (*spec.claims, *(alias for alias in spec.aliases if spec.claims_listed and _is_pattern(alias)))
     return max((_exactness(pattern) for pattern in patterns if fnmatchcase(lower, pattern.lower())), default=0)
+
+
+def _lists(spec: BackendSpec, name: str) -> bool:
+    return spec.claims_listed and (name in spec.models or (name in spec.aliases and name not in TIERS))
 
 
 def _exactness(pattern: str) -> int:

@@ -109,6 +109,8 @@ class BackendSpec:
     models: tuple[str, ...] = ()
     claims: tuple[str, ...] = ()
     """fnmatch patterns of the model names that mean this backend."""
+    claims_listed: bool = True
+    """Its listed models and aliases mean this backend too, without its name before them."""
     allowed_extra: Mapping[str, int] = field(default_factory=dict)
     """Flags a caller may pass through ``extra``, with the number of values each takes."""
     state: tuple[str, ...] = ()

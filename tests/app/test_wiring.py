@@ -95,7 +95,16 @@ backends:
     assert claude.max_concurrent_runs == 2
     assert claude.models == (*built_in.models, "claude-x")
     assert claude.aliases == {**built_in.aliases, "mine": "claude-x"}
-    assert claude.claims == ("my-*",)
+    assert (claude.claims, claude.claims_listed) == (("my-*",), True)
+
+
+def test_empty_claims_free_the_listed_models(backends):
+    codex = backends("backends: {codex: {claims: []}}")["codex"]
+    assert (codex.claims, codex.claims_listed, codex.models) == ((), False, BUILT_IN["codex"].models)
+
+
+def test_backends_keep_the_order_of_the_file_after_the_built_in_ones(backends):
+    assert list(backends("backends: {zeta: {command: z}, alpha: {command: a}}"))[-2:] == ["zeta", "alpha"]
 
 
 def test_a_model_may_be_chosen_by_an_alias(backends):

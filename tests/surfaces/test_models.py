@@ -160,3 +160,19 @@ def test_find_tells_of_a_claimed_name_too_and_not_of_others() -> None:
     assert resolver().find("gpt-5.2") == ListedModel("gpt-5.2", "codex", is_available=True)
     with pytest.raises(NotFound):
         resolver().find("llama-3")
+
+
+def test_empty_claims_free_listed_models_and_alias_patterns() -> None:
+    freed = spec("codex", **{**CODEX, "claims": (), "claims_listed": False})
+    one = resolver(codex=freed, house=spec("house", claims=("gpt-*", "mine")))
+    assert one.resolve("mine") == Resolution("house", "mine")
+    assert one.resolve("gpt-5.2") == Resolution("house", "gpt-5.2")
+    assert one.resolve("codex/mine") == Resolution("codex", "gpt-5.2")
+
+
+@pytest.mark.parametrize(("default", "winner"), [("claude", "codex"), ("house", "house")])
+def test_a_name_that_several_backends_list_is_reported(default: str, winner: str) -> None:
+    one = resolver(default=default, house=spec("house", aliases={"mine": "m", "fast": "m"}))
+    assert one.ties() == [f"model 'mine' is listed by codex, house: {winner} answers it; the others by <backend>/mine"]
+    assert one.resolve("mine").backend == winner
+    assert resolver().ties() == []
