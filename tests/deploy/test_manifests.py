@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,19 @@ def test_pod_is_as_restricted_as_the_strictest_policy_asks(pod: dict[str, Any]) 
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     assert pod["automountServiceAccountToken"] is False
     assert {"memory"} <= set(container["resources"]["limits"])
+
+
+def test_network_policy_lets_in_callers_alone_and_keeps_agents_from_the_cluster(pod: dict[str, Any]) -> None:
+    objects = kubernetes_objects()
+    policy = objects["NetworkPolicy/clinvk"]["spec"]
+    assert policy["podSelector"]["matchLabels"].items() <= objects["Deployment/clinvk"]["spec"]["template"]["metadata"]["labels"].items()
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    (entrance,) = policy["ingress"]
+    assert [port["port"] for port in entrance["ports"]] == [pod["containers"][0]["ports"][0]["name"]]
+    (internet,) = [[to["ipBlock"] for to in rule["to"]] for rule in policy["egress"] if "ipBlock" in rule["to"][0]]
+    shut = [ip_network(block) for to in internet for block in to["except"]]
+    for address in ("10.1.2.3", "172.20.0.1", "192.168.1.1", "169.254.169.254", "fd00:ec2::254", "fe80::1", "::1"):
+        assert any(ip_address(address) in network for network in shut), address
 
 
 def test_secret_as_it_stands_is_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tests.parts.programs import require_program
 from tests.parts.server import ROOT
 
 README = (ROOT / "deploy" / "README.md").read_text()
-ELSEWHERE = ("python3 -m venv", "systemctl ")
+ELSEWHERE = ("python3 -m venv", "/opt/clinvk/bin/pip install", "systemctl ")
 """What the Dockerfile does as well, and what `test_systemd` does with a systemd of its own."""
 PLACES = {
     "/etc/clinvk": "750 root clinvk",
