@@ -45,18 +45,20 @@ def guard(app: flask.Flask, server: ServerSettings, keys: Keys, tried: InMemory)
             # Without keys, a page whose name was pointed at this server would pass for one of its own.
             origins.check(environ, host if host and (keys or hosts.knows(host)) else None)
         path = environ["PATH_INFO"]
-        is_open = is_public(path) or (server.metrics_public and path.rstrip("/") == METRICS_PATH)
-        if keys and environ["REQUEST_METHOD"] != "OPTIONS" and not is_open:
-            is_tried = any(presented_keys(environ))
-            if is_tried:
-                wrong_keys.check(address)
+        is_open = is_public(path) or (server.metrics_public and path == METRICS_PATH)
+        has_key = any(presented_keys(environ))
+        g.sees_details = not keys
+        if keys and environ["REQUEST_METHOD"] != "OPTIONS" and (has_key or not is_open):
+            # A right key always passes, whatever else its address has sent.
             try:
-                name = authenticate(environ, keys)
+                g.key_name = g.caller = environ["clinvk.key"] = authenticate(environ, keys)
+                g.sees_details = True
             except AuthenticationFailed:
-                if is_tried:
-                    wrong_keys.count(address)
-                raise
-            g.key_name = g.caller = environ["clinvk.key"] = name
+                is_over = has_key and not wrong_keys.take(address)
+                if not is_open:
+                    if is_over:
+                        raise wrong_keys.refusal(address) from None
+                    raise
         if request.routing_exception is None:
             check_media_type(environ)
         return None

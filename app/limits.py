@@ -128,23 +128,21 @@ class TokenBucket(RateLimiter):
 
 
 class WrongKeys:
-    """Slows down whoever tries keys: a bucket per address, which only refused keys empty. Per process, in memory, always:
-    also where requests are not limited. While a bucket is empty no key is looked at, the right one neither."""
+    """A bucket per address that only wrong keys empty; past it they are answered 429. Per process, in memory, also where
+    requests are not limited. Right keys are not its business: many clients may share one address (a proxy, a NAT)."""
 
     def __init__(self, backlogs: InMemory, *, rps: float, burst: int) -> None:
         self._backlogs = backlogs
         self._interval_s = 1 / rps
         self._limit_s = burst / rps
 
-    def check(self, address: str) -> None:
-        """Raises RateLimited when this address has tried too many, before the next key is looked at."""
-        _, backlog = self._backlogs.take(to_limit_key(address), 0.0, self._limit_s)
-        wait_s = backlog + self._interval_s - self._limit_s
-        if wait_s > GRAIN:
-            raise RateLimited("too many requests with a wrong API key", retry_after_s=wait_s)
+    def take(self, address: str) -> bool:
+        """Count one wrong key. False: this address has sent too many."""
+        return self._backlogs.take(to_limit_key(address), self._interval_s, self._limit_s)[0]
 
-    def count(self, address: str) -> None:
-        self._backlogs.take(to_limit_key(address), self._interval_s, self._limit_s)
+    def refusal(self, address: str) -> RateLimited:
+        _, backlog = self._backlogs.take(to_limit_key(address), 0.0, self._limit_s)
+        return RateLimited("too many requests with a wrong API key", retry_after_s=max(0.0, backlog + self._interval_s - self._limit_s))
 
 
 def limit_runs(app: flask.Flask, server: ServerSettings, counted: InMemory, answer: Callable[[Exception], flask.Response]) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
+
+log = logging.getLogger("clinvk.proxies")
 
 Address = IPv4Address | IPv6Address
 
@@ -15,6 +18,7 @@ HOPS_LIMIT = 32
 class TrustedProxies:
     def __init__(self, networks: Iterable[str]) -> None:
         self._networks = tuple(ip_network(text, strict=False) for text in networks)
+        self._has_warned = False
 
     def __bool__(self) -> bool:
         return bool(self._networks)
@@ -22,7 +26,13 @@ class TrustedProxies:
     def apply(self, environ: dict[str, Any]) -> None:
         """Put the client's address into ``REMOTE_ADDR`` and its scheme into ``wsgi.url_scheme``; the peer's is kept aside."""
         peer = environ.get("REMOTE_ADDR", "")
-        if not self._networks or not self._trusts(to_address(peer)):
+        if not self._trusts(to_address(peer)):
+            if "HTTP_X_FORWARDED_FOR" in environ and not self._has_warned:
+                self._has_warned = True
+                log.warning(
+                    "%s sent X-Forwarded-For but is not in server.trusted_proxies: if it is your proxy, all its clients count as one address",
+                    peer,
+                )
             return
         environ["clinvk.peer"] = peer
         environ["REMOTE_ADDR"] = self.client(peer, environ.get("HTTP_X_FORWARDED_FOR", ""))

@@ -16,6 +16,7 @@ from typing import Any
 from gunicorn.workers.ggevent import GeventWorker
 
 from app.cross_checks import rate_limit_problems
+from app.hosts import is_loopback
 from app.settings import ServerSettings, Settings
 
 log = logging.getLogger("clinvk.start")
@@ -58,7 +59,15 @@ def keep_number_of_workers(arbiter: Any, server: ServerSettings) -> None:
 def notes(settings: Settings) -> list[str]:
     """What each server counts for itself where there may be several: nothing wrong with one, and one alone cannot tell."""
     server = settings.server
+    found: list[str] = []
+    if is_loopback(server.host) and server.allowed_hosts and not server.trusted_proxies:
+        found.append(
+            "server.allowed_hosts names hosts that only a proxy on this machine can serve, but server.trusted_proxies is empty: "
+            "all its clients count as one address; add 127.0.0.1"
+        )
     is_shared = settings.session.database_url.startswith("postgres")
     if is_shared and server.rate_limit_enabled and server.rate_limit_storage.startswith("memory"):
-        return ["sessions may be shared between servers (PostgreSQL), but each counts its rate limit alone; see server.rate_limit_storage"]
-    return []
+        found.append(
+            "sessions may be shared between servers (PostgreSQL), but each counts its rate limit alone; see server.rate_limit_storage"
+        )
+    return found

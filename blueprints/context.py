@@ -47,3 +47,8 @@ def request_id() -> str:
 def caller() -> str:
     """Who is served in turn with the others: the key's name, or the client's address."""
     return cast(str, g.caller)
+
+
+def sees_details() -> bool:
+    """Whether the caller presented a valid key, or none is needed: what a public route says beyond its status is for them."""
+    return bool(g.get("sees_details", False))

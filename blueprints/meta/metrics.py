@@ -12,7 +12,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 blp = Blueprint("metrics", __name__, description="What the server does, in numbers")
 
 
-@blp.route("/metrics", methods=["GET"])
+@blp.route("/metrics", methods=["GET"], strict_slashes=True)  # one path, so that a proxy's rule for it covers it
 @blp.response(200, content_type="text/plain", description="Prometheus' text format, where `server.metrics_enabled` is set")
 def get_metrics() -> Response:
     """Requests, runs, waits, tokens and costs, for Prometheus."""

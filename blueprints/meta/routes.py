@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from flask import Response, current_app, jsonify, redirect, request, url_for
 
-from blueprints.context import request_id, services
+from blueprints.context import request_id, sees_details, services
 from blueprints.meta.schemas import HealthSchema
 from blueprints.native.translate import meta
 from blueprints.validation import Blueprint
@@ -25,15 +25,18 @@ OPENAPI = "clinvk.openapi"
 
 
 def get_health() -> Any:
-    """Whether the server can work, and which backends are there."""
+    """Whether the server can work; with a valid key, or where none is needed, also its version, backends and sessions."""
     desk = services()
     backends = [desk.prober.availability(spec) for spec in desk.runner.backends.values() if spec.enabled]
     sessions = session_store_health(desk.conversations.store)
     is_well = all(backend.available for backend in backends)
     up_s = monotonic() - current_app.config["CLINVK_STARTED_AT"]
+    status = {"status": "unhealthy" if sessions["count"] is None else "ok" if is_well else "degraded"}
     answer = jsonify(
-        {
-            "status": "unhealthy" if sessions["count"] is None else "ok" if is_well else "degraded",
+        status
+        if not sees_details()
+        else {
+            **status,
             "version": current_app.config["API_VERSION"],
             "uptime": to_duration(up_s),
             "uptime_millis": int(up_s * 1000),
@@ -85,7 +88,8 @@ def get_index() -> Any:
         name: url_for(endpoint)
         for name, endpoint in (("docs", "pages.get_docs"), ("openapi", "meta.get_openapi"), ("health", "meta.health"))
     }
-    return jsonify({"name": current_app.config["API_TITLE"], "version": current_app.config["API_VERSION"], **links})
+    version = {"version": current_app.config["API_VERSION"]} if sees_details() else {}
+    return jsonify({"name": current_app.config["API_TITLE"], **version, **links})
 
 
 def to_duration(seconds: float) -> str:

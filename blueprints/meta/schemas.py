@@ -26,9 +26,9 @@ class HealthSchema(Schema):
             "description": "`degraded`: a configured backend is not available; `unhealthy`: the session store cannot be used (HTTP 503)"
         },
     )
-    version = fields.String(required=True)
-    uptime = fields.String(required=True, metadata={"example": "2m31s"})
-    uptime_millis = fields.Integer(required=True)
-    backends = fields.List(fields.Nested(BackendHealthSchema()), required=True)
-    sessions = fields.Nested(SessionStoreHealthSchema(), required=True)
+    version = fields.String(metadata={"description": "This and what follows: with a valid key, or where no keys are configured"})
+    uptime = fields.String(metadata={"example": "2m31s"})
+    uptime_millis = fields.Integer()
+    backends = fields.List(fields.Nested(BackendHealthSchema()))
+    sessions = fields.Nested(SessionStoreHealthSchema())
     meta = fields.Nested(MetaSchema())

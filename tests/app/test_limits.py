@@ -128,12 +128,12 @@ def test_an_address_is_the_clients_not_the_proxys() -> None:
     assert run(app, **{"X-Forwarded-For": "192.0.2.2"}).status_code == 429
 
 
-def test_wrong_keys_are_slowed_down_and_right_ones_elsewhere_are_not() -> None:
+def test_wrong_keys_are_limited_and_a_right_key_passes_from_the_same_address() -> None:
     app = run_app("right", burst=3)
     statuses = [run(app, key=f"guess-{number}").status_code for number in range(5)]
     assert statuses == [401, 401, 401, 429, 429]
-    assert run(app, key="right").status_code == 429
-    assert run(app, key="right", address="127.0.0.9").status_code != 429
+    assert run(app, key="right").status_code not in (401, 429)
+    assert run(app, key="guess", address="127.0.0.9").status_code == 401
     assert ask(app, "/health").status_code == 200
 
 
@@ -142,7 +142,7 @@ def test_wrong_keys_are_slowed_down_also_where_requests_are_not_limited() -> Non
     assert [run(app, key="right").status_code == 429 for _ in range(5)] == [False] * 5
     assert [run(app).status_code for _ in range(5)] == [401] * 5, "who sends no key tries none"
     assert [run(app, key="guess").status_code for _ in range(3)] == [401, 401, 429]
-    answer = run(app, key="right")
+    answer = run(app, key="another guess")
     assert (answer.status_code, answer.get_json()["error"]["code"]) == (429, "rate_limit_exceeded")
     assert int(answer.headers["Retry-After"]) >= 1
     assert "X-RateLimit-Limit" not in answer.headers

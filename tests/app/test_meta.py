@@ -48,6 +48,42 @@ def test_health_is_unhealthy_without_the_session_store_and_does_not_say_where_th
     assert "db.internal" not in answer.text
 
 
+@pytest.mark.parametrize("path", ["/health", "/api/v1/health"])
+@pytest.mark.parametrize(("key", "is_whole"), [("", False), ("wrong", False), ("right", True)])
+def test_where_keys_are_on_health_says_more_than_its_status_only_to_a_key(path: str, key: str, is_whole: bool) -> None:
+    answer = ask(shared_app("right"), path, {"X-Api-Key": key} if key else {})
+    assert answer.status_code == 200
+    assert (set(answer.get_json()) == {"status"}) is not is_whole
+    assert ("version" in answer.get_json()) is is_whole
+
+
+def test_where_keys_are_on_health_still_fails_without_one() -> None:
+    def fail() -> int:
+        raise StoreUnavailable("the session store cannot be used")
+
+    answer = ask(make_app("right", services=stand_in_services(fail)), "/health")
+    assert (answer.status_code, answer.get_json()) == (503, {"status": "unhealthy"})
+
+
+def test_health_answers_an_address_that_sent_too_many_wrong_keys() -> None:
+    app = make_app("right", rate_limit_burst=1, rate_limit_rps=0.01)
+    assert [ask(app, "/health", {"X-Api-Key": "wrong"}).status_code for _ in range(3)] == [200] * 3
+    assert ask(app, "/api/v1/echo", {"X-Api-Key": "wrong"}).status_code == 429, "wrong keys count on public paths too"
+
+
+@pytest.mark.parametrize(("key", "is_told"), [("", False), ("right", True)])
+def test_where_keys_are_on_the_index_tells_the_version_only_to_a_key(key: str, is_told: bool) -> None:
+    assert ("version" in ask(shared_app("right"), "/", {"X-Api-Key": key} if key else {}).get_json()) is is_told
+
+
+@pytest.mark.parametrize("path", ["/metrics/", "/metrics//", "/metrics%2f", "/Metrics"])
+@pytest.mark.parametrize("is_public", [True, False])
+def test_metrics_have_one_path(path: str, is_public: bool) -> None:
+    app = shared_app("right", metrics_enabled=True, metrics_public=is_public)
+    assert ask(app, path).status_code == 401
+    assert ask(app, path, {"X-Api-Key": "right"}).status_code == 404
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0, "0s"), (0.9, "0s"), (59, "59s"), (60, "1m0s"), (151, "2m31s"), (3605, "1h0m5s"), (90_061, "1d1h1m1s"), (86_400, "1d0h0m0s")],

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from app.proxies import TrustedProxies, to_address, to_limit_key
+from app.settings import ServerSettings, Settings
+from app.workers import notes
 from tests.app.parts import ask, shared_app
 
 PROXIES = ["10.0.0.0/8", "192.0.2.1", "2001:db8::/32"]
@@ -69,3 +73,21 @@ def test_garbage_is_no_address(text: str) -> None:
 )
 def test_an_ipv6_client_is_counted_as_its_network(address: str, key: str) -> None:
     assert to_limit_key(address) == key
+
+
+def test_a_proxy_that_is_not_trusted_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    proxies = TrustedProxies(["10.0.0.0/8"])
+    for peer in ("127.0.0.1", "127.0.0.1", "10.0.0.1"):
+        proxies.apply({"REMOTE_ADDR": peer, "HTTP_X_FORWARDED_FOR": "192.0.2.1"})
+    (record,) = caplog.records
+    assert "127.0.0.1 sent X-Forwarded-For but is not in server.trusted_proxies" in record.getMessage()
+
+
+def test_start_notes_a_proxy_that_is_not_trusted() -> None:
+    def told(**server: Any) -> list[str]:
+        return notes(Settings(server=ServerSettings(**server)))
+
+    (note,) = told(allowed_hosts=["gateway.example.com"])
+    assert "server.trusted_proxies is empty" in note
+    assert told(allowed_hosts=["gateway.example.com"], trusted_proxies=["127.0.0.1"]) == []
+    assert told() == []

@@ -185,8 +185,21 @@ def test_server_that_is_not_there_is_told_as_json(start_nginx: StartNginx) -> No
     assert (answer.status, answer.json["error"]["code"]) == (502, "backend_unavailable")
 
 
-def test_metrics_are_not_for_the_world(nginx: Nginx) -> None:
-    assert nginx.client.get("/metrics").status == 403
+@pytest.mark.parametrize("path", ["/metrics", "/metrics/", "/metrics//", "/metrics%2f", "//metrics", "/x/../metrics", "/%6detrics"])
+def test_metrics_are_not_for_the_world(nginx: Nginx, path: str) -> None:
+    assert nginx.client.get(path).status == 403
+
+
+@pytest.mark.parametrize(("path", "status"), [("/metrics", 403), (CHAT, 502)])
+def test_errors_of_nginx_demand_tls_and_tell_no_version(start_nginx: StartNginx, path: str, status: int) -> None:
+    answer = start_nginx(f"127.0.0.1:{free_port()}").client.post(path, {"model": "claude"})
+    assert answer.status == status
+    assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
+    assert answer.headers["Server"] == "nginx"
+
+
+def test_plain_port_tells_no_version(nginx: Nginx) -> None:
+    assert Client(f"http://127.0.0.1:{nginx.plain_port}", {"Host": NAME}).get("/health").headers["Server"] == "nginx"
 
 
 def test_stream_of_a_server_that_stops_has_its_honest_end(

@@ -51,7 +51,7 @@ class Remote:
             health = refused.body
         except NotReachable:
             return False
-        return isinstance(health, dict) and "status" in health and "backends" in health
+        return isinstance(health, dict) and health.get("status") in ("ok", "degraded", "unhealthy")
 
     def ask(self, method: str, path: str, body: Any = None, query: Mapping[str, Any] | None = None) -> Any:
         """The JSON of the answer, None where it has no body. Raises Refused, NotReachable."""
