@@ -22,6 +22,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, Operational
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from services.errors import StoreUnavailable
+from services.store.database_file import DatabaseFile
 
 T = TypeVar("T")
 
@@ -79,12 +80,15 @@ class Database:
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self._prepare = prepare
         self._engine: Engine | None = None
+        self._file: DatabaseFile | None = None
         self._pid = self._ready_pid = 0
         self._opening = RLock()
 
     def open(self) -> None:
-        """Connect and prepare, unless this process has done so. Raises StoreUnavailable."""
+        """Connect and prepare, unless this process has done so. Raises StoreUnavailable, also for a SQLite file that was lost since."""
         if self._ready_pid == os.getpid():
+            if self._file:
+                self._file.check()
             return
         with self._opening:  # whoever comes while another prepares the database waits; what prepares it passes
             if self._pid == os.getpid():
@@ -95,6 +99,7 @@ class Database:
             self._pid = os.getpid()
             try:
                 self._prepare(self)
+                self._file = DatabaseFile(self.url.database or "") if self.is_sqlite else None
             except BaseException:
                 self.close()
                 raise
@@ -103,6 +108,9 @@ class Database:
     def close(self) -> None:
         if self._engine and self._pid == os.getpid():
             self._engine.dispose()
+            if self._file:
+                self._file.close()
+        self._file = None
         self._engine, self._pid, self._ready_pid = None, 0, 0
 
     @contextmanager

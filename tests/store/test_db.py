@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,32 @@ def test_a_file_that_is_no_database_is_told_and_left_as_it_is(tmp_path: Path) ->
     with pytest.raises(StoreUnavailable, match="not a database"):
         store.open()
     assert (tmp_path / "sessions.db").read_text().startswith("somebody's")
+
+
+def replace(path: Path) -> None:
+    path.with_name("other").write_bytes(path.read_bytes())
+    path.with_name("other").rename(path)
+
+
+@pytest.mark.parametrize(
+    ("lose", "what"),
+    [
+        (Path.unlink, "cannot be found"),
+        (lambda path: path.rename(path.with_name("moved")), "cannot be found"),
+        (replace, "was replaced"),
+        (lambda path: path.write_text("no database"), "was overwritten"),
+        (lambda path: os.truncate(path, 0), "was overwritten"),
+    ],
+    ids=["deleted", "moved", "replaced", "overwritten", "emptied"],
+)
+def test_a_file_that_is_lost_under_the_server_is_told_by_every_use(tmp_path: Path, lose: Callable[[Path], object], what: str) -> None:
+    store = SessionStore(to_url("", str(tmp_path)))
+    add_one(store)
+    lose(tmp_path / "sessions.db")
+    for use in (store.count, lambda: add_one(store)):
+        with pytest.raises(StoreUnavailable, match=what):
+            use()
+    store.close()
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
