@@ -28,6 +28,7 @@ from services.models import ModelResolver
 from services.processes.spawner import Spawner
 from services.response_tree import ResponseTree
 from services.runner import Runner
+from services.server_secret import ServerSecret
 from services.store.db import to_url
 from services.store.sessions import SessionStore
 from services.upkeep import Upkeep
@@ -62,6 +63,7 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
         conversations=conversations,
         continuation=continuation,
         responses=responses,
+        secret=ServerSecret(f"{settings.home}/server-secret"),
         upkeep=Upkeep(conversations, retention_days=session.retention_days, tidy=(continuation.tidy, responses.tidy)),
         prober=prober,
         **_choices(settings, backends, prober),

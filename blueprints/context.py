@@ -13,6 +13,7 @@ from services.conversations import Conversations
 from services.models import ModelResolver
 from services.response_tree import ResponseTree
 from services.runner import Runner
+from services.server_secret import ServerSecret
 from services.upkeep import Upkeep
 
 
@@ -24,6 +25,7 @@ class Services:
     conversations: Conversations
     continuation: Continuation
     responses: ResponseTree
+    secret: ServerSecret
     upkeep: Upkeep
     prober: Prober
     models: ModelResolver

@@ -39,20 +39,20 @@ def check_request(body: Mapping[str, Any], *, may_leave_out_tools: bool) -> list
     return names
 
 
-def asked_response(body: Mapping[str, Any]) -> Session | None:
+def asked_response(secret: bytes, body: Mapping[str, Any]) -> Session | None:
     """The session that is to be continued. Raises NotFound for a response, or an item, that left none.
 
     The Vercel AI SDK sends no ``previous_response_id`` but all that was said, with a reference in the place of every item of an
     earlier answer. The session that the last of them left knows all that was said up to there.
     """
     if response_id := body.get("previous_response_id"):
-        return _session(response_id, "Previous response", "previous_response_id", RESPONSE)
+        return _session(secret, response_id, "Previous response", "previous_response_id", RESPONSE)
     place = _last_reference(body["input"])
-    return _session(body["input"][place].id or "", "Item", f"input[{place}].id", MESSAGE, REASONING) if place >= 0 else None
+    return _session(secret, body["input"][place].id or "", "Item", f"input[{place}].id", MESSAGE, REASONING) if place >= 0 else None
 
 
-def _session(given: str, what: str, field: str, *prefixes: str) -> Session:
-    session = session_of(given, *prefixes)
+def _session(secret: bytes, given: str, what: str, field: str, *prefixes: str) -> Session:
+    session = session_of(secret, given, *prefixes)
     if session is None:
         message = f"{what} with id {given[:200]!r} not found: it is none of this server's, or it kept nothing (store: false)"
         raise NotFound(message, field=field)

@@ -88,8 +88,9 @@ def create_response(body: dict[str, Any]) -> Any:
     """Answer an input, or continue an earlier response; with `stream: true` as server-sent events."""
     left_out = response_request.check_request(body, may_leave_out_tools=may_leave_out_tools(request.headers))
     desk = services()
+    secret = desk.secret.value()
     resolution, session = desk.models.resolve(body["model"]), asked_session()
-    if previous := response_request.asked_response(body):
+    if previous := response_request.asked_response(secret, body):
         resolution, session = response_request.continue_on(previous, resolution, body["model"]), previous.id
     spec = desk.runner.backend(resolution.backend)
     conversation = response_request.to_response_conversation(body, spec, continues_session=previous is not None or continues_turns())
@@ -98,7 +99,7 @@ def create_response(body: dict[str, Any]) -> Any:
         asked, conversation, resolution, spec, session=session, workdir=asked_workdir(), request_id=request_id(), caller=caller()
     )
     facts = to_facts(body, is_stored=not run_request.ephemeral)
-    make_id = partial(new_id_of, run_request, new_node())
+    make_id = partial(new_id_of, secret, run_request, new_node())
     start = in_tree(previous.node if previous else None)
     if body["stream"]:
         return run_streamed(
@@ -165,8 +166,8 @@ def is_json(run_request: RunRequest) -> bool:
     return "json_schema" in run_request.options
 
 
-def new_id_of(run_request: RunRequest, node: bytes, prefix: str, session_id: str | None) -> str:
-    return new_id(prefix, run_request.backend, None if run_request.ephemeral else session_id, node)
+def new_id_of(secret: bytes, run_request: RunRequest, node: bytes, prefix: str, session_id: str | None) -> str:
+    return new_id(secret, prefix, run_request.backend, None if run_request.ephemeral else session_id, node)
 
 
 def stream_headers(invocation: Invocation, ignored: list[str]) -> dict[str, str]:

@@ -102,9 +102,24 @@ def test_input_of_items_keeps_roles_order_and_every_item(house: House, client: o
     assert any("system-prompt" in arg for arg in report["argv"])
 
 
+def secret_of(house: House) -> bytes:
+    return bytes.fromhex((house.server.clinvk_home / "server-secret").read_text())
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_an_id_that_another_server_signed_gets_the_answer_of_an_unknown_one(client: openai.OpenAI, stream: bool) -> None:
+    def answer(previous: str) -> Any:
+        with pytest.raises(openai.NotFoundError) as raised:
+            ask(client, previous_response_id=previous, stream=stream)
+        return raised.value.status_code, str(raised.value.body).replace(previous, "ID")
+
+    foreign = new_id(bytes(32), RESPONSE, "claude", SESSION)
+    assert answer(foreign) == answer("resp_" + "A" * (len(foreign) - 5))
+
+
 def test_previous_response_continues_the_cli_s_own_session(house: House, client: openai.OpenAI) -> None:
     first = ask(client, "remember the first")
-    session = session_of(first.id, RESPONSE)
+    session = session_of(secret_of(house), first.id, RESPONSE)
     assert session is not None
     second = ask(client, "and now the second", previous_response_id=first.id)
     (report,) = house.processes("and now the second")
@@ -147,9 +162,9 @@ def test_unknown_previous_response_is_not_found(client: openai.OpenAI, previous:
     assert raised.value.code == "previous_response_not_found"
 
 
-def test_session_cannot_be_continued_by_another_backend(client: openai.OpenAI) -> None:
+def test_session_cannot_be_continued_by_another_backend(house: House, client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="demo") as raised:
-        ask(client, model="claude", previous_response_id=new_id(RESPONSE, "demo", SESSION))
+        ask(client, model="claude", previous_response_id=new_id(secret_of(house), RESPONSE, "demo", SESSION))
     assert raised.value.param == "model"
 
 

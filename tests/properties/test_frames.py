@@ -105,7 +105,7 @@ def responses_encoder() -> Encode:
     facts = {"object": "response", "model": "m"}
     return ResponseEncoder(
         facts,
-        new_id=lambda prefix, _: new_id(prefix, "claude", None),
+        new_id=lambda prefix, _: new_id(b"secret", prefix, "claude", None),
         prompt_tokens=1,
         tell_error=tell_error,
         error_codes={"backend": "server_error"},
