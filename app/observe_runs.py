@@ -1,13 +1,18 @@
-"""The one line of a run in the log: whose, on what, how it ended, where the time went. Never a prompt, a key or a CLI's own words."""
+"""The one line of a run in the log: whose, on what, how it ended, where the time went. Never a prompt or a key of this server's, and of a
+CLI's own words only an error that callers see redacted: the operator needs it whole."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
+from app.auth import presented_keys
 from app.observe import current_exchange
 from app.tracing import VARIABLE
+from services.errors import RunFailed
+from services.events import Failed
 from services.measured import Measured
+from services.redaction import REDACTED, redact
 
 WELL = ("completed", "cancelled", "shutdown")
 """Outcomes that are nobody's failure."""
@@ -52,10 +57,22 @@ def fields_of_run(run: Measured) -> dict[str, Any]:
         "output_tokens": usage and usage.output_tokens,
         "cost_usd": run.end.cost_usd if run.end else None,
         "key": run.notes.get(KEY),
+        "error": _redacted_error(run),
         "request_id": run.invocation.request.request_id or None,
         "trace_id": run.notes.get(TRACE_ID),
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _redacted_error(run: Measured) -> str | None:
+    """The whole text of an error in which something was redacted for the caller, but for the keys that the caller presented."""
+    failure = run.refusal.failure if isinstance(run.refusal, RunFailed) else run.end
+    if not isinstance(failure, Failed) or redact(failure.message) == failure.message:
+        return None
+    exchange, text = current_exchange.get(), failure.message
+    for key in presented_keys(exchange.environ) if exchange else ():
+        text = text.replace(key, REDACTED)
+    return text
 
 
 def _ms(since: float | None, until: float | None) -> float | None:

@@ -20,6 +20,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from services.redaction import redact
+
 if TYPE_CHECKING:
     from services.events import Failed, FailureKind
     from services.run import RunResult
@@ -116,7 +118,7 @@ class RunFailed(ClinvkError):
     """A CLI was started and failed. Not safe to repeat: the answer says so (``x-should-retry: false``)."""
 
     def __init__(self, failure: Failed, result: RunResult | None = None) -> None:
-        super().__init__(failure.message, retry_after_s=failure.retry_after_s, exit_code=failure.exit_code)
+        super().__init__(redact(failure.message), retry_after_s=failure.retry_after_s, exit_code=failure.exit_code)
         self.failure = failure
         self.result = result
         self.code = RUN_FAILURE_CODES[failure.kind]  # type: ignore[misc]

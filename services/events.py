@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 
+from services.redaction import redact
 from services.run import Usage
 
 if TYPE_CHECKING:
@@ -120,6 +121,11 @@ Batch = list[Event]
 
 def is_terminal(event: Event) -> bool:
     return isinstance(event, Finished | Failed)
+
+
+def for_callers(event: Event) -> Event:
+    """The event without what looks like a credential: a failure's message is what the CLI wrote to stderr."""
+    return msgspec.structs.replace(event, message=redact(event.message)) if isinstance(event, Failed) else event
 
 
 def separated(batches: Iterable[Batch]) -> Iterator[Batch]:

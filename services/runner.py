@@ -16,7 +16,7 @@ from services.backends.spec import BackendSpec, Invocation
 from services.cancellation import CLIENT_GONE, Cancellation
 from services.drivers.driver import Driver, KeepsProcesses, Limits, Running
 from services.errors import BackendUnavailable, InvalidRequest
-from services.events import Batch, Failed, Finished, Started, Text, Thinking, UsageUpdate, is_terminal, separated
+from services.events import Batch, Failed, Finished, Started, Text, Thinking, UsageUpdate, for_callers, is_terminal, separated
 from services.gate import Gate, Place
 from services.measured import NOBODY, Measured, Observer
 from services.processes.owner import new_path
@@ -200,6 +200,7 @@ class RunStream(Iterator[Batch]):
             if is_terminal(batch[-1]):
                 self._is_over = True
                 self.close()
+                batch[-1] = for_callers(batch[-1])
         elif failure := self._clock.idle_failure(self._running.last_output_at):
             self.cancel(failure)
         return batch

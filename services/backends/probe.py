@@ -21,6 +21,7 @@ from time import monotonic
 
 from services.backends.environment import cli_environment
 from services.backends.spec import BackendSpec
+from services.redaction import redact
 
 FOUND_TTL_S = 60.0
 MISSING_TTL_S = 2.0
@@ -92,7 +93,7 @@ class Prober:
         if answer is None or answer.until < monotonic():
             self._ask(look)
         if answer and answer.error:
-            return replace(look.found, available=False, reason=answer.error)
+            return replace(look.found, available=False, reason=redact(answer.error))
         return replace(look.found, version=answer.version if answer else None)
 
     def with_versions(self, specs: Iterable[BackendSpec], timeout_s: float = VERSION_TIMEOUT_S) -> list[Availability]:

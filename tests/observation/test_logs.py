@@ -77,6 +77,23 @@ def test_a_failed_and_a_refused_run_are_warnings_that_name_the_request(server: S
     assert (access["status"], access["error"]) == (503, "backend_unavailable")
 
 
+@pytest.mark.parametrize("path", ["/api/v1/prompt", "/openai/v1/chat/completions", "/anthropic/v1/messages"])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_credential_on_stderr_is_for_the_log_alone(server: ServerFactory, fake_cli: FakeCli, path: str, stream: bool) -> None:
+    one = start(server, fake_cli)
+    prompt = do(["stderr", "cannot log in with sk-ant-api03-secret-0123456789 through hush-key as token=hush-key\n"], ["exit", 3])
+    body: dict[str, Any] = {"model": "claude", "max_tokens": 9, "messages": [{"role": "user", "content": prompt}], "stream": stream}
+    if path == "/api/v1/prompt":
+        body = {"prompt": prompt, "output_format": "stream-json" if stream else "default"}
+    with one.client.open("POST", path, body, headers={"X-Request-ID": "leaky"}) as answer:
+        text = answer.response.read().decode()
+    assert "cannot log in with [redacted]" in text
+    assert "sk-ant-api03-secret" not in text
+    (run,) = lines(one, "clinvk.run")
+    assert "cannot log in with sk-ant-api03-secret-0123456789" in run["error"]
+    assert "hush-key" not in one.log()
+
+
 def test_every_run_of_a_composition_names_the_request(server: ServerFactory, fake_cli: FakeCli) -> None:
     one = start(server, fake_cli)
     tasks = [{"backend": "claude", "prompt": "a"}, {"backend": "claude", "prompt": "b"}]
