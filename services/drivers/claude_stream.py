@@ -162,7 +162,7 @@ class ClaudeStream(ClaudeDecoder):
         elif kind in ("assistant", "user"):
             blocks = [map_of(block) for block in list_of(map_of(line.get("message")).get("content"))]
             used = [block for block in blocks if block.get("type") == "tool_use"]
-            if any(tool.get("name") not in SETTLED_TOOLS or map_of(tool.get("input")).get("run_in_background") for tool in used):
+            if any(text_of(tool.get("name")) not in SETTLED_TOOLS or map_of(tool.get("input")).get("run_in_background") for tool in used):
                 self._is_settled = False
             if line.get("parent_tool_use_id") is None:
                 self._last_uuid = text_of(line.get("uuid"))
@@ -205,5 +205,5 @@ def _less(total: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]
 
 def _declined(line: Mapping[str, Any]) -> bytes:
     """Nobody is there to be asked."""
-    response = {"subtype": "error", "request_id": line.get("request_id"), "error": "this client answers no requests"}
+    response = {"subtype": "error", "request_id": text_of(line.get("request_id")), "error": "this client answers no requests"}
     return orjson.dumps({"type": "control_response", "response": response}) + b"\n"

@@ -75,7 +75,9 @@ class CodexConnection:
     def _receive(self, message: dict[str, Any]) -> list[tuple[CodexTurn, Batch]]:
         method, number = message.get("method"), message.get("id")
         if method is None:
-            return self._answered(message, number) if isinstance(number, int) else []
+            return self._answered(message, number) if type(number) is int else []
+        if not isinstance(method, str):
+            return []
         if number is not None:
             self._decline(method, number)
             return []
@@ -108,6 +110,8 @@ class CodexConnection:
             turn.begin()
 
     def _decline(self, method: str, number: Any) -> None:
+        if not isinstance(number, int | str):  # what cannot be a request's id (JSON-RPC 2.0, 4) cannot be answered
+            return
         if method.endswith("/requestApproval"):
             self._outgoing.append({"id": number, "result": DECLINED})
         else:

@@ -14,6 +14,7 @@ from services.backends.spec import Invocation
 from services.decoders.codex_app_server import CodexAppServerDecoder
 from services.decoders.codex_items import to_usage
 from services.decoders.decoder import Exit
+from services.decoders.fields import map_of, text_of
 from services.events import Batch, Failed, Started
 from services.failures import classify
 from services.run import Usage
@@ -35,6 +36,8 @@ class CodexTurn:
         self.thread_id = invocation.request.resume or ""
         self.has_tried = False
         """A turn has been asked for: there may be something to clean up."""
+        self.is_misunderstood = False
+        """An answer lacked what comes next depends on. If `has_tried`, the turn may go on, and nothing can stop it but the process's end."""
         self.holds_session = False
         """The process has a session loaded that is to outlive this turn. Nobody else may continue it meanwhile."""
         self._is_letting_go = False
@@ -97,7 +100,10 @@ class CodexTurn:
             case "thread/unarchive":
                 self.begin()
             case "turn/start":
-                self._begin_turn(result["turn"]["id"])
+                if turn_id := _id_of(result, "turn"):
+                    self._begin_turn(turn_id)
+                elif self._turn is None:
+                    self._misunderstand("a turn without an id")
         return []
 
     def refused(self, method: str, error: Mapping[str, Any]) -> None:
@@ -117,9 +123,9 @@ class CodexTurn:
     def notified(self, method: str, params: dict[str, Any]) -> Batch:
         if self._turn is None and method == "thread/tokenUsage/updated":
             # After thread/resume, and before our turn: what the thread has used so far.
-            self._usage_before = to_usage(params["tokenUsage"]["total"])
-        if self._turn is None and method == "turn/started" and params.get("threadId") == self.thread_id:
-            self._begin_turn(params["turn"]["id"])
+            self._usage_before = to_usage(map_of(map_of(params.get("tokenUsage")).get("total")))
+        if method == "turn/started" and params.get("threadId") == self.thread_id and (turn_id := _id_of(params, "turn")):
+            self._begin_turn(turn_id)
         return self._turn.notification(method, params) if self._turn else []
 
     def finish(self, exit: Exit) -> Batch:
@@ -131,7 +137,11 @@ class CodexTurn:
         return [Failed(classify(said), said or "codex app-server ended before the turn began", exit.code)]
 
     def _on_thread(self, result: dict[str, Any]) -> Batch:
-        self.thread_id = result["thread"]["id"]
+        thread_id = _id_of(result, "thread")
+        if not thread_id:
+            self._misunderstand("a thread without an id")
+            return []
+        self.thread_id = thread_id
         self.holds_session = not self.is_ephemeral
         if self._is_unwanted:
             self._failure = Failed("cancelled", "the turn was not begun")
@@ -143,7 +153,11 @@ class CodexTurn:
         content.append({"type": "text", "text": self._invocation.stdin.decode()})
         self._requests.append(("turn/start", {"threadId": self.thread_id, "input": content, **self._invocation.fields.get("turn", {})}))
         self.has_tried = True
-        return [Started(None if request.ephemeral else self.thread_id, result.get("model"))]
+        return [Started(None if request.ephemeral else self.thread_id, text_of(result.get("model")) or None)]
+
+    def _misunderstand(self, what: str) -> None:
+        self.is_misunderstood = True
+        self.fail(f"codex app-server answered with {what}: it speaks another version of its protocol")
 
     def _begin_turn(self, turn_id: str) -> None:
         if self._turn is None:
@@ -154,3 +168,8 @@ class CodexTurn:
 
     def _ask_to_stop(self) -> None:
         self._requests.append(("turn/interrupt", {"threadId": self.thread_id, "turnId": self._turn_id}))
+
+
+def _id_of(message: Mapping[str, Any], what: str) -> str:
+    """The id of the message's thread or turn; empty where it names none."""
+    return text_of(map_of(message.get(what)).get("id"))

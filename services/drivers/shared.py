@@ -174,7 +174,8 @@ class SharedRun:
     def has_broken(self) -> bool:
         """Once the prompt has gone out, it is not told again: a tool may have run though nothing has been heard of it (codex 0.169.0: one
         that kills its own Codex had done so before its ``item/started`` came)."""
-        return self._process.exit is not None and not self.turn.is_complete and not self.turn.has_tried
+        has_gone = self._process.exit is not None and not self.turn.is_complete
+        return (has_gone or self.turn.is_misunderstood) and not self.turn.has_tried
 
     def hear(self, batch: Batch, size: int) -> None:
         """Events of the turn, from a line of so many bytes. Never waits: other runs are told by the same process."""
@@ -237,10 +238,14 @@ class SharedRun:
         if was_cut_short:
             self._stop()
             self._wait_until_stopped()
+        if self.turn.is_misunderstood:
+            log.warning("codex: it answered a run in a way that is not understood; its process takes no more runs")
+            self._process.is_retired = True
         if self.turn.holds_session:
             self._let_go()
         self._process.drop(self)
-        if self.turn.has_tried and (was_cut_short or self._has_worked or self._cancellation.failure):
+        may_go_on = was_cut_short or self.turn.is_misunderstood
+        if self.turn.has_tried and (may_go_on or self._has_worked or self._cancellation.failure):
             end_marked(self._mark)
         shutil.rmtree(self._folder, ignore_errors=True)
 

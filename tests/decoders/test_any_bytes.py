@@ -68,6 +68,17 @@ def test_any_json_lines(make: Callable[[], Decoder], written: list[dict[str, Any
     decode(make(), [json.dumps(line).encode() + b"\n" for line in written], exit)
 
 
+def with_another_value(data: st.DataObject, line: dict[str, Any]) -> dict[str, Any]:
+    """The line with a value of it, at any depth, replaced by any other."""
+    at: Any = line
+    while True:
+        key = data.draw(st.sampled_from(sorted(at) if isinstance(at, dict) else range(len(at))))
+        if not (isinstance(at[key], dict | list) and at[key] and data.draw(st.booleans())):
+            at[key] = data.draw(values)
+            return line
+        at = at[key]
+
+
 RECORDED: dict[str, list[bytes]] = {
     name: [line for path in sorted(FOLDER.glob(pattern)) for line in path.read_bytes().splitlines()]
     for name, pattern in {
@@ -90,15 +101,7 @@ def test_real_lines_in_any_order(name: str, data: st.DataObject, exit: Exit) -> 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data(), exit=exits)
 def test_real_lines_with_a_value_of_another_type(name: str, data: st.DataObject, exit: Exit) -> None:
-    line = json.loads(data.draw(st.sampled_from(RECORDED[name])))
-    at: Any = line
-    while True:
-        key = data.draw(st.sampled_from(sorted(at) if isinstance(at, dict) else range(len(at))))
-        if isinstance(at[key], dict | list) and at[key] and data.draw(st.booleans()):
-            at = at[key]
-        else:
-            at[key] = data.draw(values)
-            break
+    line = with_another_value(data, json.loads(data.draw(st.sampled_from(RECORDED[name]))))
     decode(DECODERS[name](), [json.dumps(line).encode() + b"\n"], exit)
 
 
