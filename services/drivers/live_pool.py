@@ -46,6 +46,8 @@ class LivePool:
         """Those that are being ended, by their session: until they have gone they may still write to its file."""
         self._greenlet: gevent.Greenlet | None = None
         self._is_closed = False
+        self._generation = 0
+        """Rises when nothing is to be kept any more of what has begun until then."""
         self._adopt(spec)
 
     def _adopt(self, spec: BackendSpec) -> None:
@@ -67,7 +69,7 @@ class LivePool:
         if taken is None:
             return None
         key, warm, one = taken
-        keep = partial(self._keep, Kind(key, self._protocol.parameters(warm), one.state), one.since, 1)
+        keep = partial(self._keep, self._generation, Kind(key, self._protocol.parameters(warm), one.state), one.since, 1)
         run = LiveRun(warm, limits, cancellation, self._protocol.turn(warm, one.greeting), keep, None)
         run.adopt(one.child, one.folder)
         return run
@@ -81,7 +83,7 @@ class LivePool:
         if found is None or own is None:
             return None
         own = replace(own, own_env=invocation.own_env)
-        keep = partial(self._keep, Kind(found[0], self._protocol.parameters(own), self._idle.state(own)), monotonic(), 1)
+        keep = partial(self._keep, self._generation, Kind(found[0], self._protocol.parameters(own), self._idle.state(own)), monotonic(), 1)
         transcript = self._transcript(own, session_id) if session_id else None
         run = LiveRun(own, limits, cancellation, self._protocol.begin(own), keep, transcript)
         run.start(self._spawner)
@@ -96,14 +98,14 @@ class LivePool:
     def renew(self, spec: BackendSpec) -> None:
         """Another configuration: what was started with the old one goes."""
         if spec != self._spec:
-            self._end(self._take_off_all())
+            self._end_sessions()
             self._adopt(spec)
         self._idle.renew(spec)
 
     def retire(self) -> None:
         """Keep nothing any more, until it is asked for again."""
         self._idle.retire()
-        self._end(self._take_off_all())
+        self._end_sessions()
 
     def release(self, session_id: str) -> None:
         """End the session's process, if there is one. Returns when it has gone."""
@@ -122,7 +124,7 @@ class LivePool:
         if self._greenlet:
             self._greenlet.kill()
             self._greenlet = None
-        self._end(self._take_off_all())
+        self._end_sessions()
         self._idle.close()
         gevent.joinall(list(self._leaving.values()))
 
@@ -151,7 +153,7 @@ class LivePool:
             return None
         _, warm = found
         log.debug("%s: process %d goes on with its session", self._spec.name, one.child.pid)
-        keep = partial(self._keep, one.kind, one.started_at, one.uses + 1)
+        keep = partial(self._keep, self._generation, one.kind, one.started_at, one.uses + 1)
         run = LiveRun(warm, limits, cancellation, one.turn.next(warm), keep, one.transcript)
         run.adopt(one.child, one.folder)
         return run
@@ -161,6 +163,7 @@ class LivePool:
 
     def _keep(
         self,
+        generation: int,
         kind: Kind,
         started_at: float,
         uses: int,
@@ -171,7 +174,8 @@ class LivePool:
     ) -> None:
         """Take a process whose turn has ended well."""
         one = Living(kind, child, folder, turn, transcript, started_at, uses)
-        is_welcome = not self._is_closed and self._trust.holds and uses < self._limits.max_uses and not self._is_worn(one)
+        is_current = generation == self._generation and not self._is_closed
+        is_welcome = is_current and self._trust.holds and uses < self._limits.max_uses and not self._is_worn(one)
         if not is_welcome or one.session_id in self._living or free_mb() < self._limits.min_free_mb:
             one.end()
             return
@@ -197,10 +201,12 @@ class LivePool:
     def _is_worn(self, one: Living) -> bool:
         return monotonic() - one.started_at > self._limits.max_age_s or one.rss_mb > self._limits.max_rss_mb
 
-    def _take_off_all(self) -> list[Living]:
+    def _end_sessions(self) -> None:
+        """End every session's process, those of turns that are still going at their end."""
+        self._generation += 1
         living = list(self._living.values())
         self._living.clear()
-        return living
+        self._end(living)
 
     def _end(self, processes: list[Living]) -> None:
         for one in processes:

@@ -56,6 +56,8 @@ class WarmDriver:
     def start(self, invocation: Invocation, limits: Limits, cancellation: Cancellation) -> Running:
         spec = invocation.spec
         if self._is_retired or not spec.may_be_warm:
+            if session_id := invocation.request.resume:
+                self.release(spec.name, session_id)
             return self._cold.start(invocation, limits, cancellation)
         pool, trust = self._pool(spec)
 

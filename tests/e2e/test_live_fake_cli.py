@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import ServerFactory
+from tests.e2e.test_hangup import hang_up
 from tests.parts.clis import FakeCli, do
 from tests.parts.processes import alive, eventually, marked
 from tests.parts.server import Server
@@ -265,3 +267,19 @@ def test_turns_that_come_to_either_of_two_workers_go_on_from_the_one_before(serv
     (transcript,) = (path for path in fake_cli.transcripts if str(order[0]) in path.name)
     said = [json.loads(line) for line in transcript.read_text().splitlines()]
     assert [line["user"] for line in said if "user" in line] == [str(number) for number in range(1, 10)]
+
+
+def test_a_turn_that_outlasts_its_pool_leaves_no_process_to_the_next_one(server: ServerFactory, fake_cli: FakeCli, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    one = start(server, fake_cli)
+    id = begin(one.client, "claude", "1")
+    with ThreadPoolExecutor() as threads:
+        second = threads.submit(ask, one, id, do(["wait_for", str(go)], ["say", "2"]))
+        fake_cli.wait_for(2)
+        backend = fake_cli.backend("--stays", warm={"max": 0}, env=fake_cli.keeping)
+        hang_up(one, {"default_backend": "claude", "backends": {"claude": backend}}, "the configuration was read again")
+        go.touch()
+        assert second.result()["output"] == "2"
+    assert living(fake_cli) == set()
+    assert ask(one, id, "3")["output"] == "You said: 3"
+    assert len({pid for pid, _ in told(fake_cli)}) == 2
