@@ -67,7 +67,7 @@ class ProcessPool:
 
     def prestart(self, invocation: Invocation, count: int) -> None:
         """Have so many processes ready for runs like this one, from now on."""
-        if found := self.find(invocation):
+        if found := self._kind_of(invocation):
             key, warm = found
             shelf = self._visit(key, warm)
             shelf.floor = shelf.wanted = count
@@ -134,7 +134,10 @@ class ProcessPool:
 
     def find(self, invocation: Invocation) -> tuple[Hashable, Invocation] | None:
         """``invocation`` as a process that is there already would run it, and its kind; None where it can not."""
-        warm = self.warm(invocation, resume=None) if self._trust.holds else None
+        return self._kind_of(invocation) if self._trust.holds else None
+
+    def _kind_of(self, invocation: Invocation) -> tuple[Hashable, Invocation] | None:
+        warm = self.warm(invocation, resume=None)
         key = self._key(warm) if warm else None
         return None if key is None or warm is None else (key, warm)
 
@@ -235,7 +238,7 @@ class ProcessPool:
             one = start_idle(self._spawner, self._protocol, found[1], parameters, self._state(shelf))
         except (BackendUnavailable, OSError) as error:
             log.warning("%s: no process could be started beforehand: %s", self._spec.name, error)
-            shelf.wanted = shelf.floor = 0
+            shelf.record_failure()
             return
         self._starting = one
         problem = greet(one)
@@ -244,12 +247,13 @@ class ProcessPool:
             problem = f"it holds more than {self._limits.max_rss_mb} MB as soon as it is up (backends.{self._spec.name}.warm.max_rss_mb)"
         if problem:
             self._end([one])
-            shelf.wanted = shelf.floor = 0
+            shelf.record_failure()
             self._trust.lose(problem, for_good=bool(one.greeting.refusal))
         elif len(shelf.idle) >= shelf.wanted:  # nobody wants it any more
             self._end([one])
         else:
             one.since = monotonic()
+            shelf.backoff.record_success()
             shelf.idle.append(one)
             log.debug("%s: process %d waits in %s", self._spec.name, one.child.pid, shelf.invocation.cwd)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import defaultdict
 from collections.abc import Hashable, Mapping
 from time import monotonic
 
@@ -12,6 +13,7 @@ from gevent.event import Event
 
 from services.backends.spec import BackendSpec, Invocation
 from services.cancellation import Cancellation
+from services.drivers.backoff import Backoff
 from services.drivers.driver import Limits
 from services.drivers.shared import READY_S, SharedProcess, SharedRun
 from services.drivers.trust import Trust
@@ -33,7 +35,9 @@ class SharedPool:
         self._current: dict[Hashable, SharedProcess] = {}
         self._retired: list[SharedProcess] = []
         self._wanted: dict[Hashable, Invocation] = {}
-        self._kept: set[Hashable] = set()
+        self._kept: dict[Hashable, Invocation] = {}
+        self._backoffs: defaultdict[Hashable, Backoff] = defaultdict(Backoff)
+        """Of starts that failed."""
         self._changed = Event()
         self._greenlet: gevent.Greenlet | None = None
         self._adopt(spec)
@@ -58,7 +62,7 @@ class SharedPool:
 
     def prestart(self, invocation: Invocation, count: int) -> None:
         if (key := _key(invocation)) is not None:
-            self._kept.add(key)
+            self._kept[key] = invocation
             self._want(key, invocation)
 
     def start(self, invocation: Invocation, limits: Limits, cancellation: Cancellation) -> SharedRun | None:
@@ -72,7 +76,14 @@ class SharedPool:
         if process is None:
             self._want(key, invocation)
             return None
-        return SharedRun(process, invocation, limits, cancellation) if process.is_ready else None
+        if not process.is_ready:
+            return None
+        try:
+            return SharedRun(process, invocation, limits, cancellation)
+        except OSError as error:  # its folder has been removed, or the disk is full
+            log.warning("%s: the shared process takes no more runs, its folder cannot be used: %s", self._spec.name, error)
+            self._retire(key)
+            return None
 
     def settle(self, cwd: str, *, has_worked: bool) -> None:
         self._changed.set()
@@ -106,9 +117,11 @@ class SharedPool:
         while True:
             self._changed.clear()
             self._tidy()
+            self._wanted |= self._kept
             while self._wanted:
                 key, invocation = self._wanted.popitem()
-                if key not in self._current and self._trust.holds and self._has_room():
+                is_due = key not in self._current and self._trust.holds and self._backoffs[key].is_due
+                if is_due and self._has_room():
                     self._start(key, invocation)
             self._changed.wait(LOOK_EVERY_S)
 
@@ -130,13 +143,16 @@ class SharedPool:
             process = SharedProcess(self._spawner, invocation, self._state(invocation))
         except (BackendUnavailable, OSError) as error:
             log.warning("%s: no process could be started beforehand: %s", self._spec.name, error)
+            self._backoffs[key].record_failure()
             return
         self._current[key] = process
         process.ready.wait(READY_S)
         if problem := self._problem_of(process):
             self._retire(key)
+            self._backoffs[key].record_failure()
             self._trust.lose(problem, for_good=bool(process.refusal))
         else:
+            del self._backoffs[key]
             log.debug("%s: process %d waits for every folder", self._spec.name, process.child.pid)
 
     def _problem_of(self, process: SharedProcess) -> str:

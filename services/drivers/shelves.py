@@ -10,7 +10,10 @@ from hashlib import sha256
 from time import monotonic
 from typing import Any
 
+import gevent
+
 from services.backends.spec import Invocation
+from services.drivers.backoff import Backoff
 from services.drivers.warm_protocols import Greeting
 from services.processes.child import Child
 from services.processes.owner import RunFolder
@@ -65,7 +68,7 @@ class Idle:
             self.child.stop(signal.SIGKILL, 0.0)
             self.child.wait_exit(KILLED_S)
         self.child.close()
-        self.forget()
+        gevent.get_hub().threadpool.apply(self.forget)  # looks through folders of any size
         self.folder.remove()
 
 
@@ -82,6 +85,8 @@ class Shelf:
     """Of the latest run."""
     is_steady: bool = False
     """The latest two runs had the same: it is worth initialising the next process with them beforehand."""
+    backoff: Backoff = field(default_factory=Backoff)
+    """Of starts that failed."""
 
     def expect(self, parameters: Mapping[str, Any]) -> None:
         self.is_steady = parameters == self.parameters
@@ -94,6 +99,11 @@ class Shelf:
         if found:
             self.idle.remove(found)
         return found
+
+    def record_failure(self) -> None:
+        """A process for it could not be started: only those that are always to be there are tried again by themselves."""
+        self.wanted = self.floor
+        self.backoff.record_failure()
 
     def take_all(self) -> list[Idle]:
         taken = list(self.idle)
@@ -134,8 +144,9 @@ class Shelves:
         return shelf, lost
 
     def next_to_fill(self) -> Shelf | None:
-        """The latest used that lacks a process."""
-        return next((shelf for shelf in reversed(self._shelves.values()) if len(shelf.idle) < shelf.wanted), None)
+        """The latest used that lacks a process, but for those whose last start failed a moment ago."""
+        lacking = (shelf for shelf in reversed(self._shelves.values()) if len(shelf.idle) < shelf.wanted)
+        return next((shelf for shelf in lacking if shelf.backoff.is_due), None)
 
     def give_up_for(self, shelf: Shelf) -> Idle | None:
         """An idle process of a shelf that was used before ``shelf``, taken off so that there is room."""

@@ -21,13 +21,15 @@ QUIET_S = 1.0
 LINE_LIMIT_BYTES = 64 << 20
 """Of what a process writes before it is ready."""
 SESSION_ID = "{session_id}"
-"""In the arguments of a process that is to be told the id of its session: by it, what an unused one has kept is found again."""
+"""In the backend's own arguments of a process that is to be told the id of its session: by it, what an unused one has kept is found
+again. In any other argument it is a caller's text."""
 
 
 def start_idle(spawner: Spawner, protocol: WarmProtocol, warm: Invocation, parameters: Parameters | None, state: object) -> Idle:
     """Start a process for runs like ``warm``, in a folder of its own. Raises BackendUnavailable, OSError; then nothing is left."""
-    session_id = str(uuid4()) if SESSION_ID in " ".join(warm.argv) else ""
-    argv = tuple(part.replace(SESSION_ID, session_id) for part in warm.argv)
+    templates = {part for part in warm.spec.args if SESSION_ID in part}
+    session_id = str(uuid4()) if templates else ""
+    argv = tuple(part.replace(SESSION_ID, session_id) if part in templates else part for part in warm.argv)
     folder = RunFolder(warm.run_dir)
     try:
         warm.prepare_process()

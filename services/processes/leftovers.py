@@ -32,14 +32,14 @@ def end_marked(mark: str) -> int:
 
 
 def _end(is_meant: Callable[[str], bool]) -> int:
-    found = all_left = _marked(is_meant)
+    found = all_left = _look(is_meant)
     start = monotonic()
     number: int = signal.SIGTERM
     while all_left and monotonic() < start + KILL_DEADLINE_S:
         signal_all(all_left, number)
         gevent.sleep(POLL_S)
         number = signal.SIGKILL if monotonic() > start + TERM_GRACE_S else 0
-        all_left = _marked(is_meant)
+        all_left = _look(is_meant)
     return len(found)
 
 
@@ -52,6 +52,12 @@ def remove_leftover_folders() -> int:
                 shutil.rmtree(entry.path, ignore_errors=True)
                 count += not os.path.exists(entry.path)
     return count
+
+
+def _look(is_meant: Callable[[str], bool]) -> list[int]:
+    """`_marked`, in a thread: it reads a file of every process of the system, which would stop the event loop."""
+    found: list[int] = gevent.get_hub().threadpool.apply(_marked, (is_meant,))
+    return found
 
 
 def _marked(is_meant: Callable[[str], bool]) -> list[int]:

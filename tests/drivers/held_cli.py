@@ -37,6 +37,6 @@ if manner == "mortal":
     sys.exit(1)
 (session,) = [arg.partition("=")[2] for arg in sys.argv if arg.startswith("--session-id=")] or [""]
 say(type="init", session_id=session, model="m")
-told = {"prompt": prompt, "home": files_below(os.environ["GEMINI_CLI_HOME"]), "tmp": os.environ["TMPDIR"]}
+told = {"prompt": prompt, "home": files_below(os.environ["GEMINI_CLI_HOME"]), "tmp": os.environ["TMPDIR"], "argv": sys.argv[2:]}
 say(type="message", role="assistant", content=json.dumps(told))
 say(type="result", status="success", stats={})

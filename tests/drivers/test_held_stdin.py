@@ -8,7 +8,9 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from threading import get_native_id
 from typing import Any
+from uuid import UUID
 
 import gevent
 import pytest
@@ -19,14 +21,15 @@ from services.backends.spec import Invocation
 from services.backends.warm import WarmLimits
 from services.cancellation import Cancellation
 from services.decoders.decoder import Exit
-from services.drivers import starting
+from services.drivers import backoff, starting
+from services.drivers import pool as pool_module
 from services.drivers.driver import Limits
 from services.drivers.held_stdin import Gate, HeldTurn, gate
 from services.drivers.pool import ProcessPool
 from services.drivers.process import ProcessRun
-from services.drivers.shelves import key_of
+from services.drivers.shelves import Idle, key_of
 from services.drivers.trust import Trust
-from services.events import Event, Failed, Finished, Text
+from services.events import Event, Failed, Finished, Started, Text
 from services.processes.owner import new_path
 from services.processes.spawner import Spawner
 from services.run import RunRequest
@@ -208,3 +211,48 @@ def test_process_that_writes_a_line_without_end_when_it_is_started_is_ended(
     assert eventually(lambda: "a line of more than 16 bytes" in caplog.text)
     assert eventually(lambda: not [pid for pid in descendants(os.getpid()) if str(HELD_CLI) in command_line(pid)])
     assert one.ready_count == 0
+
+
+def test_a_caller_s_text_is_no_template(pool: Any, tmp_path: Path) -> None:
+    one, _ = pool("patient")
+    invocation = made(tmp_path, allowed_tools=["{session_id}"])
+    events = ended(begun(one, invocation))
+    argv = told(events)["argv"]
+    assert "--allowed-tools={session_id}" in argv
+    (started,) = [event for event in events if isinstance(event, Started)]
+    assert f"--session-id={started.session_id}" in argv
+    assert UUID(started.session_id)
+
+
+def test_processes_that_are_always_to_be_there_are_tried_again_when_a_start_has_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(backoff, "FIRST_S", 0.05)
+    monkeypatch.setattr(pool_module, "LOOK_EVERY_S", 0.05)
+    spawner, program = Spawner(), tmp_path / "late"
+    invocation = made(tmp_path)
+    invocation = replace(invocation, spec=replace(invocation.spec, command=(str(program), str(HELD_CLI), "patient")))
+    one = ProcessPool(invocation.spec, spawner, {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}, Trust("gemini"))
+    try:
+        one.prestart(invocation, 1)
+        assert eventually(lambda: caplog.text.count("no process could be started beforehand") >= 2)
+        program.symlink_to(sys.executable)
+        assert eventually(lambda: one.ready_count == 1)
+    finally:
+        one.close()
+        spawner.close()
+
+
+def test_what_an_unused_process_has_left_is_looked_for_outside_the_event_loop() -> None:
+    threads: list[int] = []
+
+    class Ended:
+        def close(self) -> None: ...
+
+        def remove(self) -> None: ...
+
+    greeting = Gate(b"/")
+    greeting.is_silent = False
+    Idle(Ended(), Ended(), greeting, None, None, lambda: threads.append(get_native_id())).close()  # type: ignore[arg-type]
+    assert len(threads) == 1
+    assert threads != [get_native_id()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -126,15 +127,29 @@ def test_a_version_that_refuses_the_protocol_is_found_out_before_it_is_asked(ser
     assert eventually(lambda: not one.runs())
 
 
-def test_one_that_says_what_nobody_understands_is_ended_and_its_run_is_another_s(
-    server: ServerFactory, fake_cli: FakeCli, tmp_path: Path
-) -> None:
-    flag = tmp_path / "strange"
+def test_an_odd_answer_ends_nobody_s_run_and_the_process_takes_no_more(server: ServerFactory, fake_cli: FakeCli, tmp_path: Path) -> None:
+    flag, go = tmp_path / "strange", tmp_path / "go"
     one = start(server, fake_cli, f"--strange={flag}")
     old = ready(one)
-    flag.touch()
+    with one.client.prompt_stream("codex", do(["say", "before "], ["wait_for", str(go)], ["say", "after"]), ephemeral=True) as stream:
+        lines = stream.lines()
+        begun = [next(lines), next(lines)]
+        flag.touch()
+        assert ask(one)["output"] == "You said: hello"  # in a process of its own
+        assert alive(old)
+        go.touch()
+        assert text(events([*begun, *lines])) == "before after"
+    assert eventually(lambda: not alive(old))
+
+
+def test_a_shared_process_whose_folder_is_gone_costs_no_answer(server: ServerFactory, fake_cli: FakeCli) -> None:
+    one = start(server, fake_cli)
+    old = ready(one)
+    shutil.rmtree(os.readlink(f"/proc/{old}/cwd"))
     assert ask(one)["output"] == "You said: hello"
-    assert not alive(old)
+    assert "the shared process takes no more runs, its folder cannot be used: " in one.log()
+    assert eventually(lambda: not alive(old))
+    assert served_by(fake_cli, one) != old
 
 
 def test_a_client_that_does_not_read_holds_up_nobody_and_loses_its_run(server: ServerFactory, fake_cli: FakeCli) -> None:

@@ -8,10 +8,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from threading import get_native_id
 
 import pytest
 
-from services.processes.leftovers import end_leftover_processes, remove_leftover_folders
+from services.processes.leftovers import end_leftover_processes, end_marked, remove_leftover_folders
 from services.processes.owner import MARK, RunFolder, has_owner, new_mark, new_path
 from services.processes.spawner import Spawner
 from tests.parts.processes import alive, descendants, eventually
@@ -114,3 +115,21 @@ def test_a_mark_that_cannot_be_read_or_is_another_containers_protects_its_proces
         end_leftover_processes()
         assert alive(process.pid)
         process.kill()
+
+
+def test_processes_are_looked_through_outside_the_event_loop() -> None:
+    threads: set[int] = set()
+
+    class Mark(str):
+        def __eq__(self, other: object) -> bool:
+            threads.add(get_native_id())
+            return str(self) == other
+
+        __hash__ = str.__hash__
+
+    mark = Mark(new_mark())
+    with subprocess.Popen(["sleep", "600"], env={"PATH": os.environ["PATH"], MARK: str(mark)}) as process:
+        assert end_marked(mark) == 1
+        assert process.wait() == -signal.SIGTERM
+    assert threads
+    assert get_native_id() not in threads
