@@ -77,7 +77,7 @@ def items(reply: Reply) -> list[dict[str, Any]]:
         content = [{"type": "output_text", "annotations": [], "text": reply.whole}]
         made.append({"type": "message", "id": f"msg_{uuid.uuid4().hex}", "role": "assistant", "status": "completed", "content": content})
     else:
-        call = {"name": "exec_command", "arguments": json.dumps({"cmd": reply.shell})}
+        call = {"name": "exec_command", "arguments": json.dumps({"cmd": reply.shell, "yield_time_ms": reply.patience_ms})}
         call_id = uuid.uuid4().hex
         made.append({"type": "function_call", "id": f"fc_{call_id}", "call_id": f"call_{call_id}", "status": "completed"} | call)
     return made
