@@ -218,3 +218,12 @@ def test_every_worker_has_its_own_and_a_killed_server_leaves_none(server: Server
     for pid in one.own():
         os.kill(pid, signal.SIGKILL)
     assert eventually(lambda: not marked(one.mark), 5), [command_line(pid) for pid in marked(one.mark)]
+
+
+def test_one_that_is_always_to_be_there_comes_back_by_itself(server: ServerFactory, fake_cli: FakeCli) -> None:
+    one = start(server, fake_cli, warm={"max": 1, "min": 1})
+    assert eventually(lambda: len(shared(one)) == 1)
+    (old,) = shared(one)
+    os.kill(old, signal.SIGKILL)
+    assert eventually(lambda: any(pid != old for pid in shared(one)), 20)
+    assert served_by(fake_cli, one) in shared(one)
