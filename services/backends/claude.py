@@ -15,7 +15,8 @@ Every line was checked by running claude 2.1.197 once against a fake model API a
     json_schema       tool StructuredOutput, `structured_output` in the result
     effort            `output_config.effort`, for models that have it
     thinking_tokens   0: `thinking: disabled`; 2000: `budget_tokens: 2000` (claude-sonnet-4-5; newer models think adaptively)
-    resume            the earlier turns are in the request; of an ephemeral run: "No conversation found"
+    resume            the earlier turns are in the request; of an ephemeral run: "No conversation found". A system prompt of the
+                      turn's own takes `FRESH_PROMPT`
     images            `image` block before the text
     warm              system prompt and schema by `initialize`: the same request as with the flags. Not the model: `set_model` and
                       `apply_flag_settings` put a `/model` command into the conversation; nor bypassPermissions, which needs its flag
@@ -29,7 +30,7 @@ import base64
 import orjson
 
 from services.backends.session_files import SessionFiles
-from services.backends.spec import BackendSpec, ImageInput, Option, Shield
+from services.backends.spec import BackendSpec, MessageInput, Option, Shield
 from services.backends.warm import WarmLimits, Warmth
 from services.decoders.claude import ClaudeDecoder
 from services.run import Image
@@ -49,6 +50,10 @@ def encode_message(prompt: str, images: tuple[Image, ...]) -> bytes:
     content.append({"type": "text", "text": prompt})
     return orjson.dumps({"type": "user", "message": {"role": "user", "content": content}}) + b"\n"
 
+
+FRESH_PROMPT = {"initialize.systemPromptSnapshot": False}
+"""Without it claude 2.1.332 goes on with the system prompt that the session began with, whatever its flags and ``initialize`` say.
+2.1.197 takes the field and needs it not. The flag of the same meaning, ``--system-prompt-snapshot=off``, it refuses."""
 
 WRITING_TOOLS = "Bash,Edit,MultiEdit,NotebookEdit,Write"
 """The built-in ones. A tool of an MCP server that the user has set up may still write."""
@@ -83,10 +88,11 @@ SPEC = BackendSpec(
     },
     decoder=ClaudeDecoder,
     shield=Shield(guard=no_slash_command, env={"CLAUDE_CODE_DISABLE_ATTACHMENTS": "1"}),
-    image_input=ImageInput(encode=encode_message, args=("--input-format=stream-json",)),
+    message_input=MessageInput(driver="claude-stream", args=("--input-format=stream-json",)),
     takes_images=True,
     streams_tokens=True,
     resume_args=("--resume={}",),
+    resumed_fields={"system_prompt": FRESH_PROMPT, "--append-system-prompt": FRESH_PROMPT},
     can_resume=True,
     session_files=SessionFiles(
         variable="CLAUDE_CONFIG_DIR",

@@ -30,7 +30,7 @@ def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping
     ``environ`` is what the CLI's environment is picked from; ``run_dir`` is where private files will live.
     """
     asked = {**spec.defaults, **{name: value for name, value in request.options.items() if value is not None}}
-    build = _Build(spec, run_dir, cli_environment(spec, environ))
+    build = _Build(spec, run_dir, cli_environment(spec, environ), is_resumed=bool(request.resume))
     for name in sorted(asked, key=_place):
         build.apply(name, asked[name])
     if request.resume and not spec.can_resume:
@@ -44,18 +44,19 @@ def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping
         session_id = safe_name(request.resume, "session_id")
         build.argv += [part.replace("{}", session_id) for part in spec.resume_args]
     build.argv += check_extra(spec, request.extra)
+    for part in (*request.extra, *spec.extra_args):
+        build.set_resumed(part.partition("=")[0])
     prompt = build.shielded(request.prompt)
     build.env |= {"TMPDIR": run_dir} | dict(spec.env)
     confinement = spec.confinement.resolved(build.env)  # by the real home, before a private one takes its place
     home = spec.session_files.root(build.env) if spec.session_files else ""
     if spec.private_home:
         build.make_home(spec.private_home, is_ephemeral=request.ephemeral)
-    stdin = b""
-    if request.images and spec.image_input:
-        build.argv += spec.image_input.args
-        stdin = spec.image_input.encode(prompt, request.images)
-    elif spec.prompt_via == "stdin":
-        stdin = utf8(prompt, "prompt")
+    stdin = utf8(prompt, "prompt") if spec.prompt_via == "stdin" else b""
+    driver = spec.driver
+    if spec.message_input and (request.images or build.fields):
+        build.argv += spec.message_input.args
+        driver = spec.message_input.driver
     prompt_args = [part.replace("{}", prompt) if spec.prompt_via == "arg" else part for part in spec.prompt_args]
     replace(confinement, run_dir=run_dir).put(build.env)
     argv = (*_command(spec, build.env), *spec.args, *build.argv, *spec.extra_args, *prompt_args)
@@ -76,6 +77,7 @@ def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping
         prompt_files=frozenset(build.prompt_files),
         home=home,
         fields=build.fields,
+        driver=driver,
         model=asked.get("model"),
         ignored=tuple(build.ignored),
         run_dir=run_dir,
@@ -98,8 +100,9 @@ def _place(option: str) -> int:
 class _Build:
     """The parts of an invocation while the options are applied to it."""
 
-    def __init__(self, spec: BackendSpec, run_dir: str, env: dict[str, str]) -> None:
+    def __init__(self, spec: BackendSpec, run_dir: str, env: dict[str, str], *, is_resumed: bool) -> None:
         self.spec = spec
+        self.is_resumed = is_resumed
         self.run_dir = run_dir
         self.env = env
         self.argv: list[str] = []
@@ -128,6 +131,12 @@ class _Build:
         self.argv += [self.fill(part, value, name) for part in rule.argv]
         self.env |= {key: self.fill(part, value, name) for key, part in rule.env.items()}
         self.set_fields({path: self._fill_any(template, value, name) for path, template in rule.fields.items()})
+        self.set_resumed(name)
+
+    def set_resumed(self, name: str) -> None:
+        """Set what option or flag ``name`` needs besides where a session is resumed."""
+        if self.is_resumed:
+            self.set_fields(self.spec.resumed_fields.get(name, {}))
 
     def shielded(self, prompt: str) -> str:
         """``prompt`` as it may reach the CLI; sets the rest of what the shield needs."""

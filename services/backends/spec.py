@@ -19,7 +19,7 @@ from services.backends.session_files import SessionFiles
 from services.backends.warm import WarmLimits, Warmth
 from services.decoders.decoder import Decoder
 from services.processes.confinement import Confinement
-from services.run import ApprovalMode, Image, RunRequest, SandboxMode
+from services.run import ApprovalMode, RunRequest, SandboxMode
 
 OPTION_NAMES: Mapping[str, str] = {
     "model": "which model answers",
@@ -64,10 +64,11 @@ class Shield:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImageInput:
-    """How pictures travel through stdin, together with the prompt, for a CLI that takes them so."""
+class MessageInput:
+    """How a CLI whose prompt is plain text on stdin takes a run that needs more: pictures, or fields to set before the prompt."""
 
-    encode: Callable[[str, tuple[Image, ...]], bytes]
+    driver: str
+    """Its name in `services.drivers.process.PROTOCOLS`."""
     args: tuple[str, ...] = ()
 
 
@@ -85,14 +86,16 @@ class BackendSpec:
     prompt_args: tuple[str, ...] = ()
     """Last in the argv; ``{}`` stands for the prompt when it travels as an argument."""
     shield: Shield | None = None
-    image_input: ImageInput | None = None
-    """None where the CLI takes no pictures, or its driver sends them in its own way."""
+    message_input: MessageInput | None = None
+    """None where the driver sends pictures and fields in its own way, or the CLI takes neither."""
     fixed_fields: Mapping[str, Any] = field(default_factory=dict)
     """Dotted path → value that every run has, as `Option.fields`."""
     private_home: PrivateHome | None = None
     """Where the fields go; None where a driver sends them."""
     resume_args: tuple[str, ...] = ()
     """``{}`` stands for the CLI's session id; empty where a driver asks for it in its protocol."""
+    resumed_fields: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By option, or flag of ``extra``: the fields that a run with it needs as well when it resumes a session."""
     can_resume: bool = False
     resumed_usage_is_total: bool = False
     """The CLI counts the tokens of a resumed session from its first turn on."""
@@ -172,6 +175,8 @@ class Invocation:
     home: str = ""
     """The CLI's own folder, the real one; empty where that is not known."""
     fields: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    driver: str
+    """The protocol of a process of the run's own, by its name in `services.drivers.process.PROTOCOLS`."""
     own_env: Mapping[str, str] = field(default_factory=dict)
     """Variables for a process of the run's own. They set no kind of run apart: one that is there already serves it without them."""
     model: str | None = None

@@ -55,7 +55,7 @@ class Warmth:
     def of(self, spec: BackendSpec) -> BackendSpec:
         """``spec`` as it is when it is warm."""
         args = spec.args if self.args is None else self.args
-        return replace(spec, args=args, options={**spec.options, **self.options}, image_input=None)
+        return replace(spec, args=args, options={**spec.options, **self.options}, message_input=None)
 
     def state(self, home: str, cwd: str) -> tuple[object, ...]:
         """Compares equal as long as a process that was started then would be told the same now: its files, its workdir, the day."""

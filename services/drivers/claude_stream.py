@@ -1,5 +1,5 @@
 """Talking to `claude -p --input-format=stream-json`, which may have been started long before it is asked. Pure: bytes in, events
-and bytes out (recordings claude/…/warm-*; claude 2.1.197).
+and bytes out (recordings claude/…/warm-*; claude 2.1.197). Its stdin must be a pipe: from a file it reads nothing (exit 0, no output).
 
 A process is silent until it is spoken to, and most of its 0.45 s go by then. So it is asked something harmless when it is
 started: the answer says that it is up, and that it speaks this protocol. System prompt and schema travel with ``initialize``,

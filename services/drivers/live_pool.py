@@ -83,7 +83,8 @@ class LivePool:
         if found is None or own is None:
             return None
         own = replace(own, own_env=invocation.own_env)
-        keep = partial(self._keep, self._generation, Kind(found[0], self._protocol.parameters(own), self._idle.state(own)), monotonic(), 1)
+        kind = Kind(found[0], self._protocol.parameters(found[1]), self._idle.state(own))
+        keep = partial(self._keep, self._generation, kind, monotonic(), 1)
         transcript = self._transcript(own, session_id) if session_id else None
         run = LiveRun(own, limits, cancellation, self._protocol.begin(own), keep, transcript)
         run.start(self._spawner)

@@ -13,6 +13,7 @@ import gevent
 from services.backends.spec import Invocation
 from services.cancellation import Cancellation
 from services.decoders.decoder import Decoder, Exit
+from services.drivers import claude_stream
 from services.drivers.codex_app_server import CodexAppServer
 from services.drivers.driver import Breakable, Conversation, Interruptible, Limits, SpeaksOnce
 from services.drivers.line_limit import LineLimit, LineTooLong
@@ -25,8 +26,9 @@ from services.processes.spawner import Spawner
 PROTOCOLS: dict[str, Callable[[Invocation], Decoder | Conversation]] = {
     "oneshot": lambda invocation: invocation.spec.decoder(),
     "codex-app-server": CodexAppServer,
+    "claude-stream": claude_stream.begin,
 }
-"""How a process is spoken to, by the spec's ``driver``: a decoder is only listened to, a conversation is also talked to."""
+"""How a process is spoken to, by the invocation's ``driver``: a decoder is only listened to, a conversation is also talked to."""
 
 
 RETRY_S = 5.0
@@ -52,8 +54,6 @@ class ProcessDriver:
 class ProcessRun:
     """A `Running` over one `Child` and one private folder. A CLI that converses gets a pipe as its stdin; any other
     gets a file with the prompt, so that a prompt of any size never waits for its reader.
-
-    Pictures go through a pipe: Claude Code 2.1.197 reads no ``--input-format=stream-json`` from a file (exit 0, not a word).
     """
 
     def __init__(
@@ -67,10 +67,9 @@ class ProcessRun:
         self._invocation = invocation
         self._limits = limits
         self._cancellation = cancellation
-        self._protocol = protocol or PROTOCOLS[invocation.spec.driver](invocation)
+        self._protocol = protocol or PROTOCOLS[invocation.driver](invocation)
         # Asked here, once: for a protocol class `isinstance` takes as long as reading an event.
         self._talks = self._protocol if isinstance(self._protocol, Conversation) else None
-        self._is_piped = bool(invocation.request.images and invocation.spec.image_input)
         self._is_cut_short = False
         self._kill_timer: Any = None
         self._child: Child | None = None
@@ -96,7 +95,7 @@ class ProcessRun:
         invocation = self._invocation
         self._folder = RunFolder(invocation.run_dir)
         invocation.prepare()
-        stdin = None if self._talks or self._is_piped else invocation.stdin
+        stdin = None if self._talks else invocation.stdin
         env = {**invocation.env, **invocation.own_env} if invocation.own_env else invocation.env
         self._child = spawner.start(invocation.argv, env=env, cwd=invocation.cwd, stdin=stdin)
         self._stop_listening = self._cancellation.listen(self._stop)
@@ -113,8 +112,6 @@ class ProcessRun:
     def batches(self) -> Iterator[Batch]:
         child = self._child
         assert child is not None, "not started"
-        if self._is_piped:
-            _write_all(child, self._invocation.stdin)
         failure = yield from self._read(child)
         if failure:
             self._stop()
@@ -227,8 +224,3 @@ def _write(child: Child, data: bytes) -> None:
         child.send(data)
     except BrokenPipeError:  # the CLI has gone: its exit and what it said before tell why
         child.end_input()
-
-
-def _write_all(child: Child, data: bytes) -> None:
-    _write(child, data)
-    child.end_input()

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from services.backends.claude import SPEC
+from services.backends.spec import Invocation
+from services.drivers.driver import Conversation
+from services.drivers.process import PROTOCOLS
 from services.run import Image
 
 from .invoked import ENVIRON, added, invoked, variables
@@ -85,14 +88,38 @@ def test_directives_can_be_wanted() -> None:
 
 def test_images_go_before_the_text_through_stdin() -> None:
     invocation = invoked(SPEC, "/look", images=(Image("image/png", b"\x89PNG"),))
-    line = json.loads(invocation.stdin)
-    assert invocation.stdin.endswith(b"\n")
+    (line,) = sent(invocation)
     assert line["message"]["content"] == [
         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": base64.b64encode(b"\x89PNG").decode()}},
         {"type": "text", "text": "\n/look"},
     ]
     assert "--input-format=stream-json" in invocation.argv
     assert "--input-format=stream-json" not in invoked(SPEC).argv
+    assert invoked(SPEC).driver == "oneshot"
+
+
+@pytest.mark.parametrize(
+    "asked", [{"options": {"system_prompt": "be kind"}}, {"extra": ("--append-system-prompt", "be kind")}], ids=["option", "extra"]
+)
+def test_a_resumed_session_is_asked_not_to_go_on_with_its_first_system_prompt(asked: dict[str, Any]) -> None:
+    invocation = invoked(SPEC, resume="abc-1", **asked)
+    first, question = sent(invocation)
+    assert (first["request"]["subtype"], first["request"]["systemPromptSnapshot"]) == ("initialize", False)
+    assert question["message"]["content"] == [{"type": "text", "text": "hi"}]
+    assert "--input-format=stream-json" in invocation.argv
+    assert set(invoked(SPEC, **asked).argv) < set(invocation.argv)
+
+
+def test_a_session_resumed_without_a_system_prompt_keeps_its_own() -> None:
+    invocation = invoked(SPEC, resume="abc-1", options={"effort": "low"})
+    assert (invocation.fields, invocation.driver) == ({}, "oneshot")
+
+
+def sent(invocation: Invocation) -> list[dict[str, Any]]:
+    """What the CLI is sent on its stdin at the start."""
+    conversation = PROTOCOLS[invocation.driver](invocation)
+    assert isinstance(conversation, Conversation)
+    return [json.loads(line) for line in conversation.take_outgoing().splitlines()]
 
 
 def test_sessions() -> None:

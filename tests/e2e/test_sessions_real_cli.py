@@ -89,6 +89,15 @@ def test_a_system_prompt_stays_with_the_session(real: Real) -> None:
     assert "pirate-7" in real.api.system_text(real.cli.dialect)
 
 
+def test_a_turn_with_a_system_prompt_of_its_own_has_that(real: Real) -> None:
+    script(real, "one", "two")
+    id = start(real, "question-one", system_prompt="You are a pirate-7.")
+    assert resume(real.server.client, id, "question-two", system_prompt="You are a parrot-8.").status == 200
+    assert "parrot-8" in real.api.system_text(real.cli.dialect)
+    assert "pirate-7" not in real.api.system_text(real.cli.dialect)
+    assert seen(real, "question-one", "answer-one", "question-two") == [1, 1, 1]
+
+
 def test_a_session_whose_cli_files_are_gone_says_so_and_is_rebuilt_when_asked(real: Real) -> None:
     client = real.server.client
     script(real, "one", "two", "three")
