@@ -66,6 +66,7 @@ def test_first_token_arrives_before_the_model_has_said_the_second(real: Real, cl
         assert "".join(said) == " tok1 tok2"
 
 
+@pytest.mark.smoke
 def test_conversation_and_system_prompt_reach_the_model(real: Real, client: anthropic.Anthropic) -> None:
     real.api.script("and my name?")
     messages: Any = [
@@ -94,6 +95,7 @@ def test_stop_sequence_is_honoured(real: Real, client: anthropic.Anthropic) -> N
     assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "tok3")
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("status", "kind"),
     [(429, anthropic.RateLimitError), (404, anthropic.NotFoundError), (401, anthropic.InternalServerError)],

@@ -89,6 +89,7 @@ def new_transcript(real: Real, before: list[Path]) -> Path:
     return path
 
 
+@pytest.mark.smoke
 def test_turns_go_on_in_one_process_and_are_told_once(real: Real) -> None:
     id = start(real, "question-one")
     processes = waiting(real)
@@ -112,6 +113,7 @@ def test_a_session_whose_process_was_killed_knows_everything(real: Real) -> None
     assert seen(real, *WORDS) == [1, 1, 1, 1, 1]
 
 
+@pytest.mark.smoke
 def test_a_turn_with_other_options_has_them(real: Real) -> None:
     id = start(real, "question-one")
     turn = starts_anew if real.name == "claude" else goes_on
@@ -164,6 +166,7 @@ def test_a_deleted_session_leaves_no_file_and_no_process(real: Real) -> None:
         assert not waiting(real) - processes
 
 
+@pytest.mark.smoke
 def test_a_turn_that_its_client_left_is_interrupted_and_the_next_one_goes_on(real: Real) -> None:
     real.api.script("question-slow", Reply(text=tokens(3), hold=Hold(after=1)))
     id = start(real, "question-one")

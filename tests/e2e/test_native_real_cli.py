@@ -19,6 +19,7 @@ def test_answer_is_what_the_model_said(real: Real) -> None:
     assert len(real.api.about("the question")) == 1
 
 
+@pytest.mark.smoke
 def test_usage_is_what_the_model_api_reported(real: Real) -> None:
     real.api.script("count", Reply(input_tokens=1000, cached_tokens=234, output_tokens=56))
     usage = real.ask("count")["token_usage"]
@@ -32,6 +33,7 @@ def test_model_of_the_request_is_the_one_that_is_asked(real: Real) -> None:
     assert [exchange.model for exchange in real.api.about("who are you")] == [other]
 
 
+@pytest.mark.smoke
 def test_system_prompt_reaches_the_model_as_the_system_s_and_not_the_user_s(real: Real) -> None:
     real.api.script("hello")
     real.ask("hello", system_prompt='Speak like a "pirate".\n--help')
@@ -40,6 +42,7 @@ def test_system_prompt_reaches_the_model_as_the_system_s_and_not_the_user_s(real
     assert not any("pirate" in said for said in exchange.user_texts)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(("count", "sse"), [(1, True), (50, False), (2000, False), (2000, True)])
 def test_stream_loses_and_doubles_nothing(real: Real, count: int, sse: bool) -> None:
     said = [*tokens(count), " é漢字🙂", " \u2028end"]
@@ -68,6 +71,7 @@ def test_each_token_arrives_before_the_model_says_the_next(real: Real, sse: bool
         assert [message["content"] for message in messages if message["content"]] == []
 
 
+@pytest.mark.smoke
 def test_tool_call_is_told_with_its_result(real: Real) -> None:
     (real.workdir / "found.txt").write_text("what the shell saw")
     real.api.script("look", Reply(text="", shell="cat found.txt"), Reply(text="I have seen it"))
@@ -84,6 +88,7 @@ def test_tool_call_is_told_with_its_result(real: Real) -> None:
     assert kinds.index("tool_use") < kinds.index("tool_result") < kinds.index("message")
 
 
+@pytest.mark.smoke
 def test_wrong_key_of_the_vendor_is_told_as_not_logged_in(real: Real) -> None:
     real.api.script("let me in", Reply(status=401, message="the key is not right"))
     answer = real.server.client.prompt(real.name, "let me in", workdir=str(real.workdir))
@@ -92,6 +97,7 @@ def test_wrong_key_of_the_vendor_is_told_as_not_logged_in(real: Real) -> None:
     assert answer.headers["x-should-retry"] == "false"
 
 
+@pytest.mark.smoke
 def test_rate_limit_of_the_vendor_is_the_result_of_the_run(real: Real) -> None:
     real.api.script("once more", Reply(status=429, message="Rate limit: slow down", retry_after_s=7))
     answer = real.ask("once more")
@@ -107,6 +113,7 @@ def test_rate_limit_of_the_vendor_ends_a_stream_with_its_code(real: Real) -> Non
     assert (last["type"], last["content"]["code"]) == ("error", "rate_limit_exceeded")
 
 
+@pytest.mark.smoke
 def test_answer_that_breaks_off_is_an_error_with_no_text_doubled(real: Real) -> None:
     real.api.script("break off", Reply(text=tokens(10), fail_after=5))
     with real.server.client.prompt_stream(real.name, "break off", workdir=str(real.workdir)) as stream:

@@ -27,6 +27,7 @@ def sleep_in_a_tool(real: Real) -> str:
     return "sleep"
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
 def test_client_that_leaves_takes_the_cli_and_its_tool_s_shell_along(real: Real, streams: bool) -> None:
     sent = body(real, sleep_in_a_tool(real), output_format="stream-json" if streams else "default")
@@ -51,6 +52,7 @@ def test_client_that_leaves_in_the_middle_of_the_answer_stops_cli_and_model(real
     assert real.api.about("talk")[0].client_left.wait(GONE_WITHIN_S)
 
 
+@pytest.mark.smoke
 def test_time_limit_ends_the_cli_and_its_tool_s_shell(real: Real) -> None:
     prompt = sleep_in_a_tool(real)
     with ThreadPoolExecutor(1) as pool:

@@ -46,6 +46,7 @@ def script(real: Real, *names: str) -> None:
         real.api.script(f"question-{name}", Reply(text=f"answer-{name}", input_tokens=100 * number, cached_tokens=10, output_tokens=number))
 
 
+@pytest.mark.smoke
 def test_two_resumed_turns_and_a_fork_tell_the_model_what_was_said_before_once(real: Real) -> None:
     client = real.server.client
     script(real, "one", "two", "three", "fork", "four")
@@ -89,6 +90,7 @@ def test_a_system_prompt_stays_with_the_session(real: Real) -> None:
     assert "pirate-7" in real.api.system_text(real.cli.dialect)
 
 
+@pytest.mark.smoke
 def test_a_turn_with_a_system_prompt_of_its_own_has_that(real: Real) -> None:
     script(real, "one", "two")
     id = start(real, "question-one", system_prompt="You are a pirate-7.")
@@ -116,6 +118,7 @@ def test_a_session_whose_cli_files_are_gone_says_so_and_is_rebuilt_when_asked(re
     assert [turn["prompt"] for turn in turns(client, id)] == ["question-one", "question-two", "question-three"]
 
 
+@pytest.mark.smoke
 def test_deleting_a_session_deletes_the_cli_s_files_of_it_alone(real: Real) -> None:
     client = real.server.client
     script(real, "one")

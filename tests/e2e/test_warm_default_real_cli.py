@@ -13,6 +13,7 @@ from tests.parts.model_api import FakeModelApi
 from tests.parts.processes import eventually
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.real_cli) for name in ("claude", "codex")])
 @pytest.mark.parametrize("is_given_as_path", [False, True], ids=["found", "given"])
 def test_the_third_run_of_a_kind_is_warm(

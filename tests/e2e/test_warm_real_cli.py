@@ -157,6 +157,7 @@ def test_no_run_sees_anything_of_another(real: Real) -> None:
             ready(real)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
 def test_client_that_leaves_takes_its_tool_s_shell_along(real: Real, streams: bool) -> None:
     for _ in range(3):
@@ -212,6 +213,7 @@ def codex(real: Real) -> Real:
     return real
 
 
+@pytest.mark.smoke
 @ONLY_CODEX
 def test_runs_at_the_same_time_share_one_process_and_each_gets_its_own_answer(codex: Real) -> None:
     processes = waiting(codex)

@@ -67,6 +67,7 @@ def test_first_token_arrives_before_the_model_has_said_the_second(real: Real, cl
         assert "".join(said) == " tok1 tok2"
 
 
+@pytest.mark.smoke
 def test_conversation_and_system_prompt_reach_the_model(real: Real, client: openai.OpenAI) -> None:
     real.api.script("and my name?")
     messages: Any = [
@@ -101,6 +102,7 @@ class Step(BaseModel):
     number: int
 
 
+@pytest.mark.smoke
 def test_parse_goes_through_the_cli_s_own_schema_option(real: Real, client: openai.OpenAI) -> None:
     wanted = {"text": "é", "number": 7}
     real.api.script("as json", Reply(text=json.dumps(wanted)))
@@ -119,6 +121,7 @@ def test_parse_goes_through_the_cli_s_own_schema_option(real: Real, client: open
         assert real.api.mentions("text_of_the_schema")
 
 
+@pytest.mark.smoke
 def test_image_reaches_the_model_or_is_refused(real: Real, client: openai.OpenAI) -> None:
     real.api.script("see this")
     parts: Any = [{"type": "text", "text": "see this"}, {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}}]
@@ -199,10 +202,24 @@ def test_failure_of_the_model_api_is_raised_and_never_repeated(real: Real, clien
     real.api.script("fail", Reply(status=status, message="the exact words of the API"))
     with pytest.raises(FAILURES[status]):
         client.chat.completions.create(**asked(real, "fail"))
-    assert len(real.api.about("fail")) == 1
+    assert runs(real, "fail") == 1
     with pytest.raises(openai.APIError):
         list(client.responses.create(model=real.name, input="fail", stream=True))
-    assert len(real.api.about("fail")) == 2
+    assert runs(real, "fail") == 2
+
+
+def runs(real: Real, text: str) -> int:
+    """How many runs have asked the model API about ``text``.
+
+    Claude Code 2.1.332 sends a request again that gets a 400 which it does not know, each time without one more of its beta
+    headers or the body that goes with it: other requests of the same session.
+    """
+    exchanges = real.api.about(text)
+    if real.name != "claude":
+        return len(exchanges)
+    betas = [json.dumps([exchange.headers.get("anthropic-beta"), exchange.body]) for exchange in exchanges]
+    assert len(set(betas)) == len(betas), "a request was repeated"
+    return len({exchange.headers["X-Claude-Code-Session-Id"] for exchange in exchanges})
 
 
 def test_nothing_is_kept_of_a_stateless_call(real: Real, client: openai.OpenAI) -> None:

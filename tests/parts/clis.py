@@ -120,7 +120,10 @@ class RealCli:
 
 
 REAL_CLIS = ("claude", "codex", "gemini")
-CLI_FOLDER = PARTS.parents[1] / ".clis" / "node_modules" / ".bin"
+CLI_FOLDERS = {"newest": (".clis",), "oldest": (".clis-oldest", ".clis")}
+"""Where the real CLIs are installed, by CLI_VERSIONS: the newest tested versions (tests/clis), or the oldest supported
+(tests/clis/oldest) where those are others."""
+CLI_VERSIONS = os.environ.get("CLI_VERSIONS", "newest")
 
 NO_WAY_OUT = {
     # Whatever is not on loopback goes to a proxy that nobody runs: a CLI that phones home fails at once, and shows.
@@ -131,14 +134,15 @@ NO_WAY_OUT = {
 
 def cli_path() -> str:
     """PATH with the repository's own CLIs first."""
-    return f"{CLI_FOLDER}{os.pathsep}{os.environ['PATH']}"
+    folders = [PARTS.parents[1] / folder / "node_modules" / ".bin" for folder in CLI_FOLDERS[CLI_VERSIONS]]
+    return os.pathsep.join([*map(str, folders), os.environ["PATH"]])
 
 
 def require(name: str) -> None:
     """Skip the test, with the reason, where the CLI is missing; fail it where REQUIRE_REAL_CLIS=1 forbids that."""
     if shutil.which(name, path=cli_path()):
         return
-    reason = f"{name} is not installed: `npm install --prefix .clis` its package, or put it on PATH"
+    reason = f"{name} is not installed: `./dev test` installs it into .clis, or put it on PATH"
     if os.environ.get("REQUIRE_REAL_CLIS") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
