@@ -12,25 +12,27 @@ from tests.parts.native import events
 from tests.parts.processes import command_line, eventually
 
 GONE_WITHIN_S = 3
+ENDLESS = "tail -f /dev/null"
+"""Claude Code 2.1.332 runs no command that only sleeps for long: "Blocked: standalone sleep 3600"."""
 
 
 def shells(real: Real) -> list[int]:
-    return [pid for pid in real.server.runs() if "sleep 3600" in command_line(pid)]
+    return [pid for pid in real.server.runs() if ENDLESS in command_line(pid)]
 
 
 def body(real: Real, prompt: str, **fields: object) -> dict[str, object]:
     return {"backend": real.name, "prompt": prompt, "workdir": str(real.workdir), **real.cli.shell_options, **fields}
 
 
-def sleep_in_a_tool(real: Real) -> str:
-    real.api.script("sleep", Reply(text="", shell="sleep 3600"), Reply(text="awake"))
-    return "sleep"
+def wait_in_a_tool(real: Real) -> str:
+    real.api.script("wait", Reply(text="", shell=ENDLESS), Reply(text="done"))
+    return "wait"
 
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
 def test_client_that_leaves_takes_the_cli_and_its_tool_s_shell_along(real: Real, streams: bool) -> None:
-    sent = body(real, sleep_in_a_tool(real), output_format="stream-json" if streams else "default")
+    sent = body(real, wait_in_a_tool(real), output_format="stream-json" if streams else "default")
     with real.server.client.send("POST", "/api/v1/prompt", sent):
         assert eventually(lambda: shells(real), 20), "the tool's shell has not started"
     assert eventually(lambda: not real.server.runs(), GONE_WITHIN_S), [command_line(pid) for pid in real.server.runs()]
@@ -54,7 +56,7 @@ def test_client_that_leaves_in_the_middle_of_the_answer_stops_cli_and_model(real
 
 @pytest.mark.smoke
 def test_time_limit_ends_the_cli_and_its_tool_s_shell(real: Real) -> None:
-    prompt = sleep_in_a_tool(real)
+    prompt = wait_in_a_tool(real)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(real.server.client.post, "/api/v1/prompt", body(real, prompt, timeout_secs=6))
         assert eventually(lambda: shells(real), 6), "the tool's shell has not started in time"

@@ -162,7 +162,7 @@ def test_no_run_sees_anything_of_another(real: Real) -> None:
 def test_client_that_leaves_takes_its_tool_s_shell_along(real: Real, streams: bool) -> None:
     for _ in range(3):
         real.api.forget()
-        sent = nothing_left.body(real, nothing_left.sleep_in_a_tool(real), output_format="stream-json" if streams else "default")
+        sent = nothing_left.body(real, nothing_left.wait_in_a_tool(real), output_format="stream-json" if streams else "default")
         with real.server.client.send("POST", "/api/v1/prompt", sent):
             assert eventually(lambda: nothing_left.shells(real), 20), "the tool's shell has not started"
         assert eventually(lambda: not left(real), nothing_left.GONE_WITHIN_S), [command_line(pid) for pid in left(real)]

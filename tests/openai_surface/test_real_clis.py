@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from tests.conftest import Real
 from tests.e2e.test_sessions_real_cli import FOLDERS, seen
 from tests.openai_surface.test_chat import PIXEL, joined
+from tests.parts.clis import runs_of
 from tests.parts.model_api import Hold, Reply, tokens
 from tests.parts.processes import eventually
 
@@ -202,24 +203,10 @@ def test_failure_of_the_model_api_is_raised_and_never_repeated(real: Real, clien
     real.api.script("fail", Reply(status=status, message="the exact words of the API"))
     with pytest.raises(FAILURES[status]):
         client.chat.completions.create(**asked(real, "fail"))
-    assert runs(real, "fail") == 1
+    assert runs_of(real.cli, real.api.about("fail")) == 1
     with pytest.raises(openai.APIError):
         list(client.responses.create(model=real.name, input="fail", stream=True))
-    assert runs(real, "fail") == 2
-
-
-def runs(real: Real, text: str) -> int:
-    """How many runs have asked the model API about ``text``.
-
-    Claude Code 2.1.332 sends a request again that gets a 400 which it does not know, each time without one more of its beta
-    headers or the body that goes with it: other requests of the same session.
-    """
-    exchanges = real.api.about(text)
-    if real.name != "claude":
-        return len(exchanges)
-    betas = [json.dumps([exchange.headers.get("anthropic-beta"), exchange.body]) for exchange in exchanges]
-    assert len(set(betas)) == len(betas), "a request was repeated"
-    return len({exchange.headers["X-Claude-Code-Session-Id"] for exchange in exchanges})
+    assert runs_of(real.cli, real.api.about("fail")) == 2
 
 
 def test_nothing_is_kept_of_a_stateless_call(real: Real, client: openai.OpenAI) -> None:

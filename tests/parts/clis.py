@@ -6,13 +6,14 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from .model_api import Exchange
 from .processes import eventually
 
 PARTS = Path(__file__).parent
@@ -117,6 +118,19 @@ class RealCli:
         Nothing is started beforehand, so that whatever is there after a run was left behind; tests of that ask for it.
         """
         return {"model": self.model, "env": {"IS_SANDBOX": "1"} if self.name == "claude" else {}, "warm": {"max": 0}}
+
+
+def runs_of(cli: RealCli, exchanges: Sequence[Exchange]) -> int:
+    """How many runs of the CLI these requests to the model API are of; fails where one of them was repeated.
+
+    Claude Code 2.1.332 answers a 400 that it does not know by asking again, up to five times, each time without one more of its
+    beta headers or what goes with it in the body: other requests of the same session.
+    """
+    if cli.name != "claude":
+        return len(exchanges)
+    asked = [json.dumps([exchange.headers.get("anthropic-beta"), exchange.body]) for exchange in exchanges]
+    assert len(set(asked)) == len(asked), "a request was repeated"
+    return len({exchange.headers["X-Claude-Code-Session-Id"] for exchange in exchanges})
 
 
 REAL_CLIS = ("claude", "codex", "gemini")

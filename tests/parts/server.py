@@ -82,8 +82,9 @@ class Server:
         return self.log_path.read_text(errors="replace")
 
     def runs(self) -> list[int]:
-        """Living processes of the tree that are no part of the server itself: the CLIs and what they started."""
-        return [pid for pid in marked(self.mark) if not self.is_server(pid)]
+        """Living processes of the tree that are no part of the server itself: the CLIs and what they started. Not the version
+        probes, which the server starts by itself: on a busy machine Gemini CLI needs seconds for its version."""
+        return [pid for pid in marked(self.mark) if not self.is_server(pid) and not command_line(pid).endswith(" --version")]
 
     def workers(self) -> list[int]:
         """Its worker processes. Their spawners have an environment of their own."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.parts.client import Client
-from tests.parts.clis import NO_WAY_OUT, RealCli, cli_path
+from tests.parts.clis import NO_WAY_OUT, RealCli, cli_path, runs_of
 from tests.parts.model_api import FakeModelApi, Reply, tokens
 
 ARGV = {
@@ -83,7 +83,7 @@ def test_error_of_the_api_ends_the_run_at_once(real_cli: RealCli, model_api: Fak
     assert code != 0
     told = "429 Too Many Requests" if (real_cli.name, status) == ("codex", 429) else "the exact words of the API"
     assert told in json.dumps(lines)
-    assert len(model_api.about("fail")) == 1
+    assert runs_of(real_cli, model_api.about("fail")) == 1
 
 
 def test_api_notices_a_client_that_leaves(model_api: FakeModelApi) -> None:
