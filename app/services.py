@@ -41,7 +41,7 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
     """Raises SettingsError for a backend that is unknown or badly declared. Starts nothing yet."""
     environ = dict(environ)  # `os.environ` decodes every name and value each time that it is looked through
     backends = _backends(settings)
-    prober = Prober(environ)
+    prober = Prober(environ, report=logging.getLogger("clinvk.backends").warning)
     spawner = Spawner(limit_at_start())
     runner = Runner(
         backends,

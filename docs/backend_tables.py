@@ -46,6 +46,13 @@ def _yes(has: bool) -> str:
     return "yes" if has else "no"
 
 
+def _versions(spec: BackendSpec) -> str:
+    if spec.versions is None:
+        return "any"
+    faults = "".join(f"<br>before {fault.fixed_in}: {fault.text}" for fault in spec.versions.faults)
+    return f"oldest supported {spec.versions.oldest}, newest tested {spec.versions.newest}{faults}"
+
+
 def backend_facts() -> str:
     parts = []
     for name, spec in BUILT_IN.items():
@@ -53,6 +60,7 @@ def backend_facts() -> str:
             continue
         facts = [
             ("Install", spec.install_hint),
+            ("Versions", _versions(spec)),
             ("Log in", spec.login_hint),
             ("A log-in is seen by", codes(spec.credentials)),
             ("Model names that mean it", codes(spec.claims)),

@@ -116,6 +116,7 @@ def to_text(report: Report) -> str:
         lines.append(
             f"{_mark(item.available and item.logged_in is not False)} {item.name + default:<18} {text}{f' -- {hint}' if hint else ''}"
         )
+        lines += [f"{'':23} {warning}" for warning in item.version_warnings]
     usable = "can" if report.is_usable else "cannot"
     return "\n".join([*lines, "", f"The default backend, {report.default_backend}, {usable} be used."])
 

@@ -113,6 +113,10 @@ class BackendSchema(Strict):
     available = fields.Boolean(required=True)
     reason = fields.String(allow_none=True, metadata={"description": "Why it is unavailable"})
     version = fields.String(allow_none=True)
+    version_warnings = fields.List(
+        fields.String(),
+        metadata={"description": "What speaks against this version: older than the oldest supported, a known fault, newer than tested"},
+    )
     is_default = fields.Boolean()
     is_demo = fields.Boolean(metadata={"description": "Ships with this server and asks no model"})
     default_model = fields.String(allow_none=True)

@@ -109,6 +109,7 @@ def to_backend(spec: BackendSpec, availability: Availability, *, is_default: boo
         "available": availability.available,
         "reason": availability.reason,
         "version": availability.version,
+        "version_warnings": list(availability.version_warnings),
         "is_default": is_default,
         "is_demo": spec.is_demo,
         "default_model": spec.defaults.get("model"),

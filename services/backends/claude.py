@@ -31,6 +31,7 @@ import orjson
 
 from services.backends.session_files import SessionFiles
 from services.backends.spec import BackendSpec, MessageInput, Option, Shield
+from services.backends.versions import Fault, SupportedVersions
 from services.backends.warm import WarmLimits, Warmth
 from services.decoders.claude import ClaudeDecoder
 from services.run import Image
@@ -139,6 +140,16 @@ SPEC = BackendSpec(
         # A broken stream is else fetched again in one piece, and its text told twice (recordings claude/midstream-error).
         "CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK": "1",
     },
+    versions=SupportedVersions(
+        oldest="2.1.197",
+        newest="2.1.332",
+        faults=(
+            Fault("2.1.212", "in plan mode Bash commands that change files run without permission"),
+            Fault("2.1.212", "SIGTERM leaves a tool's processes behind, which the server then ends by itself"),
+            Fault("2.1.214", "checks of Bash commands against permission rules can be evaded"),
+            Fault("2.1.214", "the end of an answer can be lost when it is read slowly"),
+        ),
+    ),
     install_hint="install it with `npm install -g @anthropic-ai/claude-code`",
     login_hint="run `claude` and `/login`, or set ANTHROPIC_API_KEY",
     credentials=(

@@ -28,6 +28,7 @@ from pathlib import Path
 
 from services.backends.session_files import SessionFiles
 from services.backends.spec import BackendSpec, Option
+from services.backends.versions import SupportedVersions
 from services.backends.warm import WarmLimits, Warmth
 from services.decoders.codex_app_server import CodexAppServerDecoder
 from services.decoders.codex_exec import CodexExecDecoder
@@ -126,6 +127,7 @@ SPEC = BackendSpec(
     allowed_extra={"--disable": 1},
     state=("$CODEX_HOME|~/.codex",),
     vendor_env=("OPENAI_*", "CODEX_*", "!CODEX_SANDBOX*", "!CODEX_THREAD_ID", "!CODEX_MANAGED_*", "!CODEX_INTERNAL_*", "!CODEX_CI"),
+    versions=SupportedVersions(oldest="0.169.0", newest="0.171.0"),
     install_hint="install it with `npm install -g @openai/codex`",
     login_hint="run `codex login`, or set OPENAI_API_KEY",
     credentials=("OPENAI_API_KEY", "CODEX_API_KEY", "~/.codex/auth.json"),

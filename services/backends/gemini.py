@@ -30,6 +30,7 @@ import re
 from services.backends.private_home import HOME, PrivateHome
 from services.backends.session_files import SessionFiles
 from services.backends.spec import BackendSpec, Option, Shield
+from services.backends.versions import SupportedVersions
 from services.backends.warm import WarmLimits, Warmth
 from services.decoders.gemini import GeminiDecoder
 
@@ -127,6 +128,7 @@ SPEC = BackendSpec(
     state=("$GEMINI_CLI_HOME/.gemini|~/.gemini",),
     vendor_env=("GEMINI_*", "GOOGLE_*", "!GEMINI_CLI", "!GEMINI_CLI_ACTIVITY_LOG_TARGET"),
     fixed_env={"GEMINI_CLI_NO_RELAUNCH": "true", "GEMINI_CLI_TRUST_WORKSPACE": "true"},
+    versions=SupportedVersions(oldest="0.61.0", newest="0.61.0"),
     install_hint="install it with `npm install -g @google/gemini-cli`",
     login_hint="run `gemini` and log in, or set GEMINI_API_KEY",
     credentials=("GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_GENAI_USE_VERTEXAI", "GOOGLE_GENAI_USE_GCA", "~/.gemini/oauth_creds.json"),

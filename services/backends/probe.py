@@ -13,7 +13,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import inf
 from threading import Lock, Thread
@@ -48,6 +48,8 @@ class Availability:
     path: str | None = None
     version: str | None = None
     """None while it has not been asked, or where the CLI does not tell."""
+    version_warnings: tuple[str, ...] = ()
+    """What speaks against this version: too old, a known fault, newer than what was tested."""
     logged_in: bool | None = None
     """None where the backend needs no log-in, or nothing is known of it."""
     since: int | None = None
@@ -59,6 +61,7 @@ class Answer:
     """What ``--version`` came to."""
 
     version: str | None = None
+    warnings: tuple[str, ...] = ()
     error: str | None = None
     """Why the program cannot be started, though its file is there."""
     until: float = inf
@@ -77,8 +80,10 @@ class _Look:
 class Prober:
     """Looks at backends with the environment that their CLIs get. One for the whole process; safe to share."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], report: Callable[[str], object] = lambda _: None) -> None:
+        """``report`` gets every warning about a version once, when the version becomes known."""
         self._environ = environ
+        self._report = report
         self._looks: dict[str, _Look] = {}
         self._answers: dict[_Key, Answer] = {}
         self._asking: dict[_Key, Thread] = {}
@@ -94,7 +99,7 @@ class Prober:
             self._ask(look)
         if answer and answer.error:
             return replace(look.found, available=False, reason=redact(answer.error))
-        return replace(look.found, version=answer.version if answer else None)
+        return replace(look.found, version=answer.version, version_warnings=answer.warnings) if answer else look.found
 
     def with_versions(self, specs: Iterable[BackendSpec], timeout_s: float = VERSION_TIMEOUT_S) -> list[Availability]:
         """The same for several, waiting for their versions, all at once and together no longer than ``timeout_s``."""
@@ -119,7 +124,9 @@ class Prober:
         key, path = look.key, look.found.path or ""
 
         def ask() -> None:
-            self._answers[key] = ask_version(look.spec, path, self._environ)
+            answer = self._answers[key] = ask_version(look.spec, path, self._environ)
+            for warning in answer.warnings:
+                self._report(f"{look.spec.name}: {warning}")
             self._asking.pop(key, None)
 
         with self._lock:
@@ -171,8 +178,10 @@ def ask_version(spec: BackendSpec, path: str, environ: Mapping[str, str], timeou
     if process.returncode in CANNOT_START:
         words = text.splitlines()[0] if text else f"exit code {process.returncode}"
         return Answer(error=f"{path} cannot be started: {words}", until=monotonic() + RETRY_S)
-    match = VERSION.search(text)
-    return Answer(version=match[0] if match and process.returncode == 0 else None)
+    match = VERSION.search(text) if process.returncode == 0 else None
+    if match is None:
+        return Answer()
+    return Answer(version=match[0], warnings=spec.versions.warnings(match[0]) if spec.versions else ())
 
 
 _asked: set[int] = set()

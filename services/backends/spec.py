@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 from services.backends.private_home import PrivateHome
 from services.backends.redaction import redacted_argv
 from services.backends.session_files import SessionFiles
+from services.backends.versions import SupportedVersions
 from services.backends.warm import WarmLimits, Warmth
 from services.decoders.decoder import Decoder
 from services.processes.confinement import Confinement
@@ -122,6 +123,8 @@ class BackendSpec:
     """fnmatch patterns of the environment variables that the CLI gets besides the general ones; ``!`` takes one away again."""
     fixed_env: Mapping[str, str] = field(default_factory=dict)
     version_args: tuple[str, ...] = ("--version",)
+    versions: SupportedVersions | None = None
+    """None where nothing is known of them."""
     install_hint: str = ""
     login_hint: str = ""
     credentials: tuple[str, ...] = ()

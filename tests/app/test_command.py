@@ -8,6 +8,7 @@ import socket
 import pytest
 
 from app.cli.command import run
+from services.backends.claude import SPEC as CLAUDE
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +80,24 @@ def test_doctor_is_content_with_a_default_backend_that_is_there(home, capsys):
     assert "npm install -g @openai/codex" in text
     assert "The default backend, claude, can be used." in text
     assert "warm processes up to 3 of claude, up to 2 of codex" in text
+
+
+@pytest.mark.parametrize(
+    ("version", "warning"),
+    [
+        ("1.0.0", "1.0.0 is older than {oldest}, the oldest version that is supported"),
+        ("2.1.213", "the end of an answer can be lost when it is read slowly (fixed in 2.1.214)"),
+        ("9.8.7", "9.8.7 is newer than {newest}, the newest version that was tested"),
+    ],
+)
+def test_doctor_names_what_speaks_against_a_version(home, capsys, caplog, version, warning):
+    install(home, "claude", f"echo {version}")
+    assert run(["doctor"]) == 0
+    warning = warning.format(oldest=CLAUDE.versions.oldest, newest=CLAUDE.versions.newest)
+    assert warning in capsys.readouterr().out
+    assert warning not in caplog.text, "it is said in the report, not in the log"
+    run(["doctor", "--json"])
+    assert warning in json.loads(capsys.readouterr().out)["backends"][0]["version_warnings"]
 
 
 def test_doctor_tells_which_backends_have_no_processes_that_wait(home, capsys, monkeypatch):

@@ -13,6 +13,7 @@ import pytest
 from services.backends import probe
 from services.backends.probe import Prober, ask_version, look
 from services.backends.spec import BackendSpec
+from services.backends.versions import SupportedVersions
 from tests.parts.processes import alive, eventually
 
 ROOT = Path(__file__).parents[2]
@@ -181,3 +182,14 @@ while not (os.path.exists(sys.argv[2]) and open(sys.argv[2]).read().strip()):
         [sys.executable, "-c", program, str(path), str(tmp_path / "asked")], env=environ | {"PYTHONPATH": str(ROOT)}, check=True, timeout=30
     )
     assert eventually(lambda: not alive(int((tmp_path / "asked").read_text())), 5)
+
+
+def test_a_version_that_was_not_tested_is_reported_once(install, environ):
+    install("echo 2.0.0")
+    reports = []
+    prober, one = Prober(environ, report=reports.append), spec(versions=SupportedVersions(oldest="1.0", newest="1.5"))
+    warning = "2.0.0 is newer than 1.5, the newest version that was tested"
+    for _ in range(3):
+        (found,) = prober.with_versions([one])
+        assert (found.available, found.version_warnings) == (True, (warning,))
+    assert reports == [f"cli: {warning}"]
