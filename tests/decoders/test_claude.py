@@ -69,7 +69,7 @@ def test_tools_have_their_whole_input_and_their_output() -> None:
     events = run("claude/partial-tool")
     call = next(event for event in events if isinstance(event, ToolCall))
     result = next(event for event in events if isinstance(event, ToolResult))
-    assert (call.name, call.input) == ("Bash", {"command": "echo hi", "description": "d"})
+    assert (call.name, call.input) == ("Bash", {"command": "echo hi", "description": "scripted by the test"})
     assert result == ToolResult(call.id, "hi")
     assert text_of(events) == "first second third"
 

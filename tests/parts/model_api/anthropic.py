@@ -58,7 +58,7 @@ def usage(reply: Reply) -> dict[str, int]:
     return {
         "input_tokens": reply.input_tokens,
         "cache_read_input_tokens": reply.cached_tokens,
-        "cache_creation_input_tokens": 0,
+        "cache_creation_input_tokens": reply.cache_write_tokens,
         "output_tokens": reply.output_tokens + reply.reasoning_tokens,
     }
 

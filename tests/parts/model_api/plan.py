@@ -34,6 +34,8 @@ class Reply:
     input_tokens: int = 100
     """Tokens read from no cache; a dialect that counts cached tokens in is told the sum."""
     cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    """Tokens written to the cache, for the dialect that tells them."""
     output_tokens: int = 7
     """Tokens written, thinking not counted; a dialect that counts thinking in is told the sum."""
     reasoning_tokens: int = 0
