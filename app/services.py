@@ -60,6 +60,7 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
     responses = ResponseTree(f"{settings.home}/responses", runner, sessions)
     return Services(
         runner=runner,
+        spawner=spawner,
         conversations=conversations,
         continuation=continuation,
         responses=responses,

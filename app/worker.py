@@ -27,6 +27,7 @@ from app.problems import SettingsError
 from app.renewal import log_refusal, renew
 from services.cancellation import SERVER_STOPS
 from services.processes.leftovers import end_leftover_processes, remove_leftover_folders
+from services.processes.own_process import become_subreaper
 
 HEARTBEAT_S = 1.0
 POLL_S = 0.05
@@ -46,6 +47,8 @@ class Worker(GeventWorker):
         self._is_hurried = False
 
     def run(self) -> None:
+        become_subreaper()
+        gevent.get_hub().loop.install_sigchld()  # reaps whatever becomes a child of this process
         end_leftovers()
         self.wsgi.extensions["clinvk"].upkeep.start()
         self.wsgi.extensions["clinvk"].runner.prestart()
@@ -84,6 +87,7 @@ class Worker(GeventWorker):
             self.log.warning("%s request(s) were cut off at the end of the grace", self.busy)
         self.wsgi.extensions["clinvk"].runner.close()
         self.wsgi.extensions["clinvk"].continuation.close()
+        self.wsgi.extensions["clinvk"].spawner.close()
 
     def _wait_until_idle(self, within_s: float, is_enough: Callable[[], bool | None]) -> None:
         """Ask ``is_enough`` all the while."""

@@ -11,6 +11,7 @@ from services.backends.probe import Prober
 from services.continuation import Continuation
 from services.conversations import Conversations
 from services.models import ModelResolver
+from services.processes.spawner import Spawner
 from services.response_tree import ResponseTree
 from services.runner import Runner
 from services.server_secret import ServerSecret
@@ -22,6 +23,7 @@ class Services:
     """Built once by `app.wiring`, found in ``app.extensions["clinvk"]``."""
 
     runner: Runner
+    spawner: Spawner
     conversations: Conversations
     continuation: Continuation
     responses: ResponseTree

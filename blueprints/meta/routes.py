@@ -29,7 +29,8 @@ def get_health() -> Any:
     desk = services()
     backends = [desk.prober.availability(spec) for spec in desk.runner.backends.values() if spec.enabled]
     sessions = session_store_health(desk.conversations.store)
-    is_well = all(backend.available for backend in backends)
+    spawner = desk.spawner
+    is_well = all(backend.available for backend in backends) and not spawner.is_being_replaced
     up_s = monotonic() - current_app.config["CLINVK_STARTED_AT"]
     status = {"status": "unhealthy" if sessions["count"] is None else "ok" if is_well else "degraded"}
     answer = jsonify(
@@ -42,6 +43,7 @@ def get_health() -> Any:
             "uptime_millis": int(up_s * 1000),
             "backends": [{"name": backend.name, "available": backend.available, "version": backend.version} for backend in backends],
             "sessions": sessions,
+            "spawner": {"status": "replacing" if spawner.is_being_replaced else "ok", "replacements": spawner.replacements},
             "meta": meta(request_id()),
         }
     )

@@ -18,12 +18,21 @@ class SessionStoreHealthSchema(Schema):
     count = fields.Integer(required=True, allow_none=True, metadata={"description": "How many sessions there are"})
 
 
+class SpawnerHealthSchema(Schema):
+    status = fields.String(
+        required=True,
+        validate=validate.OneOf(("ok", "replacing")),
+        metadata={"description": "`replacing`: the process that starts CLIs has ended, and another one is being started"},
+    )
+    replacements = fields.Integer(required=True, metadata={"description": "How often that was so since the worker's start"})
+
+
 class HealthSchema(Schema):
     status = fields.String(
         required=True,
         validate=validate.OneOf(("ok", "degraded", "unhealthy")),
         metadata={
-            "description": "`degraded`: a configured backend is not available; `unhealthy`: the session store cannot be used (HTTP 503)"
+            "description": "`degraded`: a configured backend is not available, or the spawner is being replaced; `unhealthy`: the session store cannot be used (HTTP 503)"
         },
     )
     version = fields.String(metadata={"description": "This and what follows: with a valid key, or where no keys are configured"})
@@ -31,4 +40,5 @@ class HealthSchema(Schema):
     uptime_millis = fields.Integer()
     backends = fields.List(fields.Nested(BackendHealthSchema()))
     sessions = fields.Nested(SessionStoreHealthSchema())
+    spawner = fields.Nested(SpawnerHealthSchema())
     meta = fields.Nested(MetaSchema())

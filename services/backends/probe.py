@@ -160,7 +160,7 @@ def ask_version(spec: BackendSpec, path: str, environ: Mapping[str, str], timeou
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
+                process_group=0,  # of this session, in which whoever looks for processes left behind looks for none
             )
             _asked.add(process.pid)
     except OSError as error:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import signal
 import socket
 import sys
 import termios
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
@@ -19,13 +21,17 @@ from gevent.monkey import get_original
 
 from services.decoders.decoder import Exit
 from services.errors import BackendUnavailable
-from services.processes.leftovers import end_marked
+from services.processes.leftovers import end_marked, end_tree
+
+log = logging.getLogger("clinvk.processes")
 
 READ_BYTES = 65_536
 READS_BEFORE_YIELD = 16
 """A CLI that writes faster than we read must not keep every other greenlet of the worker from running."""
 STOP_DEADLINE_S = 7.0
 """The keeper gives up on a process that SIGKILL does not end; this is a little longer than it takes to."""
+KEEPER_ANSWER_S = 2.0
+"""A keeper that does not confirm an order within this time (a CLI may stop it) is killed, with everything below it."""
 
 # gevent's patched os.close leaves the closing to a later turn of the loop (measured with 26.9: up to seconds later), while
 # the other end waits for it. Every watcher of a descriptor is stopped before it is closed here.
@@ -41,6 +47,8 @@ class Child:
         self.program = program
         self._mark = mark
         self.pid = 0
+        self.keeper = 0
+        """The process id of its keeper; 0 before one has taken it."""
         self.exit: Exit | None = None
         self.cpu_s: float | None = None
         self.max_rss_kb: int | None = None
@@ -63,6 +71,19 @@ class Child:
         self._control_watcher = loop.io(control.fileno(), 1)
         self._control_watcher.start(self._hear)
         self._stdout_watcher = loop.io(stdout, 1)
+        self._answer_timer = loop.timer(KEEPER_ANSWER_S)
+        self._on_close: Callable[[Child], object] = lambda _: None
+
+    def on_close(self, forget: Callable[[Child], object]) -> None:
+        """``forget`` is called when nothing of the run is left."""
+        self._on_close = forget
+
+    def wait_taken(self, timeout_s: float) -> bool:
+        """Whether a keeper has taken the run."""
+        deadline = monotonic() + timeout_s
+        while not self.keeper and not self._is_gone and (left := deadline - monotonic()) > 0:
+            self._wait(left)
+        return bool(self.keeper) or self._is_gone
 
     def wait_started(self, timeout_s: float) -> None:
         """Raises BackendUnavailable when the system refused to start the program."""
@@ -71,7 +92,10 @@ class Child:
             self._wait(deadline - monotonic())
         if self.pid:
             return
-        failure = self._failure or {"errno": 0, "path": "", "message": "the process keeper did not answer"}
+        silence = "no supervisor took it in time"
+        if self.keeper:
+            silence = "its supervisor was killed" if self._is_gone else "its supervisor did not answer"
+        failure = self._failure or {"errno": 0, "path": "", "message": silence}
         what = failure["path"] or self.program
         reason = REASONS.get(failure["errno"], "cannot be started") if what == self.program else "cannot be used as workdir"
         raise BackendUnavailable(f"{what} {reason}: {failure['message']}", issue=failure["message"])
@@ -164,6 +188,7 @@ class Child:
         """Ask the CLI to end with signal ``number``; after ``grace_s`` it is killed, with everything below it. Does not wait."""
         try:
             self._control.send(orjson.dumps({"stop": int(number), "grace_s": grace_s}) + b"\n")
+            self._expect_answer()
         except OSError:  # the keeper has gone, and everything with it
             self._is_gone = True
 
@@ -187,21 +212,35 @@ class Child:
         self._is_closed = True
         self.end_input()
         try:
-            if self.pid:
+            if self.keeper:
                 if not self.exit:
                     # The end of our side tells the keeper to end the tree at once; its end tells us that it is done.
                     self._control.shutdown(socket.SHUT_WR)
+                    self._expect_answer()
                 self.wait_gone(STOP_DEADLINE_S)
+                self._end_keeper()
         except OSError:  # the keeper has gone already
             self._is_gone = True
         finally:
-            for watcher in (self._control_watcher, self._stdout_watcher):
+            for watcher in (self._control_watcher, self._stdout_watcher, self._answer_timer):
                 watcher.stop()
                 watcher.close()
             close_fd(self._stdout)
             self._control.close()
-            if self.pid and not self.exit:
+            if self.keeper and not self.exit and not self._failure:
                 end_marked(self._mark)  # the keeper was killed, and perhaps the spawner that ends its runs then
+            self._on_close(self)
+
+    def _expect_answer(self) -> None:
+        if self.keeper and not self._is_gone and not self._answer_timer.active:
+            self._answer_timer.start(gevent.spawn, self._end_keeper)
+
+    def _end_keeper(self) -> None:
+        """Kill the keeper and everything below it, unless it has gone: as long as its socket is open its process id is its own."""
+        if self.keeper and not self._is_gone:
+            log.warning("the supervisor (pid %s) of %s did not answer; it is killed with everything below it", self.keeper, self.program)
+            end_tree(self.keeper)
+            self.wait_gone(KEEPER_ANSWER_S)
 
     def _wait(self, timeout_s: float) -> None:
         timer = gevent.get_hub().loop.timer(timeout_s)  # a `gevent.Timeout` takes twice as long, and every event waits once
@@ -226,18 +265,21 @@ class Child:
             return
         except OSError:
             data = b""
+        self._answer_timer.stop()
         if not data:
             self._is_gone = True
             self._control_watcher.stop()
         *lines, self._messages = (self._messages + data).split(b"\n")
         for line in lines:
             message = orjson.loads(line)
-            if "pid" in message:
+            if "keeper" in message:
+                self.keeper = message["keeper"]
+            elif "pid" in message:
                 self.pid = message["pid"]
             elif "exit" in message:
                 self.exit = Exit(message["exit"], message["stderr"])
                 self.cpu_s, self.max_rss_kb, self.breach = message["cpu_s"], message["max_rss_kb"], message["breach"]
-            else:
+            elif "errno" in message:
                 self._failure = message
         self._changed.set()
 

@@ -20,22 +20,25 @@ import sys
 if __name__ == "__main__":  # started with -I: nothing is on the path but the standard library
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from services.processes.keeper import READ_BYTES, child_signal_pipe, keep_forever
+from services.processes.keeper import READ_BYTES, child_signal_pipe, keep_forever, tell
 from services.processes.own_process import become_subreaper, forbid_inspection
 from services.processes.tree import descendants, signal_all
 
 IDLE_KEEPERS = 2
 """Forked beforehand, so that a run does not wait for a fork."""
 FORK_RETRY_S = 0.2
+STRAYS_RETRY_S = 0.02
 
 
-def fork_keeper(jobs: socket.socket, report: int) -> int:
-    """The pid of a new keeper. The forked side never returns."""
+def fork_keeper(jobs: socket.socket, report: int, ours: list[int]) -> int:
+    """The pid of a new keeper, which closes ``ours``. The forked side never returns."""
     pid = os.fork()
     if pid:
         return pid
     status = 1
     try:
+        for fd in ours:
+            os.close(fd)
         keep_forever(jobs, report)
         status = 0
     except BaseException:  # the border of this process
@@ -52,12 +55,14 @@ def spawn_forever(jobs: socket.socket, alive: int) -> None:
     reports, report = os.pipe()
     gc.freeze()
     is_idle: dict[int, bool] = {}
+    has_strays = False
     watched = [wake, reports, alive]
+    tell(alive, b"!")
     while alive in watched or is_idle:
-        wait_s = None
+        wait_s = STRAYS_RETRY_S if has_strays else None
         while alive in watched and sum(is_idle.values()) < IDLE_KEEPERS:
             try:
-                is_idle[fork_keeper(jobs, report)] = True
+                is_idle[fork_keeper(jobs, report, [reports, alive])] = True
             except OSError:  # the system has no process left: a run waits for a keeper that becomes idle
                 wait_s = FORK_RETRY_S
                 break
@@ -66,9 +71,13 @@ def spawn_forever(jobs: socket.socket, alive: int) -> None:
             take_reports(os.read(reports, READ_BYTES), is_idle)
         if wake in ready:
             os.read(wake, READ_BYTES)
-            reap_keepers(is_idle)
+            has_strays |= reap_keepers(is_idle)
+        has_strays = has_strays and end_strays(is_idle)
         if alive in ready:
-            watched.remove(alive)
+            if os.read(alive, READ_BYTES):
+                tell(alive, b"!")
+            else:
+                watched.remove(alive)
 
 
 def take_reports(told: bytes, is_idle: dict[int, bool]) -> None:
@@ -78,8 +87,8 @@ def take_reports(told: bytes, is_idle: dict[int, bool]) -> None:
             is_idle[pid] = report.startswith(b"+")
 
 
-def reap_keepers(keepers: dict[int, bool]) -> None:
-    """Forget the keepers that have left. One that was killed leaves its run to this sub-reaper, which ends it."""
+def reap_keepers(keepers: dict[int, bool]) -> bool:
+    """Forget the keepers that have left; whether one of them was killed, which leaves its run to this sub-reaper."""
     was_killed = False
     while True:
         try:
@@ -89,9 +98,14 @@ def reap_keepers(keepers: dict[int, bool]) -> None:
         if pid == 0:
             break
         was_killed |= keepers.pop(pid, None) is not None and status != 0
-    if was_killed:
-        kept = {pid for keeper in keepers for pid in (keeper, *descendants(keeper))}
-        signal_all([pid for pid in descendants(os.getpid()) if pid not in kept], signal.SIGKILL)
+    return was_killed
+
+
+def end_strays(keepers: dict[int, bool]) -> bool:
+    """Kill what is below no keeper; whether there was anything, which may have started more meanwhile."""
+    strays = descendants(os.getpid(), without=keepers)
+    signal_all(strays, signal.SIGKILL)
+    return bool(strays)
 
 
 if __name__ == "__main__":

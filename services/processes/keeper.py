@@ -8,8 +8,8 @@ in the documentation.
 
 Worker → keepers: one byte with the descriptors (job, stdin, stdout, control); any idle keeper takes it.
 Worker → keeper:  a JSON line ``{"stop": SIGNAL, "grace_s": S}``; the end of the socket means stop at once.
-Keeper → worker:  ``{"pid": N}`` or ``{"errno": N, "path": …}``; then ``{"exit": CODE, "stderr": …, "cpu_s": …, "max_rss_kb": …,
-                  "breach": LIMIT}``; the end of the socket says that nothing of the run is left.
+Keeper → worker:  ``{"keeper": N}`` when it has taken the job; ``{"pid": N}`` or ``{"errno": N, "path": …}``; then ``{"exit": CODE, "stderr": …, "cpu_s": …, "max_rss_kb": …,
+                  "breach": LIMIT}``; ``{"stopping": true}`` at once when it was asked to stop; the end of the socket says that nothing of the run is left.
 """
 
 from __future__ import annotations
@@ -133,6 +133,7 @@ class Keeper:
             data = self.control.recv(READ_BYTES)
         except OSError:
             data = b""
+        self.tell({"stopping": True})
         if not data:
             return None
         order = json.loads(data.splitlines()[-1])
@@ -195,11 +196,13 @@ class Keeper:
                 signal_all(descendants(os.getpid()), signal.SIGKILL)
             time.sleep(0.005)
 
-    def tell(self, message: dict[str, object]) -> None:
+    def tell(self, message: dict[str, object]) -> bool:
+        """Whether the worker still has its end of the run."""
         try:
             self.control.sendall(json.dumps(message).encode() + b"\n")
-        except OSError:  # the worker has gone: nobody is left to tell, and the watch loop sees it too
-            return
+        except OSError:
+            return False
+        return True
 
 
 def child_signal_pipe() -> int:
@@ -227,15 +230,27 @@ def keep_forever(jobs: socket.socket, report: int) -> None:
             continue
         if not data:
             return
-        os.write(report, b"-%d\n" % os.getpid())
+        tell(report, b"-%d\n" % os.getpid())
         job, stdin, stdout, control = fds
         with open(job, "rb") as file, socket.socket(fileno=control) as control_socket:
             keeper = Keeper(control_socket)
-            try:
-                keeper.run(json.load(file), stdin, stdout, wake)
-            finally:
-                os.close(keeper.stderr_fd)
-        os.write(report, b"+%d\n" % os.getpid())
+            if keeper.tell({"keeper": os.getpid()}):
+                try:
+                    keeper.run(json.load(file), stdin, stdout, wake)
+                finally:
+                    os.close(keeper.stderr_fd)
+            else:  # the run was given up before it was taken: it must not be started any more
+                os.close(stdin)
+                os.close(stdout)
+        tell(report, b"+%d\n" % os.getpid())
+
+
+def tell(report: int, words: bytes) -> None:
+    """Write to a process that may have been killed: then the run goes on without it."""
+    try:
+        os.write(report, words)
+    except BrokenPipeError:
+        return
 
 
 def waiting_for(jobs: socket.socket) -> Callable[[float], bool]:

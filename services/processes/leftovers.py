@@ -43,6 +43,15 @@ def _end(is_meant: Callable[[str], bool]) -> int:
     return len(found)
 
 
+def end_tree(root: int) -> None:
+    """Kill everything below ``root``, then ``root``: it stays the parent of whatever is started meanwhile."""
+    deadline = monotonic() + KILL_DEADLINE_S
+    while (below := descendants(root)) and monotonic() < deadline:
+        signal_all(below, signal.SIGKILL)
+        gevent.sleep(POLL_S)
+    signal_all([root], signal.SIGKILL)
+
+
 def remove_leftover_folders() -> int:
     """Remove the run folders that nobody uses; how many there were."""
     count = 0

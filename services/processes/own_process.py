@@ -11,6 +11,7 @@ import sys
 
 PR_SET_DUMPABLE = 4
 PR_SET_CHILD_SUBREAPER = 36
+PR_GET_CHILD_SUBREAPER = 37
 
 # Fields of /proc/self/stat behind the name in parentheses, counted from 0 (proc(5) counts from the pid, which is 1).
 ENV_START, ENV_END = 50 - 3, 51 - 3
@@ -20,6 +21,15 @@ def become_subreaper() -> None:
     """Descendants whose parent dies become children of this process, instead of process 1's."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def is_subreaper() -> bool:
+    answer = ctypes.c_int()
+    return (
+        sys.platform == "linux"
+        and ctypes.CDLL(None).prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(answer), 0, 0, 0) == 0
+        and answer.value == 1
+    )
 
 
 def forbid_inspection() -> None:

@@ -1,46 +1,55 @@
-"""The worker's handle on its spawner: starts CLIs through it, starts it again if it has gone."""
+"""The worker's handle on its spawner: starts CLIs through it, and replaces it when it has ended or does not answer."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
+import logging
 import os
-import socket
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from time import monotonic
 
+import gevent
 from gevent.lock import RLock
 
-from services.processes.bubblewrap import PROGRAM, wrapped
-from services.processes.child import Child, close_fd
-from services.processes.confinement import Confinement
+from services.processes.child import Child
+from services.processes.launch import connected, job_of
+from services.processes.orphans import Orphans
 from services.processes.owner import MARK, new_mark
+from services.processes.spawner_process import SpawnerProcess
 
-FORKER = Path(__file__).with_name("forker.py")
-CLOSE_DEADLINE_S = 10.0
-HAND_OVER_TIMEOUT_S = 5.0
+log = logging.getLogger("clinvk.processes")
 
-# Node writes to a full pipe later, and Gemini CLI exits without waiting for that: what did not fit is lost, with exit code 0
-# (0.61.0: it echoes the prompt as one line, and with one of 300 KB and a fast model its last line went missing in 1 of 2 runs
-# with Linux's 64 KiB, in none with 1 MiB, which is what an unprivileged process may ask for).
-STDOUT_PIPE_BYTES = 1 << 20
+STALL_S = 3.0
+"""Where no job was taken for so long although one waits, the spawner is replaced: it, or an idle keeper, was stopped."""
+SPAWNER_START_S = 10.0
+"""How long a spawner may take to start before that counts."""
+RESTART_PAUSE_S = 0.5
+"""Before the replacement of a spawner that did not live for so long."""
 
 
 class Spawner:
-    """Starts processes. One a worker; a fork of the worker gets its own at its first start."""
+    """Starts processes. One a worker; a fork of the worker gets its own at its first start.
+
+    The end of the spawner ends no run: each has a keeper of its own. Jobs that no keeper has taken are taken back and handed to the
+    replacement, so each is started once.
+    """
 
     def __init__(self, files_limit: int | None = None) -> None:
         """``files_limit``: of open files of a CLI, where the server's own was raised."""
+        self.replacements = 0
+        """How often the spawner had to be replaced."""
+        self.is_being_replaced = False
         self._files_limit = files_limit
-        self._socket: socket.socket | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._alive: socket.socket
+        self._process: SpawnerProcess | None = None
         self._owner = 0
+        self._children: set[Child] = set()
+        self._orphans = Orphans()
+        self._taken_at = 0.0
         self._lock = RLock()
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
 
     def start(
         self,
@@ -59,12 +68,17 @@ class Spawner:
         Raises BackendUnavailable when the program cannot be started, with the reason; OSError when the server has no descriptor left.
         """
         mark = new_mark()
-        job = json.dumps(_job(argv, {**env, MARK: mark}, cwd) | {"is_held": is_held}).encode()
+        job = job_of(argv, {**env, MARK: mark}, cwd, is_held=is_held)
+        deadline = monotonic() + timeout_s
         with contextlib.ExitStack() as theirs:
-            child, fds = _connected(argv[0], job, stdin, mark, theirs)
+            child, fds = connected(argv[0], job, stdin, mark, theirs)
+            child.on_close(self._children.discard)
+            self._children.add(child)
             try:
                 self._hand_over(fds)
-                child.wait_started(timeout_s)
+                theirs.close()  # the keeper alone has its end of the control socket now, so that its death is seen
+                self._wait_until_taken(child, deadline)
+                child.wait_started(deadline - monotonic())
             except BaseException:
                 child.close()
                 raise
@@ -75,96 +89,79 @@ class Spawner:
         self._connect()
 
     def close(self) -> None:
-        """Let the spawner go; it leaves when its runs have ended, which their control sockets have brought about."""
-        if self._socket and self._process and self._owner == os.getpid():
-            for ours in (self._socket, self._alive):
-                ours.shutdown(socket.SHUT_RDWR)
-                ours.close()
-            self._process.wait(timeout=CLOSE_DEADLINE_S)
-        self._socket = self._process = None
+        """Let the spawner go. What does not leave, or was left behind, is killed."""
+        with self._lock:
+            process, self._process = self._process, None
+            if process and self._owner == os.getpid():
+                process.close()
+                self._orphans.add_session(process.pid)
+                self._orphans.end_all()
 
     def _hand_over(self, fds: list[int]) -> None:
         for attempt in range(2):
-            worker_side = self._connect()
+            process = self._connect()
             try:
-                socket.send_fds(worker_side, [b"j"], fds)  # gevent's: waits while the socket is full, and lets others run
+                process.hand_over(fds)
                 return
-            except (BrokenPipeError, ConnectionResetError):  # the spawner was killed; nothing was handed over
-                self.close()
+            except (BrokenPipeError, ConnectionResetError):  # it has ended; nothing was handed over
+                self._replace(process)
                 if attempt:
                     raise
 
-    def _connect(self) -> socket.socket:
+    def _wait_until_taken(self, child: Child, deadline: float) -> None:
+        begun = monotonic()
+        while not child.wait_taken(min(STALL_S, deadline - monotonic())) and monotonic() < deadline:
+            process = self._process
+            is_up = process and (process.is_ready or process.age_s > SPAWNER_START_S)
+            if process and is_up and monotonic() - max(self._taken_at, begun) >= STALL_S:
+                process.kill()
+                self._replace(process, f"took no job within {STALL_S:g} s and was ended")
+        if child.keeper:
+            self._taken_at = monotonic()
+
+    def _connect(self) -> SpawnerProcess:
         with self._lock:
-            if self._socket is None or self._owner != os.getpid():
-                ours, jobs = socket.socketpair()
-                self._alive, alive = socket.socketpair()
-                with jobs, alive:
-                    fds = [jobs.fileno(), alive.fileno()]
-                    self._process = subprocess.Popen(
-                        [sys.executable, "-I", "-S", str(FORKER), *map(str, fds), *([str(self._files_limit)] if self._files_limit else [])],
-                        pass_fds=fds, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True, env={},
-                    )  # fmt: skip
-                ours.settimeout(HAND_OVER_TIMEOUT_S)
-                self._socket, self._owner = ours, os.getpid()
-            return self._socket
+            if self._owner != os.getpid():
+                self._process, self._owner = None, os.getpid()
+            if self._process is None:
+                self._process = SpawnerProcess(self._files_limit, on_ready=self._on_ready, on_end=self._on_end)
+            return self._process
 
+    def _on_ready(self, process: SpawnerProcess) -> None:
+        """Runs in the event loop."""
+        if process is self._process:
+            self.is_being_replaced = False
 
-def _job(argv: Sequence[str], env: dict[str, str], cwd: str) -> dict[str, object]:
-    """What the keeper is to start, within the confinement that ``env`` carries."""
-    confinement = Confinement.take(env)
-    job: dict[str, object] = {"argv": list(argv), "env": env, "cwd": cwd}
-    if limits := confinement.limits.given():
-        job["limits"] = limits
-    if confinement.sandbox:
-        temporary = [confinement.run_dir, env.get("TMPDIR", "")]
-        sandboxed = wrapped(argv, cwd=cwd, writable=confinement.writable, temporary=temporary, hidden=confinement.hidden)
-        job |= {"argv": sandboxed, "wrapper": PROGRAM}
-    return job
+    def _on_end(self, process: SpawnerProcess, why: str) -> None:
+        """Runs in the event loop."""
+        if process is self._process:
+            self.is_being_replaced = True
+            gevent.spawn(self._replace, process, why)
 
+    def _replace(self, process: SpawnerProcess, why: str = "") -> None:
+        """Start another spawner, and hand it the jobs that nobody has taken from this one."""
+        with self._lock:
+            if process is not self._process:
+                return
+            self.is_being_replaced = True
+            self.replacements += 1
+            how = process.how_it_ended()
+            log.warning("the process spawner (pid %s) %s; it is being replaced, and runs in progress go on", process.pid, why or how)
+            self._process = None
+            self._orphans.add_session(process.pid)
+            if process.age_s < RESTART_PAUSE_S:
+                gevent.sleep(RESTART_PAUSE_S)
+            try:
+                successor = self._connect()
+                for fds in process.take_back():
+                    successor.pass_on(fds)
+            except OSError as error:
+                log.error("the process spawner cannot be replaced: %s; the next run tries again", error.strerror)
+            finally:
+                process.forget()
+        if not self._orphans.is_watched:
+            self._orphans.watch(self._lock, self._is_known)
 
-def _connected(program: str, job: bytes, stdin: bytes | None, mark: str, theirs: contextlib.ExitStack) -> tuple[Child, list[int]]:
-    """A child that has not started, and the keeper's descriptors, which ``theirs`` closes. All of them, or none and OSError."""
-    with contextlib.ExitStack() as ours:
-        fds = []
-        for fd in (_file(job), *([_file(stdin)] if stdin is not None else [])):
-            theirs.callback(close_fd, fd)
-            fds.append(fd)
-        stdin_write = None
-        if stdin is None:
-            read, stdin_write = os.pipe()
-            theirs.callback(close_fd, read)
-            ours.callback(close_fd, stdin_write)
-            fds.append(read)
-        stdout_read, stdout_write = _wide_pipe()
-        theirs.callback(close_fd, stdout_write)
-        ours.callback(close_fd, stdout_read)
-        control, their_control = socket.socketpair()
-        theirs.enter_context(their_control)
-        ours.enter_context(control)
-        child = Child(program, control, stdout_read, stdin_write, mark)
-        ours.pop_all()
-        return child, [*fds, stdout_write, their_control.fileno()]
-
-
-def _wide_pipe() -> tuple[int, int]:
-    """A pipe that holds `STDOUT_PIPE_BYTES` where the system grants it."""
-    read, write = os.pipe()
-    if hasattr(fcntl, "F_SETPIPE_SZ"):
-        with contextlib.suppress(OSError):  # EPERM: past the user's pipe-user-pages-soft; it works as it is
-            fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, STDOUT_PIPE_BYTES)
-    return read, write
-
-
-def _file(content: bytes) -> int:
-    """A descriptor of an unnamed file that holds ``content``: any size, never a full pipe to wait for."""
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("clinvk")
-    else:
-        with tempfile.TemporaryFile() as file:
-            fd = os.dup(file.fileno())
-    view = memoryview(content)
-    while view:
-        view = view[os.write(fd, view) :]
-    os.lseek(fd, 0, os.SEEK_SET)
-    return fd
+    def _is_known(self, pid: int) -> bool:
+        """Whether this is the spawner, or the keeper of a run."""
+        return pid == self.pid or any(child.keeper == pid for child in self._children)

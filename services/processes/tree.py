@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Collection
 
 
-def descendants(root: int) -> list[int]:
-    """Every living process below ``root``, from /proc where there is one, else from ps(1)."""
+def descendants(root: int, without: Collection[int] = ()) -> list[int]:
+    """Every living process below ``root``, but ``without`` and what is below them. From /proc where there is one, else from ps(1)."""
     children: dict[int, list[int]] = {}
     for pid, parent in _processes():
         children.setdefault(parent, []).append(pid)
     found, queue = [], [root]
     while queue:
-        below = children.get(queue.pop(), [])
+        below = [pid for pid in children.get(queue.pop(), []) if pid not in without]
         found += below
         queue += below
     return found
+
+
+def children(parent: int) -> list[int]:
+    """The living children of ``parent``."""
+    return [pid for pid, above in _processes() if above == parent]
 
 
 def parent_of(pid: int) -> int | None:

@@ -40,6 +40,7 @@ def stand_in_services(count_sessions: Callable[[], int] = no_sessions, **availab
     return SimpleNamespace(
         runner=SimpleNamespace(backends={name: backend(name) for name in names}),
         prober=SimpleNamespace(availability=look),
+        spawner=SimpleNamespace(is_being_replaced=False, replacements=0),
         conversations=SimpleNamespace(store=SimpleNamespace(count=count_sessions)),
         default_backend="claude",
         dry_run=False,

@@ -37,6 +37,15 @@ def test_health_is_degraded_when_a_backend_is_not_available() -> None:
     assert answer.get_json()["backends"][1] == {"name": "codex", "available": False, "version": None}
 
 
+def test_health_is_degraded_while_the_spawner_is_being_replaced() -> None:
+    services = stand_in_services()
+    services.spawner.is_being_replaced, services.spawner.replacements = True, 3
+    answer = ask(make_app(services=services), "/health")
+    assert answer.status_code == 200
+    assert answer.get_json()["status"] == "degraded"
+    assert answer.get_json()["spawner"] == {"status": "replacing", "replacements": 3}
+
+
 def test_health_is_unhealthy_without_the_session_store_and_does_not_say_where_that_is() -> None:
     def fail() -> int:
         raise StoreUnavailable("the session store db.internal/clinvk cannot be used: no route")

@@ -242,6 +242,32 @@ class Cli:
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
             os.kill(PID, signal.SIGKILL)
 
+    def do_signal(self, number, *who):
+        """To the server's processes above this one: ``keeper``, ``spawner``. Looks at each first: an orphan's parent is somebody else."""
+        keeper = os.getppid()
+        pids = {"keeper": keeper, "spawner": parent_of(keeper)}
+        for pid in [pids[name] for name in who]:
+            if pid > 1 and "forker.py" in read_file(f"/proc/{pid}/cmdline"):
+                os.kill(pid, number)
+
+    def do_daemon(self, seconds):
+        """Start `sleep` in a session of its own, with no environment: no variable tells whose it is."""
+        pid = os.fork()
+        if not pid:
+            os.setsid()
+            for fd in (0, 1, 2):
+                os.dup2(os.open(os.devnull, os.O_RDWR), fd)
+            os.execve("/bin/sleep", ["sleep", str(seconds)], {})
+        if REPORTS:
+            with open(f"{REPORTS}/{ME}.children", "a") as file:
+                file.write(f"{pid}\n")
+
+    def do_remove(self, path):
+        """A folder with all that is in it: ``$TMPDIR``, the run's own, where it is one."""
+        import shutil
+
+        shutil.rmtree(os.path.expandvars(path), ignore_errors=True)
+
     def do_ignore(self, number):
         signal.signal(number, signal.SIG_IGN)
 
@@ -266,6 +292,18 @@ class Cli:
 
     def do_close_stderr(self):
         os.close(2)
+
+
+def read_file(path):
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def parent_of(pid):
+    return int((read_file(f"/proc/{pid}/stat").rpartition(") ")[2].split() or [0, 0])[1])
 
 
 def report(prompt, turn=1):

@@ -69,10 +69,10 @@ def test_a_run_whose_keeper_and_spawner_are_killed_is_ended_by_its_server() -> N
     spawner = Spawner()
     child = spawner.start(["sh", "-c", "setsid sleep 600 & echo $!; sleep 600"], env={"PATH": os.environ["PATH"]}, cwd="/", stdin=b"")
     run = [child.pid, int(child.read(10) or b"0")]
-    assert spawner._process
-    below = [pid for pid in descendants(spawner._process.pid) if pid not in [*run, *descendants(child.pid)]]
+    assert spawner.pid
+    below = [pid for pid in descendants(spawner.pid) if pid not in [*run, *descendants(child.pid)]]
     for number in (signal.SIGSTOP, signal.SIGKILL):
-        for pid in (spawner._process.pid, *below):
+        for pid in (spawner.pid, *below):
             os.kill(pid, number)
     assert child.read(10) == b""
     child.close()

@@ -158,16 +158,6 @@ def test_a_run_whose_keeper_is_killed_is_ended_and_told(spawner: Spawner) -> Non
     assert eventually(lambda: not alive(pid) and not alive(child.pid), 5)
 
 
-def test_a_spawner_that_was_killed_is_replaced(spawner: Spawner) -> None:
-    end(start(spawner, "true"))
-    assert spawner._process
-    os.kill(spawner._process.pid, signal.SIGKILL)
-    spawner._process.wait()
-    child = start(spawner, "echo", "hi")
-    assert read_all(child) == b"hi\n"
-    child.close()
-
-
 def test_no_descriptor_and_no_process_is_left_after_a_hundred_runs(spawner: Spawner) -> None:
     end(start(spawner, "true"))
     before = open_fds(os.getpid())
