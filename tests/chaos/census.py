@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.parts.clis import do
-from tests.parts.processes import command_line, eventually, open_fds, rss_bytes, state, zombies
+from tests.parts.processes import command_line, eventually, open_fds, rss_bytes, zombies
 from tests.parts.server import Server
 
 SETTLE_S = 15.0
@@ -26,6 +26,8 @@ class Census:
     """``own`` are the processes of the server itself, each with the number of its open descriptors."""
 
     own: dict[int, int]
+    spawners: dict[int, int]
+    """They are killed and stopped, and replaced."""
     keepers: dict[int, int]
     """They come and go with the load, and wait a while for more of it."""
     runs: tuple[str, ...]
@@ -37,14 +39,15 @@ class Census:
 def take(server: Server, temp: Path) -> Census:
     own = server.own()
     program = {pid for pid in own if "forker.py" in command_line(pid)}
-    keepers = [pid for pid in program if _parent(pid) in program]  # the others are below a worker: the spawners
+    keepers = [pid for pid in program if not _leads_session(pid)]  # the others are the spawners
     return Census(
-        own={pid: _fds(pid) for pid in own if pid not in keepers},
+        own={pid: _fds(pid) for pid in own if pid not in program},
+        spawners={pid: _fds(pid) for pid in program if pid not in keepers},
         keepers={pid: _fds(pid) for pid in keepers},
         runs=tuple(f"{pid}: {command_line(pid)}" for pid in server.runs()),
         zombies=tuple(zombies(server.pid)),
         folders=frozenset(path.name for path in temp.iterdir()),
-        rss_bytes=max(rss_bytes(pid) for pid in own),
+        rss_bytes=max(map(rss_bytes, (server.pid, *server.workers()))),
     )
 
 
@@ -58,6 +61,10 @@ def left_over(before: Census, after: Census, *, most_runs: int) -> Iterator[str]
     for pid, count in after.own.items():
         if count > before.own.get(pid, count):
             yield f"descriptors of {command_line(pid)}: {before.own[pid]} before, {count} after"
+    if len(after.spawners) != len(before.spawners):
+        yield f"spawners: {len(before.spawners)} before, {len(after.spawners)} after"
+    most_fds = max(before.spawners.values(), default=0)
+    yield from (f"descriptors of spawner {pid}: {count} instead of {most_fds}" for pid, count in after.spawners.items() if count > most_fds)
     if len(after.keepers) > most_runs * KEEPERS_PER_RUN:
         yield f"{len(after.keepers)} keepers for {most_runs} runs at a time"
     most_fds = max(before.keepers.values(), default=0)
@@ -108,10 +115,15 @@ def sessions_still_running(server: Server) -> list[str]:
 
 
 def _fds(pid: int) -> int:
-    """0 where only root may count them."""
-    return open_fds(pid) if os.getuid() == 0 else 0
+    """0 where only root may count them, or the process has gone meanwhile."""
+    try:
+        return open_fds(pid) if os.getuid() == 0 else 0
+    except FileNotFoundError:
+        return 0
 
 
-def _parent(pid: int) -> int:
-    now = state(pid)
-    return now[1] if now else 0
+def _leads_session(pid: int) -> bool:
+    try:
+        return os.getsid(pid) == pid
+    except ProcessLookupError:
+        return False

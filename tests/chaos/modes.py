@@ -14,6 +14,8 @@ REQUEST_TIMEOUT_S = 6.0
 SILENCE_LIMIT_S = 4.0
 
 STOPPED_WORDS = "was stopped"
+UNKNOWN_EXIT = "before it had finished"
+"""What is said of a run of which nobody knows how its CLI ended."""
 NOT_STARTED = "not started"
 """What is said of a step whose chain has ended before it."""
 
@@ -76,6 +78,10 @@ GOOD: dict[str, Mode] = {
     "leaves a stubborn child in a session of its own": answers(["spawn", True, True], any_dialect=True),
     "leaves a child that holds stdout": answers(["spawn", True, True, True]),
     "writes after its last line": ends(lambda token: [["say", token], ["last_line"], ["write", "bye\n"], ["exit", 0]]),
+    "kills the spawner": answers(["signal", 9, "spawner"]),
+    "stops the spawner": answers(["signal", 19, "spawner"]),
+    "leaves a daemon with an empty environment": answers(["daemon", 3600]),
+    "removes its run's folder": answers(["remove", "$TMPDIR"]),
     "stays after its last line": ends(lambda token: [["ignore", 15], ["say", token], ["last_line"], ["hang"]]),
 }
 
@@ -96,6 +102,10 @@ BAD: dict[str, Mode] = {
     "is not logged in": fails(lambda token: [["fail", f"who are you {token}", 401]], code="backend_unavailable"),
     "knows no such model": fails(lambda token: [["fail", f"no idea {token}", 404]], code="not_found"),
     "finds the prompt too long": fails(lambda token: [["fail", f"prompt is too long {token}", 400]], code="invalid_request"),
+    "kills its supervisor": fails(lambda token: [["say", token], ["signal", 9, "keeper"], ["hang"]], UNKNOWN_EXIT),
+    "kills its supervisor and the spawner": fails(
+        lambda token: [["daemon", 3600], ["say", token], ["signal", 9, "keeper", "spawner"], ["hang"]], UNKNOWN_EXIT
+    ),
     "floods": fails(lambda token: [["say", token], ["flood", OUTPUT_LIMIT_MB + 1]], "max_output_bytes"),
     "writes a line without end": fails(lambda _: [["long_line", LINE_LIMIT_MB + 1]], "line_limit_bytes"),
 }
@@ -108,6 +118,10 @@ STUCK: dict[str, Mode] = {
     ),
     "hangs with children everywhere": fails(
         lambda _: [["spawn"], ["spawn", True], ["spawn", True, True], ["spawn", True, True, True], ["hang"]], STOPPED_WORDS, "timeout"
+    ),
+    "stops its supervisor": fails(lambda token: [["say", token], ["signal", 19, "keeper"], ["hang"]], STOPPED_WORDS, "timeout"),
+    "stops its supervisor and the spawner": fails(
+        lambda token: [["daemon", 3600], ["say", token], ["signal", 19, "keeper", "spawner"], ["hang"]], STOPPED_WORDS, "timeout"
     ),
     "never stops talking": fails(lambda token: [["say", token], ["tokens", 1_000_000, 0.01]], STOPPED_WORDS, "timeout"),
 }

@@ -16,7 +16,7 @@ TOKEN = re.compile(r"tkn[0-9a-f]{16}z")
 LEAVERS = 0.25
 SHARERS = 0.25
 """So many runs are in Codex's shared process."""
-MOMENTS = ("while sending", "after sending", "after the head", "in the stream")
+MOMENTS = ("while sending", "after sending", "after one more byte", "after the head", "in the stream")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def plan(seed: int, ways: Sequence[Way] = WAYS) -> Iterator[Ask]:
 
 
 def _leaving(dice: random.Random, way: Way) -> Leaving:
-    moments = MOMENTS if way.is_stream else MOMENTS[:2]
+    moments = MOMENTS if way.is_stream else MOMENTS[:3]
     return Leaving(dice.choice(moments), dice.random() < 0.5, dice.random() * 0.8, dice.randrange(1, 12))
 
 

@@ -32,6 +32,8 @@ class Report:
     figures: Figures
     starts: Counter[str]
     """Of the runs that have ended: cold, warm, fallback."""
+    spawners: int
+    """How many were replaced, because a CLI had killed or stopped one."""
     before: Census
     after: Census
     problems: list[str]
@@ -50,6 +52,7 @@ class Report:
                 *(f"{row[0]:17}" + "".join(f"{cell:>9}" for cell in row[1:]) for row in rows),
                 f"answer times: p50 {figures.percentile(50):.2f} s, p99 {figures.percentile(99):.2f} s",
                 f"runs that ended, by where they ran: {', '.join(f'{count} {kind}' for kind, count in sorted(self.starts.items()))}",
+                f"spawners that were killed or stopped, and replaced: {self.spawners}",
                 f"the server's memory: {megabytes[0]} before, {megabytes[1]} after, at most {megabytes[2]}",
                 f"left over or wrong: {len(self.problems)}",
                 *self.problems,
@@ -71,6 +74,7 @@ def run(folder: Path, seed: int, bound: Callable[[Iterator[Ask]], Iterator[Ask]]
         duration_s = time.monotonic() - begun
         after, left = settled(server, temp, before, most_runs=MOST_PROCESSES)
         began = starts(server) - started
+        spawners = server.client.get("/health").json["spawner"]["replacements"]
         problems = [
             *warm_up.wrong,
             *figures.wrong,
@@ -91,4 +95,4 @@ def run(folder: Path, seed: int, bound: Callable[[Iterator[Ask]], Iterator[Ask]]
         server.stop()
     except AssertionError as error:
         problems.append(str(error))
-    return Report(seed, duration_s, figures, began, before, after, problems)
+    return Report(seed, duration_s, figures, began, spawners, before, after, problems)

@@ -142,7 +142,9 @@ class Storm:
         if leaving.moment == "while sending":
             return self._send_half(ask, leaving)
         with self._send(ask) as sent, suppress(OSError, http.client.HTTPException, ValueError):
-            if leaving.moment == "after sending":
+            if leaving.moment == "after one more byte":
+                sent.socket.sendall(b"\n")
+            if leaving.moment in ("after sending", "after one more byte"):
                 select.select([sent.socket], [], [], leaving.after_s)
             else:
                 stream = Stream(sent)
