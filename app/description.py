@@ -1,17 +1,20 @@
 """What the OpenAPI document says of every route beside its own words: which errors it can answer, in its surface's form, and
-that a run can be streamed. The one place for both; the routes say neither."""
+that a run can be streamed. Which of them a route has stands on its view (`blueprints.marks`)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import flask
 import marshmallow as ma
 from apispec import APISpec, BasePlugin
 from marshmallow import fields
 
 from app.errors import STATUS
-from app.surfaces import RUN_ROUTES, Surface, is_public, surface_of
+from app.surfaces import Surface, surface_of
+from blueprints.http import EVENT_STREAM, NDJSON
+from blueprints.marks import Marks, marks_of
 
 
 class ErrorDetailSchema(ma.Schema):
@@ -57,7 +60,7 @@ ERROR_SCHEMAS: Mapping[str, type[ma.Schema]] = {"openai": OpenAIErrorSchema, "an
 
 MEANINGS: Mapping[str, str] = {
     "invalid_request": "Something in the request is not valid, or not allowed",
-    "authentication_error": "The key is missing or wrong",
+    "authentication_error": "The key is missing or wrong; an address that keeps sending wrong ones gets 429 for a while",
     "permission_denied": "The host that was asked for, or the web page that asks, is not allowed",
     "not_found": "What the request names does not exist",
     "request_timeout": "The request's body did not arrive in time",
@@ -73,20 +76,13 @@ MEANINGS: Mapping[str, str] = {
 }
 
 EVERY_ROUTE = ("permission_denied", "request_too_large", "unsupported_media_type", "internal_error")
-WITH_KEY = ("authentication_error", "rate_limit_exceeded")
-"""Wrong keys in a row are slowed down, so even a route that runs nothing may say "too many"."""
 WITH_BODY = ("invalid_request", "request_timeout")
-WITH_RUN = ("not_found", "conflict", "backend_unavailable", "timeout")
-WITH_RUN_OF_A_MODEL = ("backend_error", "backend_overloaded")
-"""Of the compatible surfaces; natively, a CLI that ran and failed is a result."""
-WITH_STORE = ("not_found", "conflict", "backend_unavailable")
 
 STREAMS: Mapping[str, Mapping[str, Any]] = {
-    "application/x-ndjson": {"schema": {"type": "string"}, "example": '{"type":"message","sequence":2,"content":"Hello", ...}\n'},
     # No schema: in OpenAPI 3.0 it would be the whole stream's, and some tools take it for each event's.
-    "text/event-stream": {"example": 'event: message\ndata: {"type":"message","sequence":2,"content":"Hello", ...}\n\n'},
+    EVENT_STREAM: {"example": 'event: message\ndata: {"type":"message","sequence":2,"content":"Hello", ...}\n\n'},
+    NDJSON: {"schema": {"type": "string"}, "example": '{"type":"message","sequence":2,"content":"Hello", ...}\n'},
 }
-NATIVE_RUN_ROUTES = ("/prompt", "/parallel", "/chain", "/compare", "/resume")
 
 
 _CHAT = {"model": "demo", "messages": [{"role": "user", "content": "Say hello"}]}
@@ -108,7 +104,10 @@ hold a value for every field, and be refused."""
 
 
 class Describe(BasePlugin):
-    """An apispec plugin: completes every operation as it is registered."""
+    """An apispec plugin: completes every operation as it is registered, by the marks of its view."""
+
+    def __init__(self, app: flask.Flask) -> None:
+        self._app = app
 
     def init_spec(self, spec: APISpec) -> None:
         for name in ("native", *ERROR_SCHEMAS):
@@ -117,51 +116,47 @@ class Describe(BasePlugin):
                 response = {"description": meaning, "content": {"application/json": {"schema": schema()}}}
                 spec.components.response(_response_name(name, code), response, lazy=True)
 
-    def operation_helper(self, path: str | None = None, operations: dict[str, Any] | None = None, **_: Any) -> None:
+    def operation_helper(self, path: str | None = None, operations: dict[str, Any] | None = None, **more: Any) -> None:
         assert path is not None
+        marks = marks_of(self._app.view_functions[more["rule"].endpoint])
         for method, operation in (operations or {}).items():
-            if not isinstance(operation, dict):
-                continue
-            responses = operation["responses"]
-            for generated in (400, "400"):
-                responses.pop(generated, None)
-            surface = surface_of(path)
-            for code in codes_of(path, method, operation):
-                status = str((surface.statuses or {}).get(code, STATUS[code]))
+            if isinstance(operation, dict):
+                self._complete(operation, method, path, marks)
+
+    def _complete(self, operation: dict[str, Any], method: str, path: str, marks: Marks) -> None:
+        if marks.is_public:
+            operation["security"] = []
+        responses = operation.setdefault("responses", {})
+        for generated in (400, "400"):
+            responses.pop(generated, None)
+        surface = surface_of(path)
+        for code in codes_of(marks, operation):
+            status = str((surface.statuses or {}).get(code, STATUS[code]))
+            if int(status) not in responses:
                 responses.setdefault(status, _response_name(_envelope_name(surface), code))
-            if is_run(path, method):
-                add_streams(responses, path)
-            if method == "post" and path in EXAMPLES:
-                operation["requestBody"]["content"]["application/json"]["example"] = EXAMPLES[path]
+        if marks.stream_types:
+            add_streams(responses, marks.stream_types)
+        if method == "post" and path in EXAMPLES:
+            operation["requestBody"]["content"]["application/json"]["example"] = EXAMPLES[path]
 
 
-def codes_of(path: str, method: str, operation: Mapping[str, Any]) -> list[str]:
+def codes_of(marks: Marks, operation: Mapping[str, Any]) -> list[str]:
     """The codes of the errors that the operation can answer. Of two with one status the first is the one that is described."""
     codes = [*EVERY_ROUTE]
-    if not is_public(path):
-        codes += WITH_KEY
-    if "requestBody" in operation or operation.get("parameters") or "{" in path:
+    if not marks.is_public:
+        codes.append("authentication_error")
+    if "requestBody" in operation:
         codes += WITH_BODY
-    if "/sessions" in path:
-        codes += WITH_STORE
-    elif "{" in path or path.endswith(("/models", "/metrics")):  # a page of models begins after one of them; metrics may be off
-        codes += ("not_found",)
-    if is_run(path, method):
-        codes += WITH_RUN
-        codes += () if path.endswith(NATIVE_RUN_ROUTES) else WITH_RUN_OF_A_MODEL
-    return codes
+    if operation.get("parameters"):  # of the query
+        codes.append("invalid_request")
+    if marks.runs_cli:
+        codes.append("rate_limit_exceeded")
+    return [*codes, *marks.errors]
 
 
-def is_run(path: str, method: str) -> bool:
-    return method == "post" and path.endswith(RUN_ROUTES)
-
-
-def add_streams(responses: dict[Any, Any], path: str) -> None:
-    """A run's answer may be a stream: on the native surface in two forms, on the others as server-sent events."""
-    ok = responses.get("200") or responses.get(200)
-    if ok:
-        forms = STREAMS if path.endswith(NATIVE_RUN_ROUTES) else ["text/event-stream"]
-        ok["content"] = {**ok.get("content", {}), **{form: STREAMS[form] for form in forms}}
+def add_streams(responses: dict[Any, Any], content_types: Iterable[str]) -> None:
+    ok = responses.get("200") or responses[200]
+    ok["content"] = {**ok.get("content", {}), **{form: STREAMS[form] for form in content_types}}
 
 
 def _envelope_name(surface: Surface) -> str:

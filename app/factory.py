@@ -32,6 +32,8 @@ from blueprints.deprecation import announce_deprecation
 DESCRIPTION = """\
 One HTTP server in front of AI coding CLIs (Claude Code, Codex, Gemini and others): a native REST API, and surfaces that
 the OpenAI and the Anthropic SDKs can use as they are. Every answer carries `X-Request-ID`.
+
+Where `server.rate_limit_enabled` is set, the routes that start a run are rate limited (429); the others are not.
 """
 
 SECURITY_SCHEMES = {
@@ -110,7 +112,7 @@ class Api(flask_smorest.Api):
 
 
 def _register_surfaces(app: flask.Flask) -> None:
-    plugins = {"marshmallow_plugin": MarshmallowPlugin(schema_name_resolver=to_schema_name), "extra_plugins": [Describe()]}
+    plugins = {"marshmallow_plugin": MarshmallowPlugin(schema_name_resolver=to_schema_name), "extra_plugins": [Describe(app)]}
     api = Api(app, spec_kwargs=plugins)
     for name, scheme in SECURITY_SCHEMES.items():
         api.spec.components.security_scheme(name, scheme)

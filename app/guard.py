@@ -11,7 +11,7 @@ from app.hosts import SAFE_METHODS, HostRules, OriginRules, allow_origins, check
 from app.limits import InMemory, WrongKeys
 from app.observe import request_id_of
 from app.settings import ServerSettings
-from app.surfaces import METRICS_PATH, is_public
+from blueprints.marks import marks_of
 from services.errors import AuthenticationFailed, PermissionDenied
 
 
@@ -44,8 +44,10 @@ def guard(app: flask.Flask, server: ServerSettings, keys: Keys, tried: InMemory)
         if environ["REQUEST_METHOD"] not in SAFE_METHODS:
             # Without keys, a page whose name was pointed at this server would pass for one of its own.
             origins.check(environ, host if host and (keys or hosts.knows(host)) else None)
-        path = environ["PATH_INFO"]
-        is_open = is_public(path) or (server.metrics_public and path == METRICS_PATH)
+        marks = marks_of(app.view_functions.get(request.endpoint or ""))
+        # A proxy in front may fence off the route's own path, so by no other spelling of it does a setting open it.
+        is_opened = bool(marks.public_setting) and getattr(server, marks.public_setting) and environ["PATH_INFO"] == environ["clinvk.route"]
+        is_open = marks.is_public or is_opened
         has_key = any(presented_keys(environ))
         g.sees_details = not keys
         if keys and environ["REQUEST_METHOD"] != "OPTIONS" and (has_key or not is_open):

@@ -1,4 +1,4 @@
-"""Rate limits: a token bucket per caller on the routes that run something, through Flask-Limiter.
+"""Rate limits: a token bucket per caller on the routes that start a CLI (`blueprints.marks`), through Flask-Limiter.
 
 Flask-Limiter's own windows cannot say "``burst`` at once, then ``rps`` a second": a window of burst/rps seconds must be a
 whole number of seconds for Redis, and gives the whole burst back at once. So the strategy is ours (GCRA: one number per
@@ -26,7 +26,7 @@ from limits.strategies import STRATEGIES, RateLimiter
 
 from app.proxies import to_limit_key
 from app.settings import ServerSettings
-from app.surfaces import RUN_ROUTES
+from blueprints.marks import marks_of
 from services.errors import RateLimited
 
 REDIS_TIMEOUT_S = 1.0
@@ -166,9 +166,9 @@ def limit_runs(app: flask.Flask, server: ServerSettings, counted: InMemory, answ
     # It would look for limits of every route at every request (70 µs, more than Flask itself). Ours are on the views.
     app.before_request_funcs[None].remove(limiter._check_request_limit)
     shared = limiter.shared_limit(f"{burst} per second", scope="runs")
-    for rule in app.url_map.iter_rules():
-        if rule.rule.endswith(RUN_ROUTES) and "POST" in (rule.methods or ()):
-            app.view_functions[rule.endpoint] = shared(app.view_functions[rule.endpoint])  # type: ignore[assignment]
+    for endpoint, view in app.view_functions.items():
+        if marks_of(view).runs_cli:
+            app.view_functions[endpoint] = shared(view)  # type: ignore[assignment]
 
     @app.errorhandler(RateLimitExceeded)
     def refuse(error: RateLimitExceeded) -> flask.Response:

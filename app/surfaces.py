@@ -54,25 +54,12 @@ SURFACES = (
     Surface(name="meta", prefix="", envelope=to_native_error, blueprints=(meta_blp, metrics_blp), pages=(pages,)),
 )
 
-RUN_ROUTES = ("/prompt", "/parallel", "/chain", "/compare", "/resume", "/chat/completions", "/responses", "/messages")
-"""How the rules of the routes end that start a CLI. These, and only these, are rate limited: the rest costs nothing."""
-
-PUBLIC_PATHS = frozenset({"/", "/health", "/api/v1/health", "/docs", "/openapi.json"})
-PUBLIC_PREFIXES = ("/docs/",)
-"""What is answered without a key."""
-METRICS_PATH = "/metrics"
-"""So is this, where server.metrics_public says so."""
-
 
 def surface_of(path: str) -> Surface:
     for surface in SURFACES:
         if not surface.prefix or path == surface.prefix or path.startswith(surface.prefix + "/"):
             return surface
     return SURFACES[-1]
-
-
-def is_public(path: str) -> bool:
-    return (path.rstrip("/") or "/") in PUBLIC_PATHS or path.startswith(PUBLIC_PREFIXES)
 
 
 @dataclass(frozen=True, slots=True)

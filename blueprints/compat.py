@@ -26,6 +26,9 @@ from services.turn_stream import TurnStream
 SESSION_HEADER = "X-Clinvk-Session"
 WORKDIR_HEADER = "X-Clinvk-Workdir"
 
+OF_A_RUN = ("not_found", "conflict", "backend_error", "backend_unavailable", "backend_overloaded", "timeout")
+"""Errors of a route that runs a CLI: a native run that failed is a result, one on a compatible surface is an error."""
+
 
 def asked_session() -> str | None:
     """The session of ours whose next turn the request is; it may be named by the beginning of its id."""

@@ -9,6 +9,9 @@ from flask import Response
 
 from blueprints.client_watch import ClientWatch
 
+EVENT_STREAM = "text/event-stream"
+NDJSON = "application/x-ndjson"
+
 STREAM_HEADERS = {
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",  # nginx would hold tokens back otherwise

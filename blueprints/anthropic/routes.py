@@ -33,6 +33,7 @@ from blueprints.anthropic.translate import (
     wants_thinking,
 )
 from blueprints.compat import (
+    OF_A_RUN,
     answer_headers,
     asked_session,
     asked_workdir,
@@ -45,6 +46,8 @@ from blueprints.compat import (
 from blueprints.context import caller, request_id, services
 from blueprints.conversation import Conversation, to_conversation
 from blueprints.estimate import estimate_usage
+from blueprints.http import EVENT_STREAM
+from blueprints.marks import can_fail, runs_cli, streams
 from blueprints.validation import Blueprint
 from services.decoders.plain import PlainDecoder
 from services.models import Resolution
@@ -58,6 +61,9 @@ extras = PlainBlueprint("anthropic_extras", __name__, url_prefix="/anthropic")
 @blp.route("/messages", methods=["POST"])
 @blp.arguments(MessagesSchema())
 @blp.response(200, AnswerSchema())
+@runs_cli
+@streams(EVENT_STREAM)
+@can_fail(*OF_A_RUN)
 def create_message(body: dict[str, Any]) -> Any:
     """Answer a conversation; with `stream: true` as server-sent events."""
     check_tools(body, may_leave_out=may_leave_out_tools(request.headers))
@@ -111,6 +117,7 @@ def stream_message(body: dict[str, Any], conversation: Conversation, run_request
 @blp.response(
     200, TokenCountSchema(), headers={"X-Clinvk-Estimated": {"schema": {"type": "string"}, "description": "`true`: nobody counted"}}
 )
+@can_fail("not_found", "conflict", "backend_unavailable")
 def count_tokens(body: dict[str, Any]) -> Any:
     """Estimate how many tokens a conversation has. No CLI counts them."""
     _, conversation = _understand(body)
@@ -122,6 +129,7 @@ def count_tokens(body: dict[str, Any]) -> Any:
 @blp.route("/models", methods=["GET"])
 @blp.arguments(PageQuerySchema(), location="query")
 @blp.response(200, ModelListSchema())
+@can_fail("not_found")
 def list_models(query: dict[str, Any]) -> Any:
     """The names to choose from: backends, `backend/model`, aliases; those that are available first."""
     return jsonify(to_page(services().models.listed(), **query))
@@ -129,6 +137,7 @@ def list_models(query: dict[str, Any]) -> Any:
 
 @blp.route("/models/<path:model>", methods=["GET"])
 @blp.response(200, ModelSchema())
+@can_fail("invalid_request", "not_found")
 def get_model(model: str) -> Any:
     """One model, by any name that is understood."""
     return jsonify(to_model(services().models.find(model.rstrip("/"))))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from flask import Blueprint, Response, abort, send_from_directory, url_for
 from swagger_ui_bundle import swagger_ui_path
 
+from blueprints.marks import public
+
 pages = Blueprint("pages", __name__)
 
 ASSETS = frozenset({"swagger-ui.css", "swagger-ui-bundle.js", "favicon-16x16.png", "favicon-32x32.png"})
@@ -56,6 +58,7 @@ SwaggerUIBundle({
 
 
 @pages.get("/docs")
+@public
 def get_docs() -> Response:
     def asset(name: str) -> str:
         return url_for("pages.get_asset", name=name)
@@ -71,11 +74,13 @@ def get_docs() -> Response:
 
 
 @pages.get("/docs/start.js")
+@public
 def get_start() -> Response:
     return Response(START, mimetype="text/javascript", headers={"Cache-Control": "no-cache"})
 
 
 @pages.get("/docs/<name>")
+@public
 def get_asset(name: str) -> Response:
     if name not in ASSETS:
         abort(404)

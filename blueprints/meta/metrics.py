@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Response, current_app
 
+from blueprints.marks import can_fail, public_where
 from blueprints.validation import Blueprint
 from services.errors import NotFound
 
@@ -14,6 +15,8 @@ blp = Blueprint("metrics", __name__, description="What the server does, in numbe
 
 @blp.route("/metrics", methods=["GET"], strict_slashes=True)  # one path, so that a proxy's rule for it covers it
 @blp.response(200, content_type="text/plain", description="Prometheus' text format, where `server.metrics_enabled` is set")
+@public_where("metrics_public")
+@can_fail("not_found")
 def get_metrics() -> Response:
     """Requests, runs, waits, tokens and costs, for Prometheus."""
     render = current_app.extensions["clinvk.observation"].render_metrics

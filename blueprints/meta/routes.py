@@ -10,6 +10,7 @@ import orjson
 from flask import Response, current_app, jsonify, redirect, request, url_for
 
 from blueprints.context import request_id, sees_details, services
+from blueprints.marks import public
 from blueprints.meta.schemas import HealthSchema
 from blueprints.native.translate import meta
 from blueprints.validation import Blueprint
@@ -24,6 +25,7 @@ OPENAPI = "clinvk.openapi"
 """Where the encoded document is kept: making it takes milliseconds, in which no stream moves."""
 
 
+@public
 def get_health() -> Any:
     """Whether the server can work; with a valid key, or where none is needed, also its version, backends and sessions."""
     desk = services()
@@ -62,13 +64,14 @@ def session_store_health(store: SessionStore) -> dict[str, Any]:
 
 # One function for both paths; flask-smorest documents one rule of an endpoint.
 for path, endpoint in (("/health", "health"), ("/api/v1/health", "api_health")):
-    documented = blp.doc(security=[])(blp.response(200, HealthSchema())(get_health))
+    documented = blp.response(200, HealthSchema())(get_health)
+    documented = blp.alt_response(503, schema=HealthSchema(), description="The session store cannot be used")(documented)
     blp.add_url_rule(path, endpoint, documented, methods=["GET"])
 
 
 @blp.route("/openapi.json", methods=["GET"])
-@blp.doc(security=[])
 @blp.response(200, description="The OpenAPI 3 document of this server")
+@public
 def get_openapi() -> Any:
     """This description."""
     extensions = current_app.extensions
@@ -80,8 +83,9 @@ def get_openapi() -> Any:
 
 
 @blp.route("/", methods=["GET"])
-@blp.doc(security=[])
 @blp.response(200, description="Where to go from here")
+@blp.alt_response(302, description="For a browser: to the documentation", success=True)
+@public
 def get_index() -> Any:
     """The documentation for a browser, a short index for everybody else."""
     if request.accept_mimetypes.best == "text/html":

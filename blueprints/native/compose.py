@@ -14,7 +14,8 @@ from flask import jsonify, request
 from blueprints import sse
 from blueprints.client_watch import watch_client
 from blueprints.context import caller, request_id, services
-from blueprints.http import stream_response
+from blueprints.http import EVENT_STREAM, NDJSON, stream_response
+from blueprints.marks import can_fail, runs_cli, streams
 from blueprints.native.compose_schemas import (
     ChainResultSchema,
     ChainSchema,
@@ -44,6 +45,8 @@ STREAMS = ("text/event-stream", "application/x-ndjson")
 @blp.route("/parallel", methods=["POST"])
 @blp.arguments(ParallelSchema())
 @blp.response(200, ParallelResultSchema())
+@runs_cli
+@streams(EVENT_STREAM, NDJSON)
 def run_parallel(body: dict[str, Any]) -> Any:
     """Run several prompts at once."""
     desk = services()
@@ -63,6 +66,9 @@ def run_parallel(body: dict[str, Any]) -> Any:
 @blp.route("/chain", methods=["POST"])
 @blp.arguments(ChainSchema())
 @blp.response(200, ChainResultSchema())
+@runs_cli
+@streams(EVENT_STREAM, NDJSON)
+@can_fail("backend_unavailable")
 def run_chain(body: dict[str, Any]) -> Any:
     """Run prompts one after the other, each with what the ones before it said."""
     requests = _to_requests(body["steps"], "steps")
@@ -79,6 +85,8 @@ def run_chain(body: dict[str, Any]) -> Any:
 @blp.route("/compare", methods=["POST"])
 @blp.arguments(CompareSchema())
 @blp.response(200, CompareResultSchema())
+@runs_cli
+@streams(EVENT_STREAM, NDJSON)
 def run_compare(body: dict[str, Any]) -> Any:
     """Run one prompt on several backends, or on several models of one."""
     field = "targets" if "targets" in body else "backends"

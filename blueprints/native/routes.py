@@ -7,6 +7,8 @@ from typing import Any
 from flask import jsonify
 
 from blueprints.context import caller, request_id, services
+from blueprints.http import EVENT_STREAM, NDJSON
+from blueprints.marks import can_fail, runs_cli, streams
 from blueprints.native.answers import answer_run
 from blueprints.native.schemas import BackendListSchema, PromptResultSchema, PromptSchema
 from blueprints.native.session_translate import to_about
@@ -19,6 +21,9 @@ blp = Blueprint("native", __name__, url_prefix="/api/v1", description="Prompts, 
 @blp.route("/prompt", methods=["POST"])
 @blp.arguments(PromptSchema())
 @blp.response(200, PromptResultSchema())
+@runs_cli
+@streams(EVENT_STREAM, NDJSON)
+@can_fail("backend_unavailable", "timeout")
 def run_prompt(body: dict[str, Any]) -> Any:
     """Run one prompt on one backend."""
     desk = services()

@@ -8,6 +8,8 @@ from flask import Response, jsonify, url_for
 from marshmallow import RAISE
 
 from blueprints.context import caller, request_id, services
+from blueprints.http import EVENT_STREAM, NDJSON
+from blueprints.marks import can_fail, runs_cli, streams
 from blueprints.native.answers import answer_run
 from blueprints.native.schemas import PromptResultSchema
 from blueprints.native.session_schemas import (
@@ -29,10 +31,14 @@ from services.store.records import Session
 
 blp = Blueprint("sessions", __name__, url_prefix="/api/v1/sessions", description="Conversations that last")
 
+OF_A_SESSION = ("not_found", "conflict", "backend_unavailable")
+"""Errors of a route that names a session: unknown, ambiguous or running a turn, or the store cannot be used."""
+
 
 @blp.route("", methods=["GET"])
 @blp.arguments(SessionQuerySchema(), location="query", unknown=RAISE)
 @blp.response(200, SessionListSchema())
+@can_fail("backend_unavailable")
 def list_sessions(query: dict[str, Any]) -> Any:
     """Sessions, the most recently used first."""
     page = services().conversations.store.list(
@@ -45,6 +51,7 @@ def list_sessions(query: dict[str, Any]) -> Any:
 @blp.route("", methods=["POST"])
 @blp.arguments(NewSessionSchema())
 @blp.response(201, SessionAnswerSchema(), headers={"Location": {"schema": {"type": "string"}, "description": "Where the session is"}})
+@can_fail("backend_unavailable")
 def create_session(body: dict[str, Any]) -> Any:
     """Create a session with no turn yet. Its backend, folder and options are settled here."""
     return created(services().conversations.create(run_request({**body, "prompt": ""}), to_about(body)))
@@ -52,6 +59,7 @@ def create_session(body: dict[str, Any]) -> Any:
 
 @blp.route("/<session_id>", methods=["GET"])
 @blp.response(200, SessionAnswerSchema())
+@can_fail(*OF_A_SESSION)
 def get_session(session_id: str) -> Any:
     """One session, by its id or the beginning of it."""
     return jsonify({**from_session(find(session_id)), "meta": meta(request_id())})
@@ -59,6 +67,7 @@ def get_session(session_id: str) -> Any:
 
 @blp.route("/<session_id>", methods=["DELETE"])
 @blp.response(200, SessionDeletedSchema())
+@can_fail(*OF_A_SESSION)
 def delete_session(session_id: str) -> Any:
     """Delete a session, its turns, and the CLI's own files of it."""
     session = find(session_id)
@@ -69,6 +78,9 @@ def delete_session(session_id: str) -> Any:
 @blp.route("/<session_id>/resume", methods=["POST"])
 @blp.arguments(ResumeSchema())
 @blp.response(200, PromptResultSchema())
+@runs_cli
+@streams(EVENT_STREAM, NDJSON)
+@can_fail(*OF_A_SESSION, "timeout")
 def resume_session(body: dict[str, Any], session_id: str) -> Any:
     """Run another turn in the session that the CLI itself has. Two at a time: the second gets 409."""
     desk = services()
@@ -86,6 +98,7 @@ def resume_session(body: dict[str, Any], session_id: str) -> Any:
 @blp.route("/<session_id>/fork", methods=["POST"])
 @blp.arguments(ForkSchema())
 @blp.response(201, SessionAnswerSchema(), headers={"Location": {"schema": {"type": "string"}, "description": "Where the session is"}})
+@can_fail(*OF_A_SESSION)
 def fork_session(body: dict[str, Any], session_id: str) -> Any:
     """A new session that starts from where this one is now. Both go on, each its own way."""
     return created(services().conversations.fork(find(session_id), to_about(body)))
@@ -94,6 +107,7 @@ def fork_session(body: dict[str, Any], session_id: str) -> Any:
 @blp.route("/<session_id>/turns", methods=["GET"])
 @blp.arguments(TurnQuerySchema(), location="query", unknown=RAISE)
 @blp.response(200, TurnListSchema())
+@can_fail(*OF_A_SESSION)
 def list_turns(query: dict[str, Any], session_id: str) -> Any:
     """The turns of a session, in their order."""
     session = find(session_id)

@@ -10,6 +10,7 @@ from flask import Response, jsonify, request
 
 from blueprints.agent_clients import is_codex, may_leave_out_tools
 from blueprints.compat import (
+    OF_A_RUN,
     answer_headers,
     asked_session,
     asked_workdir,
@@ -23,6 +24,8 @@ from blueprints.compat import (
 from blueprints.context import caller, request_id, services
 from blueprints.conversation import Conversation
 from blueprints.estimate import estimate_tokens, estimate_usage
+from blueprints.http import EVENT_STREAM
+from blueprints.marks import can_fail, runs_cli, streams
 from blueprints.openai import chat_request, response_request
 from blueprints.openai.chat import ChunkEncoder, to_completion
 from blueprints.openai.errors import CODEX_RESPONSE_CODES, RESPONSE_CODES
@@ -47,6 +50,9 @@ extras = PlainBlueprint("openai_extras", __name__, url_prefix="/openai/v1")
 @blp.route("/chat/completions", methods=["POST"])
 @blp.arguments(ChatSchema())
 @blp.response(200, ChatCompletionSchema())
+@runs_cli
+@streams(EVENT_STREAM)
+@can_fail(*OF_A_RUN)
 def create_chat_completion(body: dict[str, Any]) -> Any:
     """Answer a conversation; with `stream: true` as server-sent events."""
     left_out = chat_request.check_request(body, may_leave_out_tools=may_leave_out_tools(request.headers))
@@ -84,6 +90,9 @@ def create_chat_completion(body: dict[str, Any]) -> Any:
 @blp.route("/responses", methods=["POST"])
 @blp.arguments(CreateResponseSchema())
 @blp.response(200, ResponseSchema())
+@runs_cli
+@streams(EVENT_STREAM)
+@can_fail(*OF_A_RUN)
 def create_response(body: dict[str, Any]) -> Any:
     """Answer an input, or continue an earlier response; with `stream: true` as server-sent events."""
     left_out = response_request.check_request(body, may_leave_out_tools=may_leave_out_tools(request.headers))
@@ -124,14 +133,14 @@ def create_response(body: dict[str, Any]) -> Any:
 
 
 @blp.route("/responses/<response_id>", methods=["GET"])
-@blp.response(200, ResponseSchema())
+@can_fail("not_found")
 def get_response(response_id: str) -> Any:
     """Always a 404: the CLI keeps its session, but nobody keeps the response."""
     raise _not_kept(response_id)
 
 
 @blp.route("/responses/<response_id>", methods=["DELETE"])
-@blp.response(200, ResponseSchema())
+@can_fail("not_found")
 def delete_response(response_id: str) -> Any:
     """Always a 404: there is nothing that could be deleted by a response's id."""
     raise _not_kept(response_id)
@@ -146,6 +155,7 @@ def list_models() -> Any:
 
 @blp.route("/models/<path:model>", methods=["GET"])
 @blp.response(200, OpenAIModelSchema())
+@can_fail("invalid_request", "not_found")
 def get_model(model: str) -> Any:
     """One model, by any name that is understood."""
     return jsonify(to_model(services().models.find(model.rstrip("/")), since))

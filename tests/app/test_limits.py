@@ -15,7 +15,7 @@ from limits import parse
 from limits.storage import MemoryStorage
 
 from app.limits import LIMIT_KEYS, SWEEP_AT_KEYS, InMemory, TokenBucket
-from app.surfaces import RUN_ROUTES
+from blueprints.marks import marks_of
 from tests.app.parts import LOCAL, ask, make_app
 from tests.parts.processes import eventually
 from tests.parts.programs import require_program
@@ -220,7 +220,7 @@ def test_redis_gives_back_at_the_sustained_rate(redis_uri: str) -> None:
 
 def test_every_route_that_runs_something_takes_one_from_the_same_bucket() -> None:
     app = run_app(burst=50)
-    rules = {rule.rule for rule in app.url_map.iter_rules() if rule.rule.endswith(RUN_ROUTES) and "POST" in (rule.methods or ())}
+    rules = {rule.rule for rule in app.url_map.iter_rules() if marks_of(app.view_functions[rule.endpoint]).runs_cli}
     expected = {"/api/v1/prompt", "/openai/v1/chat/completions", "/anthropic/v1/messages", "/anthropic/v1/v1/messages"}
     assert expected <= rules
     left = [int(run(app, path.replace("<session_id>", "x")).headers["X-RateLimit-Remaining"]) for path in sorted(rules)]

@@ -1,0 +1,71 @@
+"""What a view declares about itself: the rate limit, the key check and the OpenAPI document read these marks off the view function.
+
+    @blp.post("/prompt")
+    @blp.response(200, ResultSchema)
+    @runs_cli
+    @can_fail("backend_unavailable", "timeout")
+    @streams(EVENT_STREAM)
+    def run_prompt(): ...
+
+A route without a mark needs an API key, is not rate limited, and documents only the errors that every route can answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+ATTRIBUTE = "clinvk_marks"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    runs_cli: bool = False
+    """It starts a CLI, so it is rate limited."""
+    is_public: bool = False
+    """It needs no API key."""
+    public_setting: str = ""
+    """The server setting that makes it public."""
+    errors: tuple[str, ...] = ()
+    """Codes of its own errors, besides those of every route with a body, a key or a rate limit."""
+    stream_types: tuple[str, ...] = ()
+    """Content types in which it can also answer, as a stream."""
+
+
+View = Callable[..., Any]
+
+UNMARKED = Marks()
+
+
+def marks_of(view: View | None) -> Marks:
+    """The marks of a view; those of no view are those of an unmarked one."""
+    found: Marks = getattr(view, ATTRIBUTE, UNMARKED)
+    return found
+
+
+def runs_cli(view: View) -> View:
+    return _marked(view, runs_cli=True)
+
+
+def public(view: View) -> View:
+    return _marked(view, is_public=True)
+
+
+def public_where(setting: str) -> Callable[[View], View]:
+    """``setting``: the name of a boolean setting of the server."""
+    return lambda view: _marked(view, public_setting=setting)
+
+
+def can_fail(*codes: str) -> Callable[[View], View]:
+    """``codes``: of `services.errors`."""
+    return lambda view: _marked(view, errors=codes)
+
+
+def streams(*content_types: str) -> Callable[[View], View]:
+    return lambda view: _marked(view, stream_types=content_types)
+
+
+def _marked(view: View, **marks: Any) -> View:
+    setattr(view, ATTRIBUTE, replace(marks_of(view), **marks))
+    return view
