@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 log = logging.getLogger("clinvk.proxies")
 
 Address = IPv4Address | IPv6Address
+
+PREFIX = re.compile(r"(/[\w.~-]+)+", re.ASCII)
+"""Of a path: no `//`, which would make another host of every link."""
 
 HOPS_LIMIT = 32
 """Entries of X-Forwarded-For that are looked at; longer chains are somebody's invention."""
@@ -24,7 +28,8 @@ class TrustedProxies:
         return bool(self._networks)
 
     def apply(self, environ: dict[str, Any]) -> None:
-        """Put the client's address into ``REMOTE_ADDR`` and its scheme into ``wsgi.url_scheme``; the peer's is kept aside."""
+        """Put the client's address into ``REMOTE_ADDR``, its scheme into ``wsgi.url_scheme`` and the path prefix that the proxy has taken
+        off into ``SCRIPT_NAME``; the peer's address is kept aside."""
         peer = environ.get("REMOTE_ADDR", "")
         if not self._trusts(to_address(peer)):
             if "HTTP_X_FORWARDED_FOR" in environ and not self._has_warned:
@@ -39,6 +44,9 @@ class TrustedProxies:
         scheme = environ.get("HTTP_X_FORWARDED_PROTO", "").rpartition(",")[2].strip().lower()
         if scheme in ("http", "https"):
             environ["wsgi.url_scheme"] = scheme
+        prefix = environ.get("HTTP_X_FORWARDED_PREFIX", "").rpartition(",")[2].strip().rstrip("/")
+        if PREFIX.fullmatch(prefix):
+            environ["SCRIPT_NAME"] = prefix
 
     def client(self, peer: str, forwarded_for: str) -> str:
         """The rightmost address that no trusted proxy owns. What stands left of it is the client's own claim."""

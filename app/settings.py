@@ -170,7 +170,7 @@ class ServerSettings:
     rate_limit_rps: float = setting(10.0, "requests a second, sustained", above=0)
     rate_limit_burst: int = setting(20, "requests at once", at_least=1)
     rate_limit_storage: str = setting("memory://", "`memory://`, or `redis://…` to share the limits between processes", is_secret=True)
-    trusted_proxies: list[str] = setting([], "addresses or networks whose X-Forwarded-For is believed")
+    trusted_proxies: list[str] = setting([], "addresses or networks whose X-Forwarded-For, -Proto and -Prefix are believed")
     allowed_hosts: list[str] = setting(
         [], "further names that the Host header may carry on a loopback bind; also with no loopback bind, where not empty"
     )

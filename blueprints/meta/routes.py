@@ -79,7 +79,8 @@ def get_openapi() -> Any:
     if document is None:
         api = extensions["flask-smorest"]["apis"][""]["ext_obj"]
         document = extensions[OPENAPI] = orjson.dumps(with_operation_ids(api.spec.to_dict()), option=orjson.OPT_NON_STR_KEYS)
-    return Response(document, mimetype="application/json")
+    servers = orjson.dumps({"servers": [{"url": request.script_root or "/"}]})  # a proxy may serve it below a prefix
+    return Response(servers[:-1] + b"," + document[1:], mimetype="application/json")
 
 
 @blp.route("/", methods=["GET"])
