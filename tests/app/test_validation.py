@@ -25,6 +25,7 @@ class CheckedBody(ma.Schema):
     model = ma.fields.String(validate=ma.validate.OneOf(["a", "b"]))
     steps = ma.fields.List(ma.fields.Nested(CheckedStep()))
     max_tokens = ma.fields.Integer(strict=True)
+    metadata = ma.fields.Dict(keys=ma.fields.String(validate=ma.validate.Length(max=3)), values=ma.fields.String())
 
 
 class CheckedOptional(ma.Schema):
@@ -164,3 +165,12 @@ def test_the_document_says_400_and_not_422() -> None:
 
 def test_an_unknown_route_is_404_whatever_the_body_is() -> None:
     assert post("<x/>", "/api/v1/unknown", "text/xml").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("metadata", "field"), [({"a": 1}, "metadata.a"), ({"long": "x"}, "metadata.long"), ({"x": "y", "b": None}, "metadata.b")]
+)
+def test_an_entry_of_a_map_is_named_by_its_key_alone(metadata: dict[str, Any], field: str) -> None:
+    answer = ask(app_with(), "/api/v1/checked/body", method="POST", json={"prompt": "hi", "metadata": metadata})
+    details = answer.get_json()["error"]["details"]
+    assert (answer.status_code, details["field"], [*details["errors"]]) == (400, field, [field])
