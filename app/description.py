@@ -47,6 +47,7 @@ class OpenAIErrorSchema(ma.Schema):
 class AnthropicErrorDetailSchema(ma.Schema):
     type = fields.String(required=True, metadata={"example": "invalid_request_error"})
     message = fields.String(required=True)
+    details = fields.Dict(metadata={"description": "`error_code`, where the SDKs react to one"})
 
 
 class AnthropicErrorSchema(ma.Schema):

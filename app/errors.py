@@ -141,6 +141,13 @@ ANTHROPIC_TYPES: Mapping[str, str] = {
 }
 
 
+ANTHROPIC_DETAILS = ("error_code", "unsupported")
+"""Of an error's details, what Anthropic's SDKs read."""
+
+
 def to_anthropic_error(problem: Problem, request_id: str) -> dict[str, Any]:
     kind = ANTHROPIC_TYPES.get(problem.code, "invalid_request_error")
-    return {"type": "error", "error": {"type": kind, "message": problem.message}, "request_id": request_id}
+    told: dict[str, Any] = {"type": kind, "message": problem.message}
+    if details := {name: problem.details[name] for name in ANTHROPIC_DETAILS if name in problem.details}:
+        told["details"] = details
+    return {"type": "error", "error": told, "request_id": request_id}

@@ -17,17 +17,12 @@ import flask
 from flask_cors import CORS
 
 from app.settings import ServerSettings
+from blueprints.response_headers import EXPOSED
 from services.errors import PermissionDenied
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 DEFAULT_PORTS = {"http": 80, "https": 443}
 HOST = re.compile(r"(?P<name>\[[0-9a-f:.%]+\]|[^\s:/@\[\]#?\\]+)(?::\d{1,5})?", re.IGNORECASE)
-
-EXPOSED_HEADERS = (
-    "Deprecation", "Link", "Location", "Request-Id", "Retry-After", "Sunset", "X-Clinvk-Backend", "X-Clinvk-Ignored",
-    "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-Request-ID", "X-Should-Retry",
-)  # fmt: skip
-"""What a script in an allowed page may read."""
 
 
 class HostRules:
@@ -100,7 +95,7 @@ def allow_origins(app: flask.Flask, rules: OriginRules, server: ServerSettings) 
         send_wildcard=rules.allows_all,
         max_age=server.cors_max_age,
         methods=["GET", "HEAD", "POST", "DELETE", "OPTIONS"],
-        expose_headers=list(EXPOSED_HEADERS),
+        expose_headers=list(EXPOSED),
         allow_private_network=True,
         always_send=False,
         automatic_options=False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 from flask import Response, current_app, request
@@ -12,11 +13,12 @@ from flask import Response, current_app, request
 from blueprints.client_watch import ClientWatch, watch_client
 from blueprints.context import request_id, services
 from blueprints.http import stream_response
+from blueprints.response_headers import BACKEND, ESTIMATED, ignored_header
 from blueprints.structured import json_answer, only_json
 from services.backends.spec import Invocation
 from services.cancellation import Cancellation
 from services.continuation_stream import KeptStream
-from services.errors import Conflict, InvalidRequest, NotFound, RunFailed
+from services.errors import ClinvkError, Conflict, InvalidRequest, NotFound, RunFailed
 from services.events import Batch, Failed, Finished, Started, Text, UsageUpdate
 from services.run import RunRequest, RunResult
 from services.runner import RunStream, collect
@@ -35,6 +37,22 @@ def asked_session() -> str | None:
     return request.headers.get(SESSION_HEADER) or None
 
 
+@contextmanager
+def fields_as_sent() -> Iterator[None]:
+    """Errors of the services name the header or the field in which this request carries what they are about."""
+    try:
+        yield
+    except ClinvkError as error:
+        field = error.details.get("field")
+        session = SESSION_HEADER if asked_session() else "previous_response_id"
+        sent = {"session_id": session, "workdir": WORKDIR_HEADER, "backend": "model"}.get(str(field))
+        if sent:
+            error.details["field"] = sent
+            error.message = f"{sent}: {error.message}"
+        raise
+
+
+@fields_as_sent()
 def continues_turns() -> bool:
     """Whether that session knows what was said before, so that the last message is all that is new. Raises NotFound."""
     session = asked_session()
@@ -47,12 +65,8 @@ def asked_workdir() -> str | None:
 
 def answer_headers(backend: str, ignored: Iterable[str], *, is_estimated: bool = False) -> dict[str, str]:
     """Who answered, what was not honoured, and whether the token counts are a guess."""
-    headers = {"X-Clinvk-Backend": backend}
-    if names := ", ".join(dict.fromkeys(ignored)):
-        headers["X-Clinvk-Ignored"] = names
-    if is_estimated:
-        headers["X-Clinvk-Estimated"] = "usage"
-    return headers
+    estimated = {ESTIMATED: "usage"} if is_estimated else {}
+    return {BACKEND: backend, **ignored_header(ignored), **estimated}
 
 
 Stream = RunStream | TurnStream | KeptStream
@@ -95,6 +109,7 @@ def in_tree(node: str | None) -> Start:
     return start
 
 
+@fields_as_sent()
 def run_whole(run_request: RunRequest, start: Start = as_turn) -> RunResult:
     """The whole of a run; its client's leaving stops it. Raises RunFailed."""
     desk = services()
@@ -111,6 +126,7 @@ def run_whole(run_request: RunRequest, start: Start = as_turn) -> RunResult:
     return result
 
 
+@fields_as_sent()
 def run_streamed(
     run_request: RunRequest,
     encode: Callable[[Batch], bytes],

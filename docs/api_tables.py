@@ -7,7 +7,7 @@ from functools import cache
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from app.description import EVERY_ROUTE, WITH_KEY
+from app.description import EVERY_ROUTE
 from app.errors import ANTHROPIC_TYPES, STATUS
 from app.factory import create_app
 from app.keys import KeyRing
@@ -18,7 +18,7 @@ from blueprints.openai import chat_request, response_request
 from blueprints.openai.errors import to_error
 from docs.markdown import code, codes, table
 
-EVERYWHERE = {str(STATUS[name]) for name in (*EVERY_ROUTE, *WITH_KEY)}
+EVERYWHERE = {str(STATUS[name]) for name in (*EVERY_ROUTE, "authentication_error")}
 """Statuses that a table of routes does not repeat in every line."""
 
 

@@ -21,6 +21,7 @@ from blueprints.anthropic.schemas import (
     TokenCountSchema,
 )
 from blueprints.anthropic.stream import MessageEncoder
+from blueprints.anthropic.threads import check_thread
 from blueprints.anthropic.translate import (
     check_tools,
     ignored_fields,
@@ -48,6 +49,7 @@ from blueprints.conversation import Conversation, to_conversation
 from blueprints.estimate import estimate_usage
 from blueprints.http import EVENT_STREAM
 from blueprints.marks import can_fail, runs_cli, streams
+from blueprints.response_headers import ESTIMATED
 from blueprints.validation import Blueprint
 from services.decoders.plain import PlainDecoder
 from services.models import Resolution
@@ -66,6 +68,7 @@ extras = PlainBlueprint("anthropic_extras", __name__, url_prefix="/anthropic")
 @can_fail(*OF_A_RUN)
 def create_message(body: dict[str, Any]) -> Any:
     """Answer a conversation; with `stream: true` as server-sent events."""
+    check_thread(body)
     check_tools(body, may_leave_out=may_leave_out_tools(request.headers))
     resolution, conversation = _understand(body)
     run_request = to_run_request(
@@ -114,15 +117,14 @@ def stream_message(body: dict[str, Any], conversation: Conversation, run_request
 
 @blp.route("/messages/count_tokens", methods=["POST"])
 @blp.arguments(PromptSchema())
-@blp.response(
-    200, TokenCountSchema(), headers={"X-Clinvk-Estimated": {"schema": {"type": "string"}, "description": "`true`: nobody counted"}}
-)
+@blp.response(200, TokenCountSchema(), headers={ESTIMATED: {"schema": {"type": "string"}, "description": "`true`: nobody counted"}})
 @can_fail("not_found", "conflict", "backend_unavailable")
 def count_tokens(body: dict[str, Any]) -> Any:
     """Estimate how many tokens a conversation has. No CLI counts them."""
+    check_thread(body)
     _, conversation = _understand(body)
     response = jsonify({"input_tokens": prompt_tokens(body, conversation)})
-    response.headers["X-Clinvk-Estimated"] = "true"
+    response.headers[ESTIMATED] = "true"
     return response
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 from marshmallow import EXCLUDE, Schema, fields, validate
 
+from blueprints.ignored import ignored_field
 from blueprints.typed_list import TypedList
 
 NAME_LIMIT = 128
@@ -77,6 +78,11 @@ class ThinkingSchema(Tolerant):
     display = fields.String(allow_none=True)
 
 
+class ThreadSchema(Tolerant):
+    type = fields.String(required=True, validate=validate.OneOf(["create", "continue"]))
+    previous_message_id = fields.String(allow_none=True)
+
+
 class OutputFormatSchema(Tolerant):
     type = fields.String(required=True, validate=validate.OneOf(["json_schema"]))
     schema = fields.Dict(keys=fields.String(), required=True)
@@ -102,6 +108,9 @@ class PromptSchema(Tolerant):
     )
     tool_choice = fields.Dict(allow_none=True)
     thinking = fields.Nested(ThinkingSchema, allow_none=True)
+    thread = fields.Nested(
+        ThreadSchema, allow_none=True, metadata={"description": "Refused with `thread_unsupported_request`: the SDKs then send everything"}
+    )
     output_config = fields.Nested(OutputConfigSchema, allow_none=True)
     output_format = fields.Nested(OutputFormatSchema, allow_none=True, metadata={"description": "Older name of `output_config.format`"})
 
@@ -119,13 +128,13 @@ class MessagesSchema(PromptSchema):
     )
     metadata = fields.Dict(allow_none=True)
     mcp_servers = fields.List(fields.Raw(), allow_none=True, metadata={"description": "Not supported: leave it out or empty"})
-    temperature = fields.Raw(allow_none=True, metadata={"description": "Accepted; no CLI takes it (X-Clinvk-Ignored)"})
-    top_p = fields.Raw(allow_none=True)
-    top_k = fields.Raw(allow_none=True)
-    container = fields.Raw(allow_none=True)
-    context_management = fields.Raw(allow_none=True)
-    inference_geo = fields.Raw(allow_none=True)
-    speed = fields.Raw(allow_none=True)
+    temperature = ignored_field()
+    top_p = ignored_field()
+    top_k = ignored_field()
+    container = ignored_field()
+    context_management = ignored_field()
+    inference_geo = ignored_field()
+    speed = ignored_field()
 
 
 class UsageSchema(Tolerant):

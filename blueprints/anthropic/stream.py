@@ -12,7 +12,8 @@ from typing import Any
 
 import orjson
 
-from blueprints.anthropic.translate import SIGNATURE, new_message_id, to_usage
+from blueprints.anthropic.threads import new_message_id
+from blueprints.anthropic.translate import SIGNATURE, to_usage
 from blueprints.estimate import tokens_of_bytes
 from services.events import Batch, Event, Failed, Finished, Text, Thinking, UsageUpdate
 from services.run import Usage

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import orjson
 
-from blueprints.anthropic.schemas import Block, Message
+from blueprints.anthropic.schemas import Block, Message, MessagesSchema
+from blueprints.anthropic.threads import new_message_id
 from blueprints.conversation import Conversation, Turn, call_text, join_parts, result_text
 from blueprints.estimate import estimate_tokens
+from blueprints.ignored import ignored_names
 from blueprints.images import check_count, image_from_url, to_image
 from blueprints.structured import json_answer
 from services.errors import InvalidRequest, NotFound
 from services.models import ListedModel, Resolution
 from services.run import Image, RunRequest, RunResult, Usage
 
-SAMPLING = ("temperature", "top_p", "top_k", "container", "context_management", "inference_geo", "speed")
+SAMPLING = ignored_names(MessagesSchema())
 """Fields that no CLI has a setting for; named in a header when they are sent."""
 
 FIELD_OF_OPTION = {
@@ -31,10 +32,6 @@ FIELD_OF_OPTION = {
 
 SIGNATURE = "clinvk"
 """Of thinking blocks: Anthropic's own sign the text; this one only says that nobody can check it."""
-
-
-def new_message_id() -> str:
-    return f"msg_{secrets.token_hex(12)}"
 
 
 def to_turns(system: str | Sequence[Block] | None, messages: Iterable[Message]) -> list[Turn]:

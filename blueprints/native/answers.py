@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import Any
 
@@ -10,8 +10,9 @@ from flask import Response, jsonify, request
 
 from blueprints.client_watch import watch_client
 from blueprints.context import request_id
-from blueprints.http import stream_response
+from blueprints.http import EVENT_STREAM, NDJSON, stream_response
 from blueprints.native.translate import EventEncoder, to_result
+from blueprints.response_headers import ignored_header
 from services.cancellation import Cancellation
 from services.errors import RunFailed
 from services.runner import collect
@@ -23,9 +24,17 @@ NOT_A_RESULT = {"timeout", "not_logged_in", "cancelled", "shutdown", "unknown_se
 """Kinds of failure that are an error answer (504, 503, 404); after any other the CLI has run, and this is its result."""
 
 
+def stream_type(output_formats: Iterable[str]) -> str | None:
+    """The content type of the stream that the request wants; None: it wants one JSON object. The rule of every native run route."""
+    accepted = {media_type.partition(";")[0].strip().lower() for media_type, quality in request.accept_mimetypes if quality > 0}
+    if EVENT_STREAM in accepted:
+        return EVENT_STREAM
+    return NDJSON if NDJSON in accepted or "stream-json" in output_formats else None
+
+
 def answer_run(begin: Begin, body: Mapping[str, Any]) -> Response:
     """What ``begin`` starts, in the form that the request asks for. What is refused is refused before the first byte."""
-    as_sse = request.accept_mimetypes.best == "text/event-stream"
+    content_type = stream_type([body["output_format"]])
     cancellation, watch = watch_client()
     try:
         stream = begin(cancellation)
@@ -33,15 +42,15 @@ def answer_run(begin: Begin, body: Mapping[str, Any]) -> Response:
         watch.close()
         raise
     invocation = stream.invocation
-    if as_sse or body["output_format"] == "stream-json":
+    if content_type:
         facts = {
             "backend": invocation.spec.name,
             "model": invocation.model,
             "ignored": list(invocation.ignored),
             "elapsed_ms": lambda: round((monotonic() - stream.started_at) * 1000),
         }
-        content_type = "text/event-stream" if as_sse else "application/x-ndjson"
-        return stream_response(stream, watch, EventEncoder(facts, as_sse=as_sse), content_type, ignored_header(invocation.ignored))
+        encode = EventEncoder(facts, as_sse=content_type == EVENT_STREAM)
+        return stream_response(stream, watch, encode, content_type, ignored_header(invocation.ignored))
     try:
         with stream:
             result = collect(stream)
@@ -52,7 +61,3 @@ def answer_run(begin: Begin, body: Mapping[str, Any]) -> Response:
     response = jsonify(to_result(result, request_id()))
     response.headers.extend(ignored_header(result.ignored))
     return response
-
-
-def ignored_header(ignored: tuple[str, ...]) -> dict[str, str]:
-    return {"X-Clinvk-Ignored": ", ".join(ignored)} if ignored else {}

@@ -9,13 +9,14 @@ from itertools import count
 from typing import Any
 
 import orjson
-from flask import jsonify, request
+from flask import jsonify
 
 from blueprints import sse
 from blueprints.client_watch import watch_client
 from blueprints.context import caller, request_id, services
 from blueprints.http import EVENT_STREAM, NDJSON, stream_response
 from blueprints.marks import can_fail, runs_cli, streams
+from blueprints.native.answers import stream_type
 from blueprints.native.compose_schemas import (
     ChainResultSchema,
     ChainSchema,
@@ -38,8 +39,6 @@ blp = Blueprint("compose", __name__, url_prefix="/api/v1", description="Several 
 
 Answer = Callable[[list[dict[str, Any]], Counter[str]], dict[str, Any]]
 """The members that only this route's answer has, from its results and how many of them have which status."""
-
-STREAMS = ("text/event-stream", "application/x-ndjson")
 
 
 @blp.route("/parallel", methods=["POST"])
@@ -134,7 +133,8 @@ def _carry_out(plan: Plan, body: Mapping[str, Any], answer: Answer, *, member: s
         return _whole(parts, answer, composition.elapsed_ms(), request_id)
 
     cancellation, watch = watch_client()
-    if (content_type := request.accept_mimetypes.best) in STREAMS:
+    forms: list[Mapping[str, Any]] = [body, *body.get("tasks", ()), *body.get("steps", ())]  # each may say how it is all answered
+    if content_type := stream_type(part["output_format"] for part in forms if "output_format" in part):
         events = MergedEvents(
             Composition(desk.runner, plan, cancellation), partial(tell, request_id=request_id()), member=member, content_type=content_type
         )
@@ -187,7 +187,7 @@ class MergedEvents(Iterator[bytes]):
     ) -> None:
         self._composition = composition
         self._answer = answer
-        self._as_sse = content_type == "text/event-stream"
+        self._as_sse = content_type == EVENT_STREAM
         self._sequence = count(1)
         self._encoders = [self._encoder(index, invocation, member) for index, invocation in enumerate(composition.plan.invocations)]
         self._is_over = False

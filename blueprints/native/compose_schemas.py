@@ -6,11 +6,11 @@ from typing import Any, get_args
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
-from blueprints.native.schemas import NAME_LIMIT, MetaSchema, RunOptionsSchema, Strict, TokenUsageSchema
+from blueprints.native.schemas import NAME_LIMIT, MetaSchema, Pattern, RunOptionsSchema, Strict, TokenUsageSchema, output_format_field
 from services.compose.plan import RUNS_LIMIT, Status
 
 LABEL_LIMIT = 64
-LABEL = validate.Regexp(r"[^{}\x00-\x1f]{1,64}\Z", error=f"must have 1 to {LABEL_LIMIT} characters, none of them a brace")
+LABEL = Pattern(r"^[^{}\x00-\x1f]{1,64}$", error=f"must have 1 to {LABEL_LIMIT} characters, none of them a brace")
 NUMBER_OF_RUNS = validate.Length(1, RUNS_LIMIT)
 DRY_RUN = {"description": "Start nothing; answer with the command lines that would have run"}
 
@@ -21,7 +21,7 @@ class TaskSchema(RunOptionsSchema):
     prompt = fields.String(required=True, metadata={"description": "What the agent is asked", "example": "Say hello"})
     name = fields.String(validate=LABEL, metadata={"description": "Your own name for it, given back in the results"})
     ephemeral = fields.Boolean(validate=validate.Equal(True, error="these runs keep no session"), metadata={"description": "Always true"})
-    output_format = fields.String(validate=validate.OneOf(("default", "text", "json")))
+    output_format = output_format_field()
 
 
 class ParallelSchema(Strict):
@@ -32,6 +32,7 @@ class ParallelSchema(Strict):
         metadata={"description": "How many go at a time; `parallel.max_workers` when it is missing"},
     )
     fail_fast = fields.Boolean(metadata={"description": "The first failure stops the others; `parallel.fail_fast` when it is missing"})
+    output_format = output_format_field()
     dry_run = fields.Boolean(load_default=False, metadata=DRY_RUN)
 
 
@@ -52,6 +53,7 @@ class ChainSchema(Strict):
     pass_working_dir = fields.Boolean(
         load_default=False, metadata={"description": "A step that names no workdir works in that of the step before it"}
     )
+    output_format = output_format_field()
     dry_run = fields.Boolean(load_default=False, metadata=DRY_RUN)
 
 
@@ -74,6 +76,7 @@ class CompareSchema(RunOptionsSchema):
         metadata={"description": "Instead of `backends`: pairs of backend and model, several models of one backend too"},
     )
     sequential = fields.Boolean(load_default=False, metadata={"description": "One after the other instead of all at once"})
+    output_format = output_format_field()
     dry_run = fields.Boolean(load_default=False, metadata=DRY_RUN)
 
     @validates_schema

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
-from marshmallow import RAISE, Schema, fields, validate
+from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from services.run import ApprovalMode, OutputFormat, SandboxMode
 
@@ -18,8 +18,24 @@ class Strict(Schema):
         ordered = True
 
 
+class Pattern(validate.Regexp):
+    """``regex`` means the same in Python and in ECMA-262, where OpenAPI documents it: anchored by ``^`` and ``$``, no ``\\Z``."""
+
+    def __call__(self, value: Any) -> Any:
+        if not self.regex.fullmatch(value):  # Python's `$` alone would let a line feed pass at the end
+            raise ValidationError(self._format_error(value))
+        return value
+
+
 def one_of(literal: object) -> validate.OneOf:
     return validate.OneOf(get_args(literal))
+
+
+def output_format_field(**more: Any) -> fields.String:
+    meaning = (
+        "`stream-json` streams events as NDJSON, as `Accept: application/x-ndjson` does; `Accept: text/event-stream` streams them as SSE"
+    )
+    return fields.String(validate=one_of(OutputFormat), metadata={"description": meaning}, **more)
 
 
 class RunOptionsSchema(Strict):
@@ -53,11 +69,7 @@ class RunOptionsSchema(Strict):
 class PromptSchema(RunOptionsSchema):
     prompt = fields.String(required=True, metadata={"description": "What the agent is asked", "example": "Say hello"})
     ephemeral = fields.Boolean(load_default=False, metadata={"description": "Keep no session"})
-    output_format = fields.String(
-        load_default="default",
-        validate=one_of(OutputFormat),
-        metadata={"description": "`stream-json` streams events as NDJSON; with `Accept: text/event-stream` as SSE"},
-    )
+    output_format = output_format_field(load_default="default")
     dry_run = fields.Boolean(
         load_default=False, metadata={"description": "Start nothing; answer with the command line that would have run"}
     )

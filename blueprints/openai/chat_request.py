@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from blueprints.conversation import Conversation, Turn, to_conversation
+from blueprints.ignored import ignored_names
 from blueprints.openai.content import items_to_turns, messages_to_turns
 from blueprints.openai.options import CHAT_NAMES, JSON_OBJECT, asked_for, check_tools, refused, to_format
 from blueprints.openai.run_request import Asked
+from blueprints.openai.schemas import ChatSchema
 from services.backends.spec import BackendSpec
 
-IGNORED = (
-    "temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "seed", "logit_bias",
-    "logprobs", "top_logprobs", "service_tier", "verbosity", "prediction", "web_search_options", "moderation", "store",
-)  # fmt: skip
+IGNORED = ignored_names(ChatSchema())
 """Fields that no CLI has a setting for; named in a header when they are sent."""
 
 TOOL_FIELDS = ("tools", "functions")

@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from blueprints.conversation import Conversation, Turn, to_conversation
+from blueprints.ignored import ignored_names
 from blueprints.openai.content import Item, items_to_turns
 from blueprints.openai.options import JSON_OBJECT, RESPONSE_NAMES, asked_for, check_tools, refused, to_format
 from blueprints.openai.response_id import MESSAGE, REASONING, RESPONSE, Session, session_of
+from blueprints.openai.response_schemas import CreateResponseSchema
 from blueprints.openai.run_request import Asked
 from services.backends.spec import BackendSpec
 from services.errors import NotFound
 from services.models import Resolution
 
-IGNORED = (
-    "temperature", "top_p", "top_logprobs", "include", "max_tool_calls", "service_tier", "context_management", "moderation",
-)  # fmt: skip
+IGNORED = ignored_names(CreateResponseSchema())
 """Fields that no CLI has a setting for; named in a header when they are sent."""
 
 REFUSED = {

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from marshmallow import fields, validate
 
-from blueprints.openai.schemas import NO_TOOLS, InputField, ReasoningSchema, Tolerant, count_field, ignored_field, model_field
+from blueprints.ignored import ignored_field
+from blueprints.openai.schemas import NO_TOOLS, InputField, ReasoningSchema, Tolerant, count_field, model_field
 
 
 class TextFormatSchema(Tolerant):

@@ -10,6 +10,7 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import EXCLUDE, Schema, fields, validate
 
+from blueprints.ignored import ignored_field
 from blueprints.openai.content import Item, Message
 from blueprints.openai.options import EFFORTS
 from blueprints.typed_list import TypedList
@@ -17,7 +18,6 @@ from blueprints.typed_list import TypedList
 NAME_LIMIT = 128
 STOPS_LIMIT = 4
 STOP_LIMIT_CHARS = 1_000
-IGNORED = {"description": "Accepted; no CLI takes it (X-Clinvk-Ignored)"}
 NO_TOOLS = {"description": "Tools of the client's own are not supported yet: leave it out or empty"}
 
 
@@ -72,10 +72,6 @@ def model_field(**more: Any) -> fields.String:
 
 def count_field(meaning: str, **more: Any) -> fields.Integer:
     return fields.Integer(allow_none=True, strict=True, validate=validate.Range(1), metadata={"description": meaning}, **more)
-
-
-def ignored_field() -> fields.Raw:
-    return fields.Raw(allow_none=True, metadata=IGNORED)
 
 
 class ChatStreamOptionsSchema(Tolerant):

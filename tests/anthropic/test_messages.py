@@ -197,7 +197,7 @@ def test_calls_keep_nothing_unless_a_session_is_named(house: House, client: anth
     assert any(report["prompt"] == "and from here" for report in house.cli.reports())
     told = house.server.client.get(f"/api/v1/sessions/{session}/turns").json["turns"]
     assert [turn["prompt"] == "and from here" for turn in told] == [False, True]
-    with pytest.raises(anthropic.NotFoundError, match="session"):
+    with pytest.raises(anthropic.NotFoundError, match="X-Clinvk-Session: there is no session"):
         ask(client, model="claude", extra_headers={"X-Clinvk-Session": "latest"})
 
 
@@ -205,7 +205,7 @@ def test_working_directory_can_be_named(house: House, client: anthropic.Anthropi
     folder = house.server.home
     ask(client, "where am I", model="claude", extra_headers={"X-Clinvk-Workdir": str(folder)})
     assert [report["cwd"] for report in house.cli.reports() if report["prompt"] == "where am I"] == [str(folder)]
-    with pytest.raises(anthropic.BadRequestError, match="workdir"):
+    with pytest.raises(anthropic.BadRequestError, match="X-Clinvk-Workdir: workdir"):
         ask(client, extra_headers={"X-Clinvk-Workdir": "/etc"})
 
 

@@ -257,8 +257,9 @@ def test_session_header_makes_the_answer_a_turn_of_that_session(house: House, cl
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_unknown_session_is_not_found(client: openai.OpenAI, stream: bool) -> None:
-    with pytest.raises(openai.NotFoundError, match="session"):
+    with pytest.raises(openai.NotFoundError, match="session") as raised:
         ask(client, "hello", model="claude", stream=stream, extra_headers={"X-Clinvk-Session": "latest"})
+    assert raised.value.param == "X-Clinvk-Session"
 
 
 def test_workdir_header_is_where_the_cli_runs(house: House, client: openai.OpenAI) -> None:

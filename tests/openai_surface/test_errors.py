@@ -53,7 +53,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str | None]] = {
     "unknown effort": ({"reasoning_effort": "enormous"}, "reasoning_effort"),
     "model that is no name": ({"model": "--help"}, "model"),
     "empty model": ({"model": ""}, "model"),
-    "workdir that is relative": ({"extra_headers": {"X-Clinvk-Workdir": "there"}}, "workdir"),
+    "workdir that is relative": ({"extra_headers": {"X-Clinvk-Workdir": "there"}}, "X-Clinvk-Workdir"),
 }
 
 

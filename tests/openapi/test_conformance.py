@@ -111,11 +111,14 @@ def test_a_session_is_as_documented_from_its_beginning_to_its_end(server: Server
 
 
 MESSAGE = {"model": "demo", "max_tokens": 9, "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+SEVERAL: dict[str, dict[str, Any]] = {
+    "/api/v1/parallel": {"tasks": [{"prompt": "hi"}]},
+    "/api/v1/chain": {"steps": [{"prompt": "hi"}]},
+    "/api/v1/compare": {"prompt": "hi", "backends": ["demo"]},
+}
 STREAMED: list[tuple[str, dict[str, Any], str]] = [
     *(("/api/v1/prompt", {"prompt": "hi"}, form) for form in ("text/event-stream", "application/x-ndjson")),
-    ("/api/v1/parallel", {"tasks": [{"prompt": "hi"}]}, "text/event-stream"),
-    ("/api/v1/chain", {"steps": [{"prompt": "hi"}]}, "application/x-ndjson"),
-    ("/api/v1/compare", {"prompt": "hi", "backends": ["demo"]}, "text/event-stream"),
+    *((path, body, form) for path, body in SEVERAL.items() for form in ("text/event-stream", "application/x-ndjson")),
     ("/openai/v1/chat/completions", MESSAGE, "text/event-stream"),
     ("/openai/v1/responses", {"model": "demo", "input": "hi", "stream": True}, "text/event-stream"),
     ("/anthropic/v1/messages", MESSAGE, "text/event-stream"),
@@ -124,7 +127,21 @@ STREAMED: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("path", "body", "form"), STREAMED)
 def test_streams_are_documented(path: str, body: dict[str, Any], form: str, server: Server) -> None:
-    if "prompt" in path and form == "application/x-ndjson":
-        body = body | {"output_format": "stream-json"}
     answer = case_of(named("POST", path), body).call_and_validate(base_url=server.url, headers=KEY | {"Accept": form}, checks=CHECKS)
     assert answer.headers["content-type"][0].partition(";")[0] == form
+
+
+@pytest.mark.parametrize("output_format", ["default", "text", "json", "stream-json"])
+@pytest.mark.parametrize("path", ["/api/v1/prompt", *SEVERAL])
+def test_output_format_chooses_the_form_of_every_native_answer(path: str, output_format: str, server: Server) -> None:
+    body = SEVERAL.get(path, {"prompt": "hi"}) | {"output_format": output_format}
+    answer = case_of(named("POST", path), body).call_and_validate(base_url=server.url, headers=KEY, checks=CHECKS)
+    form = "application/x-ndjson" if output_format == "stream-json" else "application/json"
+    assert answer.headers["content-type"][0].partition(";")[0] == form
+    assert "x-clinvk-ignored" not in answer.headers
+
+
+def test_a_part_may_choose_the_form_of_the_whole_answer(server: Server) -> None:
+    body = {"tasks": [{"prompt": "hi"}, {"prompt": "hi", "output_format": "stream-json"}]}
+    answer = case_of(named("POST", "/api/v1/parallel"), body).call_and_validate(base_url=server.url, headers=KEY, checks=CHECKS)
+    assert answer.headers["content-type"][0].partition(";")[0] == "application/x-ndjson"
