@@ -85,7 +85,7 @@ def invalid_request(messages: Any, schema: ma.Schema | None = None) -> InvalidRe
 
 def _flatten(messages: Any, shape: Any = None, path: str = "", siblings: Iterable[str] = ()) -> Iterator[tuple[str, str]]:
     """(path, issue) pairs. ``shape`` is the schema or field that ``messages`` are about, as far as it is known."""
-    if isinstance(messages, Mapping) and isinstance(shape, ma.fields.Dict):
+    if isinstance(messages, Mapping) and isinstance(shape, ma.fields.Dict) and (shape.key_field or shape.value_field):
         for key, sides in messages.items():  # marshmallow: {name: {"key": [issue], "value": [issue]}}
             for inner in sides.values():
                 yield from _flatten(inner, path=f"{path}.{key}")

@@ -11,7 +11,7 @@ import marshmallow as ma
 import pytest
 from flask import Flask
 
-from blueprints.validation import Blueprint
+from blueprints.validation import Blueprint, invalid_request
 from tests.app.parts import PREFIXES, ask, make_app
 
 
@@ -26,6 +26,10 @@ class CheckedBody(ma.Schema):
     steps = ma.fields.List(ma.fields.Nested(CheckedStep()))
     max_tokens = ma.fields.Integer(strict=True)
     metadata = ma.fields.Dict(keys=ma.fields.String(validate=ma.validate.Length(max=3)), values=ma.fields.String())
+
+
+class CheckedCalls(ma.Schema):
+    calls = ma.fields.List(ma.fields.Dict())
 
 
 class CheckedOptional(ma.Schema):
@@ -174,3 +178,9 @@ def test_an_entry_of_a_map_is_named_by_its_key_alone(metadata: dict[str, Any], f
     answer = ask(app_with(), "/api/v1/checked/body", method="POST", json={"prompt": "hi", "metadata": metadata})
     details = answer.get_json()["error"]["details"]
     assert (answer.status_code, details["field"], [*details["errors"]]) == (400, field, [field])
+
+
+def test_a_place_within_an_untyped_map_is_named_as_it_stands() -> None:
+    """Of a list that msgspec reads, whose shape in the document is a map."""
+    error = invalid_request({"calls": {0: {"id": ["expected str, got bool"]}}}, CheckedCalls())
+    assert error.field == "calls[0].id"
