@@ -7,6 +7,7 @@ So the children of this process with another session are adopted ones, whatever 
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -17,7 +18,7 @@ import gevent
 
 from services.processes.leftovers import end_tree
 from services.processes.own_process import is_subreaper
-from services.processes.tree import children
+from services.processes.tree import children, parent_of
 
 log = logging.getLogger("clinvk.processes")
 
@@ -31,10 +32,20 @@ class Orphans:
     def __init__(self) -> None:
         self.is_watched = False
         self._spawners: dict[int, float] = {}
-        """Dead spawners, each the leader of its keepers' session, and when they were known to be dead."""
+        """Each leads the session of its keepers: when it was known to be dead, or `math.inf`."""
 
-    def add_session(self, spawner: int) -> None:
-        self._spawners[spawner] = monotonic()
+    def spawner_started(self, pid: int) -> None:
+        self._spawners[pid] = math.inf
+
+    def spawner_ended(self, pid: int) -> None:
+        self._spawners[pid] = monotonic()
+
+    def is_left_behind(self, session: int) -> bool:
+        """Whether nothing in this session has a reason to go on, unless it is the keeper of a run.
+
+        A spawner may be dead before that is known here: until its jobs have been taken back, an idle keeper may still take one.
+        """
+        return monotonic() - self._spawners.get(session, -math.inf) > LEAVE_S
 
     def watch(self, lock: AbstractContextManager[Any], is_known: Callable[[int], bool]) -> None:
         """End what nobody owns, until nothing is adopted any more. ``is_known`` tells the spawner and the keepers of runs.
@@ -63,10 +74,9 @@ class Orphans:
                 with lock:
                     found = adopted(os.getpid())
                     is_left = not all(pid == session and is_known(pid) for pid, session in found.items())  # only the spawner
-                    # A keeper that has just taken a job may not be known yet, and one that is idle leaves by itself.
-                    unknown = {pid: self._spawners.get(session, 0.0) for pid, session in found.items() if not is_known(pid)}
-                for pid, dead_since in unknown.items():
-                    if monotonic() - dead_since > LEAVE_S:
+                for pid, session in found.items():
+                    # Asked again each time, its parent too: `end_tree` lets others run.
+                    if self.is_left_behind(session) and not is_known(pid) and parent_of(pid) == os.getpid():
                         log.warning("ended process %s, which was left behind by processes that were killed", pid)
                         end_tree(pid)
                 gevent.sleep(LOOK_EVERY_S)

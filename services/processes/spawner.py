@@ -94,7 +94,7 @@ class Spawner:
             process, self._process = self._process, None
             if process and self._owner == os.getpid():
                 process.close()
-                self._orphans.add_session(process.pid)
+                self._orphans.spawner_ended(process.pid)
                 self._orphans.end_all()
 
     def _hand_over(self, fds: list[int]) -> None:
@@ -125,6 +125,7 @@ class Spawner:
                 self._process, self._owner = None, os.getpid()
             if self._process is None:
                 self._process = SpawnerProcess(self._files_limit, on_ready=self._on_ready, on_end=self._on_end)
+                self._orphans.spawner_started(self._process.pid)
             return self._process
 
     def _on_ready(self, process: SpawnerProcess) -> None:
@@ -148,7 +149,7 @@ class Spawner:
             how = process.how_it_ended()
             log.warning("the process spawner (pid %s) %s; it is being replaced, and runs in progress go on", process.pid, why or how)
             self._process = None
-            self._orphans.add_session(process.pid)
+            self._orphans.spawner_ended(process.pid)
             if process.age_s < RESTART_PAUSE_S:
                 gevent.sleep(RESTART_PAUSE_S)
             try:

@@ -62,7 +62,7 @@ class Storm:
         self._server = server
         self._callers = [caller(server, number) for number in range(len(KEYS))]
         self._lock = threading.Lock()
-        self._pids = [pid for pid in server.own() if "forker.py" not in command_line(pid)]
+        self._pids = [server.pid, *server.workers()]
         self.figures = Figures()
 
     def blow(self, asks: Iterator[Ask], clients: int = CLIENTS) -> Figures:

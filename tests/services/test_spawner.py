@@ -17,9 +17,11 @@ import pytest
 from services.decoders.decoder import Exit
 from services.errors import BackendUnavailable
 from services.processes import child as child_module
+from services.processes import orphans as orphans_module
 from services.processes import spawner as spawner_module
 from services.processes import spawner_process
 from services.processes.child import Child
+from services.processes.orphans import Orphans
 from services.processes.spawner import Spawner
 from tests.parts.processes import alive, children, command_line, descendants, eventually, state
 
@@ -216,6 +218,20 @@ def test_close_ends_a_spawner_that_was_stopped() -> None:
     spawner.close()
     assert not [pid for pid in pids if alive(pid)]
     child.close()
+
+
+def test_a_keeper_is_left_behind_only_some_time_after_the_end_of_its_spawner_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(orphans_module, "monotonic", lambda: now)
+    orphans = Orphans()
+    orphans.spawner_started(7)
+    now += 60
+    assert not orphans.is_left_behind(7), "it may be dead already: an idle keeper may have just taken a job"
+    orphans.spawner_ended(7)
+    assert not orphans.is_left_behind(7)
+    now += orphans_module.LEAVE_S + 0.1
+    assert orphans.is_left_behind(7)
+    assert orphans.is_left_behind(8), "no spawner's session: an orphan of a run"
 
 
 WORKER = """
