@@ -89,6 +89,13 @@ def create_app(
     return app
 
 
+def build_app(configuration: Configuration) -> flask.Flask:
+    """The application of a configuration that was read and checked before."""
+    app = create_app(configuration.settings, keys=configuration.keys)
+    app.extensions["clinvk.configuration"] = configuration
+    return app
+
+
 def answer_error(error: Exception) -> flask.Response:
     """Every exception of every request, in the words of the surface that the path belongs to."""
     request = flask.request

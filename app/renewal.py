@@ -10,26 +10,23 @@ from __future__ import annotations
 
 import logging
 import signal
-from dataclasses import replace
 from typing import Any
 
 import flask
 
 from app.configuration import Configuration
-from app.keys import load_keys
-from app.loading import load_settings
 from app.problems import SettingsError
 
 log = logging.getLogger("clinvk.config")
 
 
-def renew(app: flask.Flask) -> flask.Flask:
-    """The application that takes over from ``app``. Raises SettingsError."""
+def renew(app: flask.Flask) -> tuple[flask.Flask, list[str]]:
+    """The application that takes over from ``app``, and which changes need a restart. Raises SettingsError."""
     from app.factory import create_app  # not in the parent process, which patches nothing
     from app.services import renew_services
 
     old: Configuration = app.extensions["clinvk.configuration"]
-    configuration, _ = old.again()
+    configuration, postponed = old.again()
     services = renew_services(app.extensions["clinvk"], configuration.settings)
     new = create_app(
         configuration.settings,
@@ -40,16 +37,12 @@ def renew(app: flask.Flask) -> flask.Flask:
     )
     new.extensions["clinvk.configuration"] = configuration
     new.config["CLINVK_STARTED_AT"] = app.config["CLINVK_STARTED_AT"]
-    return new
+    return new, postponed
 
 
 def obey_hangup(arbiter: Any) -> None:
     """Make gunicorn's parent process renew the configuration at SIGHUP. Its hook ``when_ready``."""
     program = arbiter.app
-    if not hasattr(program, "configuration"):  # started by gunicorn's own command
-        settings = load_settings()
-        settings = replace(settings, server=replace(settings.server, workers=arbiter.num_workers))
-        program.configuration = Configuration.of(settings, load_keys(settings))
 
     def handle_hup() -> None:
         try:
@@ -57,13 +50,16 @@ def obey_hangup(arbiter: Any) -> None:
         except SettingsError as error:
             log_refusal(error)
             return
-        keys = ", ".join(program.configuration.keys.names) or "none"
-        log.warning("the configuration was read again; keys: %s", keys)
-        if postponed:
-            log.warning("changed, but in force only after a restart: %s", ", ".join(postponed))
+        log_renewal(program.configuration, postponed)
         arbiter.kill_workers(signal.SIGHUP)
 
     arbiter.handle_hup = handle_hup
+
+
+def log_renewal(configuration: Configuration, postponed: list[str]) -> None:
+    log.warning("the configuration was read again; keys: %s", ", ".join(configuration.keys.names) or "none")
+    if postponed:
+        log.warning("changed, but in force only after a restart: %s", ", ".join(postponed))
 
 
 def log_refusal(error: SettingsError) -> None:

@@ -26,7 +26,7 @@ from app.open_files import raise_limit
 from app.problems import Problem, SettingsError
 from app.renewal import obey_hangup
 from app.settings import ServerSettings, Settings
-from app.wiring import build_backends
+from app.wiring import build_backends, check_database
 from app.worker import GRACE_MARGIN_S
 from app.workers import keep_number_of_workers, refuse_wrong_workers
 from services.processes.own_process import forbid_inspection, hide_environment
@@ -63,7 +63,6 @@ def gunicorn_options(server: ServerSettings) -> dict[str, Any]:
         "logger_class": "app.worker.Log",
         "control_socket_disable": True,
         "proc_name": "clinvk",
-        "post_worker_init": begin_work,
         **_hooks(server),
     }
 
@@ -91,17 +90,13 @@ def protect_secrets() -> None:
     forbid_inspection()
 
 
-def begin_work(worker: Any) -> None:
-    """What goes on in the background of a worker, whatever its class. Its hook ``post_worker_init``."""
-    worker.wsgi.extensions["clinvk.observation"].start()
-
-
 def serve(settings: Settings, *, is_open: bool = False, read: Callable[[], Settings] = load_settings) -> int:
     """Serve until a signal ends it. Raises SettingsError, CannotListen.
 
     ``is_open``: no keys, whoever asks. ``read`` reads the settings again, at SIGHUP.
     """
     build_backends(settings)
+    check_database(settings)
     keys = KeyRing() if is_open else load_keys(settings)
     listener = listen(settings.server.host, settings.server.port)
     address, port = listener.getsockname()[:2]
@@ -180,15 +175,12 @@ class Gunicorn(BaseApplication):
         self.cfg.set("post_worker_init", self._tell_backends)
 
     def load(self) -> flask.Flask:
-        from app.factory import create_app
+        from app.factory import build_app
 
-        app = create_app(self.configuration.settings, keys=self.configuration.keys)
-        app.extensions["clinvk.configuration"] = self.configuration
-        return app
+        return build_app(self.configuration)
 
     def _tell_backends(self, worker: Any) -> None:
         """The first worker says what it found, when it knows; its probe then knows the versions too."""
-        begin_work(worker)
         if worker.age > 1:
             return
         services = worker.wsgi.extensions["clinvk"]

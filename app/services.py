@@ -8,12 +8,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy.engine import URL
-
 from app.open_files import limit_at_start
-from app.problems import Problem, SettingsError
 from app.settings import ServerSettings, Settings
-from app.wiring import build_backends
+from app.wiring import build_backends, database_url
 from blueprints.context import Services
 from services.backends.probe import Prober
 from services.backends.spec import BackendSpec
@@ -29,7 +26,6 @@ from services.processes.spawner import Spawner
 from services.response_tree import ResponseTree
 from services.runner import Runner
 from services.server_secret import ServerSecret
-from services.store.db import to_url
 from services.store.sessions import SessionStore
 from services.upkeep import Upkeep
 from services.workdir import WorkdirRules
@@ -53,7 +49,7 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
         environ=environ,
     )
     session = settings.session
-    store = SessionStore(_database_url(settings), keeps_usage=session.store_token_usage)
+    store = SessionStore(database_url(settings), keeps_usage=session.store_token_usage)
     conversations = Conversations(runner, store, environ=environ, default_tags=session.default_tags)
     sessions = CliSessions(f"{settings.home}/continued", runner, environ)
     continuation = Continuation(runner, sessions, _continuation(settings.server))
@@ -99,15 +95,6 @@ def _admission(server: ServerSettings, backends: Mapping[str, BackendSpec]) -> d
 def _continuation(server: ServerSettings) -> ContinuationLimits:
     max_sessions = server.continued_max_sessions if server.continue_conversations else 0
     return ContinuationLimits(max_sessions=max_sessions, idle_s=server.continued_idle_secs)
-
-
-def _database_url(settings: Settings) -> URL:
-    """Where sessions are kept. Raises SettingsError."""
-    key = "session.database_url"
-    try:
-        return to_url(settings.session.database_url, settings.home)
-    except ValueError as error:
-        raise SettingsError([Problem(settings.source_of(key), key, str(error))]) from None
 
 
 def _workdirs(server: ServerSettings) -> WorkdirRules:

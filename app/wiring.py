@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.problems import Problem, SettingsError, did_you_mean
 from app.settings import BackendSettings, Settings, UnifiedFlags
@@ -19,8 +19,28 @@ from services.errors import InvalidRequest
 from services.processes.bubblewrap import why_not
 from services.processes.confinement import BUBBLEWRAP, Confinement, RunLimits
 
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 """A backend's name is the first part of a model name (`name/model`) and of metric labels."""
+
+
+def database_url(settings: Settings) -> URL:
+    """Where sessions are kept. Raises SettingsError."""
+    from services.store.db import to_url  # not in the parent process, which opens no database
+
+    key = "session.database_url"
+    try:
+        return to_url(settings.session.database_url, settings.home)
+    except ValueError as error:
+        raise SettingsError([Problem(settings.source_of(key), key, str(error))]) from None
+
+
+def check_database(settings: Settings) -> None:
+    """Whether the address of the session store can be understood; nothing is opened. Raises SettingsError."""
+    if settings.session.database_url:
+        database_url(settings)
 
 
 def build_backends(settings: Settings) -> dict[str, BackendSpec]:

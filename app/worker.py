@@ -7,11 +7,10 @@ import errno
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from socket import MSG_PEEK, socket
-from time import monotonic
 from typing import Any
 
 import flask
@@ -20,19 +19,17 @@ from gevent.event import Event
 from gevent.pool import Pool
 from gevent.server import StreamServer
 from gunicorn.glogging import Logger
+from gunicorn.http.errors import ParseException
 from gunicorn.workers.ggevent import GeventWorker
 
+from app import background
 from app.body import READ_TIMEOUT
+from app.malformed import answer_malformed
+from app.observe import to_request_id
 from app.problems import SettingsError
 from app.renewal import log_refusal, renew
-from services.cancellation import SERVER_STOPS
-from services.processes.leftovers import end_leftover_processes, remove_leftover_folders
-from services.processes.own_process import become_subreaper
 
 HEARTBEAT_S = 1.0
-POLL_S = 0.05
-DRAIN_S = 8.0
-"""For runs that were told to stop at the end of the grace: their processes leave, their last words go out."""
 GRACE_MARGIN_S = 10
 """What gunicorn gives a worker beyond the grace (its ``graceful_timeout``): the drain, and the way out."""
 
@@ -47,11 +44,7 @@ class Worker(GeventWorker):
         self._is_hurried = False
 
     def run(self) -> None:
-        become_subreaper()
-        gevent.get_hub().loop.install_sigchld()  # reaps whatever becomes a child of this process
-        end_leftovers()
-        self.wsgi.extensions["clinvk"].upkeep.start()
-        self.wsgi.extensions["clinvk"].runner.prestart()
+        background.begin(self.wsgi)
         pool = Pool(self.worker_connections)
         servers = []
         for listener in self.sockets:
@@ -74,32 +67,19 @@ class Worker(GeventWorker):
 
     def _finish(self) -> None:
         """Let requests finish, then have what still runs ended with an honest error, then leave."""
-        self.wsgi.extensions["clinvk"].runner.retire()
         grace_s = self.cfg.graceful_timeout - GRACE_MARGIN_S
         if self.busy and grace_s > 0 and not self._is_hurried:
-            print(
-                f"clinvk: {self.busy} request(s) may finish within {grace_s:g} s; Ctrl-C again stops at once", file=sys.stderr, flush=True
-            )
-        self._wait_until_idle(grace_s, lambda: self._is_hurried)
-        # Again and again: a run that ends makes room for one that waited in the queue.
-        self._wait_until_idle(DRAIN_S, lambda: self.wsgi.extensions["clinvk"].runner.cancel_all(SERVER_STOPS))
-        if self.busy:
-            self.log.warning("%s request(s) were cut off at the end of the grace", self.busy)
-        self.wsgi.extensions["clinvk"].runner.close()
-        self.wsgi.extensions["clinvk"].continuation.close()
-        self.wsgi.extensions["clinvk"].spawner.close()
-
-    def _wait_until_idle(self, within_s: float, is_enough: Callable[[], bool | None]) -> None:
-        """Ask ``is_enough`` all the while."""
-        deadline = monotonic() + within_s
-        while self.busy and monotonic() < deadline and not is_enough():
-            self.notify()
-            gevent.sleep(POLL_S)
+            print(background.grace_notice(self.busy, grace_s), file=sys.stderr, flush=True)
+        cut_off = background.finish(
+            self.wsgi, busy=lambda: self.busy, grace_s=grace_s, is_hurried=lambda: self._is_hurried, beat=self.notify
+        )
+        if cut_off:
+            self.log.warning("%s request(s) were cut off at the end of the grace", cut_off)
 
     def _renew(self) -> None:
         """Go on with the configuration as it is now. Requests that are being answered stay with the old application."""
         try:
-            self.wsgi: flask.Flask = renew(self.wsgi)
+            self.wsgi: flask.Flask = renew(self.wsgi)[0]
         except SettingsError as error:
             log_refusal(error)
         except Exception:
@@ -156,6 +136,19 @@ class Worker(GeventWorker):
                 watcher.stop()
                 watcher.close()
 
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """gunicorn's own answer is HTML without a request id."""
+        if not isinstance(exc, ParseException):
+            super().handle_error(req, client, addr, exc)
+            return
+        request_id = to_request_id(None)
+        self.log.warning("Invalid request from ip=%s: %s", (addr or [""])[0], exc, extra={"fields": {"request_id": request_id}})
+        try:
+            client.settimeout(0)  # as gunicorn does: who does not take the answer at once is not waited for
+            client.sendall(answer_malformed(exc, request_id))
+        except OSError as error:
+            self.log.debug("the client did not take the answer: %s", error)
+
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         self.busy += 1
         try:
@@ -165,14 +158,6 @@ class Worker(GeventWorker):
             raise ConnectionResetError(errno.ECONNRESET, "the client does not read") from None
         finally:
             self.busy -= 1
-
-
-def end_leftovers() -> None:
-    """What a server that was killed with all its processes' keepers could not end itself."""
-    processes, folders = end_leftover_processes(), remove_leftover_folders()
-    if processes or folders:
-        log = logging.getLogger("clinvk.start")
-        log.warning("ended %s process(es) and removed %s folder(s) that an earlier run of the server had left behind", processes, folders)
 
 
 def _has_data(client: socket) -> bool:

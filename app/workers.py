@@ -18,6 +18,7 @@ from gunicorn.workers.ggevent import GeventWorker
 from app.cross_checks import rate_limit_problems
 from app.hosts import is_loopback
 from app.settings import ServerSettings, Settings
+from app.worker import Worker
 
 log = logging.getLogger("clinvk.start")
 
@@ -26,11 +27,13 @@ WRONG_OPTIONS = 2
 
 
 def refuse_wrong_workers(server: ServerSettings) -> Callable[[Any], None]:
-    """gunicorn's hook ``on_starting``: its command line may say otherwise than the settings."""
+    """gunicorn's hook ``on_starting``: its command line may say otherwise than the settings. `-k gevent` becomes our subclass of it."""
 
     def check(arbiter: Any) -> None:
         problems = [f"{key} {message}" for key, message in rate_limit_problems(replace(server, workers=arbiter.cfg.workers))]
-        if not issubclass(arbiter.worker_class, GeventWorker):
+        if arbiter.worker_class is GeventWorker:
+            arbiter.worker_class = Worker  # the same loop, with time limits and a stop that loses nothing
+        if not issubclass(arbiter.worker_class, Worker):
             problems.append(
                 f"the worker class {arbiter.cfg.worker_class_str} cannot serve: streams, time limits and lost clients need gevent's loop; "
                 "leave --worker-class out, or say gevent"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from app.cli.client.commands import add_client_commands
 from app.loading import load_settings
-from app.problems import SettingsError
+from app.problems import SettingsError, print_problems
 from app.settings import Settings
 from app.version import program_version
 
@@ -69,10 +69,6 @@ def settings_of(args: argparse.Namespace) -> Settings:
         "server.workers": getattr(args, "workers", None),
     }
     return load_settings(args.config, overrides=overrides)
-
-
-def print_problems(error: SettingsError) -> None:
-    print("clinvk: the configuration cannot be used:", *error.problems, sep="\n  ", file=sys.stderr)
 
 
 def run_serve(args: argparse.Namespace) -> int:

@@ -178,6 +178,34 @@ def test_the_client_behind_a_proxy_is_in_the_log(strict: Server) -> None:
     assert log_lines(strict, request_id="behind")[0]["client"] == "192.0.2.7"
 
 
+@pytest.mark.parametrize(
+    ("sent", "status", "surface"),
+    [
+        ("\x16\x03\x01 hello\r\n\r\n", 400, "native"),
+        ("GET /" + "x" * 9000 + " HTTP/1.1\r\n\r\n", 414, "native"),
+        ("GET /api/v1/sessions HTTP/1.1\r\nHost localhost\r\n\r\n", 400, "native"),
+        ("GET /openai/v1/models HTTP/1.1\r\nHost localhost\r\n\r\n", 400, "openai"),
+        ("POST /anthropic/v1/messages HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400, "anthropic"),
+        ("POST /openai/v1/responses HTTP/1.1\r\nX: " + "x" * 9000 + "\r\n\r\n", 431, "openai"),
+        ("POST /anthropic/v1/messages HTTP/1.1\r\nTransfer-Encoding: odd\r\n\r\n", 501, "anthropic"),
+    ],
+)
+def test_what_is_no_http_is_answered_as_everything_else_with_a_request_id(strict: Server, sent: str, status: int, surface: str) -> None:
+    with wire(strict) as client:
+        client.send(sent)
+        answered, headers, body = client.answer()
+        request_id = headers["x-request-id"]
+    assert (answered, headers["content-type"]) == (status, "application/json")
+    match surface:
+        case "native":
+            assert (body["error"]["code"], body["meta"]["request_id"]) == ("invalid_request", request_id)
+        case "openai":
+            assert body["error"]["type"] == "invalid_request_error"
+        case "anthropic":
+            assert (body["type"], body["request_id"], headers["request-id"]) == ("error", request_id, request_id)
+    assert eventually(lambda: log_lines(strict, request_id=request_id, logger="clinvk.gunicorn"))
+
+
 def test_http_1_0_without_a_host_is_served(strict: Server) -> None:
     with wire(strict) as client:
         client.send("GET /health HTTP/1.0\r\n\r\n")

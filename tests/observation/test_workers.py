@@ -90,6 +90,7 @@ GUNICORN = ("gunicorn", "-c", "deploy/gunicorn.conf.py")
     [
         pytest.param((*GUNICORN, "-k", "gevent", "-w", "2", "wsgi:app"), id="gunicorn's own worker"),
         pytest.param((*GUNICORN, "-w", "2", "wsgi:app"), id="our worker"),
+        pytest.param(("gunicorn", "-k", "gevent", "-w", "2", "wsgi:app"), id="settings found by gunicorn"),
     ],
 )
 def test_gunicorns_own_command_shares_metrics_too(tmp_path: Path, program: tuple[str, ...]) -> None:
