@@ -1,6 +1,6 @@
-"""Measures this server against what it stands in front of: `python -m bench [first_token added overhead events idle startup] [--quick]`.
+"""Measures this server against what it stands in front of: `python -m bench [name ...] [--quick]`.
 
-Without a name all of them, in some eight minutes, or two with ``--quick``. Each prints its table, and `RESULTS.md` and `results.svg`
+The names: first_token added overhead events idle startup loop. Without one all of them, in some eight minutes, or two with ``--quick``. Each prints its table, and `RESULTS.md` and `results.svg`
 are written anew from what was measured last of each (`results.json`). `python -m bench.store` is another matter, and takes an hour.
 """
 
@@ -15,7 +15,7 @@ from bench.picture import draw
 from bench.section import Section
 
 HERE = Path(__file__).parent
-MEASUREMENTS = ("first_token", "added", "overhead", "events", "idle", "startup")
+MEASUREMENTS = ("first_token", "added", "overhead", "events", "idle", "startup", "loop")
 BEGIN, END = "<!-- from here on written by `python -m bench` -->", "<!-- up to here -->"
 
 

@@ -9,8 +9,9 @@ from marshmallow import Schema, fields
 MARK = "is_ignored"
 
 
-def ignored_field() -> fields.Raw:
-    return fields.Raw(allow_none=True, metadata={"description": "Accepted; no CLI takes it (X-Clinvk-Ignored)", MARK: True})
+def ignored_field(kind: type[fields.Field[Any]], *of: fields.Field[Any]) -> fields.Field[Any]:
+    """``kind`` is the type that is documented; ``of`` that of its elements. The value is checked for it and nothing else."""
+    return kind(*of, allow_none=True, metadata={"description": "Accepted; no CLI takes it (X-Clinvk-Ignored)", MARK: True})
 
 
 def ignored_names(schema: Schema) -> tuple[str, ...]:

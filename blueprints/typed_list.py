@@ -26,6 +26,7 @@ class TypedList(ma.fields.List[Any]):
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **_: Any) -> Any:
         if not isinstance(value, list):
             raise ma.ValidationError(f"expected an array, got {_type_name(value)}")
+        self._validate(value)
         try:
             return msgspec.convert(value, self._kind)
         except msgspec.ValidationError as error:

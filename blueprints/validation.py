@@ -7,18 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from itertools import islice
 from typing import Any, NoReturn
 
 import flask
 import flask_smorest
+import gevent
 import marshmallow as ma
 import orjson
 from webargs.core import missing
 from webargs.flaskparser import FlaskParser
 
+from blueprints.json_limits import check_json
+from blueprints.request_fields import ERRORS_LIMIT
 from services.errors import InvalidRequest
 
 UNKNOWN_FIELD = ma.Schema().error_messages["unknown"].removesuffix(".")
+SUGGESTIONS_LIMIT = 3
+"""Unknown fields for which one that is known is suggested: to find it takes 0.3 ms."""
+NAME_CHARS = 64
+"""A field's name that is longer is cut where it is reported, and nothing is suggested for it."""
 
 
 class Parser(FlaskParser):
@@ -33,6 +41,8 @@ class Parser(FlaskParser):
         body = req.get_data(cache=False)
         if not body.strip():
             return self._no_body(schema)
+        for _ in check_json(body):
+            gevent.sleep(0)
         try:
             value = orjson.loads(body)
         except orjson.JSONDecodeError as error:
@@ -74,7 +84,11 @@ def invalid_request(messages: Any, schema: ma.Schema | None = None) -> InvalidRe
     """marshmallow's nested messages as one error: the first field in the message and ``details``, all of them in ``errors``."""
     if isinstance(messages, Mapping) and len(messages) == 1 and next(iter(messages)) in {"json", "query", "path", "headers"}:
         messages = next(iter(messages.values()))
-    found = [*_flatten(messages, schema)] or [("", "not valid")]
+    mistakes = [*islice(_flatten(messages, schema), ERRORS_LIMIT)]
+    found = [
+        (path, _explain(path.rpartition(".")[2], issue, siblings if number < SUGGESTIONS_LIMIT else ()))
+        for number, (path, issue, siblings) in enumerate(mistakes)
+    ] or [("", "not valid")]
     field, issue = found[0]
     errors: dict[str, list[str]] = {}
     for path, text in found:
@@ -83,12 +97,12 @@ def invalid_request(messages: Any, schema: ma.Schema | None = None) -> InvalidRe
     return InvalidRequest(message, field=field or None, issue=issue, errors=errors)
 
 
-def _flatten(messages: Any, shape: Any = None, path: str = "", siblings: Iterable[str] = ()) -> Iterator[tuple[str, str]]:
-    """(path, issue) pairs. ``shape`` is the schema or field that ``messages`` are about, as far as it is known."""
+def _flatten(messages: Any, shape: Any = None, path: str = "", siblings: Iterable[str] = ()) -> Iterator[tuple[str, str, Iterable[str]]]:
+    """(path, issue, names of the fields beside it). ``shape`` is the schema or field that ``messages`` are about, where known."""
     if isinstance(messages, Mapping) and isinstance(shape, ma.fields.Dict) and (shape.key_field or shape.value_field):
         for key, sides in messages.items():  # marshmallow: {name: {"key": [issue], "value": [issue]}}
             for inner in sides.values():
-                yield from _flatten(inner, path=f"{path}.{key}")
+                yield from _flatten(inner, path=f"{path}.{str(key)[:NAME_CHARS]}")
     elif isinstance(messages, Mapping):
         for key, inner in messages.items():
             if key == "_schema":
@@ -97,12 +111,13 @@ def _flatten(messages: Any, shape: Any = None, path: str = "", siblings: Iterabl
                 yield from _flatten(inner, getattr(shape, "inner", None), f"{path}[{key}]")
             else:
                 fields = _fields_of(shape)
-                yield from _flatten(inner, fields.get(key), f"{path}.{key}" if path else str(key), fields)
+                name = str(key)[:NAME_CHARS]
+                yield from _flatten(inner, fields.get(key), f"{path}.{name}" if path else name, fields)
     elif isinstance(messages, list | tuple):
         for inner in messages:
             yield from _flatten(inner, shape, path, siblings)
     else:
-        yield path, _explain(path.rpartition(".")[2], str(messages).removesuffix("."), siblings)
+        yield path, str(messages).removesuffix("."), siblings
 
 
 def _fields_of(shape: Any) -> Mapping[str, ma.fields.Field[Any]]:
@@ -113,7 +128,7 @@ def _fields_of(shape: Any) -> Mapping[str, ma.fields.Field[Any]]:
 def _explain(name: str, issue: str, siblings: Iterable[str]) -> str:
     if issue != UNKNOWN_FIELD:
         return issue[:1].lower() + issue[1:]
-    close = get_close_matches(name, list(siblings), n=1)
+    close = get_close_matches(name, list(siblings), n=1) if len(name) < NAME_CHARS else None
     return f"unknown field; did you mean {close[0]!r}?" if close else "unknown field"
 
 

@@ -35,6 +35,8 @@ REBUILD_HINT = "send `rebuild: true` to continue in a new one from the turns tha
 REBUILD_TURNS = 1_000
 """So many turns, the latest, are told anew."""
 UNSAVED_LIMIT = 1_000
+METADATA_KEYS_LIMIT, METADATA_NAME_CHARS, METADATA_VALUE_CHARS = 64, 64, 1_024
+"""Of a session, over all of its turns."""
 EXPIRY_BATCH = 50
 
 
@@ -97,6 +99,7 @@ class Conversations:
         prompt = request.prompt
         if not prompt.strip():
             raise InvalidRequest("prompt is empty", field="prompt", issue="must not be empty")
+        _check_metadata(session.metadata, about.metadata)
         new = NewTurn(prompt=prompt, model=request.options.get("model"), request_id=request.request_id)
         turn = self.store.start_turn(session.id, new)
         try:
@@ -136,6 +139,7 @@ class Conversations:
         """
         if parent.status == "running":
             raise Conflict(f"session {parent.id} is running a turn; fork it at its end", field="session_id", issue="session is running")
+        _check_metadata(parent.metadata, about.metadata)
         spec = self._runner.backend(parent.backend)
         cli_id, copy_id = parent.cli_session_id, new_id()
         has_copy = bool(cli_id and spec.session_files) and self._with_files(spec, lambda files, env: files.copy(str(cli_id), copy_id, env))
@@ -258,6 +262,13 @@ class Conversations:
         env = cli_environment(spec, self._environ) | dict(spec.env)
         done: T = gevent.get_hub().threadpool.apply(work, (spec.session_files, env))
         return done
+
+
+def _check_metadata(kept: Mapping[str, str], new: Mapping[str, str]) -> None:
+    """Raises InvalidRequest where both together are too many."""
+    if new and (count := len({*kept, *new})) > METADATA_KEYS_LIMIT:
+        issue = f"with what the session has, these are {count} keys; at most {METADATA_KEYS_LIMIT} are possible"
+        raise InvalidRequest(f"metadata: {issue}", field="metadata", issue=issue)
 
 
 def _united(some: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:

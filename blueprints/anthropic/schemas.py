@@ -11,6 +11,7 @@ import msgspec
 from marshmallow import EXCLUDE, Schema, fields, validate
 
 from blueprints.ignored import ignored_field
+from blueprints.request_fields import MESSAGES_LIMIT, TOOLS_LIMIT, Array, Flag, Number, StringOrObject, Whole
 from blueprints.typed_list import TypedList
 
 NAME_LIMIT = 128
@@ -85,12 +86,16 @@ class ThreadSchema(Tolerant):
 
 class OutputFormatSchema(Tolerant):
     type = fields.String(required=True, validate=validate.OneOf(["json_schema"]))
-    schema = fields.Dict(keys=fields.String(), required=True)
+    schema = fields.Dict(required=True)
 
 
 class OutputConfigSchema(Tolerant):
     effort = fields.String(allow_none=True, validate=validate.OneOf(["low", "medium", "high", "xhigh", "max"]))
     format = fields.Nested(OutputFormatSchema, allow_none=True)
+
+
+class MessageMetadataSchema(Tolerant):
+    user_id = fields.String(allow_none=True)
 
 
 class PromptSchema(Tolerant):
@@ -101,10 +106,13 @@ class PromptSchema(Tolerant):
         validate=validate.Length(1, NAME_LIMIT),
         metadata={"description": "A backend (`claude`), `backend/model`, an alias (`fast`) or a model's name", "example": "demo"},
     )
-    messages = TypedList(Message, fields.Nested(MessageSchema), required=True, validate=validate.Length(min=1))
+    messages = TypedList(Message, fields.Nested(MessageSchema), required=True, validate=validate.Length(1, MESSAGES_LIMIT))
     system = StringOrBlocks(allow_none=True, metadata={"description": "System prompt: a string, or a list of text blocks"})
-    tools = fields.List(
-        fields.Raw(), allow_none=True, metadata={"description": "Tools of the client's own are not supported yet: leave it out or empty"}
+    tools = Array(
+        fields.Dict(),
+        most=TOOLS_LIMIT,
+        allow_none=True,
+        metadata={"description": "Tools of the client's own are not supported yet: leave it out or empty"},
     )
     tool_choice = fields.Dict(allow_none=True)
     thinking = fields.Nested(ThinkingSchema, allow_none=True)
@@ -122,19 +130,17 @@ class MessagesSchema(PromptSchema):
         validate=validate.Range(1),
         metadata={"description": "Upper bound of the answer, for CLIs that have such a setting", "example": 1024},
     )
-    stream = fields.Boolean(allow_none=True, load_default=False)
-    stop_sequences = fields.List(
-        fields.String(validate=validate.Length(1, STOP_LIMIT_CHARS)), allow_none=True, validate=validate.Length(max=STOPS_LIMIT)
-    )
-    metadata = fields.Dict(allow_none=True)
-    mcp_servers = fields.List(fields.Raw(), allow_none=True, metadata={"description": "Not supported: leave it out or empty"})
-    temperature = ignored_field()
-    top_p = ignored_field()
-    top_k = ignored_field()
-    container = ignored_field()
-    context_management = ignored_field()
-    inference_geo = ignored_field()
-    speed = ignored_field()
+    stream = Flag(allow_none=True, load_default=False)
+    stop_sequences = Array(fields.String(validate=validate.Length(1, STOP_LIMIT_CHARS)), most=STOPS_LIMIT, allow_none=True)
+    metadata = fields.Nested(MessageMetadataSchema, allow_none=True)
+    mcp_servers = Array(fields.Dict(), most=TOOLS_LIMIT, allow_none=True, metadata={"description": "Not supported: leave it out or empty"})
+    temperature = ignored_field(Number)
+    top_p = ignored_field(Number)
+    top_k = ignored_field(Whole)
+    container = ignored_field(StringOrObject)
+    context_management = ignored_field(fields.Dict)
+    inference_geo = ignored_field(fields.String)
+    speed = ignored_field(fields.String)
 
 
 class UsageSchema(Tolerant):

@@ -7,11 +7,11 @@ from typing import Any, get_args
 from marshmallow import ValidationError, fields, validate, validates_schema
 
 from blueprints.native.schemas import NAME_LIMIT, MetaSchema, Pattern, RunOptionsSchema, Strict, TokenUsageSchema, output_format_field
+from blueprints.request_fields import Array, Flag
 from services.compose.plan import RUNS_LIMIT, Status
 
 LABEL_LIMIT = 64
 LABEL = Pattern(r"^[^{}\x00-\x1f]{1,64}$", error=f"must have 1 to {LABEL_LIMIT} characters, none of them a brace")
-NUMBER_OF_RUNS = validate.Length(1, RUNS_LIMIT)
 DRY_RUN = {"description": "Start nothing; answer with the command lines that would have run"}
 
 
@@ -20,20 +20,20 @@ class TaskSchema(RunOptionsSchema):
 
     prompt = fields.String(required=True, metadata={"description": "What the agent is asked", "example": "Say hello"})
     name = fields.String(validate=LABEL, metadata={"description": "Your own name for it, given back in the results"})
-    ephemeral = fields.Boolean(validate=validate.Equal(True, error="these runs keep no session"), metadata={"description": "Always true"})
+    ephemeral = Flag(validate=validate.Equal(True, error="these runs keep no session"), metadata={"description": "Always true"})
     output_format = output_format_field()
 
 
 class ParallelSchema(Strict):
-    tasks = fields.List(fields.Nested(TaskSchema()), required=True, validate=NUMBER_OF_RUNS)
+    tasks = Array(fields.Nested(TaskSchema()), required=True, least=1, most=RUNS_LIMIT)
     max_parallel = fields.Integer(
         strict=True,
         validate=validate.Range(1),
         metadata={"description": "How many go at a time; `parallel.max_workers` when it is missing"},
     )
-    fail_fast = fields.Boolean(metadata={"description": "The first failure stops the others; `parallel.fail_fast` when it is missing"})
+    fail_fast = Flag(metadata={"description": "The first failure stops the others; `parallel.fail_fast` when it is missing"})
     output_format = output_format_field()
-    dry_run = fields.Boolean(load_default=False, metadata=DRY_RUN)
+    dry_run = Flag(load_default=False, metadata=DRY_RUN)
 
 
 class StepSchema(TaskSchema):
@@ -48,13 +48,13 @@ class StepSchema(TaskSchema):
 
 
 class ChainSchema(Strict):
-    steps = fields.List(fields.Nested(StepSchema()), required=True, validate=NUMBER_OF_RUNS)
-    stop_on_failure = fields.Boolean(load_default=True, metadata={"description": "Start no further step after one that failed"})
-    pass_working_dir = fields.Boolean(
+    steps = Array(fields.Nested(StepSchema()), required=True, least=1, most=RUNS_LIMIT)
+    stop_on_failure = Flag(load_default=True, metadata={"description": "Start no further step after one that failed"})
+    pass_working_dir = Flag(
         load_default=False, metadata={"description": "A step that names no workdir works in that of the step before it"}
     )
     output_format = output_format_field()
-    dry_run = fields.Boolean(load_default=False, metadata=DRY_RUN)
+    dry_run = Flag(load_default=False, metadata=DRY_RUN)
 
 
 class TargetSchema(Strict):
@@ -67,17 +67,18 @@ class CompareSchema(RunOptionsSchema):
         exclude = ("backend", "model")
 
     prompt = fields.String(required=True, metadata={"description": "What all of them are asked", "example": "Say hello"})
-    backends = fields.List(
-        fields.String(), validate=NUMBER_OF_RUNS, metadata={"description": "Each with its default model", "example": ["demo"]}
+    backends = Array(
+        fields.String(), least=1, most=RUNS_LIMIT, metadata={"description": "Each with its default model", "example": ["demo"]}
     )
-    targets = fields.List(
+    targets = Array(
         fields.Nested(TargetSchema()),
-        validate=NUMBER_OF_RUNS,
+        least=1,
+        most=RUNS_LIMIT,
         metadata={"description": "Instead of `backends`: pairs of backend and model, several models of one backend too"},
     )
-    sequential = fields.Boolean(load_default=False, metadata={"description": "One after the other instead of all at once"})
+    sequential = Flag(load_default=False, metadata={"description": "One after the other instead of all at once"})
     output_format = output_format_field()
-    dry_run = fields.Boolean(load_default=False, metadata=DRY_RUN)
+    dry_run = Flag(load_default=False, metadata=DRY_RUN)
 
     @validates_schema
     def either_or(self, data: dict[str, Any], **_: Any) -> None:

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any, get_args
 
-from marshmallow import RAISE, Schema, ValidationError, fields, validate
+from marshmallow import RAISE, Schema, ValidationError, fields, pre_load, validate
 
+from blueprints.request_fields import ERRORS_LIMIT, Array, Flag, Metadata, Number
+from services.conversations import METADATA_KEYS_LIMIT, METADATA_NAME_CHARS, METADATA_VALUE_CHARS
 from services.run import ApprovalMode, OutputFormat, SandboxMode
 
 NAME_LIMIT = 128
 TAG_LIMIT = 50
+TAGS_LIMIT = 32
+OWN_DATA = {
+    "description": f"Your own data, kept with the session: at most {METADATA_KEYS_LIMIT} keys of {METADATA_NAME_CHARS} characters, with "
+    f"values of {METADATA_VALUE_CHARS:,}"
+}
 
 
 class Strict(Schema):
     class Meta:
         unknown = RAISE
         ordered = True
+
+    @pre_load
+    def drop_most_unknown(self, data: Any, **_: Any) -> Any:
+        """Leave as many unknown fields as are reported: marshmallow's time for each grows with their number."""
+        if not isinstance(data, dict) or len(data) <= len(self.load_fields) + ERRORS_LIMIT:
+            return data
+        known = {field.data_key or name for name, field in self.load_fields.items()}
+        unknown = islice((name for name in data if name not in known), ERRORS_LIMIT)
+        return {name: data[name] for name in (*(known & data.keys()), *unknown)}
 
 
 class Pattern(validate.Regexp):
@@ -55,26 +72,24 @@ class RunOptionsSchema(Strict):
     )
     max_turns = fields.Integer(strict=True, validate=validate.Range(1), metadata={"description": "Upper bound of the agent's turns"})
     system_prompt = fields.String(metadata={"description": "Replaces the CLI's own system prompt"})
-    verbose = fields.Boolean(metadata={"description": "Ask the CLI for its own diagnostics"})
-    extra = fields.List(
+    verbose = Flag(metadata={"description": "Ask the CLI for its own diagnostics"})
+    extra = Array(
         fields.String(),
-        validate=validate.Length(max=32),
+        most=32,
         metadata={"description": "Further flags for the CLI, from the backend's allow-list"},
     )
-    timeout_secs = fields.Float(
+    timeout_secs = Number(
         validate=validate.Range(0, min_inclusive=False), metadata={"description": "Shortens the server's time limit; never lengthens it"}
     )
 
 
 class PromptSchema(RunOptionsSchema):
     prompt = fields.String(required=True, metadata={"description": "What the agent is asked", "example": "Say hello"})
-    ephemeral = fields.Boolean(load_default=False, metadata={"description": "Keep no session"})
+    ephemeral = Flag(load_default=False, metadata={"description": "Keep no session"})
     output_format = output_format_field(load_default="default")
-    dry_run = fields.Boolean(
-        load_default=False, metadata={"description": "Start nothing; answer with the command line that would have run"}
-    )
-    metadata = fields.Dict(keys=fields.String(), values=fields.String(), metadata={"description": "Your own data, kept with the session"})
-    tags = fields.List(fields.String(validate=validate.Length(1, TAG_LIMIT)), validate=validate.Length(max=32))
+    dry_run = Flag(load_default=False, metadata={"description": "Start nothing; answer with the command line that would have run"})
+    metadata = Metadata(metadata=OWN_DATA)
+    tags = Array(fields.String(validate=validate.Length(1, TAG_LIMIT)), most=TAGS_LIMIT)
     title = fields.String(validate=validate.Length(max=200))
 
 

@@ -6,7 +6,18 @@ from typing import get_args
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
-from blueprints.native.schemas import NAME_LIMIT, TAG_LIMIT, MetaSchema, PromptSchema, RunOptionsSchema, Strict, TokenUsageSchema
+from blueprints.native.schemas import (
+    NAME_LIMIT,
+    OWN_DATA,
+    TAG_LIMIT,
+    TAGS_LIMIT,
+    MetaSchema,
+    PromptSchema,
+    RunOptionsSchema,
+    Strict,
+    TokenUsageSchema,
+)
+from blueprints.request_fields import Array, Flag, Metadata
 from services.store.listing import MAX_LIMIT
 from services.store.records import SessionStatus, TurnStatus
 
@@ -15,8 +26,8 @@ MAX_TURNS_PAGE = 1_000
 
 class AboutSchema(Strict):
     title = fields.String(validate=validate.Length(max=200))
-    tags = fields.List(fields.String(validate=validate.Length(1, TAG_LIMIT)), validate=validate.Length(max=32))
-    metadata = fields.Dict(keys=fields.String(), values=fields.String(), metadata={"description": "Your own data, kept with the session"})
+    tags = Array(fields.String(validate=validate.Length(1, TAG_LIMIT)), most=TAGS_LIMIT)
+    metadata = Metadata(metadata=OWN_DATA)
 
 
 class NewSessionSchema(RunOptionsSchema, AboutSchema):
@@ -31,7 +42,7 @@ class ForkSchema(AboutSchema):
 
 
 class ResumeSchema(PromptSchema):
-    rebuild = fields.Boolean(
+    rebuild = Flag(
         load_default=False,
         metadata={"description": "Where the CLI has lost its session: continue in a new one, which is told the turns that are stored here"},
     )

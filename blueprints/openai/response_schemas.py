@@ -8,12 +8,13 @@ from __future__ import annotations
 from marshmallow import fields, validate
 
 from blueprints.ignored import ignored_field
-from blueprints.openai.schemas import NO_TOOLS, InputField, ReasoningSchema, Tolerant, count_field, model_field
+from blueprints.openai.schemas import InputField, ReasoningSchema, Tolerant, count_field, model_field, tools_field
+from blueprints.request_fields import Array, Flag, Metadata, Number, StringOrObject, Whole
 
 
 class TextFormatSchema(Tolerant):
     format = fields.Dict(allow_none=True, metadata={"description": "`text`, `json_object`, or `json_schema` where the CLI takes a schema"})
-    verbosity = ignored_field()
+    verbosity = ignored_field(fields.String)
 
 
 class CreateResponseSchema(Tolerant):
@@ -24,32 +25,32 @@ class CreateResponseSchema(Tolerant):
         allow_none=True,
         metadata={"description": "Continues the CLI's own session; from the same working directory where the CLI asks for that"},
     )
-    store = fields.Boolean(
+    store = Flag(
         allow_none=True, metadata={"description": "`false` keeps nothing; else the CLI keeps its session, for `previous_response_id`"}
     )
-    stream = fields.Boolean(allow_none=True, load_default=False)
+    stream = Flag(allow_none=True, load_default=False)
     max_output_tokens = count_field("Upper bound of the answer, for CLIs that have such a setting")
     reasoning = fields.Nested(ReasoningSchema, allow_none=True)
     text = fields.Nested(TextFormatSchema, allow_none=True)
-    metadata = fields.Dict(allow_none=True, metadata={"description": "Your own data, repeated in the answer"})
+    metadata = Metadata(allow_none=True, metadata={"description": "Your own data, repeated in the answer"})
     user = fields.String(allow_none=True)
-    tools = fields.List(fields.Raw(), allow_none=True, metadata=NO_TOOLS)
-    tool_choice = fields.Raw(allow_none=True)
-    parallel_tool_calls = fields.Boolean(allow_none=True)
-    background = fields.Boolean(allow_none=True, metadata={"description": "Not supported: leave it out or false"})
-    conversation = fields.Raw(allow_none=True, metadata={"description": "Not supported; use `previous_response_id`"})
-    prompt = fields.Raw(allow_none=True, metadata={"description": "Not supported: templates are stored at OpenAI"})
+    tools = tools_field()
+    tool_choice = StringOrObject(allow_none=True)
+    parallel_tool_calls = Flag(allow_none=True)
+    background = Flag(allow_none=True, metadata={"description": "Not supported: leave it out or false"})
+    conversation = StringOrObject(allow_none=True, metadata={"description": "Not supported; use `previous_response_id`"})
+    prompt = fields.Dict(allow_none=True, metadata={"description": "Not supported: templates are stored at OpenAI"})
     prompt_cache_key = fields.String(allow_none=True)
     safety_identifier = fields.String(allow_none=True)
     truncation = fields.String(allow_none=True, validate=validate.OneOf(["auto", "disabled"]))
-    temperature = ignored_field()
-    top_p = ignored_field()
-    top_logprobs = ignored_field()
-    include = ignored_field()
-    max_tool_calls = ignored_field()
-    service_tier = ignored_field()
-    context_management = ignored_field()
-    moderation = ignored_field()
+    temperature = ignored_field(Number)
+    top_p = ignored_field(Number)
+    top_logprobs = ignored_field(Whole)
+    include = ignored_field(Array, fields.String())
+    max_tool_calls = ignored_field(Whole)
+    service_tier = ignored_field(fields.String)
+    context_management = ignored_field(Array, fields.Dict())
+    moderation = ignored_field(fields.Raw)
 
 
 class OutputItemSchema(Tolerant):

@@ -13,6 +13,7 @@ from marshmallow import EXCLUDE, Schema, fields, validate
 from blueprints.ignored import ignored_field
 from blueprints.openai.content import Item, Message
 from blueprints.openai.options import EFFORTS
+from blueprints.request_fields import MESSAGES_LIMIT, TOOLS_LIMIT, Array, Flag, Number, StringOrObject, Whole
 from blueprints.typed_list import TypedList
 
 NAME_LIMIT = 128
@@ -27,7 +28,7 @@ class Tolerant(Schema):
         ordered = True
 
 
-class Strings(fields.List[Any]):
+class Strings(Array):
     """A string, or a list of strings."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **more: Any) -> Any:
@@ -62,7 +63,7 @@ class InputField(fields.Field[Any]):
         return ITEMS.deserialize(value, attr, data)
 
 
-ITEMS = TypedList(Item, fields.Nested(InputItemSchema))
+ITEMS = TypedList(Item, fields.Nested(InputItemSchema), validate=validate.Length(max=MESSAGES_LIMIT))
 
 
 def model_field(**more: Any) -> fields.String:
@@ -74,8 +75,12 @@ def count_field(meaning: str, **more: Any) -> fields.Integer:
     return fields.Integer(allow_none=True, strict=True, validate=validate.Range(1), metadata={"description": meaning}, **more)
 
 
+def tools_field() -> Array:
+    return Array(fields.Dict(), most=TOOLS_LIMIT, allow_none=True, metadata=NO_TOOLS)
+
+
 class ChatStreamOptionsSchema(Tolerant):
-    include_usage = fields.Boolean(allow_none=True, metadata={"description": "End the stream with a chunk that has the usage"})
+    include_usage = Flag(allow_none=True, metadata={"description": "End the stream with a chunk that has the usage"})
 
 
 class ReasoningSchema(Tolerant):
@@ -85,20 +90,20 @@ class ReasoningSchema(Tolerant):
 
 class ChatSchema(Tolerant):
     model = model_field()
-    messages = TypedList(Message, fields.Nested(ChatMessageSchema), allow_none=True, validate=validate.Length(min=1))
+    messages = TypedList(Message, fields.Nested(ChatMessageSchema), allow_none=True, validate=validate.Length(1, MESSAGES_LIMIT))
     input = InputField(
         allow_none=True, metadata={"description": "As in `/responses`, for clients that send it here, instead of `messages`"}
     )
     instructions = fields.String(allow_none=True)
-    stream = fields.Boolean(allow_none=True, load_default=False)
+    stream = Flag(allow_none=True, load_default=False)
     stream_options = fields.Nested(ChatStreamOptionsSchema, allow_none=True)
     max_completion_tokens = count_field("Upper bound of the answer, for CLIs that have such a setting")
     max_tokens = count_field("Older name of `max_completion_tokens`")
     max_output_tokens = count_field("As in `/responses`")
     stop = Strings(
         fields.String(validate=validate.Length(max=STOP_LIMIT_CHARS)),
+        most=STOPS_LIMIT,
         allow_none=True,
-        validate=validate.Length(max=STOPS_LIMIT),
         metadata={"description": "A string or a list of strings; the answer ends before the first of them"},
     )
     reasoning_effort = fields.String(allow_none=True, validate=validate.OneOf(EFFORTS))
@@ -107,29 +112,29 @@ class ChatSchema(Tolerant):
         allow_none=True, metadata={"description": "`text`, `json_object`, or `json_schema` where the CLI takes a schema"}
     )
     n = fields.Integer(allow_none=True, strict=True, metadata={"description": "1, or left out"})
-    modalities = fields.List(fields.String(), allow_none=True)
-    audio = fields.Raw(allow_none=True)
-    tools = fields.List(fields.Raw(), allow_none=True, metadata=NO_TOOLS)
-    functions = fields.List(fields.Raw(), allow_none=True, metadata=NO_TOOLS)
-    tool_choice = fields.Raw(allow_none=True)
-    function_call = fields.Raw(allow_none=True)
-    temperature = ignored_field()
-    top_p = ignored_field()
-    top_k = ignored_field()
-    min_p = ignored_field()
-    presence_penalty = ignored_field()
-    frequency_penalty = ignored_field()
-    repetition_penalty = ignored_field()
-    seed = ignored_field()
-    logit_bias = ignored_field()
-    logprobs = ignored_field()
-    top_logprobs = ignored_field()
-    service_tier = ignored_field()
-    verbosity = ignored_field()
-    prediction = ignored_field()
-    web_search_options = ignored_field()
-    moderation = ignored_field()
-    store = ignored_field()
+    modalities = Array(fields.String(), allow_none=True)
+    audio = fields.Dict(allow_none=True)
+    tools = tools_field()
+    functions = tools_field()
+    tool_choice = StringOrObject(allow_none=True)
+    function_call = StringOrObject(allow_none=True)
+    temperature = ignored_field(Number)
+    top_p = ignored_field(Number)
+    top_k = ignored_field(Number)
+    min_p = ignored_field(Number)
+    presence_penalty = ignored_field(Number)
+    frequency_penalty = ignored_field(Number)
+    repetition_penalty = ignored_field(Number)
+    seed = ignored_field(Whole)
+    logit_bias = ignored_field(fields.Dict)
+    logprobs = ignored_field(Flag)
+    top_logprobs = ignored_field(Whole)
+    service_tier = ignored_field(fields.String)
+    verbosity = ignored_field(fields.String)
+    prediction = ignored_field(fields.Dict)
+    web_search_options = ignored_field(fields.Dict)
+    moderation = ignored_field(fields.Raw)
+    store = ignored_field(Flag)
 
 
 class ChatUsageSchema(Tolerant):

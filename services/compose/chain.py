@@ -26,16 +26,18 @@ def plan_chain(runner: Runner, steps: Sequence[Step], *, stop_on_failure: bool, 
     ``pass_working_dir``: a step that names no workdir works in that of the step before it. With ``stop_on_failure`` off a
     step may get what a failed one had said before it failed; where that is nothing, the step is skipped.
     """
-    names = tuple(step.name for step in steps)
-    labels = tuple(f"step {name!r}" if name else f"step {index}" for index, name in enumerate(names))
+    labels = tuple(f"step {step.name!r}" if step.name else f"step {index}" for index, step in enumerate(steps))
+    names: dict[str, int] = {}
+    for index, step in enumerate(steps):
+        if step.name and names.setdefault(step.name, index) != index:
+            with located(f"steps[{index}]"):
+                raise InvalidRequest(f"there is a step {step.name!r} before this one", field="name", issue="not unique")
     requests = [step.request for step in steps]
     if pass_working_dir:
         requests = _with_workdirs_passed_on(requests)
     invocations = prepare_all(runner, requests, "steps")
     for index, request in enumerate(requests):
         with located(f"steps[{index}]"):
-            if names[index] and names[index] in names[:index]:
-                raise InvalidRequest(f"there is a step {names[index]!r} before this one", field="name", issue="not unique")
             for _ in references(request.prompt, index, names):
                 pass
     for index, invocation in enumerate(invocations):

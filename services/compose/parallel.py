@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from services.compose.plan import Plan, prepare_all
+from services.compose.plan import AT_ONCE_LIMIT, Plan, prepare_all
 from services.run import RunRequest
 from services.runner import Runner
 
@@ -22,7 +22,7 @@ def plan_parallel(runner: Runner, tasks: Sequence[RunRequest], *, max_parallel: 
 def plan_compare(
     runner: Runner, targets: Sequence[RunRequest], *, sequential: bool, field: str = "targets", shared: Collection[str] = ()
 ) -> Plan:
-    """The same prompt for every target: all at once, or one after the other. ``field`` is what the caller calls them, ``shared``
+    """The same prompt for every target: `AT_ONCE_LIMIT` at a time, or one after the other. ``field`` is what the caller calls them, ``shared``
     are the fields that stand beside it.
 
     Raises InvalidRequest.
@@ -30,5 +30,5 @@ def plan_compare(
     return Plan(
         labels=tuple(f"target {index}" for index in range(len(targets))),
         invocations=prepare_all(runner, targets, field, shared),
-        at_once=1 if sequential else len(targets),
+        at_once=1 if sequential else min(len(targets), AT_ONCE_LIMIT),
     )

@@ -7,13 +7,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import gevent
+
 from services.backends.spec import Invocation
 from services.errors import InvalidRequest
 from services.run import RunRequest, RunResult
 from services.runner import Runner
 
-RUNS_LIMIT = 64
+RUNS_LIMIT = 1_000
 """Tasks, steps or targets of one request."""
+AT_ONCE_LIMIT = 64
+"""Targets of one request that run, or wait for their place, at a time."""
 
 Status = Literal["completed", "failed", "cancelled", "skipped"]
 """``cancelled`` had started and was stopped by us; ``skipped`` has never been started."""
@@ -68,7 +72,10 @@ def prepare_all(runner: Runner, requests: Sequence[RunRequest], field: str, shar
     invocations = []
     for index, request in enumerate(requests):
         with located(f"{field}[{index}]", shared):
-            invocations.append(runner.prepare(replace(request, ephemeral=True)))
+            invocation = runner.prepare(replace(request, ephemeral=True))
+            # It is prepared again when it starts; until then a prompt that all runs share is in memory once.
+            invocations.append(replace(invocation, stdin=b""))
+        gevent.sleep(0)
     return tuple(invocations)
 
 

@@ -138,6 +138,95 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     assert set(details["errors"]) == {"prompt", "model", "x"}
 
 
+@pytest.mark.parametrize(
+    ("body", "field", "issue"),
+    [
+        ({"prompt": "hi", "tags": ["x"] * 33}, "tags", "longer than maximum length 32"),
+        ({"prompt": "hi", "metadata": {f"k{n}": "" for n in range(65)}}, "metadata", "has 65 keys; at most 64 are possible"),
+        ({"prompt": "hi", "metadata": {"k" * 65: ""}}, f"metadata.{'k' * 64}", "a key has at most 64 characters"),
+        ({"prompt": "hi", "metadata": {"k": "v" * 1025}}, "metadata.k", "longer than maximum length 1024"),
+        ({"prompt": "hi", "metadata": {"k": 1}}, "metadata.k", "not a valid string"),
+        ({"prompt": "hi", "metadata": []}, "metadata", "not a valid mapping type"),
+        ({"prompt": "hi", "dry_run": "yes"}, "dry_run", "not a valid boolean"),
+        ({"prompt": "hi", "timeout_secs": "1"}, "timeout_secs", "not a valid number"),
+    ],
+)
+def test_the_limits_and_types_of_the_native_fields(body: dict[str, Any], field: str, issue: str) -> None:
+    answer = ask(app_with(), "/api/v1/prompt", method="POST", json=body)
+    details = answer.get_json()["error"]["details"]
+    assert (answer.status_code, details["field"], details["issue"]) == (400, field, issue)
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "count"),
+    [
+        ("/api/v1/parallel", "tasks", 1_001),
+        ("/api/v1/chain", "steps", 1_001),
+        ("/api/v1/compare", "targets", 1_001),
+        ("/openai/v1/chat/completions", "messages", 10_001),
+        ("/openai/v1/chat/completions", "tools", 1_001),
+        ("/openai/v1/responses", "input", 10_001),
+        ("/openai/v1/responses", "tools", 1_001),
+        ("/anthropic/v1/messages", "messages", 10_001),
+        ("/anthropic/v1/messages", "tools", 1_001),
+        ("/anthropic/v1/messages/count_tokens", "messages", 10_001),
+    ],
+)
+def test_a_list_that_is_too_long_is_named_before_its_elements(path: str, field: str, count: int) -> None:
+    error = ask(app_with(), path, method="POST", json={field: [1] * count}).get_json()["error"]
+    assert f"{field}: " in error["message"]
+    assert f"{count - 1}" in error["message"]
+    assert f"{field}[" not in error["message"]
+
+
+def test_at_most_20_mistakes_are_reported_and_only_the_first_with_a_suggestion() -> None:
+    body = {"prompt": "hi", **{f"modle{n}": 1 for n in range(90_000)}}
+    details = ask(app_with(), "/api/v1/prompt", method="POST", json=body).get_json()["error"]["details"]
+    assert len(details["errors"]) == 20
+    assert [issues for issues in details["errors"].values() if "did you mean" in issues[0]] == [
+        ["unknown field; did you mean 'model'?"]
+    ] * 3
+
+
+def test_a_long_name_is_cut_where_it_is_reported() -> None:
+    answer = ask(app_with(), "/api/v1/prompt", method="POST", json={"prompt": "hi", "x" * 1_000_000: 1})
+    assert (answer.status_code, answer.get_json()["error"]["details"]["field"]) == (400, "x" * 64)
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "wrong"),
+    [
+        *(("/openai/v1/chat/completions", field, wrong) for field, wrong in {
+            "temperature": "hot", "top_p": "1", "seed": 1.5, "logit_bias": [], "logprobs": 1, "top_logprobs": True, "stream": "yes",
+            "store": "no", "service_tier": 1, "tool_choice": 1, "tools": [1], "modalities": "text", "verbosity": 2, "prediction": "x",
+        }.items()),
+        *(("/openai/v1/responses", field, wrong) for field, wrong in {
+            "temperature": "hot", "top_p": [], "max_tool_calls": "1", "include": "x", "metadata": {"a": 1}, "tools": ["x"], "stream": 1,
+            "service_tier": {}, "context_management": {}, "parallel_tool_calls": "true", "prompt": "x",
+        }.items()),
+    ],
+)  # fmt: skip
+def test_wrong_types_of_documented_fields_are_refused_with_their_param(path: str, field: str, wrong: Any) -> None:
+    body = {"model": "claude", "messages": [{"role": "user", "content": "x"}], "input": "x", field: wrong}
+    answer = ask(app_with(), path, method="POST", json=body)
+    param = answer.get_json()["error"]["param"]
+    assert (answer.status_code, param.partition(".")[0].partition("[")[0]) == (400, field)
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("temperature", "hot"), ("top_p", "1"), ("top_k", 1.5), ("stream", "yes"), ("metadata", {"user_id": 1}), ("container", 1),
+        ("context_management", []), ("speed", 1), ("tools", [1]), ("mcp_servers", ["x"]), ("stop_sequences", "x"),
+    ],
+)  # fmt: skip
+def test_wrong_types_of_documented_fields_of_messages_are_refused(field: str, wrong: Any) -> None:
+    body = {"model": "claude", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}], field: wrong}
+    answer = ask(app_with(), "/anthropic/v1/messages", method="POST", json=body)
+    assert answer.status_code == 400
+    assert answer.get_json()["error"]["message"].startswith(field)
+
+
 def test_the_compatible_surfaces_name_the_field_too() -> None:
     app = app_with()
     openai = ask(app, "/openai/v1/checked/body", method="POST", json={"prompt": 1}).get_json()["error"]

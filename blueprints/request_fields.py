@@ -1,0 +1,112 @@
+"""marshmallow fields for request bodies: exact about JSON types, and quick to refuse what is too much of something.
+
+marshmallow's own take ``"1"`` for a number and ``"on"`` for a boolean, and look at every element before the length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gevent
+import marshmallow as ma
+from marshmallow import fields, validate
+
+from services.conversations import METADATA_KEYS_LIMIT, METADATA_NAME_CHARS, METADATA_VALUE_CHARS
+
+ERRORS_LIMIT = 20
+"""Mistakes of one request that are reported."""
+TOOLS_LIMIT = 1_000
+MESSAGES_LIMIT = 10_000
+YIELD_EVERY = 32
+"""Elements of an array that are checked before other requests have their turn."""
+
+
+class Number(fields.Float):
+    """A JSON number."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **more: Any) -> Any:
+        if not isinstance(value, int | float):
+            raise self.make_error("invalid", input=value)
+        return super()._deserialize(value, attr, data, **more)
+
+
+class Whole(fields.Integer):
+    """A JSON number that is whole, ``1.0`` too."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **more: Any) -> Any:
+        if not isinstance(value, int | float) or value % 1:
+            raise self.make_error("invalid", input=value)
+        return super()._deserialize(value, attr, data, **more)
+
+
+class Flag(fields.Boolean):
+    """``true`` or ``false``."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **_: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid", input=value)
+        return value
+
+
+class StringOrObject(fields.Field[Any]):
+    """A string, or a JSON object."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **_: Any) -> Any:
+        if not isinstance(value, str | dict):
+            raise ma.ValidationError("Not a valid string or object.")
+        return value
+
+
+class Array(fields.List[Any]):
+    """A list of at most ``most`` elements. Its length is checked before any of them, and many do not hold the event loop."""
+
+    def __init__(self, item: fields.Field[Any], *, most: int | None = None, least: int | None = None, **more: Any) -> None:
+        length = validate.Length(least, most) if most or least else None
+        super().__init__(item, validate=length, **more)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **more: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise self.make_error("invalid")
+        self._validate(value)
+        found: list[Any] = []
+        errors: dict[int, Any] = {}
+        for index, element in enumerate(value):
+            if index % YIELD_EVERY == YIELD_EVERY - 1:
+                gevent.sleep(0)
+            try:
+                found.append(self.inner.deserialize(element, **more))
+            except ma.ValidationError as error:
+                errors[index] = error.messages
+                if len(errors) == ERRORS_LIMIT:
+                    break
+        if errors:
+            raise ma.ValidationError(errors)
+        return found
+
+
+class Metadata(fields.Dict):
+    """Strings by name, as the store keeps them."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(keys=fields.String(), values=fields.String(), **more)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **_: Any) -> dict[str, str]:
+        if not isinstance(value, dict):
+            raise self.make_error("invalid")
+        if len(value) > METADATA_KEYS_LIMIT:
+            raise ma.ValidationError(f"has {len(value)} keys; at most {METADATA_KEYS_LIMIT} are possible")
+        errors = {name: {"value": [issue]} for name, text in value.items() if (issue := _metadata_issue(name, text))}
+        if errors:
+            raise ma.ValidationError(errors)
+        return value
+
+
+def _metadata_issue(name: str, text: Any) -> str | None:
+    if len(name) > METADATA_NAME_CHARS:
+        return f"a key has at most {METADATA_NAME_CHARS} characters"
+    if not isinstance(text, str):
+        return "not a valid string"
+    if len(text) > METADATA_VALUE_CHARS:
+        return f"longer than maximum length {METADATA_VALUE_CHARS}"
+    return None
