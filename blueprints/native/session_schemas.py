@@ -18,10 +18,11 @@ from blueprints.native.schemas import (
     TokenUsageSchema,
 )
 from blueprints.request_fields import Array, Flag, Metadata
-from services.store.listing import MAX_LIMIT
+from services.store.listing import LISTED_CHARS, MAX_LIMIT
 from services.store.records import SessionStatus, TurnStatus
 
 MAX_TURNS_PAGE = 1_000
+LEFT_OUT = f"Null in a list where its JSON has more than {LISTED_CHARS:,} characters; `GET /sessions/{{id}}` has it"
 
 
 class AboutSchema(Strict):
@@ -80,8 +81,8 @@ class SessionSchema(Strict):
     title = fields.String(allow_none=True)
     status = fields.String(required=True, validate=validate.OneOf(get_args(SessionStatus)))
     tags = fields.List(fields.String())
-    metadata = fields.Dict(keys=fields.String(), values=fields.String())
-    options = fields.Dict(metadata={"description": "Options that its turns use unless they say otherwise"})
+    metadata = fields.Dict(keys=fields.String(), values=fields.String(), allow_none=True, metadata={"description": LEFT_OUT})
+    options = fields.Dict(allow_none=True, metadata={"description": f"Options that its turns use unless they say otherwise. {LEFT_OUT}"})
     parent_id = fields.String(allow_none=True, metadata={"description": "The session that it was forked from"})
     is_rebuilt_next = fields.Boolean(
         metadata={"description": "The CLI has no session of its own for it; its next turn tells a new one the turns so far"}

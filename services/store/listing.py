@@ -7,7 +7,7 @@ import json
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, select, tuple_
+from sqlalchemy import Connection, Row, Select, and_, case, func, select, tuple_
 
 from services.errors import InvalidRequest
 from services.store import documents
@@ -17,6 +17,9 @@ from services.store.schema import session_tags, sessions
 from services.store.words import facet
 
 MAX_LIMIT = 200
+LISTED_CHARS = 4_096
+"""A list leaves out metadata and options whose JSON is longer: a page of 200 sessions is at most 2 MB of them."""
+LARGE = ("metadata", "options")
 
 
 def list_page(connection: Connection, wanted: Filter, limit: int, offset: int, cursor: str | None) -> Page:
@@ -80,7 +83,10 @@ def _search(connection: Connection, wanted: Filter, limit: int, offset: int, cur
 
 def _load(connection: Connection, ids: list[str], wanted: Filter | None = None) -> list[Row[Any]]:
     """The sessions of ``ids`` that ``wanted`` describes, in the order of ``ids``."""
-    statement = select(sessions).where(sessions.c.id.in_(ids))
+    columns = [
+        case((func.length(column) <= LISTED_CHARS, column)).label(column.name) if column.name in LARGE else column for column in sessions.c
+    ]
+    statement = select(*columns).where(sessions.c.id.in_(ids))
     if wanted:
         statement = statement.where(*_conditions(wanted))
         if wanted.tag is not None:

@@ -41,6 +41,8 @@ class Session:
     """What was wrong with the last turn."""
     created_at: int = 0
     updated_at: int = 0
+    left_out: tuple[str, ...] = ()
+    """The fields (`services.store.listing.LARGE`) that a list leaves out of this session: they are too long for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ def storable(text: str) -> str:
 
 
 def to_session(row: Row[Any]) -> Session:
+    """What the row has null of the fields that never are null was left out by a list."""
     return Session(
         id=row.id,
         backend=row.backend,
@@ -34,8 +35,8 @@ def to_session(row: Row[Any]) -> Session:
         title=row.title,
         status=row.status,
         tags=tuple(json.loads(row.tags)),
-        metadata=json.loads(row.metadata),
-        options=json.loads(row.options),
+        metadata=json.loads(row.metadata or "{}"),
+        options=json.loads(row.options or "{}"),
         parent_id=row.parent_id,
         cli_session_id=row.cli_session_id,
         needs_rebuild=row.needs_rebuild,
@@ -45,6 +46,7 @@ def to_session(row: Row[Any]) -> Session:
         error=row.error,
         created_at=row.created_at,
         updated_at=row.updated_at,
+        left_out=tuple(name for name in ("metadata", "options") if getattr(row, name) is None),
     )
 
 

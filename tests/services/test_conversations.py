@@ -164,6 +164,16 @@ def test_a_session_that_was_created_empty_begins_with_its_first_turn(desk: Desk)
     assert desk.resume(made, "two").output == "known: one | two"
 
 
+def test_the_metadata_of_a_session_is_bounded_over_all_of_its_turns(desk: Desk) -> None:
+    made = desk.talk.create(desk.request(""), About(metadata={f"a{number}": "v" for number in range(40)}))
+    more = About(metadata={f"b{number}": "v" for number in range(25)})
+    for use in (lambda: desk.talk.resume(made, desk.request("one"), more), lambda: desk.talk.fork(made, more)):
+        with pytest.raises(InvalidRequest, match="these are 65 keys; at most 64"):
+            use()
+    assert desk.store.get(made.id).turn_count == 0
+    assert len(desk.talk.fork(made, About(metadata={"a1": "w"})).metadata) == 40
+
+
 def test_a_second_turn_at_the_same_time_is_a_conflict_and_starts_nothing(desk: Desk) -> None:
     session, _ = desk.begin("one")
     with desk.talk.resume(session, desk.request("hang")) as stream:

@@ -62,6 +62,17 @@ def test_no_text_breaks_the_database(store: SessionStore) -> None:
     assert (turn.prompt, turn.output, one.title, one.tags) == ("a\ufffdb", "half ?", "\ufffd", ("\ufffd",))
 
 
+def test_a_list_leaves_out_what_is_too_long_for_it(store: SessionStore) -> None:
+    large = {f"key {number}": "x" * 1_000 for number in range(64)}
+    one = store.add(session(metadata=large, options={"system_prompt": "y" * 100_000}, title="unusual"))
+    other = store.add(session(metadata={"a": "b"}, options={"max_turns": 1}))
+    listed = {found.id: found for found in store.list(Filter()).sessions}
+    assert (listed[one.id].metadata, listed[one.id].options, listed[one.id].left_out) == ({}, {}, ("metadata", "options"))
+    assert (listed[other.id].metadata, listed[other.id].options, listed[other.id].left_out) == ({"a": "b"}, {"max_turns": 1}, ())
+    assert store.list(Filter(q="unusual")).sessions[0].left_out == ("metadata", "options")
+    assert (store.get(one.id).metadata, store.get(one.id).left_out) == (large, ())
+
+
 def test_a_unique_prefix_finds_and_an_ambiguous_one_is_a_conflict(store: SessionStore) -> None:
     first, second, third = "aaaa0000-0000-4000-8000-000000000001", "aaaa0000-0000-4000-8000-000000000002", "aaab" + new_id()[4:]
     for id in (first, second, third):
