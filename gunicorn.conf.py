@@ -1,3 +1,3 @@
 """gunicorn reads this by itself when it is started here: `gunicorn -k gevent wsgi:app`."""
 
-from app.gunicorn_conf import *  # noqa: F403
+from app.server.gunicorn_conf import *  # noqa: F403

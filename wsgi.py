@@ -4,6 +4,6 @@ from gevent import monkey
 
 monkey.patch_all()
 
-from app.hosting import host  # noqa: E402
+from app.server.hosting import host  # noqa: E402
 
 app = host()

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from app.cross_checks import check_together
-from app.hosts import is_loopback
-from app.keys import THIS_RUN, KeyRing, load_keys
-from app.loading import load_settings
-from app.problems import Problem, SettingsError
-from app.settings import Settings
-from app.wiring import build_backends
+from app.backends import build_backends
+from app.config.checks import check_together
+from app.config.load import load_settings
+from app.config.problems import Problem, SettingsError
+from app.config.schema import Settings
+from app.security.api_keys import THIS_RUN, KeyRing, load_keys
+from app.security.hosts import is_loopback
 
 FIXED = {
     "server.host", "server.port", "server.workers", "server.worker_connections", "server.idle_timeout_secs", "server.shutdown_grace_secs",

@@ -10,21 +10,21 @@ import flask_smorest
 import marshmallow as ma
 from apispec.ext.marshmallow import MarshmallowPlugin
 
-from app.body import Request, body_config
+from app.api.json import OrjsonProvider
+from app.api.openapi import Describe, ErrorSchema
+from app.api.surfaces import SURFACES, error_answer, error_body
+from app.build import build_services
+from app.config.load import load_settings
+from app.config.schema import Settings
 from app.configuration import Configuration
-from app.description import Describe, ErrorSchema
-from app.edge import Edge
-from app.guard import guard
-from app.json_provider import OrjsonProvider
-from app.keys import KeyRing, load_keys
-from app.limits import Counts, limit_runs
-from app.loading import load_settings
-from app.observation import Observation, build_observation
-from app.observe import configure_logging, error_log, request_id_of
-from app.proxies import TrustedProxies
-from app.services import build_services
-from app.settings import Settings
-from app.surfaces import SURFACES, error_answer, error_body
+from app.observability.logs import configure_logging, error_log, request_id_of
+from app.observability.middleware import Edge
+from app.observability.observers import Observation, build_observation
+from app.security.api_keys import KeyRing, load_keys
+from app.security.body import Request, body_config
+from app.security.checks import guard
+from app.security.proxies import TrustedProxies
+from app.security.rate_limit import Counts, limit_runs
 from app.version import program_version
 from blueprints.context import Services
 from blueprints.deprecation import announce_deprecation
@@ -68,7 +68,7 @@ def create_app(
     app.json = OrjsonProvider(app)
     app.config |= _config(settings)
     app.url_map.strict_slashes = False
-    app.url_map.merge_slashes = False  # `app.edge` does, without a redirect
+    app.url_map.merge_slashes = False  # `app.observability.middleware` does, without a redirect
     app.extensions["clinvk"] = services
     app.extensions["clinvk.configuration"] = Configuration.of(settings, keys)
     app.extensions["clinvk.error_body"] = error_body

@@ -19,8 +19,8 @@ from services.store import schema
 from services.store.records import Session
 from services.store.rows import from_session
 from services.store.sessions import SessionStore
+from services.store.tokenizer import indexed_words
 from services.store.turns import facets
-from services.store.words import indexed_words
 
 VOCABULARY = [
     f"{a}{b}" for a in ("auth", "cache", "deploy", "index", "login", "parse", "queue", "schema", "test", "user") for b in range(500)

@@ -7,20 +7,20 @@ from typing import cast
 
 from flask import current_app, g
 
-from services.backends.probe import Prober
-from services.continuation import Continuation
-from services.conversations import Conversations
+from services.clis.probe import Prober
 from services.models import ModelResolver
 from services.processes.spawner import Spawner
-from services.response_tree import ResponseTree
 from services.runner import Runner
 from services.server_secret import ServerSecret
-from services.upkeep import Upkeep
+from services.sessions.continuation import Continuation
+from services.sessions.conversations import Conversations
+from services.sessions.response_tree import ResponseTree
+from services.sessions.upkeep import Upkeep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """Built once by `app.wiring`, found in ``app.extensions["clinvk"]``."""
+    """Built once by `app.backends`, found in ``app.extensions["clinvk"]``."""
 
     runner: Runner
     spawner: Spawner

@@ -12,7 +12,7 @@ import gevent
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from services.conversations import METADATA_KEYS_LIMIT, METADATA_NAME_CHARS, METADATA_VALUE_CHARS
+from services.sessions.conversations import METADATA_KEYS_LIMIT, METADATA_NAME_CHARS, METADATA_VALUE_CHARS
 
 ERRORS_LIMIT = 20
 """Mistakes of one request that are reported."""

@@ -1,3 +1,3 @@
 """For `gunicorn -c deploy/gunicorn.conf.py wsgi:app`, where something else than `clinvk serve` starts the server."""
 
-from app.gunicorn_conf import *  # noqa: F403
+from app.server.gunicorn_conf import *  # noqa: F403

@@ -7,15 +7,16 @@ from functools import cache
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from app.description import EVERY_ROUTE
-from app.errors import ANTHROPIC_TYPES, STATUS
+from app.api.errors import ANTHROPIC_TYPES, STATUS
+from app.api.openapi import EVERY_ROUTE
+from app.api.surfaces import SURFACES
+from app.config.schema import Settings
 from app.factory import create_app
-from app.keys import KeyRing
-from app.settings import Settings
-from app.surfaces import SURFACES
+from app.security.api_keys import KeyRing
 from blueprints.anthropic.translate import SAMPLING
-from blueprints.openai import chat_request, response_request
+from blueprints.openai.chat import request as chat_request
 from blueprints.openai.errors import to_error
+from blueprints.openai.responses import request as response_request
 from docs.markdown import code, codes, table
 
 EVERYWHERE = {str(STATUS[name]) for name in (*EVERY_ROUTE, "authentication_error")}

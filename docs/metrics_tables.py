@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.metrics import BUCKETS, LABELS, METRICS
+from app.observability.metrics import BUCKETS, LABELS, METRICS
 from docs.markdown import code, codes, table
 
 

@@ -1,4 +1,4 @@
-"""The configuration reference, from `app.settings` (meaning, default), `app.tree` (what fits) and the command line's own help."""
+"""The configuration reference, from `app.config.schema` (meaning, default), `app.config.validation` (what fits) and the command line's own help."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any, get_type_hints
 import orjson
 
 from app.cli.command import build_parser
-from app.environment import NAMED, variable
-from app.original import MEANINGLESS, UNSET, VARIABLES
-from app.settings import BackendSettings, ParallelSettings, ServerSettings, SessionSettings, Settings, UnifiedFlags
-from app.tree import Leaf, Node, Path, node_at
+from app.config.environment import NAMED, variable
+from app.config.go_clinvk import MEANINGLESS, UNSET, VARIABLES
+from app.config.schema import BackendSettings, ParallelSettings, ServerSettings, SessionSettings, Settings, UnifiedFlags
+from app.config.validation import Leaf, Node, Path, node_at
 from docs.markdown import code, codes, table
 
 GROUPS: tuple[tuple[str, type], ...] = (

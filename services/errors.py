@@ -1,4 +1,4 @@
-"""Everything that can be refused or go wrong, one class a code. The HTTP status of a code is `app.errors`' business.
+"""Everything that can be refused or go wrong, one class a code. The HTTP status of a code is `app.api.errors`' business.
 
 ClinvkError                    internal_error
 ├── InvalidRequest             invalid_request          what came, what was expected, where
@@ -24,7 +24,7 @@ from services.redaction import redact
 
 if TYPE_CHECKING:
     from services.events import Failed, FailureKind
-    from services.run import RunResult
+    from services.requests import RunResult
 
 
 class ClinvkError(Exception):

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from services.backends.checks import safe_name
-from services.backends.spec import BackendSpec
+from services.clis.safety import safe_name
+from services.clis.spec import BackendSpec
 from services.errors import NotFound
 
 WILDCARDS = "*?["

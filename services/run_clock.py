@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 
-from services.drivers.driver import Limits
 from services.events import Batch, Failed, ToolCall, ToolProgress, ToolResult
+from services.execution.driver import Limits
 
 
 @dataclass(slots=True, eq=False)

@@ -10,19 +10,19 @@ from typing import Protocol
 
 import gevent
 
-from services.backends.invoke import invoke
-from services.backends.probe import Prober
-from services.backends.spec import BackendSpec, Invocation
+from services.admission import Gate, Place
 from services.cancellation import CLIENT_GONE, Cancellation
-from services.drivers.driver import Driver, KeepsProcesses, Limits, Running
+from services.clis.command import invoke
+from services.clis.probe import Prober
+from services.clis.spec import BackendSpec, Invocation
 from services.errors import BackendUnavailable, InvalidRequest
 from services.events import Batch, Failed, Finished, Started, Text, Thinking, UsageUpdate, for_callers, is_terminal, separated
-from services.gate import Gate, Place
-from services.measured import NOBODY, Measured, Observer
-from services.processes.owner import new_path
-from services.run import RunRequest, RunResult, Usage
+from services.execution.driver import Driver, KeepsProcesses, Limits, Running
+from services.processes.marks import new_path
+from services.requests import RunRequest, RunResult, Usage
 from services.run_clock import RunClock
-from services.stops import cut_at_stop
+from services.stop_sequences import cut_at_stop
+from services.telemetry import NOBODY, Measured, Observer
 from services.workdir import WorkdirRules
 
 

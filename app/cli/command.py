@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from app.cli.client.commands import add_client_commands
-from app.loading import load_settings
-from app.problems import SettingsError, print_problems
-from app.settings import Settings
+from app.config.load import load_settings
+from app.config.problems import SettingsError, print_problems
+from app.config.schema import Settings
 from app.version import program_version
 
 
@@ -73,7 +73,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
 
 def run_serve(args: argparse.Namespace) -> int:
     settings = settings_of(args)
-    from app.serve import CannotListen, serve
+    from app.server.serve import CannotListen, serve
 
     try:
         return serve(settings, is_open=args.no_auth, read=lambda: settings_of(args))

@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from app.banner import config_source
-from app.keys import load_keys
-from app.loading import find_home
-from app.problems import SettingsError
-from app.serve import CannotListen, listen
-from app.settings import Settings
+from app.backends import build_backends
+from app.config.load import find_home
+from app.config.problems import SettingsError
+from app.config.schema import Settings
+from app.security.api_keys import load_keys
+from app.server.banner import config_source
+from app.server.serve import CannotListen, listen
 from app.version import program_version
-from app.wiring import build_backends
-from services.backends.probe import Availability, Prober
-from services.backends.spec import BackendSpec
+from services.clis.probe import Availability, Prober
+from services.clis.spec import BackendSpec
 from services.processes.memory import free_mb
 
 

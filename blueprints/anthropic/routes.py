@@ -10,7 +10,6 @@ from typing import Any
 from flask import Blueprint as PlainBlueprint
 from flask import Response, jsonify, request
 
-from blueprints.agent_clients import may_leave_out_tools
 from blueprints.anthropic.schemas import (
     AnswerSchema,
     MessagesSchema,
@@ -33,7 +32,10 @@ from blueprints.anthropic.translate import (
     to_turns,
     wants_thinking,
 )
-from blueprints.compat import (
+from blueprints.compat.agent_clients import may_leave_out_tools
+from blueprints.compat.conversation import Conversation, to_conversation
+from blueprints.compat.estimate import estimate_usage
+from blueprints.compat.runs import (
     OF_A_RUN,
     answer_headers,
     asked_session,
@@ -45,15 +47,13 @@ from blueprints.compat import (
     run_whole,
 )
 from blueprints.context import caller, request_id, services
-from blueprints.conversation import Conversation, to_conversation
-from blueprints.estimate import estimate_usage
-from blueprints.http import EVENT_STREAM
 from blueprints.marks import can_fail, runs_cli, streams
 from blueprints.response_headers import ESTIMATED
+from blueprints.streaming import EVENT_STREAM
 from blueprints.validation import Blueprint
-from services.decoders.plain import PlainDecoder
+from services.decoding.text import PlainDecoder
 from services.models import Resolution
-from services.run import RunRequest
+from services.requests import RunRequest
 
 blp = Blueprint("anthropic", __name__, url_prefix="/anthropic/v1", description="Compatible with Anthropic's Messages API")
 extras = PlainBlueprint("anthropic_extras", __name__, url_prefix="/anthropic")

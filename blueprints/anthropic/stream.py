@@ -14,9 +14,9 @@ import orjson
 
 from blueprints.anthropic.threads import new_message_id
 from blueprints.anthropic.translate import SIGNATURE, to_usage
-from blueprints.estimate import tokens_of_bytes
+from blueprints.compat.estimate import tokens_of_bytes
 from services.events import Batch, Event, Failed, Finished, Text, Thinking, UsageUpdate
-from services.run import Usage
+from services.requests import Usage
 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'

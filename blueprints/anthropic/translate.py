@@ -10,14 +10,14 @@ import orjson
 
 from blueprints.anthropic.schemas import Block, Message, MessagesSchema
 from blueprints.anthropic.threads import new_message_id
-from blueprints.conversation import Conversation, Turn, call_text, join_parts, result_text
-from blueprints.estimate import estimate_tokens
+from blueprints.compat.conversation import Conversation, Turn, call_text, join_parts, result_text
+from blueprints.compat.estimate import estimate_tokens
+from blueprints.compat.images import check_count, image_from_url, to_image
+from blueprints.compat.structured import json_answer
 from blueprints.ignored import ignored_names
-from blueprints.images import check_count, image_from_url, to_image
-from blueprints.structured import json_answer
 from services.errors import InvalidRequest, NotFound
 from services.models import ListedModel, Resolution
-from services.run import Image, RunRequest, RunResult, Usage
+from services.requests import Image, RunRequest, RunResult, Usage
 
 SAMPLING = ignored_names(MessagesSchema())
 """Fields that no CLI has a setting for; named in a header when they are sent."""

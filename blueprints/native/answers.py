@@ -10,13 +10,13 @@ from flask import Response, jsonify, request
 
 from blueprints.client_watch import watch_client
 from blueprints.context import request_id
-from blueprints.http import EVENT_STREAM, NDJSON, stream_response
 from blueprints.native.translate import EventEncoder, to_result
 from blueprints.response_headers import ignored_header
+from blueprints.streaming import EVENT_STREAM, NDJSON, stream_response
 from services.cancellation import Cancellation
 from services.errors import RunFailed
 from services.runner import collect
-from services.turn_stream import NamelessStream, TurnStream
+from services.sessions.turn_stream import NamelessStream, TurnStream
 
 Begin = Callable[[Cancellation], TurnStream | NamelessStream]
 

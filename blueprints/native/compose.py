@@ -14,7 +14,6 @@ from flask import jsonify
 from blueprints import sse
 from blueprints.client_watch import watch_client
 from blueprints.context import caller, request_id, services
-from blueprints.http import EVENT_STREAM, NDJSON, stream_response
 from blueprints.marks import can_fail, runs_cli, streams
 from blueprints.native.answers import stream_type
 from blueprints.native.compose_schemas import (
@@ -26,14 +25,15 @@ from blueprints.native.compose_schemas import (
     ParallelSchema,
 )
 from blueprints.native.translate import EventEncoder, meta, now, to_run_request, to_usage
+from blueprints.streaming import EVENT_STREAM, NDJSON, stream_response
 from blueprints.validation import Blueprint
-from services.backends.spec import Invocation
+from services.clis.spec import Invocation
 from services.compose.chain import Step, plan_chain
 from services.compose.composition import Composition
 from services.compose.parallel import plan_compare, plan_parallel
 from services.compose.plan import Outcome, Plan, located
 from services.errors import RUN_FAILURE_CODES, RunFailed
-from services.run import RunRequest
+from services.requests import RunRequest
 
 blp = Blueprint("compose", __name__, url_prefix="/api/v1", description="Several agents at work on one request")
 

@@ -7,12 +7,12 @@ from typing import Any
 from flask import jsonify
 
 from blueprints.context import caller, request_id, services
-from blueprints.http import EVENT_STREAM, NDJSON
 from blueprints.marks import can_fail, runs_cli, streams
 from blueprints.native.answers import answer_run
 from blueprints.native.schemas import BackendListSchema, PromptResultSchema, PromptSchema
 from blueprints.native.session_translate import to_about
 from blueprints.native.translate import meta, to_backend, to_dry_run, to_run_request
+from blueprints.streaming import EVENT_STREAM, NDJSON
 from blueprints.validation import Blueprint
 
 blp = Blueprint("native", __name__, url_prefix="/api/v1", description="Prompts, backends and sessions, in this server's own terms")

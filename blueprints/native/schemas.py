@@ -8,8 +8,8 @@ from typing import Any, get_args
 from marshmallow import RAISE, Schema, ValidationError, fields, pre_load, validate
 
 from blueprints.request_fields import ERRORS_LIMIT, Array, Flag, Metadata, Number
-from services.conversations import METADATA_KEYS_LIMIT, METADATA_NAME_CHARS, METADATA_VALUE_CHARS
-from services.run import ApprovalMode, OutputFormat, SandboxMode
+from services.requests import ApprovalMode, OutputFormat, SandboxMode
+from services.sessions.conversations import METADATA_KEYS_LIMIT, METADATA_NAME_CHARS, METADATA_VALUE_CHARS
 
 NAME_LIMIT = 128
 TAG_LIMIT = 50

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from blueprints.native.translate import to_usage
-from services.conversations import About
+from services.sessions.conversations import About
 from services.store.records import Filter, Session, Turn
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

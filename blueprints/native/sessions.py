@@ -8,7 +8,6 @@ from flask import Response, jsonify, url_for
 from marshmallow import RAISE
 
 from blueprints.context import caller, request_id, services
-from blueprints.http import EVENT_STREAM, NDJSON
 from blueprints.marks import can_fail, runs_cli, streams
 from blueprints.native.answers import answer_run
 from blueprints.native.schemas import PromptResultSchema
@@ -25,8 +24,9 @@ from blueprints.native.session_schemas import (
 )
 from blueprints.native.session_translate import from_session, from_turn, to_about, to_filter
 from blueprints.native.translate import meta, to_dry_run, to_run_request
+from blueprints.streaming import EVENT_STREAM, NDJSON
 from blueprints.validation import Blueprint
-from services.run import RunRequest
+from services.requests import RunRequest
 from services.store.records import Session
 
 blp = Blueprint("sessions", __name__, url_prefix="/api/v1/sessions", description="Conversations that last")

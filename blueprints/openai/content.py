@@ -12,10 +12,10 @@ from typing import Any, Literal
 import msgspec
 import orjson
 
-from blueprints.conversation import Role, Turn, call_text, join_parts, result_text
-from blueprints.images import check_count, image_from_url
+from blueprints.compat.conversation import Role, Turn, call_text, join_parts, result_text
+from blueprints.compat.images import check_count, image_from_url
 from services.errors import InvalidRequest
-from services.run import Image
+from services.requests import Image
 
 Sender = Literal["system", "developer", "user", "assistant", "tool", "function"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from services.backends.spec import BackendSpec
+from services.clis.spec import BackendSpec
 from services.errors import InvalidRequest, OptionNotSupported
 
 JSON_OBJECT = "Answer with one JSON object and nothing else: no text before or after it, no code fence."

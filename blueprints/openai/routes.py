@@ -8,8 +8,10 @@ from typing import Any
 from flask import Blueprint as PlainBlueprint
 from flask import Response, jsonify, request
 
-from blueprints.agent_clients import is_codex, may_leave_out_tools
-from blueprints.compat import (
+from blueprints.compat.agent_clients import is_codex, may_leave_out_tools
+from blueprints.compat.conversation import Conversation
+from blueprints.compat.estimate import estimate_tokens, estimate_usage
+from blueprints.compat.runs import (
     OF_A_RUN,
     answer_headers,
     asked_session,
@@ -22,25 +24,24 @@ from blueprints.compat import (
     run_whole,
 )
 from blueprints.context import caller, request_id, services
-from blueprints.conversation import Conversation
-from blueprints.estimate import estimate_tokens, estimate_usage
-from blueprints.http import EVENT_STREAM
 from blueprints.marks import can_fail, runs_cli, streams
-from blueprints.openai import chat_request, response_request
-from blueprints.openai.chat import ChunkEncoder, to_completion
+from blueprints.openai.chat import request as chat_request
+from blueprints.openai.chat.answer import ChunkEncoder, to_completion
+from blueprints.openai.chat.schemas import ChatCompletionSchema, ChatSchema, OpenAIModelListSchema, OpenAIModelSchema
 from blueprints.openai.errors import CODEX_RESPONSE_CODES, RESPONSE_CODES
 from blueprints.openai.models import to_model, to_model_list
-from blueprints.openai.response import to_facts, to_response
-from blueprints.openai.response_id import new_id, new_node
-from blueprints.openai.response_schemas import CreateResponseSchema, ResponseSchema
-from blueprints.openai.response_stream import ResponseEncoder
+from blueprints.openai.responses import request as response_request
+from blueprints.openai.responses.answer import to_facts, to_response
+from blueprints.openai.responses.ids import new_id, new_node
+from blueprints.openai.responses.schemas import CreateResponseSchema, ResponseSchema
+from blueprints.openai.responses.stream import ResponseEncoder
 from blueprints.openai.run_request import to_run_request
-from blueprints.openai.schemas import ChatCompletionSchema, ChatSchema, OpenAIModelListSchema, OpenAIModelSchema
+from blueprints.streaming import EVENT_STREAM
 from blueprints.validation import Blueprint
-from services.backends.spec import Invocation
-from services.decoders.plain import PlainDecoder
+from services.clis.spec import Invocation
+from services.decoding.text import PlainDecoder
 from services.errors import NotFound
-from services.run import RunRequest
+from services.requests import RunRequest
 
 blp = Blueprint("openai", __name__, url_prefix="/openai/v1", description="Compatible with OpenAI's Chat Completions and Responses")
 extras = PlainBlueprint("openai_extras", __name__, url_prefix="/openai/v1")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from blueprints.conversation import Conversation
+from blueprints.compat.conversation import Conversation
 from blueprints.openai.options import check_support, to_effort
-from services.backends.spec import BackendSpec
+from services.clis.spec import BackendSpec
 from services.models import Resolution
-from services.run import RunRequest
+from services.requests import RunRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from services.compose.placeholders import fill, references
 from services.compose.plan import NothingToFill, Outcome, Plan, located, prepare_all
 from services.errors import BackendUnavailable, InvalidRequest
-from services.run import RunRequest
+from services.requests import RunRequest
 from services.runner import Runner
 
 

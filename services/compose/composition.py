@@ -14,9 +14,9 @@ from services.cancellation import CLIENT_GONE, Cancellation
 from services.compose.plan import NothingToFill, Outcome, Plan
 from services.errors import BackendUnavailable, ClinvkError, RunFailed
 from services.events import Batch, Failed
-from services.run import RunResult
+from services.requests import RunResult
 from services.runner import Runner, collect
-from services.turn_stream import NamelessStream
+from services.sessions.turn_stream import NamelessStream
 
 QUEUE_LIMIT_BATCHES = 64
 """Batches that wait for the reader; beyond it the runs wait, and with them their CLIs. Never fewer than there are runs at

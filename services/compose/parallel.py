@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from services.compose.plan import AT_ONCE_LIMIT, Plan, prepare_all
-from services.run import RunRequest
+from services.requests import RunRequest
 from services.runner import Runner
 
 

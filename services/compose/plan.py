@@ -9,9 +9,9 @@ from typing import Literal
 
 import gevent
 
-from services.backends.spec import Invocation
+from services.clis.spec import Invocation
 from services.errors import InvalidRequest
-from services.run import RunRequest, RunResult
+from services.requests import RunRequest, RunResult
 from services.runner import Runner
 
 RUNS_LIMIT = 1_000

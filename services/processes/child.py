@@ -19,7 +19,7 @@ import orjson
 from gevent.event import Event
 from gevent.monkey import get_original
 
-from services.decoders.decoder import Exit
+from services.decoding.decoder import Exit
 from services.errors import BackendUnavailable
 from services.processes.leftovers import end_marked, end_tree
 

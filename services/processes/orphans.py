@@ -18,7 +18,7 @@ import gevent
 
 from services.processes.leftovers import end_tree
 from services.processes.own_process import is_subreaper
-from services.processes.tree import children, parent_of
+from services.processes.procfs import children, parent_of
 
 log = logging.getLogger("clinvk.processes")
 

@@ -13,8 +13,8 @@ from gevent.lock import RLock
 
 from services.processes.child import Child
 from services.processes.launch import connected, job_of
+from services.processes.marks import MARK, new_mark
 from services.processes.orphans import Orphans
-from services.processes.owner import MARK, new_mark
 from services.processes.spawner_process import SpawnerProcess
 
 log = logging.getLogger("clinvk.processes")

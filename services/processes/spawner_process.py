@@ -15,7 +15,7 @@ import gevent
 from services.processes.child import close_fd
 from services.processes.leftovers import end_tree
 
-PROGRAM = Path(__file__).with_name("forker.py")
+PROGRAM = Path(__file__).with_name("spawner_program.py")
 CLOSE_DEADLINE_S = 2.0
 END_DEADLINE_S = 1.0
 HAND_OVER_TIMEOUT_S = 5.0

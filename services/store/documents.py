@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, TextClause, text
 
-from services.store.words import QUERY_WORDS, words_of
+from services.store.tokenizer import QUERY_WORDS, words_of
 
 CHUNK = 64
 """Matches read at a time."""

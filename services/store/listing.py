@@ -14,7 +14,7 @@ from services.store import documents
 from services.store.records import Filter, Page
 from services.store.rows import to_session
 from services.store.schema import session_tags, sessions
-from services.store.words import facet
+from services.store.tokenizer import facet
 
 MAX_LIMIT = 200
 LISTED_CHARS = 4_096

@@ -11,13 +11,14 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Double, Text, and_, bindparam, case, delete, func, insert, literal, select, update
 
-from services.run import Usage
-from services.store import documents, owners
-from services.store.owners import Owner
+from services.requests import Usage
+from services.store import documents
+from services.store import leases as owners
+from services.store.leases import Owner
 from services.store.records import NewTurn, Turn, TurnEnd
 from services.store.rows import USAGE, dumped, from_usage, storable, to_turn
 from services.store.schema import session_tags, sessions, turns
-from services.store.words import facet, indexed_words
+from services.store.tokenizer import facet, indexed_words
 
 INTERRUPTED = "the server ended while this turn was running"
 

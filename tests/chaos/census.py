@@ -38,7 +38,7 @@ class Census:
 
 def take(server: Server, temp: Path) -> Census:
     own = server.own()
-    program = {pid for pid in own if "forker.py" in command_line(pid)}
+    program = {pid for pid in own if "spawner_program.py" in command_line(pid)}
     keepers = [pid for pid in program if not _leads_session(pid)]  # the others are the spawners
     return Census(
         own={pid: _fds(pid) for pid in own if pid not in program},

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from app.errors import STATUS
+from app.api.errors import STATUS
 from tests.parts.client import Arrival, Stream
 from tests.parts.native import events, of_type
 from tests.parts.native import text as text_of

@@ -13,8 +13,8 @@ from threading import Event, Thread
 import orjson
 import pytest
 
-from app.loading import load_settings
-from app.problems import SettingsError
+from app.config.load import load_settings
+from app.config.problems import SettingsError
 from tests.parts.processes import eventually
 from tests.parts.programs import require_program
 from tests.parts.server import ROOT, Server

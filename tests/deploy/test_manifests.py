@@ -14,11 +14,11 @@ import pytest
 import yaml
 
 from app.cli.command import build_parser
-from app.keys import load_keys
-from app.loading import load_settings
-from app.problems import SettingsError
-from app.settings import ServerSettings, Settings
-from app.worker import GRACE_MARGIN_S
+from app.config.load import load_settings
+from app.config.problems import SettingsError
+from app.config.schema import ServerSettings, Settings
+from app.security.api_keys import load_keys
+from app.server.worker import GRACE_MARGIN_S
 from tests.deploy.manifests import COMPOSE, DOCKER, KUBERNETES, compose, kubernetes_objects, seconds
 from tests.parts.programs import do_without
 from tests.parts.server import ROOT, Server

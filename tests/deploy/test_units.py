@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from app.cli.command import build_parser
-from app.loading import load_settings
-from app.settings import ServerSettings
-from app.worker import GRACE_MARGIN_S
+from app.config.load import load_settings
+from app.config.schema import ServerSettings
+from app.server.worker import GRACE_MARGIN_S
 from tests.parts.programs import require_program
 from tests.parts.server import ROOT
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from app.loading import load_settings
-from app.wiring import build_backends
+from app.backends import build_backends
+from app.config.load import load_settings
 from tests.docs.blocks import Block, all_blocks
 from tests.docs.conftest import Reader
 

@@ -10,10 +10,10 @@ from typing import get_args
 
 import pytest
 
+from app.api.errors import STATUS
 from app.cli.command import build_parser
-from app.environment import NAMED, READ_ELSEWHERE, variable
-from app.errors import STATUS
-from app.tree import leaf_keys, node_at
+from app.config.environment import NAMED, READ_ELSEWHERE, variable
+from app.config.validation import leaf_keys, node_at
 from docs.generate import GENERATED, MARKED, PAGES, ROOT, stale_pages
 from services.errors import RUN_FAILURE_CODES, ClinvkError
 from services.events import FailureKind

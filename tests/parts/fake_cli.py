@@ -247,7 +247,7 @@ class Cli:
         keeper = os.getppid()
         pids = {"keeper": keeper, "spawner": parent_of(keeper)}
         for pid in [pids[name] for name in who]:
-            if pid > 1 and "forker.py" in read_file(f"/proc/{pid}/cmdline"):
+            if pid > 1 and "spawner_program.py" in read_file(f"/proc/{pid}/cmdline"):
                 os.kill(pid, number)
 
     def do_daemon(self, seconds):

@@ -9,8 +9,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.backends.probe import VERSION
-from services.backends.registry import BUILT_IN
+from services.clis.probe import VERSION
+from services.clis.registry import BUILT_IN
 from tests.parts.clis import NO_WAY_OUT, cli_path, real_cli_in
 from tests.parts.model_api import FakeModelApi
 from tests.record.cases import BASE, CASES, PROMPT, STREAM, Case

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.decoders.recorded import FOLDER
 from tests.record.difference import differences
+from tests.unit.services.decoding.recorded import FOLDER
 
 OLD = (FOLDER / "claude" / "2.1.197" / "partial.stdout.jsonl").read_text()
 NEW = (FOLDER / "claude" / "2.1.332" / "partial.stdout.jsonl").read_text()

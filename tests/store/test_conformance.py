@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, inspect, text, update
 from sqlalchemy.engine import URL
 
 from services.errors import Conflict, InvalidRequest, NotFound, StoreUnavailable
-from services.run import Usage
+from services.requests import Usage
 from services.store import documents, schema
 from services.store.migrations import STEPS
 from services.store.records import Filter, NewTurn, Session, Turn, TurnEnd

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.store.words import WORD_CHARS, indexed_words, words_of
+from services.store.tokenizer import WORD_CHARS, indexed_words, words_of
 
 
 @pytest.mark.parametrize(

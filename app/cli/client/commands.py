@@ -9,7 +9,7 @@ from app.cli.client.connect import Command, exit_code
 from app.cli.client.lists import run_backends, run_delete, run_list, run_show
 from app.cli.client.prompt import run_prompt
 from app.cli.client.several import run_chain, run_compare, run_parallel
-from services.run import ApprovalMode, SandboxMode
+from services.requests import ApprovalMode, SandboxMode
 
 EPILOG = """\
 The server: --server or CLINVK_SERVER_URL; else the one that the configuration describes, if it runs; else one that is

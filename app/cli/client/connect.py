@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from app.cli.client.private import private_server
 from app.cli.client.remote import NotReachable, Refused, Remote
 from app.cli.client.screen import complain, note, say_json
-from app.loading import load_settings
+from app.config.load import load_settings
 
 OK, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
 """It worked; a run failed; the command or the configuration is wrong; no server, or it refused. Ctrl-C is 130."""

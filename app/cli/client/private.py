@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from app.cli.client.remote import NotReachable, Remote
-from app.keys import new_key
+from app.security.api_keys import new_key
 
 START_S = 60.0
 STOP_S = 15.0

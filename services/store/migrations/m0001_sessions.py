@@ -89,7 +89,7 @@ CREATE TABLE totals (
 INSERT INTO totals (id, sessions) VALUES (1, 0);
 """
 
-# `words` is space-separated and holds nothing but word characters (services.store.words), so the plainest tokenizer splits
+# `words` is space-separated and holds nothing but word characters (services.store.tokenizer), so the plainest tokenizer splits
 # it as it is meant. No positions are kept: a search is for documents that hold all words.
 SQLITE_SEARCH = (
     """CREATE VIRTUAL TABLE documents_words USING fts5(

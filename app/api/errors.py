@@ -1,0 +1,153 @@
+"""What an error answer says: its status from one table, its body from one function per API surface.
+
+Which surface a request belongs to is `app.api.surfaces`' business. Nothing here knows of Flask's request.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+
+from blueprints.openai.errors import UNKNOWN_ROUTE, to_error
+from blueprints.validation import invalid_json, invalid_request
+from services.errors import ClinvkError, RunFailed
+
+STATUS: Mapping[str, int] = {
+    "invalid_request": 400,
+    "authentication_error": 401,
+    "permission_denied": 403,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "request_timeout": 408,
+    "conflict": 409,
+    "request_too_large": 413,
+    "unsupported_media_type": 415,
+    "rate_limit_exceeded": 429,
+    "cancelled": 499,
+    "internal_error": 500,
+    "backend_error": 502,
+    "backend_unavailable": 503,
+    "backend_overloaded": 503,
+    "timeout": 504,
+}
+"""HTTP status of every error code. 499 is nginx' status for a client that left; nobody is there to read it."""
+
+CODE_OF_STATUS: Mapping[int, str] = {status: code for code, status in reversed(list(STATUS.items()))}
+
+INTERNAL_MESSAGE = "an error inside the server; its log has the details under this request id"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """An error on its way out, before a surface gives it its form."""
+
+    code: str
+    message: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    http_status: int | None = None
+    """For an HTTP error that has no code of its own here."""
+
+    @property
+    def status(self) -> int:
+        return self.http_status or STATUS[self.code]
+
+
+INTERNAL_PROBLEM = Problem(code="internal_error", message=INTERNAL_MESSAGE, headers={"x-should-retry": "false"})
+"""A bug meets the same request again, and a CLI may have been running: the SDKs must not try by themselves."""
+
+
+def to_problem(error: BaseException) -> Problem:
+    """Any exception as what may be told of it. What is not ours and not HTTP's tells nothing."""
+    if isinstance(error, ClinvkError):
+        return _from_ours(error)
+    if isinstance(error, HTTPException) and error.code:
+        return _from_http(error)
+    return INTERNAL_PROBLEM
+
+
+def _from_ours(error: ClinvkError) -> Problem:
+    headers: dict[str, str] = {}
+    details = dict(error.details)
+    if error.retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    if error.code == "authentication_error":
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.code == "internal_error":
+        return replace(INTERNAL_PROBLEM, details=details)
+    if isinstance(error, RunFailed):
+        headers["x-should-retry"] = "false"
+        details["failure"] = error.failure.kind
+        if error.failure.kind == "unknown_model":
+            details["field"] = "model"
+    return Problem(code=error.code, message=error.message, details=details, headers=headers)
+
+
+def _from_http(error: HTTPException) -> Problem:
+    status = error.code or 500
+    if status >= 500:
+        return INTERNAL_PROBLEM
+    messages = getattr(error, "data", {}).get("messages")
+    if status == 422 and messages:
+        return _from_ours(invalid_request(messages))
+    cause = getattr(error, "exc", None)
+    if status == 400 and isinstance(cause, ValueError):
+        return _from_ours(invalid_json(cause))
+    if isinstance(error, NotFound):
+        return Problem(
+            code="not_found", message="there is no such path; /openapi.json lists all there are", details={"issue": UNKNOWN_ROUTE}
+        )
+    if isinstance(error, MethodNotAllowed):
+        allowed = ", ".join(sorted(error.valid_methods or ()))
+        return Problem(code="method_not_allowed", message=f"this path takes other methods: {allowed}", headers={"Allow": allowed})
+    return Problem(code=CODE_OF_STATUS.get(status, "invalid_request"), message=error.description or error.name, http_status=status)
+
+
+Envelope = Callable[[Problem, str], dict[str, Any]]
+"""(problem, request id) → the body of the answer."""
+
+
+def to_native_error(problem: Problem, request_id: str) -> dict[str, Any]:
+    return {
+        "error": {"code": problem.code, "message": problem.message, "details": dict(problem.details)},
+        "meta": {"request_id": request_id, "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")},
+    }
+
+
+def to_openai_error(problem: Problem, request_id: str) -> dict[str, Any]:
+    return to_error(problem.code, problem.message, problem.details)
+
+
+# https://docs.claude.com/en/api/errors: "we may also use [invalid_request_error] for other 4XX status codes".
+ANTHROPIC_TYPES: Mapping[str, str] = {
+    "authentication_error": "authentication_error",
+    "permission_denied": "permission_error",
+    "not_found": "not_found_error",
+    "conflict": "conflict_error",
+    "request_too_large": "request_too_large",
+    "rate_limit_exceeded": "rate_limit_error",
+    "internal_error": "api_error",
+    "backend_error": "api_error",
+    "backend_unavailable": "api_error",
+    "backend_overloaded": "overloaded_error",
+    "cancelled": "api_error",
+    "request_timeout": "timeout_error",
+    "timeout": "timeout_error",
+}
+
+
+ANTHROPIC_DETAILS = ("error_code", "unsupported")
+"""Of an error's details, what Anthropic's SDKs read."""
+
+
+def to_anthropic_error(problem: Problem, request_id: str) -> dict[str, Any]:
+    kind = ANTHROPIC_TYPES.get(problem.code, "invalid_request_error")
+    told: dict[str, Any] = {"type": kind, "message": problem.message}
+    if details := {name: problem.details[name] for name in ANTHROPIC_DETAILS if name in problem.details}:
+        told["details"] = details
+    return {"type": "error", "error": told, "request_id": request_id}

@@ -1,0 +1,168 @@
+"""What the OpenAPI document says of every route beside its own words: which errors it can answer, in its surface's form, and
+that a run can be streamed. Which of them a route has stands on its view (`blueprints.marks`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import flask
+import marshmallow as ma
+from apispec import APISpec, BasePlugin
+from marshmallow import fields
+
+from app.api.errors import STATUS
+from app.api.surfaces import Surface, surface_of
+from blueprints.marks import Marks, marks_of
+from blueprints.streaming import EVENT_STREAM, NDJSON
+
+
+class ErrorDetailSchema(ma.Schema):
+    code = fields.String(required=True, metadata={"description": "What went wrong, for programs", "example": "invalid_request"})
+    message = fields.String(required=True, metadata={"description": "What went wrong and what to change, for people"})
+    details = fields.Dict(required=True, metadata={"description": "`field` and `issue` where there is one"})
+
+
+class ErrorMetaSchema(ma.Schema):
+    request_id = fields.String(required=True)
+    timestamp = fields.String(required=True, metadata={"description": "RFC 3339, UTC"})
+
+
+class ErrorSchema(ma.Schema):
+    error = fields.Nested(ErrorDetailSchema(), required=True)
+    meta = fields.Nested(ErrorMetaSchema(), required=True)
+
+
+class OpenAIErrorDetailSchema(ma.Schema):
+    message = fields.String(required=True)
+    type = fields.String(required=True, metadata={"example": "invalid_request_error"})
+    param = fields.String(required=True, allow_none=True, metadata={"description": "The field that is wrong"})
+    code = fields.String(required=True, allow_none=True)
+
+
+class OpenAIErrorSchema(ma.Schema):
+    error = fields.Nested(OpenAIErrorDetailSchema(), required=True)
+
+
+class AnthropicErrorDetailSchema(ma.Schema):
+    type = fields.String(required=True, metadata={"example": "invalid_request_error"})
+    message = fields.String(required=True)
+    details = fields.Dict(metadata={"description": "`error_code`, where the SDKs react to one"})
+
+
+class AnthropicErrorSchema(ma.Schema):
+    type = fields.String(required=True, validate=ma.validate.Equal("error"))
+    error = fields.Nested(AnthropicErrorDetailSchema(), required=True)
+    request_id = fields.String(required=True)
+
+
+ERROR_SCHEMAS: Mapping[str, type[ma.Schema]] = {"openai": OpenAIErrorSchema, "anthropic": AnthropicErrorSchema}
+"""By the surface's name; the others have the native one."""
+
+MEANINGS: Mapping[str, str] = {
+    "invalid_request": "Something in the request is not valid, or not allowed",
+    "authentication_error": "The key is missing or wrong; an address that keeps sending wrong ones gets 429 for a while",
+    "permission_denied": "The host that was asked for, or the web page that asks, is not allowed",
+    "not_found": "What the request names does not exist",
+    "request_timeout": "The request's body did not arrive in time",
+    "conflict": "Not now: a turn is running; or not clear: several sessions begin so",
+    "request_too_large": "The body is larger than `server.max_request_body_bytes`",
+    "unsupported_media_type": "The body is not declared as JSON",
+    "rate_limit_exceeded": "Too many requests, here or at the model's vendor; `Retry-After` says when to try again",
+    "internal_error": "A bug in this server",
+    "backend_error": "The CLI ran and failed",
+    "backend_unavailable": "The CLI is not there or not logged in, the queue is full, or the server stops",
+    "backend_overloaded": "The model's vendor is overloaded",
+    "timeout": "The run passed its time limit and was stopped",
+}
+
+EVERY_ROUTE = ("permission_denied", "request_too_large", "unsupported_media_type", "internal_error")
+WITH_BODY = ("invalid_request", "request_timeout")
+
+STREAMS: Mapping[str, Mapping[str, Any]] = {
+    # No schema: in OpenAPI 3.0 it would be the whole stream's, and some tools take it for each event's.
+    EVENT_STREAM: {"example": 'event: message\ndata: {"type":"message","sequence":2,"content":"Hello", ...}\n\n'},
+    NDJSON: {"schema": {"type": "string"}, "example": '{"type":"message","sequence":2,"content":"Hello", ...}\n'},
+}
+
+
+_CHAT = {"model": "demo", "messages": [{"role": "user", "content": "Say hello"}]}
+
+EXAMPLES: Mapping[str, Mapping[str, Any]] = {
+    "/api/v1/prompt": {"backend": "demo", "prompt": "Say hello"},
+    "/api/v1/parallel": {"tasks": [{"backend": "demo", "prompt": "Say hello"}, {"backend": "demo", "prompt": "Say goodbye"}]},
+    "/api/v1/chain": {"steps": [{"backend": "demo", "prompt": "Say hello"}, {"backend": "demo", "prompt": "Shorten this: {{previous}}"}]},
+    "/api/v1/compare": {"prompt": "Say hello", "targets": [{"backend": "demo"}, {"backend": "demo", "model": "demo-1"}]},
+    "/api/v1/sessions": {"backend": "demo", "title": "A first session"},
+    "/api/v1/sessions/{session_id}/resume": {"prompt": "Say it again"},
+    "/openai/v1/chat/completions": _CHAT,
+    "/openai/v1/responses": {"model": "demo", "input": "Say hello"},
+    "/anthropic/v1/messages": _CHAT | {"max_tokens": 1024},
+    "/anthropic/v1/messages/count_tokens": _CHAT,
+}
+"""Bodies that work as they are, on a machine with no CLI too: what "Try it out" begins with. Made up of the schema, one would
+hold a value for every field, and be refused."""
+
+
+class Describe(BasePlugin):
+    """An apispec plugin: completes every operation as it is registered, by the marks of its view."""
+
+    def __init__(self, app: flask.Flask) -> None:
+        self._app = app
+
+    def init_spec(self, spec: APISpec) -> None:
+        for name in ("native", *ERROR_SCHEMAS):
+            schema = ERROR_SCHEMAS.get(name, ErrorSchema)
+            for code, meaning in MEANINGS.items():
+                response = {"description": meaning, "content": {"application/json": {"schema": schema()}}}
+                spec.components.response(_response_name(name, code), response, lazy=True)
+
+    def operation_helper(self, path: str | None = None, operations: dict[str, Any] | None = None, **more: Any) -> None:
+        assert path is not None
+        marks = marks_of(self._app.view_functions[more["rule"].endpoint])
+        for method, operation in (operations or {}).items():
+            if isinstance(operation, dict):
+                self._complete(operation, method, path, marks)
+
+    def _complete(self, operation: dict[str, Any], method: str, path: str, marks: Marks) -> None:
+        if marks.is_public:
+            operation["security"] = []
+        responses = operation.setdefault("responses", {})
+        for generated in (400, "400"):
+            responses.pop(generated, None)
+        surface = surface_of(path)
+        for code in codes_of(marks, operation):
+            status = str((surface.statuses or {}).get(code, STATUS[code]))
+            if int(status) not in responses:
+                responses.setdefault(status, _response_name(_envelope_name(surface), code))
+        if marks.stream_types:
+            add_streams(responses, marks.stream_types)
+        if method == "post" and path in EXAMPLES:
+            operation["requestBody"]["content"]["application/json"]["example"] = EXAMPLES[path]
+
+
+def codes_of(marks: Marks, operation: Mapping[str, Any]) -> list[str]:
+    """The codes of the errors that the operation can answer. Of two with one status the first is the one that is described."""
+    codes = [*EVERY_ROUTE]
+    if not marks.is_public:
+        codes.append("authentication_error")
+    if "requestBody" in operation:
+        codes += WITH_BODY
+    if operation.get("parameters"):  # of the query
+        codes.append("invalid_request")
+    if marks.runs_cli:
+        codes.append("rate_limit_exceeded")
+    return [*codes, *marks.errors]
+
+
+def add_streams(responses: dict[Any, Any], content_types: Iterable[str]) -> None:
+    ok = responses.get("200") or responses[200]
+    ok["content"] = {**ok.get("content", {}), **{form: STREAMS[form] for form in content_types}}
+
+
+def _envelope_name(surface: Surface) -> str:
+    return surface.name if surface.name in ERROR_SCHEMAS else "native"
+
+
+def _response_name(surface: str, code: str) -> str:
+    return f"{surface}_{code}"

@@ -1,0 +1,91 @@
+"""The table of API surfaces: what answers under which path, and how it says that something went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from flask import Blueprint as PlainBlueprint
+from flask_smorest import Blueprint
+
+from app.api.errors import INTERNAL_PROBLEM, Envelope, Problem, to_anthropic_error, to_native_error, to_openai_error, to_problem
+from app.api.json import encode_json
+from blueprints.anthropic.routes import blp as anthropic_blp
+from blueprints.anthropic.routes import extras as anthropic_extras
+from blueprints.meta.docs import pages
+from blueprints.meta.metrics import blp as metrics_blp
+from blueprints.meta.routes import blp as meta_blp
+from blueprints.native.compose import blp as compose_blp
+from blueprints.native.routes import blp as native_blp
+from blueprints.native.sessions import blp as sessions_blp
+from blueprints.openai.routes import blp as openai_blp
+from blueprints.openai.routes import extras as openai_extras
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surface:
+    name: str
+    prefix: str
+    """Paths below it belong to this surface, existing routes or not."""
+    envelope: Envelope
+    blueprints: tuple[Blueprint, ...] = ()
+    pages: tuple[PlainBlueprint, ...] = ()
+    """Blueprints that are no part of the API's description."""
+    statuses: Mapping[str, int] | None = None
+    """Error codes whose status differs here from `app.api.errors.STATUS`."""
+    request_id_header: str | None = None
+    """A second name for X-Request-ID that the official SDKs look for."""
+
+
+# In the order of the documentation; the one without a prefix last, for every path that no other has.
+SURFACES = (
+    Surface(name="native", prefix="/api", envelope=to_native_error, blueprints=(native_blp, sessions_blp, compose_blp)),
+    Surface(name="openai", prefix="/openai", envelope=to_openai_error, blueprints=(openai_blp,), pages=(openai_extras,)),
+    Surface(
+        name="anthropic",
+        prefix="/anthropic",
+        envelope=to_anthropic_error,
+        blueprints=(anthropic_blp,),
+        pages=(anthropic_extras,),
+        statuses={"backend_overloaded": 529},
+        request_id_header="request-id",
+    ),
+    Surface(name="meta", prefix="", envelope=to_native_error, blueprints=(meta_blp, metrics_blp), pages=(pages,)),
+)
+
+
+def surface_of(path: str) -> Surface:
+    for surface in SURFACES:
+        if not surface.prefix or path == surface.prefix or path.startswith(surface.prefix + "/"):
+            return surface
+    return SURFACES[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorAnswer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    code: str
+
+
+def error_answer(error: BaseException | Problem, path: str, request_id: str) -> ErrorAnswer:
+    """``error`` as the surface of ``path`` tells it. Cannot fail: a problem that cannot be told is an internal error."""
+    problem = error if isinstance(error, Problem) else to_problem(error)
+    try:
+        return _answer(problem, surface_of(path), request_id)
+    except Exception:
+        return _answer(INTERNAL_PROBLEM, surface_of(path), request_id)
+
+
+def error_body(error: BaseException, path: str, request_id: str) -> dict[str, Any]:
+    """The same, when the status is out already: for the streams, which tell a failure in an event of their own."""
+    return surface_of(path).envelope(to_problem(error), request_id)
+
+
+def _answer(problem: Problem, surface: Surface, request_id: str) -> ErrorAnswer:
+    if surface.statuses and problem.code in surface.statuses:
+        problem = replace(problem, http_status=surface.statuses[problem.code])
+    headers = {"Content-Type": "application/json", **problem.headers}
+    return ErrorAnswer(problem.status, headers, encode_json(surface.envelope(problem, request_id)) + b"\n", problem.code)

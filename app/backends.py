@@ -1,0 +1,209 @@
+"""The operator's choices into the backends' specs. Nothing below `app/` reads a setting."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from app.config.problems import Problem, SettingsError, did_you_mean
+from app.config.schema import BackendSettings, Settings, UnifiedFlags
+from services.clis.custom import declare
+from services.clis.registry import BUILT_IN, DRIVERS
+from services.clis.spec import BackendSpec
+from services.clis.warmth import WarmLimits
+from services.errors import InvalidRequest
+from services.processes.bubblewrap import why_not
+from services.processes.confinement import BUBBLEWRAP, Confinement, RunLimits
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+"""A backend's name is the first part of a model name (`name/model`) and of metric labels."""
+
+
+def database_url(settings: Settings) -> URL:
+    """Where sessions are kept. Raises SettingsError."""
+    from services.store.db import to_url  # not in the parent process, which opens no database
+
+    key = "session.database_url"
+    try:
+        return to_url(settings.session.database_url, settings.home)
+    except ValueError as error:
+        raise SettingsError([Problem(settings.source_of(key), key, str(error))]) from None
+
+
+def check_database(settings: Settings) -> None:
+    """Whether the address of the session store can be understood; nothing is opened. Raises SettingsError."""
+    if settings.session.database_url:
+        database_url(settings)
+
+
+def build_backends(settings: Settings) -> dict[str, BackendSpec]:
+    """Every backend by name, the built-in ones first. Raises SettingsError for one that is unknown or badly declared."""
+    specs: dict[str, BackendSpec] = {}
+    problems: list[Problem] = []
+
+    def report(key: str, message: str) -> None:
+        problems.append(Problem(settings.source_of(key), key, message))
+
+    for name in [*BUILT_IN, *(name for name in settings.backends if name not in BUILT_IN)]:
+        chosen = settings.backends.get(name, BackendSettings())
+        try:
+            spec = _merge(_facts(name, chosen), chosen, settings.unified_flags)
+            specs[name] = replace(spec, confinement=_confinement(spec, chosen, settings))
+        except _Refused as refused:
+            report(f"backends.{name}{refused.key}", refused.message)
+    for message in _default_backend(settings, specs):
+        report("default_backend", message)
+    for name, spec in specs.items():
+        if spec.enabled and spec.confinement.sandbox and (reason := why_not()):
+            key = f"backends.{name}.sandbox.kind"
+            report(key if settings.source_of(key) else "server.sandbox.kind", reason)
+    if problems:
+        raise SettingsError(problems)
+    return specs
+
+
+class _Refused(Exception):
+    """``key`` is below the backend: empty, `.command`, `.custom.rules[0].event`."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+        self.message = message
+
+
+def _facts(name: str, chosen: BackendSettings) -> BackendSpec:
+    """What the CLI is, before the operator's choices."""
+    if name in BUILT_IN:
+        if chosen.custom is not None:
+            raise _Refused(".custom", f"cannot declare {name!r} anew: it is built in; choose another name")
+        return _spoken_to(name, chosen)
+    if not NAME.fullmatch(name):
+        raise _Refused("", "expected a name of small letters, digits, '.', '_' and '-', starting with a letter or digit (at most 63)")
+    if chosen.custom is None and chosen.command is None:
+        hint = did_you_mean(name, BUILT_IN)
+        raise _Refused("", f"unknown backend; {hint}{' or ' if hint.endswith('?') else '; '}declare it with `command:` and `custom:`")
+    if chosen.driver is not None:
+        raise _Refused(".driver", f"there is no choice for {name!r}")
+    try:
+        return declare(name, _without_version(chosen) | (chosen.custom or {}))
+    except InvalidRequest as error:
+        key = f".custom.{error.field}" if error.field else ".custom"
+        raise _Refused(key, error.message.removeprefix(f"{error.field}: ")) from None
+
+
+def _without_version(chosen: BackendSettings) -> dict[str, Any]:
+    """After words like `sh -c …` or `run model` nobody knows what ``--version`` does; it is asked where the declaration says how."""
+    words = chosen.command if isinstance(chosen.command, list) else (chosen.command or "").split()
+    return {"version_args": []} if len(words) > 1 else {}
+
+
+def _spoken_to(name: str, chosen: BackendSettings) -> BackendSpec:
+    """A built-in backend, in the way that was chosen where there is a choice."""
+    drivers = DRIVERS.get(name, {})
+    if chosen.driver is None:
+        return BUILT_IN[name]
+    if chosen.driver not in drivers:
+        hint = did_you_mean(chosen.driver, drivers) or f"there is no choice for {name!r}"
+        raise _Refused(".driver", f"unknown driver {chosen.driver!r}; {hint}")
+    return drivers[chosen.driver]
+
+
+def _merge(spec: BackendSpec, chosen: BackendSettings, unified: UnifiedFlags) -> BackendSpec:
+    aliases = {**spec.aliases, **chosen.aliases}
+    return replace(
+        spec,
+        enabled=chosen.enabled,
+        command=_command(spec, chosen),
+        aliases=aliases,
+        models=tuple(dict.fromkeys((*spec.models, *chosen.models))),
+        claims=spec.claims if chosen.claims is None else tuple(chosen.claims),
+        claims_listed=chosen.claims != [],
+        allowed_extra={**spec.allowed_extra, **chosen.allowed_extra},
+        defaults={**spec.defaults, **dict(_defaults(chosen, unified, aliases))},
+        extra_args=(*spec.extra_args, *chosen.extra_flags),
+        env={**spec.env, **chosen.env},
+        pass_env=(*spec.pass_env, *chosen.pass_env),
+        max_concurrent_runs=chosen.max_concurrent_runs,
+        warm=_warm(spec, chosen),
+    )
+
+
+def _warm(spec: BackendSpec, chosen: BackendSettings) -> WarmLimits | None:
+    """None where no process is to be started beforehand."""
+    if spec.warmth is None:
+        return None
+    if chosen.warm.max is None and not _is_its_own(_command(spec, chosen), spec):
+        return None
+    given = {name.replace("_secs", "_s"): value for name, value in asdict(chosen.warm).items() if value is not None}
+    limits = replace(spec.warmth.limits, **given)
+    return replace(limits, min=min(limits.min, limits.max)) if limits.max else None
+
+
+def _is_its_own(command: tuple[str, ...], spec: BackendSpec) -> bool:
+    """Whether this is the CLI itself, wherever it is installed: how another program speaks, a wrapper even, is not known."""
+    return len(command) == 1 and os.path.basename(command[0]) == spec.command[0]
+
+
+def _confinement(spec: BackendSpec, chosen: BackendSettings, settings: Settings) -> Confinement:
+    """Each of the backend's own choices goes before the server's."""
+    server = settings.server
+    limits = RunLimits(
+        **asdict(server.run_limits) | {name: value for name, value in asdict(chosen.run_limits).items() if value is not None}
+    )
+    if (chosen.sandbox.kind or server.sandbox.kind or "none") == "none":
+        return Confinement(limits=limits)
+    # The server's own configuration, with its keys, is not for the agent to read.
+    hidden = tuple(path for path in (settings.home, settings.config_file) if path)
+    writable = (*spec.state, *(f"|{path}" for path in (*server.sandbox.writable, *chosen.sandbox.writable)))
+    return Confinement(limits=limits, sandbox=BUBBLEWRAP, writable=writable, hidden=hidden)
+
+
+def _command(spec: BackendSpec, chosen: BackendSettings) -> tuple[str, ...]:
+    if chosen.command is None:
+        return spec.command
+    try:
+        words = shlex.split(chosen.command) if isinstance(chosen.command, str) else chosen.command
+    except ValueError as error:
+        raise _Refused(".command", f"expected words as a shell would split them: {error}") from None
+    if not words or not words[0]:
+        raise _Refused(".command", "expected a program, got nothing")
+    return tuple(words)
+
+
+def _defaults(chosen: BackendSettings, unified: UnifiedFlags, aliases: dict[str, str]) -> Iterator[tuple[str, Any]]:
+    """Options where a request says nothing. The backend's own choice goes before the one for all."""
+    if chosen.model:
+        yield "model", aliases.get(chosen.model, chosen.model)
+    if chosen.system_prompt:
+        yield "system_prompt", chosen.system_prompt
+    for name in ("approval_mode", "sandbox_mode"):
+        mode = getattr(chosen, name) or getattr(unified, name)
+        if mode != "default":
+            yield name, mode
+    if chosen.allowed_tools:
+        yield "allowed_tools", tuple(_words(chosen.allowed_tools) if isinstance(chosen.allowed_tools, str) else chosen.allowed_tools)
+    for name in ("max_turns", "max_tokens", "verbose"):
+        value = getattr(unified, name)
+        if value:
+            yield name, value
+
+
+def _words(text: str) -> list[str]:
+    """``Read,Bash(git log:*, -n)`` by its commas, but not by those inside parentheses."""
+    return [word.strip() for word in re.findall(r"(?:\([^)]*\)|[^,(])+", text) if word.strip()]
+
+
+def _default_backend(settings: Settings, specs: dict[str, BackendSpec]) -> Iterator[str]:
+    name = settings.default_backend
+    if name in specs:
+        if not specs[name].enabled:
+            yield f"{name!r} is switched off (backends.{name}.enabled); choose another or switch it on"
+    elif name not in settings.backends:
+        yield f"unknown backend {name!r}; {did_you_mean(name, specs)}"

@@ -1,0 +1,137 @@
+"""The services, built from the settings: what every route finds in ``app.extensions["clinvk"]``."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from app.backends import build_backends, database_url
+from app.config.schema import ServerSettings, Settings
+from app.server.open_files import limit_at_start
+from blueprints.context import Services
+from services.admission import Gate
+from services.clis.probe import Prober
+from services.clis.spec import BackendSpec
+from services.execution.driver import Limits
+from services.execution.driver_pooled import WarmDriver
+from services.execution.run import ProcessDriver
+from services.models import ModelResolver
+from services.processes.spawner import Spawner
+from services.runner import Runner
+from services.server_secret import ServerSecret
+from services.sessions.cli_sessions import CliSessions
+from services.sessions.continuation import Continuation, ContinuationLimits
+from services.sessions.conversations import Conversations
+from services.sessions.response_tree import ResponseTree
+from services.sessions.upkeep import Upkeep
+from services.store.sessions import SessionStore
+from services.workdir import WorkdirRules
+
+log = logging.getLogger("clinvk.config")
+
+
+def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) -> Services:
+    """Raises SettingsError for a backend that is unknown or badly declared. Starts nothing yet."""
+    environ = dict(environ)  # `os.environ` decodes every name and value each time that it is looked through
+    backends = _backends(settings)
+    prober = Prober(environ, report=logging.getLogger("clinvk.backends").warning)
+    spawner = Spawner(limit_at_start())
+    runner = Runner(
+        backends,
+        driver=WarmDriver(ProcessDriver(spawner), spawner, environ),
+        gate=Gate(**_admission(settings.server, backends)),
+        prober=prober,
+        workdirs=_workdirs(settings.server),
+        limits=_limits(settings),
+        environ=environ,
+    )
+    session = settings.session
+    store = SessionStore(database_url(settings), keeps_usage=session.store_token_usage)
+    conversations = Conversations(runner, store, environ=environ, default_tags=session.default_tags)
+    sessions = CliSessions(f"{settings.home}/continued", runner, environ)
+    continuation = Continuation(runner, sessions, _continuation(settings.server))
+    responses = ResponseTree(f"{settings.home}/responses", runner, sessions)
+    return Services(
+        runner=runner,
+        spawner=spawner,
+        conversations=conversations,
+        continuation=continuation,
+        responses=responses,
+        secret=ServerSecret(f"{settings.home}/server-secret"),
+        upkeep=Upkeep(conversations, retention_days=session.retention_days, tidy=(continuation.tidy, responses.tidy)),
+        prober=prober,
+        **_choices(settings, backends, prober),
+    )
+
+
+def renew_services(running: Services, settings: Settings) -> Services:
+    """The same services with other settings: what runs and what is kept goes on in them. Raises SettingsError."""
+    backends = _backends(settings)
+    running.runner.renew(backends, workdirs=_workdirs(settings.server), limits=_limits(settings))
+    running.continuation.renew(_continuation(settings.server))
+    running.runner.gate.renew(**_admission(settings.server, backends))
+    return replace(running, **_choices(settings, backends, running.prober))
+
+
+def _backends(settings: Settings) -> dict[str, BackendSpec]:
+    backends = build_backends(settings)
+    if settings.server.allow_prompt_directives:
+        backends = {name: replace(spec, shield=None) for name, spec in backends.items()}
+    return backends
+
+
+def _admission(server: ServerSettings, backends: Mapping[str, BackendSpec]) -> dict[str, Any]:
+    return {
+        "limit": server.max_concurrent_runs,
+        "queue_limit": server.max_queued_runs,
+        "queue_timeout_s": server.queue_timeout_secs,
+        "backend_limits": {name: spec.max_concurrent_runs for name, spec in backends.items() if spec.max_concurrent_runs},
+    }
+
+
+def _continuation(server: ServerSettings) -> ContinuationLimits:
+    max_sessions = server.continued_max_sessions if server.continue_conversations else 0
+    return ContinuationLimits(max_sessions=max_sessions, idle_s=server.continued_idle_secs)
+
+
+def _workdirs(server: ServerSettings) -> WorkdirRules:
+    return WorkdirRules(server.allowed_workdir_prefixes, server.blocked_workdir_prefixes)
+
+
+def _limits(settings: Settings) -> Limits:
+    server = settings.server
+    timeouts = {
+        "server.request_timeout_secs": server.request_timeout_secs,
+        "unified_flags.command_timeout_secs": settings.unified_flags.command_timeout_secs or server.request_timeout_secs,
+    }
+    shortest = min(timeouts, key=timeouts.__getitem__)
+    return Limits(
+        request_timeout_s=timeouts[shortest],
+        request_timeout_name=shortest,
+        idle_output_timeout_s=server.idle_output_timeout_secs,
+        max_output_bytes=server.max_output_bytes,
+        line_limit_bytes=server.line_limit_bytes,
+        keepalive_s=server.keepalive_secs,
+    )
+
+
+def _choices(settings: Settings, backends: Mapping[str, BackendSpec], prober: Prober) -> dict[str, Any]:
+    """What the routes ask for besides."""
+    models = ModelResolver(
+        backends,
+        default_backend=settings.default_backend,
+        strict=settings.server.strict_models,
+        is_available=lambda spec: prober.availability(spec).available,
+    )
+    for tie in models.ties():
+        log.warning("%s", tie)
+    return {
+        "models": models,
+        "default_backend": settings.default_backend,
+        "dry_run": settings.unified_flags.dry_run,
+        "max_parallel": settings.parallel.max_workers,
+        "fail_fast": settings.parallel.fail_fast,
+    }

@@ -1,0 +1,91 @@
+"""What one setting alone cannot tell: combinations that would be wrong or open, and texts with a form of their own."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from importlib.util import find_spec
+from ipaddress import ip_network
+from urllib.parse import urlsplit
+
+from app.config.problems import Problem
+from app.config.schema import ServerSettings, Settings
+from app.observability.trace_context import wrong_variables
+
+ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s?#]+")
+STORAGES = ("memory", "redis", "rediss", "redis+unix")
+
+
+def check_together(settings: Settings) -> list[Problem]:
+    found = (*_checks(settings.server), *_database(settings.session.database_url))
+    return [Problem(settings.source_of(key), key, message) for key, message in found]
+
+
+def _checks(server: ServerSettings) -> Iterator[tuple[str, str]]:
+    yield from _origins(server)
+    yield from rate_limit_problems(server)
+    yield from _tracing(server)
+    for index, network in enumerate(server.trusted_proxies):
+        if not _is_network(network):
+            yield f"server.trusted_proxies[{index}]", f"expected an address or a network (10.0.0.0/8), got {network!r}"
+    for index, name in enumerate(server.allowed_hosts):
+        if "/" in name or not name:
+            yield f"server.allowed_hosts[{index}]", f"expected a host name, with a port or without, got {name!r}"
+    if not server.host.strip() or "/" in server.host:
+        yield "server.host", f"expected an address or a host name, got {server.host!r}"
+    if server.log_file and not os.access(server.log_file if os.path.exists(server.log_file) else os.path.dirname(server.log_file), os.W_OK):
+        yield "server.log_file", f"{server.log_file} cannot be written to: its folder must exist, and be this user's to write to"
+
+
+def _database(url: str) -> Iterator[tuple[str, str]]:
+    if url:
+        from services.store.db import to_url  # SQLAlchemy takes a while to import, and most commands need none
+
+        try:
+            to_url(url, "")
+        except ValueError as error:
+            yield "session.database_url", str(error)
+
+
+def _origins(server: ServerSettings) -> Iterator[tuple[str, str]]:
+    for index, origin in enumerate(server.cors_allowed_origins):
+        if not ORIGIN.fullmatch(origin):
+            yield f"server.cors_allowed_origins[{index}]", f"expected an origin such as https://example.com, got {origin!r}"
+    if server.cors_allow_credentials and "*" in server.cors_allowed_origins:
+        yield (
+            "server.cors_allow_credentials",
+            "cannot be true while server.cors_allowed_origins holds '*': any web page could use a visitor's credentials; list the origins",
+        )
+
+
+def rate_limit_problems(server: ServerSettings) -> Iterator[tuple[str, str]]:
+    """Keys of settings, each with what is wrong."""
+    scheme = urlsplit(server.rate_limit_storage).scheme
+    if scheme not in STORAGES:
+        yield "server.rate_limit_storage", "expected memory:// or a redis:// address"
+    elif scheme != "memory" and find_spec("redis") is None:
+        yield "server.rate_limit_storage", "needs the redis package, which is not installed: pip install 'clinvk[redis]'"
+    elif scheme == "memory" and server.workers > 1 and server.rate_limit_enabled:
+        yield (
+            "server.workers",
+            f"cannot be {server.workers} with server.rate_limit_storage memory://: each worker would count for itself "
+            "and let the limit through several times; set a redis:// address or one worker",
+        )
+
+
+def _tracing(server: ServerSettings) -> Iterator[tuple[str, str]]:
+    if not server.tracing_enabled:
+        return
+    if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
+        yield "server.tracing_enabled", "needs OpenTelemetry, which is not installed: pip install 'clinvk[otel]'"
+    for problem in wrong_variables(os.environ):
+        yield "server.tracing_enabled", problem
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,90 @@
+"""The environment: `CLINVK_SERVER__PORT` style for every key, and the variables with names of their own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from app.config.go_clinvk import why_variable_is_left_out
+from app.config.problems import Problem, did_you_mean
+from app.config.validation import TREE, Group, Layer, Leaf, Misfit, Node, Path, Table, leaf_keys, node_at, parse
+
+PREFIX = "CLINVK_"
+
+NAMED = {
+    "CLINVK_BACKEND": ("default_backend",),
+    "CLINVK_CLAUDE_MODEL": ("backends", "claude", "model"),
+    "CLINVK_CODEX_MODEL": ("backends", "codex", "model"),
+    "CLINVK_GEMINI_MODEL": ("backends", "gemini", "model"),
+    "CLINVK_API_KEYS_GOPASS_PATH": ("server", "api_keys_gopass_path"),
+}
+"""Short names of settings; they win over the long ones."""
+
+READ_ELSEWHERE = {"CLINVK_CONFIG", "CLINVK_API_KEY", "CLINVK_API_KEYS", "CLINVK_SERVER_URL"}
+"""Variables that are not settings: the file to read, the keys (`app.security.api_keys`), the server that a client command asks."""
+
+# Kubernetes and Docker describe a service called "clinvk" to every container beside it with variables of these names.
+SERVICE_LINK = re.compile(r"CLINVK_(.*_)?(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)=.*")
+SERVICE_URL = re.compile(r"CLINVK_(.*_)?PORT=(tcp|udp|sctp)://.*")
+
+
+def read_environment(environ: Mapping[str, str], backends: Iterable[str] = ()) -> Layer:
+    """What the variables say. An empty variable counts as not set.
+
+    ``backends`` are names already known: a variable writes `my-cli` as MY_CLI.
+    """
+    layer = Layer()
+    names = {name.upper().replace("-", "_"): name for name in backends}
+    ours = (name for name, text in environ.items() if name.startswith(PREFIX) and text.strip() and name not in READ_ELSEWHERE)
+    for name in sorted(ours, key=lambda name: (name in NAMED, name)):
+        path = NAMED.get(name) or _path(name, names)
+        leaf = node_at(path) if path else None
+        if path and isinstance(leaf, Leaf):
+            try:
+                layer.values[path] = parse(leaf, environ[name])
+                layer.places[path] = name
+            except Misfit as misfit:
+                layer.problems.append(Problem("environment", name, str(misfit)))
+        elif reason := why_variable_is_left_out(name):
+            layer.warnings.append(Problem("environment", name, f"{reason}; it is left out"))
+        elif not _is_service_link(name, environ[name]):
+            layer.problems.append(Problem("environment", name, f"unknown variable; {_suggestion(name)}"))
+    return layer
+
+
+def _path(name: str, backends: Mapping[str, str]) -> Path | None:
+    """The key that a variable stands for, None where there is none."""
+    path: list[str] = []
+    node: Node | None = TREE
+    for part in name.removeprefix(PREFIX).split("__"):
+        found = part
+        match node:
+            case Group(_, members):
+                found = part.lower() if part.isupper() else ""
+                node = members.get(found)
+            case Table(Group() as of):
+                found, node = backends.get(part, part.lower()), of
+            case Table(of):
+                node = of
+            case _:
+                return None
+        if not found:
+            return None
+        path.append(found)
+    return tuple(path)
+
+
+def _is_service_link(name: str, text: str) -> bool:
+    return any(pattern.fullmatch(f"{name}={text}") for pattern in (SERVICE_LINK, SERVICE_URL))
+
+
+def variable(path: Path) -> str:
+    return PREFIX + "__".join(path).upper()
+
+
+def _suggestion(name: str) -> str:
+    backend_keys = [
+        key for item in ("claude", "codex", "gemini") for key in leaf_keys(node_at(("backends", item)) or TREE, ("backends", item))
+    ]
+    known = {variable(path) for path in (*leaf_keys(), *backend_keys)} | set(NAMED) | READ_ELSEWHERE
+    return did_you_mean(name, known) or "a setting's variable is CLINVK_ and its key, with __ between the parts"

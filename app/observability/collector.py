@@ -1,0 +1,210 @@
+"""Counts requests and runs into `app.observability.metrics`' table, and tells it all to Prometheus.
+
+Counters and histograms are counted as things happen. Gauges are read off the truth (the gate, the pools) when somebody asks, and
+every few seconds for the worker that is asked instead: they cannot drift. Imported only where metrics are on.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import gevent
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest, values
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from app.observability.metric_labels import ModelLabels, method_label, route_label
+from app.observability.metrics import BUCKETS, METRICS, NO_KEY, Metric
+from app.observability.middleware import Exchange
+from app.observability.multiprocess import LIVE_GAUGES, files
+from app.observability.run_log import KEY
+from app.version import program_version
+from blueprints.context import Services
+from services.events import FAILURE_KINDS
+from services.telemetry import Measured
+
+REFRESH_S = 2.0
+"""How old another worker's gauges may be."""
+STREAM_TYPES = ("text/event-stream", "application/x-ndjson")
+BY_NAME = {metric.name.removeprefix("clinvk_"): metric for metric in METRICS}
+AT_SCRAPE = ("backend_available", "build_info")
+"""What any worker knows for all."""
+
+
+class Meter:
+    """One in a process. ``services`` are asked for the gauges."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._place = files()
+        self._registry = CollectorRegistry()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        slot = self._place[1] if self._place else None
+        in_files = slot is not None
+        values.ValueClass = values.MultiProcessValue(lambda: slot) if in_files else values.MutexValue  # type: ignore[no-untyped-call]
+        made = {name: _make(metric, self._registry) for name, metric in BY_NAME.items() if name not in AT_SCRAPE}
+        self.gauges = {name: made[name] for name in made if BY_NAME[name].kind == "gauge"}
+        self.requests = RequestMeter(made)
+        self.runs = RunMeter(made)
+        self.runs.expect([spec.name for spec in services.runner.backends.values() if spec.enabled])
+        made["worker_starts_total"].inc()
+        self._greenlet: gevent.Greenlet | None = None
+
+    def start(self) -> None:
+        """Keep the gauges fresh for the workers that are asked instead of this one."""
+        if self._place and self._greenlet is None:
+            self._greenlet = gevent.spawn(self._keep_fresh)
+
+    def render(self) -> bytes:
+        """All of it in Prometheus' text format."""
+        self.refresh()
+        if self._place:
+            # In a thread: with many keys and workers it takes tens of milliseconds, in which no stream would move.
+            counted: bytes = gevent.get_hub().threadpool.apply(_read_files, (self._place[0],))
+        else:
+            counted = generate_latest(self._registry)
+        facts = CollectorRegistry()
+        facts.register(Facts(self._services))
+        return counted + generate_latest(facts)
+
+    def refresh(self) -> None:
+        runner = self._services.runner
+        gauges = self.gauges
+        gauges["workers"].set(1)
+        gauges["http_requests_in_flight"].set(len(self.requests.going))
+        gauges["open_streams"].set(sum(map(_is_stream, self.requests.going)))
+        gauges["runs_in_flight"].set(runner.gate.running)
+        gauges["runs_limit"].set(runner.gate.limit)
+        gauges["queue_depth"].set(runner.gate.queued)
+        gauges["queue_limit"].set(runner.gate.queue_limit)
+        ready = runner.ready_counts()
+        for spec in runner.backends.values():
+            if spec.warmth:
+                gauges["warm_processes"].labels(spec.name).set(ready.get(spec.name, 0))
+
+    def _keep_fresh(self) -> None:
+        while True:
+            self.refresh()
+            gevent.sleep(REFRESH_S)
+
+
+class RequestMeter:
+    """An observer of requests."""
+
+    def __init__(self, made: dict[str, Any]) -> None:
+        self.going: set[Exchange] = set()
+        self._count = made["http_requests_total"]
+        self._errors = made["http_errors_total"]
+        self._duration = made["http_request_duration_seconds"]
+
+    def begin(self, exchange: Exchange) -> None:
+        self.going.add(exchange)
+
+    def finish(self, exchange: Exchange) -> None:
+        self.going.discard(exchange)
+        environ = exchange.environ
+        route, method = route_label(environ.get("clinvk.route", "")), method_label(environ["REQUEST_METHOD"])
+        self._count.labels(route, method, exchange.status).inc()
+        self._duration.labels(route, method).observe(exchange.duration_s)
+        if code := environ.get("clinvk.error"):
+            self._errors.labels(exchange.surface.name, code).inc()
+
+
+class RunMeter:
+    """An observer of runs."""
+
+    def __init__(self, made: dict[str, Any]) -> None:
+        self._made = made
+        self._models = ModelLabels()
+
+    def expect(self, backends: Iterable[str]) -> None:
+        """Begin with 0 what may be: the first failure is then a rise from 0, and not a series that begins with 1."""
+        for backend in backends:
+            for outcome in ("completed", *FAILURE_KINDS):
+                self._made["runs_total"].labels(backend, outcome)
+            for reason in ("queue_full", "backend_unavailable", "cancelled"):
+                self._made["runs_refused_total"].labels(backend, reason)
+            for start in ("cold", "warm", "fallback"):
+                self._made["run_starts_total"].labels(backend, start)
+
+    def begin(self, run: Measured) -> None: ...
+
+    def finish(self, run: Measured) -> None:
+        made, backend = self._made, run.backend
+        if run.admitted_at:
+            made["queue_wait_seconds"].labels(backend).observe(run.admitted_at - run.asked_at)
+        if run.refusal:
+            made["runs_refused_total"].labels(backend, run.outcome).inc()
+            return
+        made["runs_total"].labels(backend, run.outcome).inc()
+        made["run_starts_total"].labels(backend, run.start).inc()
+        made["run_duration_seconds"].labels(backend).observe(run.ended_at - run.asked_at)
+        if run.spawned_at and run.admitted_at:
+            made["spawn_seconds"].labels(backend, run.start).observe(run.spawned_at - run.admitted_at)
+        if run.first_token_at:
+            made["time_to_first_token_seconds"].labels(backend, run.start).observe(run.first_token_at - run.asked_at)
+        self._account(run)
+
+    def _account(self, run: Measured) -> None:
+        usage, cost_usd = run.total(), run.end.cost_usd if run.end else None
+        if usage is None and not cost_usd:
+            return
+        model = self._models.label(run.invocation.spec, run.model, is_vouched=run.outcome == "completed")
+        key = run.notes.get(KEY) or NO_KEY
+        if usage:
+            counts = {
+                "input": usage.input_tokens,
+                "output": usage.output_tokens,
+                "cached": usage.cached_tokens,
+                "cache_write": usage.cache_write_tokens,
+                "reasoning": usage.reasoning_tokens,
+            }
+            for kind, tokens in counts.items():
+                if tokens > 0:
+                    self._made["tokens_total"].labels(kind, run.backend, model, key).inc(tokens)
+        if cost_usd and cost_usd > 0:
+            self._made["cost_usd_total"].labels(run.backend, model, key).inc(cost_usd)
+
+
+class Facts:
+    """A collector of what needs no counting."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        available = _family("backend_available")
+        for spec in self._services.runner.backends.values():
+            if spec.enabled:
+                available.add_metric([spec.name], float(self._services.prober.availability(spec).available))
+        yield available
+        build = _family("build_info")
+        build.add_metric([program_version(), platform.python_version()], 1.0)
+        yield build
+
+
+def _read_files(folder: str) -> bytes:
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
+
+
+def _make(metric: Metric, registry: CollectorRegistry) -> Any:
+    match metric.kind:
+        case "counter":
+            return Counter(metric.name, metric.help, metric.labels, registry=registry)
+        case "histogram":
+            return Histogram(metric.name, metric.help, metric.labels, buckets=BUCKETS, registry=registry)
+        case "gauge":
+            return Gauge(metric.name, metric.help, metric.labels, registry=registry, multiprocess_mode=LIVE_GAUGES)
+
+
+def _family(name: str) -> GaugeMetricFamily:
+    metric = BY_NAME[name]
+    return GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
+
+
+def _is_stream(exchange: Exchange) -> bool:
+    return any(name == "Content-Type" and value.startswith(STREAM_TYPES) for name, value in exchange.headers)

@@ -1,0 +1,114 @@
+"""Makes every request traceable: its id, its one line in the log, and its id in every other line that is written meanwhile.
+Never a prompt, a key or a query string."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import secrets
+import sys
+from collections.abc import MutableMapping
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from logging.handlers import WatchedFileHandler
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from app.observability.middleware import Exchange
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+PLAIN_WORD = re.compile(r"[\x21\x23-\x3c\x3e-\x7e]+")
+"""Printable ASCII without blank, ``"`` and ``=``: needs no quotes in a text log."""
+
+PATH_LIMIT_CHARS = 512
+LOGGERS = ("clinvk", "flask-limiter", "opentelemetry")
+
+current_exchange: ContextVar[Exchange | None] = ContextVar("current_exchange", default=None)
+"""The request that this greenlet answers; in a greenlet of one of its runs the same."""
+
+access_log = logging.getLogger("clinvk.access")
+error_log = logging.getLogger("clinvk.error")
+
+
+def to_request_id(given: str | None) -> str:
+    """The caller's id if it is a sane token, else a new one."""
+    return given if given and REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+
+
+def request_id_of(environ: MutableMapping[str, Any]) -> str:
+    """The id of a WSGI request: made once, also where `app.observability.middleware` is not in front (Flask's `test_request_context`)."""
+    request_id: str = environ.get("clinvk.request_id") or to_request_id(environ.get("HTTP_X_REQUEST_ID"))
+    environ["clinvk.request_id"] = request_id
+    return request_id
+
+
+def log_request(**fields: Any) -> None:
+    """The one line of a request, when its answer is out or its client has gone."""
+    level = logging.WARNING if fields["status"] >= 500 else logging.INFO
+    if access_log.isEnabledFor(level):
+        fields["path"] = fields["path"][:PATH_LIMIT_CHARS]
+        access_log.log(level, "request", extra={"fields": fields})
+
+
+def fields_of(record: logging.LogRecord) -> dict[str, Any]:
+    """The record's own fields, and the id of the request that it was written for."""
+    fields: dict[str, Any] = getattr(record, "fields", {})
+    exchange = current_exchange.get()
+    return fields if exchange is None or "request_id" in fields else {**fields, "request_id": exchange.request_id}
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line; ASCII, so that nothing in a path can end the line or steer a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        line = {"time": at, "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
+        line |= fields_of(record)
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+class TextFormatter(logging.Formatter):
+    """For people: the time, the level, the message, then ``name=value``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        words = [f"{name}={_word(value)}" for name, value in fields_of(record).items() if value is not None]
+        message = json.dumps(record.getMessage())[1:-1]
+        line = f"{self.formatTime(record, '%H:%M:%S')} {record.levelname:<7} {' '.join([message, *words])}"
+        return f"{line}\n{_indented(self.formatException(record.exc_info))}" if record.exc_info else line
+
+
+def _word(value: Any) -> str:
+    text = str(value)
+    return text if PLAIN_WORD.fullmatch(text) else json.dumps(text)
+
+
+def _indented(traceback: str) -> str:
+    """No line of it looks like one of the log's own, whatever an exception's text holds."""
+    lines = (json.dumps(line)[1:-1].replace('\\"', '"') for line in traceback.split("\n"))
+    return "\n".join(f"    {line}" for line in lines)
+
+
+def log_handler(log_format: str, stream: TextIO | None = None, file: str = "") -> logging.Handler:
+    """Writes to ``file``, or to ``stream`` (standard error), in the form of ``server.log_format``.
+
+    A file that was moved away (by logrotate) is begun anew with the next line: nobody has to send a signal, and several
+    processes may write to it, each line in one write at the file's end.
+    """
+    stream = stream or sys.stderr
+    as_text = log_format == "text" or (log_format == "auto" and not file and stream.isatty())
+    handler = WatchedFileHandler(file, delay=True) if file else logging.StreamHandler(stream)
+    handler.setFormatter(TextFormatter() if as_text else JsonFormatter())
+    handler.set_name("clinvk")
+    return handler
+
+
+def configure_logging(log_format: str, log_level: str, stream: TextIO | None = None, file: str = "") -> None:
+    """Send the server's own loggers to ``file`` or ``stream`` (standard error). A second call replaces the first."""
+    handler = log_handler(log_format, stream, file)
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        logger.handlers = [old for old in logger.handlers if old.get_name() != "clinvk"] + [handler]
+        logger.setLevel(log_level.upper())

@@ -1,0 +1,79 @@
+"""The one line of a run in the log: whose, on what, how it ended, where the time went. Never a prompt or a key of this server's, and of a
+CLI's own words only an error that callers see redacted: the operator needs it whole."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from app.observability.logs import current_exchange
+from app.observability.trace_context import VARIABLE
+from app.security.authentication import presented_keys
+from services.errors import RunFailed
+from services.events import Failed
+from services.redaction import REDACTED, redact
+from services.telemetry import Measured
+
+WELL = ("completed", "cancelled", "shutdown")
+"""Outcomes that are nobody's failure."""
+MODEL_LIMIT_CHARS = 128
+
+run_log = logging.getLogger("clinvk.run")
+
+KEY, TRACE_ID = "key", "trace_id"
+
+
+class RunLog:
+    """An observer of runs. Also hands the caller's trace on to the run's process; `app.observability.tracing` puts its own span there."""
+
+    def begin(self, run: Measured) -> None:
+        exchange = current_exchange.get()
+        if exchange is None:
+            return
+        run.notes[KEY] = exchange.environ.get("clinvk.key")
+        if exchange.trace:
+            run.notes[TRACE_ID] = exchange.trace.id
+            run.env = {**run.env, VARIABLE: str(exchange.trace)}
+
+    def finish(self, run: Measured) -> None:
+        level = logging.INFO if run.outcome in WELL else logging.WARNING
+        if run_log.isEnabledFor(level):
+            run_log.log(level, "refused run" if run.refusal else "run", extra={"fields": fields_of_run(run)})
+
+
+def fields_of_run(run: Measured) -> dict[str, Any]:
+    usage = run.total()
+    fields = {
+        "backend": run.backend,
+        "model": run.model and run.model[:MODEL_LIMIT_CHARS],
+        "outcome": run.outcome,
+        "exit_code": run.end.exit_code if run.end else None,
+        "start": None if run.refusal else run.start,
+        "duration_ms": _ms(run.asked_at, run.ended_at),
+        "queue_ms": _ms(run.asked_at, run.admitted_at),
+        "spawn_ms": _ms(run.admitted_at, run.spawned_at),
+        "first_token_ms": _ms(run.asked_at, run.first_token_at),
+        "input_tokens": usage and usage.input_tokens,
+        "output_tokens": usage and usage.output_tokens,
+        "cost_usd": run.end.cost_usd if run.end else None,
+        "key": run.notes.get(KEY),
+        "error": _redacted_error(run),
+        "request_id": run.invocation.request.request_id or None,
+        "trace_id": run.notes.get(TRACE_ID),
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _redacted_error(run: Measured) -> str | None:
+    """The whole text of an error in which something was redacted for the caller, but for the keys that the caller presented."""
+    failure = run.refusal.failure if isinstance(run.refusal, RunFailed) else run.end
+    if not isinstance(failure, Failed) or redact(failure.message) == failure.message:
+        return None
+    exchange, text = current_exchange.get(), failure.message
+    for key in presented_keys(exchange.environ) if exchange else ():
+        text = text.replace(key, REDACTED)
+    return text
+
+
+def _ms(since: float | None, until: float | None) -> float | None:
+    return None if since is None or until is None else round((until - since) * 1000, 1)

@@ -1,0 +1,150 @@
+"""API keys: where they come from, and whether a presented one is among them. Only digests are held, each with a name."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import re
+import secrets
+import subprocess
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+
+from app.config.environment import PREFIX
+from app.config.problems import Problem, SettingsError
+from app.config.schema import Settings
+
+GOPASS_TIMEOUT_S = 30.0
+"""Long enough for a pinentry dialog or a hardware token."""
+
+NAMED = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9_.-]{0,63})=(?P<key>.*[^=].*)")
+"""`name=key`. What follows the first `=` must be more than the padding of a base64 key."""
+
+RESERVED = "local"
+"""The caller's name where there are no keys."""
+
+THIS_RUN = "this-run"
+"""The name of a key that was made at the start because there was none."""
+
+NAME_DIGITS = 8
+"""Of the SHA-256 of a key without a name: with ``key-`` before them they are its name, wherever in a list it stands."""
+
+DIGEST = re.compile(r"sha256:([0-9a-fA-F]{64})")
+KEY = re.compile(r"[\x21-\x7e]+")
+
+
+class KeyRing:
+    """The keys in force, by digest. An empty ring is false: no key is asked for."""
+
+    def __init__(self, digests: Iterable[tuple[str, bytes]] = ()) -> None:
+        self._digests = tuple(digests)
+
+    @classmethod
+    def of(cls, *entries: str) -> KeyRing:
+        """A ring of entries in the configuration's form. Raises SettingsError."""
+        return _ring([(entry, "") for entry in entries])
+
+    def find(self, presented: str) -> str | None:
+        """The name of the key that ``presented`` is. Takes as long whichever it is, or none."""
+        digest = _digest(presented)
+        found = None
+        for name, known in self._digests:
+            if hmac.compare_digest(digest, known) and found is None:
+                found = name
+        return found
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for name, _ in self._digests)
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def __repr__(self) -> str:
+        return f"KeyRing({', '.join(self.names)})"
+
+
+def load_keys(settings: Settings, environ: Mapping[str, str] = os.environ) -> KeyRing:
+    """The keys of every source together. Raises SettingsError, which never shows a key."""
+    entries = [(entry, f"server.api_keys[{index}]") for index, entry in enumerate(settings.server.api_keys)]
+    entries += [(entry, "CLINVK_API_KEYS") for entry in _words(environ.get("CLINVK_API_KEYS", ""))]
+    entries += [(entry, "CLINVK_API_KEY") for entry in [environ.get("CLINVK_API_KEY", "").strip()] if entry]
+    path = settings.server.api_keys_gopass_path
+    try:
+        if path:
+            entries += [(entry, "server.api_keys_gopass_path") for entry in _words(ask_gopass(path, environ))]
+        return _ring(entries)
+    except SettingsError as error:
+        raise SettingsError([Problem(settings.source_of(item.key), item.key, item.message) for item in error.problems]) from None
+
+
+def new_key() -> str:
+    """A key for this run alone."""
+    return secrets.token_urlsafe(32)
+
+
+def ask_gopass(path: str, environ: Mapping[str, str]) -> str:
+    """The secret at ``path``. Raises SettingsError, with gopass' own words where it failed."""
+
+    def fail(message: str) -> SettingsError:
+        return SettingsError([Problem("", "server.api_keys_gopass_path", message)])
+
+    if path.startswith("-"):
+        raise fail(f"expected a path, got {path!r}")
+    try:
+        done = subprocess.run(
+            ["gopass", "show", "-o", path],
+            env={name: value for name, value in environ.items() if not name.startswith(PREFIX)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=GOPASS_TIMEOUT_S,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise fail("needs the program gopass, which was not found on PATH; install it, or remove this setting") from None
+    except OSError as error:
+        raise fail(f"gopass cannot be started: {error.strerror}") from None
+    except subprocess.TimeoutExpired:
+        raise fail(f"gopass gave no answer within {GOPASS_TIMEOUT_S:g} s; does it wait for a passphrase?") from None
+    if done.returncode:
+        words = done.stderr.strip().splitlines()
+        raise fail(f"gopass failed for {path!r} with exit code {done.returncode}" + (f": {words[-1]}" if words else ""))
+    if not done.stdout.strip():
+        raise fail(f"gopass has nothing at {path!r}")
+    return done.stdout
+
+
+def _ring(entries: Iterable[tuple[str, str]]) -> KeyRing:
+    """``entries`` with the setting each comes from. The same key twice is one key, two keys with the same name are a problem."""
+    digests: dict[bytes, str] = {}
+    first: dict[str, str] = {}
+    problems: list[Problem] = []
+    for entry, source in entries:
+        named = NAMED.fullmatch(entry) if source != "CLINVK_API_KEY" else None
+        key = named["key"] if named else entry
+        hashed = DIGEST.fullmatch(key)
+        digest = bytes.fromhex(hashed[1]) if hashed else _digest(key)
+        name = named["name"] if named else f"key-{digest.hex()[:NAME_DIGITS]}"
+        if key.startswith("sha256:") and not hashed:
+            problems.append(Problem("", source, "expected 64 hexadecimal digits after sha256:"))
+        elif not KEY.fullmatch(key):
+            problems.append(Problem("", source, "expected a key of printable ASCII characters without spaces"))
+        elif name == RESERVED:
+            problems.append(Problem("", source, f"the name {name!r} is reserved; choose another"))
+        elif digest not in digests:
+            if name in first:
+                problems.append(Problem("", source, f"another key is named {name!r} ({first[name]}); give each key a name of its own"))
+            digests[digest] = name
+            first.setdefault(name, source)
+    if problems:
+        raise SettingsError(problems)
+    return KeyRing((name, digest) for digest, name in digests.items())
+
+
+def _digest(key: str) -> bytes:
+    return sha256(key.encode(errors="replace")).digest()
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in re.split(r"[,\n]", text) if word.strip()]

@@ -1,0 +1,36 @@
+"""Who asks: the key that a request presents. Where the keys come from is `app.security.api_keys`' business."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from services.errors import AuthenticationFailed
+
+
+class Keys(Protocol):
+    """False when there are none: then nobody is asked."""
+
+    def find(self, presented: str) -> str | None: ...
+    def __len__(self) -> int: ...
+
+
+def authenticate(environ: Mapping[str, Any], keys: Keys) -> str:
+    """The name of the key that the request carries. Raises AuthenticationFailed."""
+    is_presented = False
+    for key in presented_keys(environ):
+        is_presented = True
+        if name := keys.find(key):
+            return name
+    if is_presented:
+        raise AuthenticationFailed("this API key is not valid")
+    raise AuthenticationFailed("an API key is needed: send it as 'Authorization: Bearer <key>' or 'X-Api-Key: <key>'")
+
+
+def presented_keys(environ: Mapping[str, Any]) -> Iterator[str]:
+    """Both places are looked at: some clients fill one of them with a placeholder."""
+    scheme, _, credentials = environ.get("HTTP_AUTHORIZATION", "").strip().partition(" ")
+    if scheme.lower() == "bearer" and credentials.strip():
+        yield credentials.strip()
+    if key := environ.get("HTTP_X_API_KEY", "").strip():
+        yield key

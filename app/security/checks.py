@@ -1,0 +1,66 @@
+"""What every request must pass before its route, in the contract's order: size, host, origin, wrong keys, key, media type."""
+
+from __future__ import annotations
+
+import flask
+from flask import g, request
+
+from app.config.schema import ServerSettings
+from app.observability.logs import request_id_of
+from app.security.authentication import Keys, authenticate, presented_keys
+from app.security.body import check_declared_size, check_media_type
+from app.security.hosts import SAFE_METHODS, HostRules, OriginRules, allow_origins, check_peer, is_loopback, is_preflight
+from app.security.rate_limit import InMemory, WrongKeys
+from blueprints.marks import marks_of
+from services.errors import AuthenticationFailed, PermissionDenied
+
+
+def guard(app: flask.Flask, server: ServerSettings, keys: Keys, tried: InMemory) -> None:
+    """Put the checks in front of every route, known or not. ``tried`` counts wrong keys."""
+    hosts = HostRules(server)
+    origins = OriginRules(server)
+    is_private = not keys and is_loopback(server.host)
+    wrong_keys = WrongKeys(tried, rps=server.rate_limit_rps, burst=server.rate_limit_burst)
+    allow_origins(app, origins, server)
+
+    @app.before_request
+    def check() -> flask.Response | None:
+        environ = request.environ
+        address = environ.get("REMOTE_ADDR", "")
+        g.request_id = request_id_of(environ)
+        g.key_name = None
+        g.caller = address
+        host = environ.get("HTTP_HOST")
+        environ["clinvk.route"] = request.url_rule.rule if request.url_rule else ""
+
+        if is_private:
+            check_peer(environ.get("clinvk.peer") or address)
+        check_declared_size(environ, server.max_request_body_bytes)
+        hosts.check(host)
+        if is_preflight(environ):
+            if not origins.allows(environ["HTTP_ORIGIN"]):
+                raise PermissionDenied("this origin may not use this server (server.cors_allowed_origins)", issue="origin not allowed")
+            return app.response_class(status=204)
+        if environ["REQUEST_METHOD"] not in SAFE_METHODS:
+            # Without keys, a page whose name was pointed at this server would pass for one of its own.
+            origins.check(environ, host if host and (keys or hosts.knows(host)) else None)
+        marks = marks_of(app.view_functions.get(request.endpoint or ""))
+        # A proxy in front may fence off the route's own path, so by no other spelling of it does a setting open it.
+        is_opened = bool(marks.public_setting) and getattr(server, marks.public_setting) and environ["PATH_INFO"] == environ["clinvk.route"]
+        is_open = marks.is_public or is_opened
+        has_key = any(presented_keys(environ))
+        g.sees_details = not keys
+        if keys and environ["REQUEST_METHOD"] != "OPTIONS" and (has_key or not is_open):
+            # A right key always passes, whatever else its address has sent.
+            try:
+                g.key_name = g.caller = environ["clinvk.key"] = authenticate(environ, keys)
+                g.sees_details = True
+            except AuthenticationFailed:
+                is_over = has_key and not wrong_keys.take(address)
+                if not is_open:
+                    if is_over:
+                        raise wrong_keys.refusal(address) from None
+                    raise
+        if request.routing_exception is None:
+            check_media_type(environ)
+        return None

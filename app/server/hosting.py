@@ -1,0 +1,71 @@
+"""The application for servers that `clinvk serve` does not start: gunicorn's own command, and `flask run`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn, Protocol
+
+import flask
+
+from app.backends import build_backends, check_database
+from app.config.load import load_settings
+from app.config.problems import SettingsError, print_problems
+from app.configuration import Configuration
+from app.security.api_keys import load_keys
+from app.server.flask_run import FlaskRun, is_flask_run
+from app.server.serve import protect_secrets, refuse_if_open
+
+EXIT_MISCONFIGURED = 2
+GUNICORN_HALTS = 4
+"""gunicorn's APP_LOAD_ERROR: the only way for a worker to say that another one would fail as well."""
+
+WITHOUT_OUR_SETTINGS = (
+    "clinvk: gunicorn was started without clinvk's settings, so streams would be cut at a stop and limits would not hold; "
+    "add: -c python:app.server.gunicorn_conf"
+)
+
+
+PRELOADED = "clinvk: --preload cannot be used: workers would share a database connection and count metrics apart; leave it out"
+
+
+class Program(Protocol):
+    """gunicorn's, in its parent process. Workers inherit it with the configuration that is in force at their start."""
+
+    configuration: Configuration
+
+
+program: Program | None = None
+
+
+def load_configuration() -> Configuration:
+    """The configuration, checked whole. Exits with 2 and one line a problem where it cannot be used."""
+    try:
+        settings = load_settings()
+        refuse_if_open(settings)
+        build_backends(settings)
+        check_database(settings)
+        return Configuration.of(settings, load_keys(settings))
+    except SettingsError as error:
+        print_problems(error)
+        raise SystemExit(EXIT_MISCONFIGURED) from None
+
+
+def host() -> flask.Flask:
+    """The application, with what the server that imports `wsgi` lacks. Exits where it cannot be served."""
+    from app.factory import build_app  # not in gunicorn's parent process
+
+    if os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn/"):
+        configuration = program.configuration if program else _halt_gunicorn()
+    else:
+        configuration = load_configuration()
+    protect_secrets()
+    app = build_app(configuration)
+    if is_flask_run():
+        FlaskRun(app).start()
+    return app
+
+
+def _halt_gunicorn() -> NoReturn:
+    print(PRELOADED if "app.server.gunicorn_conf" in sys.modules else WITHOUT_OUR_SETTINGS, file=sys.stderr, flush=True)
+    raise SystemExit(GUNICORN_HALTS)

@@ -1,0 +1,195 @@
+"""`clinvk serve`: the address is bound and everything checked here, then gunicorn runs the workers."""
+
+from __future__ import annotations
+
+import errno
+import math
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import flask
+import gevent
+from gunicorn.app.base import BaseApplication
+
+from app.backends import build_backends, check_database
+from app.config.environment import PREFIX
+from app.config.load import load_settings
+from app.config.problems import Problem, SettingsError
+from app.config.schema import ServerSettings, Settings
+from app.configuration import Configuration
+from app.observability import multiprocess as metrics_files
+from app.observability.logs import configure_logging
+from app.security.api_keys import THIS_RUN, KeyRing, load_keys, new_key
+from app.security.hosts import is_loopback
+from app.server.arbiter import GracefulArbiter
+from app.server.banner import backend_lines, opening
+from app.server.open_files import raise_limit
+from app.server.reload import obey_hangup
+from app.server.shared_state import keep_number_of_workers, refuse_wrong_workers
+from app.server.worker import GRACE_MARGIN_S
+from services.processes.own_process import forbid_inspection, hide_environment
+
+BACKLOG = 2048
+WORKER_TIMEOUT_S = 60
+"""A worker whose event loop stands still for so long is replaced."""
+BANNER_WAIT_S = 10.0
+"""How long the banner waits for the versions of the CLIs. Nothing else does."""
+
+
+class CannotListen(Exception):
+    """The address cannot be bound; the message says why and what to do."""
+
+
+def gunicorn_options(server: ServerSettings) -> dict[str, Any]:
+    """gunicorn's own settings, for `clinvk serve` and for `deploy/gunicorn.conf.py`."""
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    return {
+        "bind": f"{host}:{server.port}",
+        "backlog": BACKLOG,
+        "workers": server.workers,
+        "worker_class": "app.server.worker.Worker",
+        "worker_connections": server.worker_connections,
+        "timeout": WORKER_TIMEOUT_S,
+        "graceful_timeout": math.ceil(server.shutdown_grace_secs) + GRACE_MARGIN_S,
+        "keepalive": math.ceil(server.idle_timeout_secs),
+        "limit_request_line": 8190,
+        "limit_request_fields": 100,
+        "limit_request_field_size": 8190,
+        "forwarded_allow_ips": "",  # whose X-Forwarded-For is believed is server.trusted_proxies' business
+        "accesslog": None,  # the server's own log has a line for every request
+        "loglevel": "warning",
+        "logger_class": "app.server.worker.Log",
+        "control_socket_disable": True,
+        "proc_name": "clinvk",
+        **_hooks(server),
+    }
+
+
+def _hooks(server: ServerSettings) -> dict[str, Callable[..., None]]:
+    shared = metrics_files.hooks() if server.metrics_enabled else {}
+    check_workers = refuse_wrong_workers(server)
+
+    def on_starting(arbiter: Any) -> None:
+        check_workers(arbiter)
+        protect_secrets()
+        if make := shared.get("on_starting"):
+            make(arbiter)
+
+    def when_ready(arbiter: Any) -> None:
+        obey_hangup(arbiter)
+        keep_number_of_workers(arbiter, server)
+
+    return {**shared, "on_starting": on_starting, "when_ready": when_ready}
+
+
+def protect_secrets() -> None:
+    """Keep what this process and its workers know from the agents, which run as the same user."""
+    hide_environment(PREFIX)
+    forbid_inspection()
+
+
+def serve(settings: Settings, *, is_open: bool = False, read: Callable[[], Settings] = load_settings) -> int:
+    """Serve until a signal ends it. Raises SettingsError, CannotListen.
+
+    ``is_open``: no keys, whoever asks. ``read`` reads the settings again, at SIGHUP.
+    """
+    build_backends(settings)
+    check_database(settings)
+    keys = KeyRing() if is_open else load_keys(settings)
+    listener = listen(settings.server.host, settings.server.port)
+    address, port = listener.getsockname()[:2]
+    url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+    configure_logging(settings.server.log_format, settings.server.log_level, file=settings.server.log_file)
+    is_local = is_loopback(address)
+    keys, access = admit(keys, is_local=is_local, is_open=is_open)
+    files = raise_limit(settings.server)
+    print(opening(settings, url, access, files), file=sys.stderr, flush=True)
+    configuration = Configuration(settings=settings, keys=keys, read=read, is_open=is_open, is_local=is_local)
+    Gunicorn(configuration, listener).run()
+    return 0
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there. A name is looked up, IPv4 first. Raises CannotListen."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        raise CannotListen(f"server.host {host!r} is no address of this machine: {error.strerror}") from None
+    family, kind, protocol, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise CannotListen(_why_not(error, host, port)) from None
+    return listener
+
+
+def _why_not(error: OSError, host: str, port: int) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"port {port} on {host} is in use; stop the program that has it, or choose another with --port (0: any free one)"
+        case errno.EACCES:
+            return f"port {port} on {host} needs more rights than this user has; choose one above 1023 with --port"
+        case errno.EADDRNOTAVAIL:
+            return f"{host} is no address of this machine; choose another with --host"
+    return f"cannot listen on {host} port {port}: {error.strerror}"
+
+
+def admit(keys: KeyRing, *, is_local: bool, is_open: bool) -> tuple[KeyRing, str]:
+    """The keys in force, and in words who may call. Beyond loopback a server without keys makes one for this run."""
+    if is_open:
+        where = "programs on this machine" if is_local else "EVERYONE who can reach this address"
+        return KeyRing(), f"open to {where}, without a key (--no-auth): whoever asks runs coding agents as this user"
+    if keys:
+        return keys, f"with a key: {', '.join(keys.names)}"
+    if is_local:
+        return keys, "open to programs on this machine; set CLINVK_API_KEY to ask for a key"
+    key = new_key()
+    return KeyRing.of(f"{THIS_RUN}={key}"), f"with this key, made for this run (set CLINVK_API_KEY for one that stays):\n            {key}"
+
+
+def refuse_if_open(settings: Settings) -> None:
+    """For servers that `serve` does not start: nobody would read a key made for one run. Raises SettingsError."""
+    if not is_loopback(settings.server.host) and not load_keys(settings):
+        message = f"is {settings.server.host}, and there is no API key: set CLINVK_API_KEYS, or listen on 127.0.0.1"
+        raise SettingsError([Problem(settings.source_of("server.host"), "server.host", message)])
+
+
+class Gunicorn(BaseApplication):
+    """Runs the application in workers that all share the listener and the configuration."""
+
+    def __init__(self, configuration: Configuration, listener: socket.socket) -> None:
+        self.configuration = configuration
+        self._descriptor = listener.detach()
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in gunicorn_options(self.configuration.settings.server).items():
+            self.cfg.set(name, value)
+        self.cfg.set("bind", f"fd://{self._descriptor}")
+        self.cfg.set("post_worker_init", self._tell_backends)
+
+    def load(self) -> flask.Flask:
+        from app.factory import build_app
+
+        return build_app(self.configuration)
+
+    def _tell_backends(self, worker: Any) -> None:
+        """The first worker says what it found, when it knows; its probe then knows the versions too."""
+        if worker.age > 1:
+            return
+        services = worker.wsgi.extensions["clinvk"]
+
+        def tell() -> None:
+            specs = [spec for spec in services.runner.backends.values() if spec.enabled]
+            print(backend_lines(services.prober.with_versions(specs, BANNER_WAIT_S), services.default_backend), file=sys.stderr, flush=True)
+
+        gevent.spawn(tell)
+
+    def run(self) -> None:
+        GracefulArbiter(self).run()

@@ -1,0 +1,183 @@
+"""gunicorn's gevent worker, with what it lacks: a stop that waits for requests but not for idle connections, and a time limit
+for a request's head."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from socket import MSG_PEEK, socket
+from typing import Any
+
+import flask
+import gevent
+from gevent.event import Event
+from gevent.pool import Pool
+from gevent.server import StreamServer
+from gunicorn.glogging import Logger
+from gunicorn.http.errors import ParseException
+from gunicorn.workers.ggevent import GeventWorker
+
+from app.config.problems import SettingsError
+from app.observability.logs import to_request_id
+from app.security.body import READ_TIMEOUT
+from app.server import background
+from app.server.malformed import answer_malformed
+from app.server.reload import log_refusal, renew
+
+HEARTBEAT_S = 1.0
+GRACE_MARGIN_S = 10
+"""What gunicorn gives a worker beyond the grace (its ``graceful_timeout``): the drain, and the way out."""
+
+
+class Worker(GeventWorker):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.busy = 0
+        """Requests that are being answered. A connection that waits for its next request is not busy."""
+        self._woken = Event()
+        self._is_renewal_due = False
+        self._is_hurried = False
+
+    def run(self) -> None:
+        background.begin(self.wsgi)
+        pool = Pool(self.worker_connections)
+        servers = []
+        for listener in self.sockets:
+            listener.setblocking(True)
+            server = StreamServer(listener, handle=partial(self.handle, listener), spawn=pool)
+            if self.cfg.workers > 1:
+                server.max_accept = 1
+            server.start()
+            servers.append(server)
+        while self.alive:
+            self.notify()
+            if self._is_renewal_due:
+                self._is_renewal_due = False
+                gevent.spawn(self._renew)
+            self._woken.wait(HEARTBEAT_S)
+            self._woken.clear()
+        for server in servers:
+            server.close()
+        self._finish()
+
+    def _finish(self) -> None:
+        """Let requests finish, then have what still runs ended with an honest error, then leave."""
+        grace_s = self.cfg.graceful_timeout - GRACE_MARGIN_S
+        if self.busy and grace_s > 0 and not self._is_hurried:
+            print(background.grace_notice(self.busy, grace_s), file=sys.stderr, flush=True)
+        cut_off = background.finish(
+            self.wsgi, busy=lambda: self.busy, grace_s=grace_s, is_hurried=lambda: self._is_hurried, beat=self.notify
+        )
+        if cut_off:
+            self.log.warning("%s request(s) were cut off at the end of the grace", cut_off)
+
+    def _renew(self) -> None:
+        """Go on with the configuration as it is now. Requests that are being answered stay with the old application."""
+        try:
+            self.wsgi: flask.Flask = renew(self.wsgi)[0]
+        except SettingsError as error:
+            log_refusal(error)
+        except Exception:
+            self.log.exception("the configuration could not be renewed, the old one stays")
+
+    def init_signals(self) -> None:
+        super().init_signals()
+        signal.signal(signal.SIGINT, self.handle_interrupt)
+        signal.signal(signal.SIGHUP, self.handle_hangup)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        super().handle_exit(sig, frame)
+        self._woken.set()
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """At once, but not without a word: runs are ended now, and their streams say why. The parent waits 2 s for that."""
+        self._is_hurried = True
+        self.handle_exit(sig, frame)
+
+    def handle_hangup(self, sig: int, frame: Any) -> None:
+        self._is_renewal_due = True
+        self._woken.set()
+
+    def handle_interrupt(self, sig: int, frame: Any) -> None:
+        """Ctrl-C reaches the whole process group: the first one asks, the second one insists."""
+        (self.handle_exit if self.alive else self.handle_quit)(sig, frame)
+
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        gevent.getcurrent().client = client
+        super().handle(listener, client, addr)
+
+    @contextmanager
+    def timeout_ctx(self) -> Iterator[None]:
+        """Around the wait for a request: idle as long as connections may be, but a head that has begun must end in time."""
+        reader = gevent.getcurrent()
+        loop = gevent.get_hub().loop
+        timeout = gevent.Timeout(self.cfg.keepalive, False)
+        arrival, head_timer = loop.io(reader.client.fileno(), 1), loop.timer(self.wsgi.config[READ_TIMEOUT])
+
+        def head_begins() -> None:
+            arrival.stop()
+            head_timer.start(reader.throw, timeout)
+
+        # What is there already is taken without a turn of the loop, so that no watcher would see it.
+        if _has_data(reader.client):
+            head_begins()
+        else:
+            arrival.start(head_begins)
+        try:
+            with timeout:
+                yield
+        finally:
+            for watcher in (arrival, head_timer):
+                watcher.stop()
+                watcher.close()
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """gunicorn's own answer is HTML without a request id."""
+        if not isinstance(exc, ParseException):
+            super().handle_error(req, client, addr, exc)
+            return
+        request_id = to_request_id(None)
+        self.log.warning("Invalid request from ip=%s: %s", (addr or [""])[0], exc, extra={"fields": {"request_id": request_id}})
+        try:
+            client.settimeout(0)  # as gunicorn does: who does not take the answer at once is not waited for
+            client.sendall(answer_malformed(exc, request_id))
+        except OSError as error:
+            self.log.debug("the client did not take the answer: %s", error)
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
+        self.busy += 1
+        try:
+            super().handle_request(listener_name, req, sock, addr)
+        except TimeoutError:
+            # The client took nothing for write_timeout_secs. To gunicorn that is news with a traceback, a reset is not.
+            raise ConnectionResetError(errno.ECONNRESET, "the client does not read") from None
+        finally:
+            self.busy -= 1
+
+
+def _has_data(client: socket) -> bool:
+    """Whether a read would not wait."""
+    client.settimeout(0)
+    try:
+        client.recv(1, MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # the read that follows says it better
+    finally:
+        client.settimeout(None)
+    return True
+
+
+class Log(Logger):
+    """What gunicorn has to say, from warnings on, in the server's own log."""
+
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        self.error_log = logging.getLogger("clinvk.gunicorn")
+        self.error_log.setLevel(self.loglevel)

@@ -1,0 +1,105 @@
+"""Chat completions going out: a run's events → chunks, a run's result → one completion. Pure.
+
+Grammar of a stream: a chunk with ``delta.role``, chunks with text, one with ``finish_reason``, with ``include_usage`` one with
+``choices: []``, then ``[DONE]``. A failure is one ``data: {"error": …}``, and nothing after it: with ``[DONE]`` it would look whole.
+The agent's own tools are its own affair: ``tool_calls`` would ask the client to run them.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from blueprints import sse
+from blueprints.compat.estimate import tokens_of_bytes
+from blueprints.compat.structured import json_answer
+from blueprints.openai.usage import to_chat_usage
+from services.events import Batch, Failed, Finished, StopReason, Text, Thinking, UsageUpdate
+from services.requests import RunResult, Usage
+
+FINISH_REASONS: dict[StopReason, str] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "refusal": "content_filter",
+}
+
+DONE = b"data: [DONE]\n\n"
+
+
+def new_completion_id() -> str:
+    return f"chatcmpl-{secrets.token_hex(12)}"
+
+
+class ChunkEncoder:
+    """One answer's chunks. ``prompt_tokens`` is the estimate that is told where the CLI tells no usage."""
+
+    def __init__(self, model: str, *, include_usage: bool, prompt_tokens: int, tell_error: Callable[[Failed], dict[str, Any]]) -> None:
+        facts = {"id": new_completion_id(), "object": "chat.completion.chunk", "created": int(time.time()), "model": model}
+        self._facts = orjson.dumps(facts)[:-1]
+        self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
+        start = b'data: %s,"choices":[{"index":0,"delta":' % self._facts
+        end = b',"logprobs":null,"finish_reason":null}]' + self._tail
+        self._text = start + b'{"content":', b"}" + end
+        self._thinking = start + b'{"reasoning_content":', b"}" + end
+        self._role = start + b'{"role":"assistant","content":"","refusal":null}' + end
+        self._include_usage = include_usage
+        self._prompt_tokens = prompt_tokens
+        self._tell_error = tell_error
+        self._has_begun = False
+        self._usage: Usage | None = None
+        self._output_bytes = 0
+
+    def __call__(self, batch: Batch) -> bytes:
+        parts = []
+        if batch and not self._has_begun and not isinstance(batch[0], Failed):
+            self._has_begun = True
+            parts.append(self._role)
+        for event in batch:
+            match event:
+                case Text() if event.text:
+                    text = orjson.dumps(event.text)
+                    self._output_bytes += len(text) - 2
+                    parts += (self._text[0], text, self._text[1])
+                case Thinking() if event.text:
+                    parts += (self._thinking[0], orjson.dumps(event.text), self._thinking[1])
+                case UsageUpdate():
+                    self._usage = event.usage
+                case Finished():
+                    parts += self._end(event)
+                case Failed():
+                    parts.append(sse.frame(orjson.dumps(self._tell_error(event))))
+        return b"".join(parts) or sse.KEEP_ALIVE
+
+    def _end(self, event: Finished) -> list[bytes]:
+        reason = FINISH_REASONS[event.stop_reason].encode()
+        choice = b'{"index":0,"delta":{},"logprobs":null,"finish_reason":"%s"}' % reason
+        parts = [b'data: %s,"choices":[%s]%s' % (self._facts, choice, self._tail)]
+        if self._include_usage:
+            usage = event.usage or self._usage
+            told = to_chat_usage(usage or Usage(input_tokens=self._prompt_tokens, output_tokens=tokens_of_bytes(self._output_bytes)))
+            if usage is None:
+                told["estimated"] = True
+            parts.append(b'data: %s,"choices":[],"usage":%s}\n\n' % (self._facts, orjson.dumps(told)))
+        return [*parts, DONE]
+
+
+def to_completion(result: RunResult, usage: Usage, *, model: str, is_json: bool) -> dict[str, Any]:
+    """The whole answer at once."""
+    text = json_answer(result.structured_output, result.output) if is_json else result.output
+    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
+    if result.thinking:
+        message["reasoning_content"] = result.thinking
+    reason = FINISH_REASONS[result.stop_reason or "end_turn"]  # type: ignore[index]
+    return {
+        "id": new_completion_id(),
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": model,
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": reason}],
+        "usage": to_chat_usage(usage),
+    }

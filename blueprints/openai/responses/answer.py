@@ -1,0 +1,108 @@
+"""Responses going out: what the request says → the fields that repeat it, a run's result → one response. Pure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from blueprints.compat.structured import json_answer
+from blueprints.openai.responses.ids import MESSAGE, REASONING, RESPONSE
+from blueprints.openai.usage import to_response_usage
+from services.requests import RunResult, Usage
+
+INCOMPLETE = {"max_tokens": "max_output_tokens", "refusal": "content_filter"}
+"""``incomplete_details.reason`` by the stop reason; any other is an answer that is complete."""
+
+Item = dict[str, Any]
+
+
+def to_facts(body: Mapping[str, Any], *, is_stored: bool) -> dict[str, Any]:
+    """What a response repeats of its request. What was not honoured is not repeated."""
+    text = body.get("text") or {}
+    reasoning = body.get("reasoning") or {}
+    return {
+        "object": "response",
+        "created_at": int(time.time()),
+        "background": False,
+        "instructions": body.get("instructions"),
+        "max_output_tokens": body.get("max_output_tokens"),
+        "max_tool_calls": None,
+        "metadata": body.get("metadata") or {},
+        "model": body["model"],
+        "parallel_tool_calls": body.get("parallel_tool_calls") is not False,
+        "previous_response_id": body.get("previous_response_id"),
+        "prompt_cache_key": body.get("prompt_cache_key"),
+        "reasoning": {"effort": reasoning.get("effort"), "summary": reasoning.get("summary")},
+        "safety_identifier": body.get("safety_identifier"),
+        "service_tier": "default",
+        "store": is_stored,
+        "temperature": None,
+        "text": {"format": text.get("format") or {"type": "text"}},
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": None,
+        "truncation": "disabled",
+        "user": body.get("user"),
+    }
+
+
+def to_state(
+    facts: Mapping[str, Any],
+    response_id: str,
+    status: str,
+    output: list[Item],
+    *,
+    usage: dict[str, Any] | None = None,
+    stop_reason: str | None = None,
+    error: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    """A response as it is at one moment."""
+    return {
+        "id": response_id,
+        **facts,
+        "status": status,
+        "completed_at": int(time.time()) if status == "completed" else None,
+        "output": output,
+        "usage": usage,
+        "error": error,
+        "incomplete_details": {"reason": INCOMPLETE[stop_reason]} if stop_reason in INCOMPLETE else None,
+    }
+
+
+def to_status(stop_reason: str | None) -> str:
+    return "incomplete" if stop_reason in INCOMPLETE else "completed"
+
+
+def text_part(text: str) -> dict[str, Any]:
+    return {"type": "output_text", "annotations": [], "logprobs": [], "text": text}
+
+
+def message_item(item_id: str, text: str | None, status: str) -> Item:
+    """``text`` None: nothing has been said yet."""
+    content = [] if text is None else [text_part(text)]
+    return {"id": item_id, "type": "message", "status": status, "role": "assistant", "content": content}
+
+
+def summary_part(text: str) -> dict[str, Any]:
+    return {"type": "summary_text", "text": text}
+
+
+def reasoning_item(item_id: str, text: str | None, status: str) -> Item:
+    """What the CLI shows of the model's thinking."""
+    return {"id": item_id, "type": "reasoning", "status": status, "summary": [] if text is None else [summary_part(text)]}
+
+
+NewId = Callable[[str, str | None], str]
+"""(prefix, the CLI's session) → the id of a response or of one of its items."""
+
+
+def to_response(result: RunResult, usage: Usage, facts: Mapping[str, Any], new_id: NewId, *, is_json: bool) -> dict[str, Any]:
+    """The whole answer at once. An agent's several messages are one, told apart by blank lines."""
+    text = json_answer(result.structured_output, result.output) if is_json else result.output
+    status = to_status(result.stop_reason)
+    output = [message_item(new_id(MESSAGE, result.session_id), text, status)]
+    if result.thinking:
+        output.insert(0, reasoning_item(new_id(REASONING, result.session_id), result.thinking, "completed"))
+    response_id = new_id(RESPONSE, result.session_id)
+    return to_state(facts, response_id, status, output, usage=to_response_usage(usage), stop_reason=result.stop_reason)

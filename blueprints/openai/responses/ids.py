@@ -1,0 +1,81 @@
+"""The ids of responses and of their items, which carry the CLI's session that they left: so they can be continued without a store. Pure.
+
+``resp_`` (``msg_``, ``rs_``) and base64url of: version, 9 random bytes that a response and its items share, 3 that are its own, a
+signature of 16 bytes, and ``backend/session`` (empty where nothing was kept).
+The signature (HMAC-SHA256 with the server's secret) keeps anyone from making an id for a session that this server did not answer
+with, such as one that the operator made by hand. An id with another signature is unknown, like any other text.
+With a store, `session_of` looks the id up instead; nothing else knows what is in it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import secrets
+from dataclasses import dataclass
+
+from services.clis.safety import SAFE_NAME
+
+RESPONSE, MESSAGE, REASONING = "resp_", "msg_", "rs_"
+VERSION = b"\x03"
+NODE_BYTES = 9
+RANDOM_BYTES = NODE_BYTES + 3
+SIGNATURE_BYTES = 16
+ID_LIMIT_CHARS = 400
+
+SESSION_LEAST_CHARS = 16
+"""A shorter one is no id but a name that CLIs take as well: ``latest``, ``3``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A CLI's own session, or one of ours, as a response left it. ``node`` says which response."""
+
+    backend: str
+    id: str
+    node: str = ""
+
+
+def new_node() -> bytes:
+    """What tells a response from all others."""
+    return secrets.token_bytes(NODE_BYTES)
+
+
+def new_id(secret: bytes, prefix: str, backend: str, session_id: str | None, node: bytes | None = None) -> str:
+    """``session_id`` None: the run kept nothing."""
+    carried = f"{backend}/{session_id}" if session_id and is_session_id(session_id) else ""
+    noise, data = (node or new_node()) + secrets.token_bytes(RANDOM_BYTES - NODE_BYTES), carried.encode()
+    return prefix + _text(VERSION + noise + _signature(secret, noise, data) + data)
+
+
+def session_of(secret: bytes, given: str, *prefixes: str) -> Session | None:
+    """The session that a response or an item left; None for one that left none, and for what is no such id of ours."""
+    prefix = next((prefix for prefix in prefixes if given.startswith(prefix)), None)
+    node, data = _carried(secret, given.removeprefix(prefix)) if prefix and len(given) <= ID_LIMIT_CHARS else (b"", "")
+    backend, slash, session_id = data.partition("/")
+    return Session(backend, session_id, node.hex()) if slash and is_session_id(session_id) else None
+
+
+def is_session_id(text: str) -> bool:
+    return len(text) >= SESSION_LEAST_CHARS and SAFE_NAME.fullmatch(text) is not None
+
+
+def _carried(secret: bytes, text: str) -> tuple[bytes, str]:
+    """The response and its session; both empty for what is no such id."""
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        noise, rest = raw[1 : 1 + RANDOM_BYTES], raw[1 + RANDOM_BYTES :]
+        signature, data = rest[:SIGNATURE_BYTES], rest[SIGNATURE_BYTES:]
+        is_ours = raw[:1] == VERSION and hmac.compare_digest(signature, _signature(secret, noise, data)) and _text(raw) == text
+        return (noise[:NODE_BYTES], data.decode()) if is_ours else (b"", "")
+    except (binascii.Error, ValueError):
+        return b"", ""
+
+
+def _signature(secret: bytes, noise: bytes, data: bytes) -> bytes:
+    return hmac.digest(secret, b"response-id" + VERSION + noise + data, "sha256")[:SIGNATURE_BYTES]
+
+
+def _text(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")

@@ -1,0 +1,84 @@
+"""The shapes of OpenAI's Responses, as far as this server reads them. Unknown fields and explicit nulls are accepted.
+
+Source: the types of OpenAI's own SDK (openai 3.54, `types/responses/response_create_params.py` and its neighbours).
+"""
+
+from __future__ import annotations
+
+from marshmallow import fields, validate
+
+from blueprints.ignored import ignored_field
+from blueprints.openai.chat.schemas import InputField, ReasoningSchema, Tolerant, count_field, model_field, tools_field
+from blueprints.request_fields import Array, Flag, Metadata, Number, StringOrObject, Whole
+
+
+class TextFormatSchema(Tolerant):
+    format = fields.Dict(allow_none=True, metadata={"description": "`text`, `json_object`, or `json_schema` where the CLI takes a schema"})
+    verbosity = ignored_field(fields.String)
+
+
+class CreateResponseSchema(Tolerant):
+    model = model_field()
+    input = InputField(required=True, metadata={"description": "A string, or a list of items", "example": "Say hello"})
+    instructions = fields.String(allow_none=True, metadata={"description": "System prompt"})
+    previous_response_id = fields.String(
+        allow_none=True,
+        metadata={"description": "Continues the CLI's own session; from the same working directory where the CLI asks for that"},
+    )
+    store = Flag(
+        allow_none=True, metadata={"description": "`false` keeps nothing; else the CLI keeps its session, for `previous_response_id`"}
+    )
+    stream = Flag(allow_none=True, load_default=False)
+    max_output_tokens = count_field("Upper bound of the answer, for CLIs that have such a setting")
+    reasoning = fields.Nested(ReasoningSchema, allow_none=True)
+    text = fields.Nested(TextFormatSchema, allow_none=True)
+    metadata = Metadata(allow_none=True, metadata={"description": "Your own data, repeated in the answer"})
+    user = fields.String(allow_none=True)
+    tools = tools_field()
+    tool_choice = StringOrObject(allow_none=True)
+    parallel_tool_calls = Flag(allow_none=True)
+    background = Flag(allow_none=True, metadata={"description": "Not supported: leave it out or false"})
+    conversation = StringOrObject(allow_none=True, metadata={"description": "Not supported; use `previous_response_id`"})
+    prompt = fields.Dict(allow_none=True, metadata={"description": "Not supported: templates are stored at OpenAI"})
+    prompt_cache_key = fields.String(allow_none=True)
+    safety_identifier = fields.String(allow_none=True)
+    truncation = fields.String(allow_none=True, validate=validate.OneOf(["auto", "disabled"]))
+    temperature = ignored_field(Number)
+    top_p = ignored_field(Number)
+    top_logprobs = ignored_field(Whole)
+    include = ignored_field(Array, fields.String())
+    max_tool_calls = ignored_field(Whole)
+    service_tier = ignored_field(fields.String)
+    context_management = ignored_field(Array, fields.Dict())
+    moderation = ignored_field(fields.Raw)
+
+
+class OutputItemSchema(Tolerant):
+    id = fields.String(required=True)
+    type = fields.String(required=True, validate=validate.OneOf(["message", "reasoning"]))
+    status = fields.String()
+    role = fields.String(metadata={"example": "assistant"})
+    content = fields.List(fields.Dict())
+    summary = fields.List(fields.Dict())
+
+
+class ResponseUsageSchema(Tolerant):
+    input_tokens = fields.Integer(required=True, metadata={"description": "Everything the model read, cached tokens included"})
+    output_tokens = fields.Integer(required=True)
+    total_tokens = fields.Integer(required=True)
+    input_tokens_details = fields.Dict(keys=fields.String(), values=fields.Integer())
+    output_tokens_details = fields.Dict(keys=fields.String(), values=fields.Integer())
+
+
+class ResponseSchema(Tolerant):
+    id = fields.String(required=True, metadata={"description": "Carries the CLI's session, for `previous_response_id`"})
+    object = fields.String(required=True, metadata={"example": "response"})
+    created_at = fields.Integer(required=True)
+    status = fields.String(required=True, validate=validate.OneOf(["in_progress", "completed", "incomplete", "failed"]))
+    model = fields.String(required=True, metadata={"description": "As it was asked for; X-Clinvk-Backend says who answered"})
+    output = fields.List(fields.Nested(OutputItemSchema), required=True)
+    usage = fields.Nested(ResponseUsageSchema, allow_none=True)
+    error = fields.Dict(allow_none=True)
+    incomplete_details = fields.Dict(allow_none=True)
+    previous_response_id = fields.String(allow_none=True)
+    metadata = fields.Dict()

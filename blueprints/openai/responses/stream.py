@@ -1,0 +1,173 @@
+"""A run's events → the event stream of OpenAI's Responses API, as bytes. Pure.
+
+Grammar: ``response.created``, ``response.in_progress``; for each item ``output_item.added``, its part added, its deltas, its part
+done, ``output_item.done``; then ``response.completed`` or ``response.incomplete``. A failure is ``error``, which the SDKs raise,
+and ``response.failed``, which Codex waits for, in the order in which OpenAI sends them. ``sequence_number`` counts all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from blueprints import sse
+from blueprints.compat.estimate import tokens_of_bytes
+from blueprints.openai.errors import SERVER_ERROR
+from blueprints.openai.responses import ids as response_id
+from blueprints.openai.responses.answer import NewId, message_item, reasoning_item, summary_part, text_part, to_state, to_status
+from blueprints.openai.usage import to_response_usage
+from services.events import Batch, Failed, FailureKind, Finished, Started, Text, Thinking, UsageUpdate
+from services.requests import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How items of one kind are told."""
+
+    prefix: str
+    index: str
+    part_event: str
+    text_event: str
+    item: Callable[[str, str | None, str], dict[str, Any]]
+    part: Callable[[str], dict[str, Any]]
+    more: Mapping[str, Any]
+
+
+MESSAGE = Kind(
+    response_id.MESSAGE, "content_index", "response.content_part", "response.output_text", message_item, text_part, {"logprobs": []}
+)
+REASONING = Kind(
+    response_id.REASONING,
+    "summary_index",
+    "response.reasoning_summary_part",
+    "response.reasoning_summary_text",
+    reasoning_item,
+    summary_part,
+    {},
+)
+
+
+@dataclass(slots=True)
+class OpenItem:
+    """The item that grows. ``delta`` is its delta's frame but for the number and the text."""
+
+    kind: Kind
+    place: dict[str, Any]
+    delta: tuple[bytes, bytes]
+    text: list[str] = field(default_factory=list)
+
+
+class ResponseEncoder:
+    """One response's events. ``new_id`` makes its ids of the CLI's session, which is known when the CLI has begun."""
+
+    def __init__(
+        self,
+        facts: Mapping[str, Any],
+        *,
+        new_id: NewId,
+        prompt_tokens: int,
+        tell_error: Callable[[Failed], dict[str, Any]],
+        error_codes: Mapping[FailureKind, str],
+    ) -> None:
+        self._facts = facts
+        self._new_id = new_id
+        self._prompt_tokens = prompt_tokens
+        self._tell_error = tell_error
+        self._error_codes = error_codes
+        self._id = ""
+        self._session_id: str | None = None
+        self._sequence = 0
+        self._output: list[dict[str, Any]] = []
+        self._item: OpenItem | None = None
+        self._usage: Usage | None = None
+        self._output_bytes = 0
+
+    def __call__(self, batch: Batch) -> bytes:
+        parts: list[bytes] = []
+        if batch and not self._id:
+            self._begin(batch[0].session_id if isinstance(batch[0], Started) else None, parts)
+        for event in batch:
+            match event:
+                case Text() if event.text:
+                    self._say(MESSAGE, event.text, parts)
+                case Thinking() if event.text:
+                    self._say(REASONING, event.text, parts)
+                case UsageUpdate():
+                    self._usage = event.usage
+                case Finished():
+                    self._end(event, parts)
+                case Failed():
+                    self._fail(event, parts)
+        return b"".join(parts) or sse.KEEP_ALIVE
+
+    def _frame(self, type: str, **fields: Any) -> bytes:
+        data = orjson.dumps({"type": type, "sequence_number": self._sequence, **fields})
+        self._sequence += 1
+        return sse.frame(data, event=type.encode())
+
+    def _begin(self, session_id: str | None, parts: list[bytes]) -> None:
+        self._session_id = session_id
+        self._id = self._new_id(response_id.RESPONSE, session_id)
+        state = to_state(self._facts, self._id, "in_progress", [])
+        parts.append(self._frame("response.created", response=state))
+        parts.append(self._frame("response.in_progress", response=state))
+
+    def _say(self, kind: Kind, text: str, parts: list[bytes]) -> None:
+        item = self._to_item(kind, parts)
+        item.text.append(text)
+        data = orjson.dumps(text)
+        self._output_bytes += len(data) - 2 if kind is MESSAGE else 0
+        parts.append(item.delta[0] + b'%d,"delta":%s' % (self._sequence, data) + item.delta[1])
+        self._sequence += 1
+
+    def _to_item(self, kind: Kind, parts: list[bytes]) -> OpenItem:
+        """The open item, made to be one of ``kind``."""
+        if self._item and self._item.kind is kind:
+            return self._item
+        self._close_item("completed", parts)
+        item_id, index = self._new_id(kind.prefix, self._session_id), len(self._output)
+        parts.append(self._frame("response.output_item.added", output_index=index, item=kind.item(item_id, None, "in_progress")))
+        place = {"item_id": item_id, "output_index": index, kind.index: 0}
+        parts.append(self._frame(f"{kind.part_event}.added", **place, part=kind.part("")))
+        event = f"{kind.text_event}.delta"
+        shared = orjson.dumps({"type": event, **place, **kind.more})[:-1]
+        self._item = OpenItem(kind, place, (b'event: %s\ndata: %s,"sequence_number":' % (event.encode(), shared), b"}\n\n"))
+        return self._item
+
+    def _close_item(self, status: str, parts: list[bytes]) -> None:
+        item, self._item = self._item, None
+        if item is None:
+            return
+        text, kind = "".join(item.text), item.kind
+        whole = kind.item(item.place["item_id"], text, status)
+        parts.append(self._frame(f"{kind.text_event}.done", **item.place, text=text, **kind.more))
+        parts.append(self._frame(f"{kind.part_event}.done", **item.place, part=kind.part(text)))
+        parts.append(self._frame("response.output_item.done", output_index=item.place["output_index"], item=whole))
+        self._output.append(whole)
+
+    def _end(self, event: Finished, parts: list[bytes]) -> None:
+        status = to_status(event.stop_reason)
+        if not any(item["type"] == "message" for item in self._output):  # tools alone, and no word: an answer all the same
+            self._to_item(MESSAGE, parts)
+        self._close_item(status, parts)
+        usage = event.usage or self._usage
+        told = to_response_usage(usage or Usage(input_tokens=self._prompt_tokens, output_tokens=tokens_of_bytes(self._output_bytes)))
+        if usage is None:
+            told["estimated"] = True
+        state = to_state(self._facts, self._id, status, self._output, usage=told, stop_reason=event.stop_reason)
+        parts.append(self._frame(f"response.{status}", response=state))
+
+    def _fail(self, event: Failed, parts: list[bytes]) -> None:
+        error = self._tell_error(event)["error"]
+        # OpenAI's documents have the fields at the top; its servers send them inside `error`, which is what the SDKs raise.
+        told = {"code": error["code"], "message": error["message"], "param": error["param"], "error": error}
+        self._close_item("incomplete", parts)
+        parts.append(self._frame("error", **told))
+        usage = event.usage or self._usage
+        told_usage = to_response_usage(usage) if usage else None
+        why = {"code": self._error_codes.get(event.kind, SERVER_ERROR), "message": event.message}
+        state = to_state(self._facts, self._id, "failed", self._output, usage=told_usage, error=why)
+        parts.append(self._frame("response.failed", response=state))

@@ -1,0 +1,230 @@
+"""A backend is data: `BackendSpec` says how our words become a CLI's, `services.clis.command` applies it. Starts nothing.
+
+An option's rule is one `Option`, the same for the built-in CLIs and for what a YAML file declares.
+In every string of a rule, ``{}`` stands for the value, ``{json}`` for its JSON, and ``{file}`` for the path of a private
+file that holds it (for flags that want a path, and for values too long for an argv string). A rule's ``fields`` may be any
+JSON; a string in it that is just ``{}`` stands for the value as it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from services.clis.config_overlay import PrivateHome
+from services.clis.session_files import SessionFiles
+from services.clis.shown_command import redacted_argv
+from services.clis.versions import SupportedVersions
+from services.clis.warmth import WarmLimits, Warmth
+from services.decoding.decoder import Decoder
+from services.processes.confinement import Confinement
+from services.requests import ApprovalMode, RunRequest, SandboxMode
+
+OPTION_NAMES: Mapping[str, str] = {
+    "model": "which model answers",
+    "system_prompt": "replaces the CLI's own system prompt",
+    "approval_mode": "|".join(get_args(ApprovalMode)),
+    "sandbox_mode": "|".join(get_args(SandboxMode)),
+    "max_tokens": "upper bound of the answer, in tokens",
+    "max_turns": "upper bound of the agent's turns",
+    "verbose": "more of the CLI's own diagnostics",
+    "allowed_tools": "tools the agent may use without asking",
+    "json_schema": "the answer is JSON of this schema",
+    "effort": "how hard the model thinks",
+    "thinking_tokens": "budget of the model's thinking, in tokens; 0 turns it off",
+}
+"""Every option a request or the configuration can carry, with its meaning. `/backends` tells which a backend honours.
+
+They are applied in this order: where two rules set the same thing, the later one's counts (a sandbox asked for by name
+before the one that an approval mode brings along).
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """How one option reaches the CLI. Any part may be empty; a value with no rule here is reported as ignored."""
+
+    argv: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """Dotted path → value template: in the requests of a JSON-RPC driver, or in the settings of a `PrivateHome`."""
+    values: Mapping[str, Option] | None = None
+    """A table from our value to its own rule, instead of one template. A value that is missing is not honoured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shield:
+    """What makes a prompt inert where the CLI would act on it: ``/command``, ``@file``. Left out (None) where directives are
+    wanted (``allow_prompt_directives``)."""
+
+    guard: Callable[[str, str], tuple[str, Mapping[str, str]]]
+    """(prompt, name of the run) → what the CLI is told instead, and the private files that it needs for it: path → content."""
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageInput:
+    """How a CLI whose prompt is plain text on stdin takes a run that needs more: pictures, or fields to set before the prompt."""
+
+    driver: str
+    """Its name in `services.execution.run.PROTOCOLS`."""
+    args: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendSpec:
+    """One CLI, as data. The first group are facts of the program, the second what the operator chose."""
+
+    name: str
+    command: tuple[str, ...]
+    args: tuple[str, ...] = ()
+    options: Mapping[str, Option] = field(default_factory=dict)
+    decoder: Callable[[], Decoder]
+    driver: str = "oneshot"
+    prompt_via: Literal["stdin", "arg"] = "stdin"
+    prompt_args: tuple[str, ...] = ()
+    """Last in the argv; ``{}`` stands for the prompt when it travels as an argument."""
+    shield: Shield | None = None
+    message_input: MessageInput | None = None
+    """None where the driver sends pictures and fields in its own way, or the CLI takes neither."""
+    fixed_fields: Mapping[str, Any] = field(default_factory=dict)
+    """Dotted path → value that every run has, as `Option.fields`."""
+    private_home: PrivateHome | None = None
+    """Where the fields go; None where a driver sends them."""
+    resume_args: tuple[str, ...] = ()
+    """``{}`` stands for the CLI's session id; empty where a driver asks for it in its protocol."""
+    resumed_fields: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By option, or flag of ``extra``: the fields that a run with it needs as well when it resumes a session."""
+    can_resume: bool = False
+    resumed_usage_is_total: bool = False
+    """The CLI counts the tokens of a resumed session from its first turn on."""
+    session_files: SessionFiles | None = None
+    """Where the CLI keeps its sessions; None where that is not known: then they are neither copied nor deleted."""
+    ephemeral_args: tuple[str, ...] = ()
+    ephemeral_env: Mapping[str, str] = field(default_factory=dict)
+    can_be_ephemeral: bool = False
+    branches_off: bool = False
+    """An ephemeral run may resume a session: it goes on from where that is, and leaves it as it was."""
+    takes_images: bool = False
+    streams_tokens: bool = False
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
+    claims: tuple[str, ...] = ()
+    """fnmatch patterns of the model names that mean this backend."""
+    claims_listed: bool = True
+    """Its listed models and aliases mean this backend too, without its name before them."""
+    allowed_extra: Mapping[str, int] = field(default_factory=dict)
+    """Flags a caller may pass through ``extra``, with the number of values each takes."""
+    state: tuple[str, ...] = ()
+    """Where the CLI keeps log-ins and sessions: writable in a sandbox. See `Confinement.writable` for the form."""
+    vendor_env: tuple[str, ...] = ()
+    """fnmatch patterns of the environment variables that the CLI gets besides the general ones; ``!`` takes one away again."""
+    fixed_env: Mapping[str, str] = field(default_factory=dict)
+    version_args: tuple[str, ...] = ("--version",)
+    versions: SupportedVersions | None = None
+    """None where nothing is known of them."""
+    install_hint: str = ""
+    login_hint: str = ""
+    credentials: tuple[str, ...] = ()
+    """Signs of a log-in: environment variables (``NAME``) or files (a path, ``~`` allowed)."""
+    interrupt_signal: int = 15
+    warmth: Warmth | None = None
+    """None where every run must have a process of its own."""
+    is_demo: bool = False
+
+    enabled: bool = True
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Options from the configuration, used where a request says nothing."""
+    extra_args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    pass_env: tuple[str, ...] = ()
+    max_concurrent_runs: int | None = None
+    confinement: Confinement = Confinement()
+    warm: WarmLimits | None = None
+    """None: nothing is started before it is asked for."""
+
+    resolve: Callable[[str], str] | None = None
+    """The program to start for the one that was found, where the found one is a wrapper."""
+
+    @property
+    def may_be_warm(self) -> bool:
+        """Limits and sandbox are put around one run, its workdir and its folder, when its process is started."""
+        return bool(self.warm and self.warmth) and not self.confinement
+
+    def honours(self, option: str) -> bool:
+        return option in self.options
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invocation:
+    """What a driver needs to run one request: nothing of it is decided later, and nothing has started yet."""
+
+    spec: BackendSpec
+    request: RunRequest
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: str
+    stdin: bytes = field(repr=False)
+    files: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Private files to write before the start: path → content."""
+    links: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Symbolic links to make beside them: path → what it points at."""
+    folders: tuple[str, ...] = ()
+    """Folders of the CLI's that must be there."""
+    prompt_files: frozenset[str] = frozenset()
+    """Those of the files that belong to the prompt: a process that waits for one gets them with it."""
+    home: str = ""
+    """The CLI's own folder, the real one; empty where that is not known."""
+    fields: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    driver: str
+    """The protocol of a process of the run's own, by its name in `services.execution.run.PROTOCOLS`."""
+    own_env: Mapping[str, str] = field(default_factory=dict)
+    """Variables for a process of the run's own. They set no kind of run apart: one that is there already serves it without them."""
+    model: str | None = None
+    ignored: tuple[str, ...] = ()
+    run_dir: str = ""
+    """The run's own temporary folder, made at the start and removed at the end."""
+
+    @property
+    def shown_argv(self) -> list[str]:
+        """The command line for callers and logs: without credentials."""
+        return redacted_argv(self.argv, self.env)
+
+    def prepare(self) -> None:
+        """Make the run's folder, where it is not there yet, and all that belongs in it. Removing it again is the caller's."""
+        self.prepare_process()
+        self.prepare_prompt(self.run_dir)
+
+    def prepare_process(self) -> None:
+        """All but what belongs to the prompt."""
+        os.makedirs(self.run_dir, mode=0o700, exist_ok=True)
+        missing = {folder for folder in self.folders if not _make_folder(folder)}
+        for path, content in self.files.items():
+            if path not in self.prompt_files:
+                _write(path, content)
+        for path, target in self.links.items():
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            if target not in missing:
+                os.symlink(target, path)
+
+    def prepare_prompt(self, run_dir: str) -> None:
+        """What belongs to the prompt, in the folder of the process that gets it."""
+        for path in self.prompt_files:
+            _write(os.path.join(run_dir, os.path.relpath(path, self.run_dir)), self.files[path])
+
+
+def _write(path: str, content: str) -> None:
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8", newline="") as file:
+        file.write(content)
+
+
+def _make_folder(folder: str) -> bool:
+    """False in a home that is read-only: then the run does without what it would keep there."""
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    except OSError:
+        return False
+    return True

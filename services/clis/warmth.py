@@ -1,0 +1,104 @@
+"""What it takes to keep processes of a CLI started beforehand: facts of the CLI (`Warmth`), and what the operator allows (`WarmLimits`)."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date
+from itertools import islice
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from services.clis.spec import BackendSpec, Option
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmLimits:
+    """The bounds of one backend's warm processes, each with the name of its setting (``backends.<name>.warm``)."""
+
+    min: int = 0
+    """So many for the plainest run, from the server's start on."""
+    max: int = 4
+    live_max: int = 4
+    """So many sessions' processes wait for their next turn."""
+    idle_s: float = 300.0
+    max_uses: int = 200
+    max_age_s: float = 3600.0
+    max_rss_mb: int = 600
+    min_free_mb: int = 1024
+    """With less memory left, nothing is started beforehand; with less than half of it, what waits is ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warmth:
+    """How a CLI is spoken to when it was started before anybody asked."""
+
+    limits: WarmLimits = WarmLimits(max=0)
+    """Where the operator says nothing and runs the CLI itself. ``max`` 0: only if he asks for it."""
+    driver: str
+    """Its name in `services.execution.driver_pooled.POOLS`."""
+    args: tuple[str, ...] | None = None
+    """Instead of the spec's own."""
+    options: Mapping[str, Option] = field(default_factory=dict)
+    """The rules that are others here: what can be told to a process that runs goes as fields, the rest is argv, and so its key."""
+    home_files: tuple[str, ...] = ()
+    """Files of the CLI's own folder that it reads at its start."""
+    project_files: tuple[str, ...] = ()
+    """Files of the workdir, and of every folder above it, that it reads at its start."""
+    names_read: int = 0
+    """So many files and folders of the workdir, those on top first, it tells its model by name."""
+    names_skipped: frozenset[str] = frozenset()
+    """Folders in which it does not look for them."""
+
+    def of(self, spec: BackendSpec) -> BackendSpec:
+        """``spec`` as it is when it is warm."""
+        args = spec.args if self.args is None else self.args
+        return replace(spec, args=args, options={**spec.options, **self.options}, message_input=None)
+
+    def state(self, home: str, cwd: str) -> tuple[object, ...]:
+        """Compares equal as long as a process that was started then would be told the same now: its files, its workdir, the day."""
+        return (date.today(), *map(_stamp, self._paths(home, cwd)), *self._names(cwd))
+
+    def _paths(self, home: str, cwd: str) -> Iterator[str]:
+        yield from (os.path.join(home, name) for name in self.home_files)
+        if not self.project_files:
+            return
+        yield cwd
+        folder, below = cwd, ""
+        while folder != below:
+            yield from (os.path.join(folder, name) for name in self.project_files)
+            folder, below = os.path.dirname(folder), folder
+
+    def _names(self, cwd: str) -> list[str]:
+        names: list[str] = []
+        folders = deque([cwd])
+        while folders and len(names) < self.names_read:
+            for entry in _entries(folders.popleft()):
+                names.append(entry.path)
+                if entry.is_dir(follow_symlinks=False) and entry.name not in self.names_skipped:
+                    folders.append(entry.path)
+        return names[: self.names_read]
+
+
+ENTRIES_LIMIT = 1000
+"""Of a folder; one with more is not told apart from itself by those that are left out."""
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(islice(entries, ENTRIES_LIMIT), key=lambda entry: entry.name)
+    except OSError:
+        return []
+
+
+def _stamp(path: str) -> tuple[int, ...] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    # A folder's times change with whatever is made in it; that it is the same folder is all that counts.
+    is_folder = os.path.isdir(path)
+    return (found.st_dev, found.st_ino) if is_folder else (found.st_ino, found.st_mtime_ns, found.st_size)

@@ -1,0 +1,143 @@
+"""Conversations that are sent again in full with every message, continued where they stand.
+
+A stateless client repeats all that was said. With this on, the CLI keeps the session of an answer for a while, and a request whose
+earlier messages are exactly those of that session, our answer included, is run as its next turn: the CLI is told the latest message
+alone. Whatever does not fit (another key, another word, the same point a second time) is told in full, as without it.
+
+What is remembered is this process's own and in memory; a miss costs the full text and nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from time import monotonic
+
+from services.cancellation import Cancellation
+from services.clis.session_files import UUID
+from services.clis.spec import BackendSpec
+from services.requests import RunRequest, Usage
+from services.runner import Runner, RunStream
+from services.sessions.cli_sessions import CliSessions
+from services.sessions.continuation_stream import AnswerOf, KeptStream, Outcome
+from services.sessions.conversation_digest import Point, point_of
+from services.sessions.transcript import Turn, render
+
+log = logging.getLogger("clinvk.sessions")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContinuationLimits:
+    """``max_sessions`` 0: nothing is continued."""
+
+    max_sessions: int = 0
+    idle_s: float = 3_600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A CLI's session that waits for its next turn. ``used``: what the CLI counts of it so far, where it counts so."""
+
+    backend: str
+    id: str
+    since: float
+    used: Usage | None = None
+
+
+class Continuation:
+    """One per process."""
+
+    def __init__(self, runner: Runner, sessions: CliSessions, limits: ContinuationLimits) -> None:
+        self._runner = runner
+        self._sessions = sessions
+        self._limits = limits
+        self._kept: dict[bytes, Kept] = {}
+        """By the point where it stands; the oldest first."""
+
+    def stream(
+        self, request: RunRequest, said: Sequence[Turn], answer_of: AnswerOf, cancellation: Cancellation | None = None
+    ) -> RunStream | KeptStream:
+        """Run ``request``, whose prompt renders ``said``. ``answer_of`` gives the text of the answer as the client gets it.
+
+        Raises what the runner does, before anything has begun.
+        """
+        cancellation, limits = cancellation or Cancellation(), self._limits
+        spec = self._runner.backend(request.backend)
+        point = point_of(request, self._runner.prepare(request).cwd, said) if self._may_keep(spec) else None
+        if point is None:
+            return self._runner.stream(request, cancellation)
+        whole = replace(request, ephemeral=False)
+        kept = self._kept.pop(point.before, None) if point.before else None
+        try:
+            first = self._runner.stream(self._resumed(whole, kept, point) if kept else whole, cancellation)
+        except BaseException:
+            if kept and point.before:
+                self._kept[point.before] = kept  # nothing has begun
+            raise
+        return KeptStream(
+            first,
+            start_again=(lambda: self._runner.stream(whole, cancellation)) if kept else None,
+            note=lambda id: self._note(request.backend, id),
+            end=lambda outcome: self._end(request.backend, point, kept, outcome, limits),
+            answer_of=answer_of,
+            used=kept.used if kept and spec.resumed_usage_is_total else None,
+        )
+
+    def renew(self, limits: ContinuationLimits) -> None:
+        """Go on with other settings. What is remembered is forgotten: a key's name may be another's now."""
+        self._limits = limits
+        self._forget_all()
+
+    def tidy(self) -> None:
+        """Forget what has waited too long, and delete what dead processes have left."""
+        now = monotonic()
+        late = [point for point, kept in self._kept.items() if now - kept.since > self._limits.idle_s]
+        for kept in map(self._kept.pop, late):
+            self._sessions.forget(kept.backend, kept.id)
+        if count := self._sessions.sweep():
+            log.info("%d sessions that a server had kept to continue them were deleted", count)
+
+    def close(self) -> None:
+        """Forget everything; returns when it is deleted."""
+        self._forget_all()
+        self._sessions.close()
+
+    def _may_keep(self, spec: BackendSpec) -> bool:
+        """Only what can be deleted again is kept."""
+        return bool(self._limits.max_sessions and spec.can_resume and spec.session_files)
+
+    def _resumed(self, whole: RunRequest, kept: Kept, point: Point) -> RunRequest:
+        images = tuple(image for turn in point.latest for image in turn.images)
+        return replace(whole, resume=kept.id, prompt=render(point.latest), images=images)
+
+    def _note(self, backend: str, id: str) -> None:
+        try:
+            self._sessions.note(backend, id)
+        except OSError:
+            log.exception("a session cannot be noted, so a killed server would leave it")
+
+    def _end(self, backend: str, point: Point, kept: Kept | None, outcome: Outcome, limits: ContinuationLimits) -> None:
+        """Keep the session of an answer that came whole; any other stands at no point that can be told.
+
+        Not after a renewal: the key that it belongs to may be gone.
+        """
+        ids = {id for id in (kept.id if kept else None, outcome.session_id) if id}
+        if outcome.answer and outcome.session_id and UUID.fullmatch(outcome.session_id) and limits is self._limits:
+            self._keep(point.after(outcome.answer), Kept(backend, outcome.session_id, monotonic(), outcome.used))
+            ids.discard(outcome.session_id)
+        for id in ids:
+            self._sessions.forget(backend, id)
+
+    def _keep(self, after: bytes, kept: Kept) -> None:
+        surplus = [self._kept.pop(after)] if after in self._kept else []
+        self._kept[after] = kept
+        while len(self._kept) > self._limits.max_sessions:
+            surplus.append(self._kept.pop(next(iter(self._kept))))
+        for one in surplus:
+            self._sessions.forget(one.backend, one.id)
+
+    def _forget_all(self) -> None:
+        kept, self._kept = self._kept, {}
+        for one in kept.values():
+            self._sessions.forget(one.backend, one.id)

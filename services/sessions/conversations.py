@@ -1,0 +1,275 @@
+"""Sessions over runs: a prompt that begins one, another turn in the CLI's own session, a fork, an end.
+
+A session of ours has its own id, known before the CLI starts; the CLI's id is kept beside it and told to nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from time import time_ns
+from typing import TypeVar
+
+import gevent
+
+from services.cancellation import Cancellation
+from services.clis.environment import cli_environment
+from services.clis.session_files import SessionFiles
+from services.clis.spec import BackendSpec
+from services.errors import Conflict, InvalidRequest, NotFound, StoreUnavailable
+from services.requests import RunRequest
+from services.runner import Runner, RunStream
+from services.sessions.transcript import Turn as Said
+from services.sessions.transcript import render
+from services.sessions.turn_stream import NamelessStream, TurnStream
+from services.store.records import NewTurn, Session, Turn, TurnEnd
+from services.store.sessions import SessionStore, new_id
+
+log = logging.getLogger("clinvk.sessions")
+
+T = TypeVar("T")
+
+REBUILD_HINT = "send `rebuild: true` to continue in a new one from the turns that are stored here"
+REBUILD_TURNS = 1_000
+"""So many turns, the latest, are told anew."""
+UNSAVED_LIMIT = 1_000
+METADATA_KEYS_LIMIT, METADATA_NAME_CHARS, METADATA_VALUE_CHARS = 64, 64, 1_024
+"""Of a session, over all of its turns."""
+EXPIRY_BATCH = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What a request says of its session."""
+
+    title: str | None = None
+    tags: Sequence[str] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+NOTHING = About()
+
+
+class Conversations:
+    """One per process. Everything that is refused is refused before a CLI starts, and leaves the store as it was."""
+
+    def __init__(self, runner: Runner, store: SessionStore, *, environ: Mapping[str, str], default_tags: Sequence[str] = ()) -> None:
+        self.store = store
+        self._runner = runner
+        self._environ = environ
+        self._default_tags = tuple(default_tags)
+        self._unsaved: deque[tuple[Turn, TurnEnd]] = deque(maxlen=UNSAVED_LIMIT)
+
+    def begin(self, request: RunRequest, about: About = NOTHING, cancellation: Cancellation | None = None) -> TurnStream | NamelessStream:
+        """Run ``request`` as the first turn of a new session; an ephemeral one as no session's. Raises what the runner does."""
+        if request.ephemeral:
+            return NamelessStream(self._runner.stream(request, cancellation))
+        self.store.open()
+        stream = self._runner.stream(request, cancellation)
+        try:
+            session = self._new_session(request, stream.invocation.cwd, about)
+            turn = self.store.begin(session, NewTurn(prompt=request.prompt, model=stream.invocation.model, request_id=request.request_id))
+        except BaseException:
+            stream.close()
+            raise
+        return TurnStream(stream, turn, self._record, gone_hint=REBUILD_HINT)
+
+    def create(self, request: RunRequest, about: About = NOTHING) -> Session:
+        """A session with no turn yet; ``request`` says the backend, the folder and the options of the turns to come."""
+        invocation = self._runner.prepare(replace(request, prompt="x"))
+        return self.store.add(self._new_session(request, invocation.cwd, about))
+
+    def resume(
+        self,
+        session: Session,
+        request: RunRequest,
+        about: About = NOTHING,
+        *,
+        rebuild: bool = False,
+        cancellation: Cancellation | None = None,
+    ) -> TurnStream:
+        """Run ``request`` as the next turn of ``session``, in the CLI's own session where it has one.
+
+        ``rebuild``: where the CLI has it no more, tell a new one the turns so far. Raises Conflict while another turn runs,
+        NotFound where the CLI's session is gone.
+        """
+        request = self._in_session(session, request)
+        prompt = request.prompt
+        if not prompt.strip():
+            raise InvalidRequest("prompt is empty", field="prompt", issue="must not be empty")
+        _check_metadata(session.metadata, about.metadata)
+        new = NewTurn(prompt=prompt, model=request.options.get("model"), request_id=request.request_id)
+        turn = self.store.start_turn(session.id, new)
+        try:
+            continuing = self._continuing(session, request, rebuild=rebuild)
+            counts_all = continuing.resume and self._runner.backend(session.backend).resumed_usage_is_total
+            usage_before = self.store.usage_of_turns(session.id) if counts_all else None
+            stream = self._runner.stream(continuing, cancellation)
+        except BaseException:
+            self.store.drop_turn(turn)
+            raise
+
+        def record(turn: Turn, end: TurnEnd) -> None:
+            self._record(turn, replace(end, title=about.title, tags=tuple(about.tags), metadata=about.metadata))
+
+        return TurnStream(stream, turn, record, gone_hint=REBUILD_HINT, usage_before=usage_before)
+
+    def stream(self, request: RunRequest, session_id: str | None, cancellation: Cancellation | None = None) -> RunStream | TurnStream:
+        """For surfaces that keep nothing by themselves: ``request`` as the next turn of the session that it names, or as it is."""
+        if session_id is None:
+            return self._runner.stream(request, cancellation)
+        session = self.store.get(session_id)
+        return self.resume(session, replace(request, resume=None, ephemeral=False), cancellation=cancellation)
+
+    def knows_turns(self, session_id: str) -> bool:
+        """Whether a next turn of the session is one of a conversation: one that was created empty, or never answered, knows none."""
+        session = self.store.get(session_id)
+        return bool(session.cli_session_id or self._told(session))
+
+    def prepare_resume(self, session: Session, request: RunRequest, *, rebuild: bool = False) -> RunRequest:
+        """The request that `resume` would run; starts nothing."""
+        return self._continuing(session, self._in_session(session, request), rebuild=rebuild)
+
+    def fork(self, parent: Session, about: About = NOTHING) -> Session:
+        """A new session that starts from where ``parent`` is now; both go on independently. Raises Conflict while it runs a turn.
+
+        Where the CLI's session cannot be copied, the fork's first turn tells a new one the turns so far (``needs_rebuild``).
+        """
+        if parent.status == "running":
+            raise Conflict(f"session {parent.id} is running a turn; fork it at its end", field="session_id", issue="session is running")
+        _check_metadata(parent.metadata, about.metadata)
+        spec = self._runner.backend(parent.backend)
+        cli_id, copy_id = parent.cli_session_id, new_id()
+        has_copy = bool(cli_id and spec.session_files) and self._with_files(spec, lambda files, env: files.copy(str(cli_id), copy_id, env))
+        fork = replace(
+            parent,
+            id=new_id(),
+            parent_id=parent.id,
+            status="idle",
+            title=about.title or parent.title,
+            tags=_united(parent.tags, about.tags),
+            metadata={**parent.metadata, **about.metadata},
+            cli_session_id=copy_id if has_copy else None,
+            needs_rebuild=not has_copy and parent.turn_count > 0,
+            usage=Session(id="", backend="", workdir="").usage,
+            cost_usd=None,
+        )
+        try:
+            return self.store.add_fork(fork)
+        except BaseException:
+            if has_copy:
+                self._with_files(spec, lambda files, env: files.delete(copy_id, env))
+            raise
+
+    def delete(self, session: Session) -> None:
+        """Forget the session, and delete the CLI's own files of it. Raises Conflict while a turn runs."""
+        self.store.delete(session.id)
+        self._delete_files(session)
+
+    def expire(self, retention_days: int) -> int:
+        """Delete the sessions that were not used for so long, in small batches; how many there were."""
+        before = time_ns() // 1000 - retention_days * 86_400_000_000
+        count = 0
+        while old := self.store.expired(before, EXPIRY_BATCH):
+            for session in old:
+                try:
+                    self.delete(session)
+                    count += 1
+                except (Conflict, NotFound):  # taken up again, or deleted, a moment ago
+                    continue
+                gevent.sleep(0)
+            if len(old) < EXPIRY_BATCH:
+                break
+        return count
+
+    def save_again(self) -> None:
+        """Record the turns whose end the store could not take when they ended."""
+        while self._unsaved:
+            self.store.end_turn(*self._unsaved[0])
+            self._unsaved.popleft()
+
+    def _record(self, turn: Turn, end: TurnEnd) -> None:
+        """The answer is paid for and goes out, whatever the database says; its record is tried again (`save_again`)."""
+        try:
+            self.store.end_turn(turn, end)
+        except StoreUnavailable:
+            log.exception("turn %d of session %s could not be recorded yet", turn.number, turn.session_id)
+            self._unsaved.append((turn, end))
+
+    def _new_session(self, request: RunRequest, cwd: str, about: About) -> Session:
+        return Session(
+            id=new_id(),
+            backend=request.backend,
+            model=request.options.get("model"),
+            workdir=cwd,
+            title=about.title,
+            tags=_united(self._default_tags, about.tags),
+            metadata=about.metadata,
+            options={name: value for name, value in request.options.items() if value is not None},
+        )
+
+    def _in_session(self, session: Session, request: RunRequest) -> RunRequest:
+        """``request`` with what the session has settled. Raises InvalidRequest where it says otherwise."""
+        if request.backend != session.backend:
+            raise InvalidRequest(
+                f"session {session.id} is one of backend {session.backend!r}", field="backend", issue="not the session's backend"
+            )
+        if request.workdir and self._runner.prepare(replace(request, prompt="x")).cwd != session.workdir:
+            raise InvalidRequest(f"session {session.id} works in {session.workdir}", field="workdir", issue="not the session's workdir")
+        if request.ephemeral:
+            raise InvalidRequest("a turn of a session is not ephemeral", field="ephemeral", issue="not with a session")
+        asked = {name: value for name, value in request.options.items() if value is not None}
+        return replace(request, workdir=session.workdir, options={**session.options, **asked})
+
+    def _continuing(self, session: Session, request: RunRequest, *, rebuild: bool) -> RunRequest:
+        """``request`` so that the CLI continues its own session, or is told the turns so far, or, with none, begins."""
+        spec, cli_id = self._runner.backend(session.backend), session.cli_session_id
+        if cli_id and spec.can_resume and not session.needs_rebuild:
+            knows = spec.session_files is None or self._with_files(spec, lambda files, env: files.has(cli_id, env))
+            if knows and not (rebuild and spec.session_files is None):
+                return replace(request, resume=cli_id)
+        told = self._told(session)
+        if not told:
+            return request
+        if not rebuild and not session.needs_rebuild:
+            why = f"the session that {spec.name} had for it is gone" if spec.can_resume else f"{spec.name} cannot continue a session"
+            raise NotFound(
+                f"session {session.id} cannot be resumed: {why}; {REBUILD_HINT}", field="session_id", issue="CLI session is gone"
+            )
+        said = [part for turn in told for part in (Said("user", turn.prompt), Said("assistant", turn.output)) if part.text]
+        return replace(request, prompt=render([*said, Said("user", request.prompt)]))
+
+    def _told(self, session: Session) -> list[Turn]:
+        """The latest turns that came to an answer."""
+        turns = self.store.turns(session.id, after=max(0, session.turn_count - REBUILD_TURNS), limit=REBUILD_TURNS + 1)
+        return [turn for turn in turns if turn.status == "finished" or turn.output]
+
+    def _delete_files(self, session: Session) -> None:
+        spec = self._runner.backends.get(session.backend)
+        cli_id = session.cli_session_id
+        if spec and spec.session_files and cli_id:
+            self._runner.release(spec.name, cli_id)
+            try:
+                self._with_files(spec, lambda files, env: files.delete(cli_id, env))
+            except OSError:
+                log.exception("files of session %s could not be deleted", session.id)
+
+    def _with_files(self, spec: BackendSpec, work: Callable[[SessionFiles, Mapping[str, str]], T]) -> T:
+        """Look at the CLI's files, or change them, in a thread: folders of many sessions would stop the event loop."""
+        assert spec.session_files is not None, "not known"
+        env = cli_environment(spec, self._environ) | dict(spec.env)
+        done: T = gevent.get_hub().threadpool.apply(work, (spec.session_files, env))
+        return done
+
+
+def _check_metadata(kept: Mapping[str, str], new: Mapping[str, str]) -> None:
+    """Raises InvalidRequest where both together are too many."""
+    if new and (count := len({*kept, *new})) > METADATA_KEYS_LIMIT:
+        issue = f"with what the session has, these are {count} keys; at most {METADATA_KEYS_LIMIT} are possible"
+        raise InvalidRequest(f"metadata: {issue}", field="metadata", issue=issue)
+
+
+def _united(some: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*some, *more)))

@@ -1,0 +1,293 @@
+"""Every status that the document names can be provoked, and every one that is provoked is named: both, operation by operation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from flask import Flask
+from gevent.event import Event
+
+from app.api.openapi import EXAMPLES
+from app.config.schema import SessionSettings, Settings
+from app.factory import create_app
+from app.security.api_keys import KeyRing
+from tests.parts.clis import do
+from tests.parts.house import House, open_house
+from tests.unit.app.parts import ask, make_app, shared_app
+
+KEY = "a-key-of-the-tests-0123456789"
+METHODS = {"get", "post", "delete"}
+UNKNOWN = "00000000-0000-0000-0000-000000000000"
+
+
+@cache
+def documented() -> dict[tuple[str, str], Any]:
+    paths = ask(shared_app(), "/openapi.json").get_json()["paths"]
+    return {(m.upper(), path): one for path, item in paths.items() for m, one in item.items() if m in METHODS}
+
+
+OPERATIONS = sorted(documented())
+
+
+def is_open(operation: tuple[str, str]) -> bool:
+    return documented()[operation].get("security") == []
+
+
+def ask_for(app: Flask, operation: tuple[str, str], **more: Any) -> int:
+    method, path = operation
+    body = {"json": {}} if method == "POST" and not {"data", "input_stream"} & more.keys() else {}
+    return int(ask(app, re.sub(r"{\w+}", "x", path), method=method, **body, **more).status_code)
+
+
+# What happens to a request before its view, so to all of them.
+
+
+def without_a_key(operation: tuple[str, str]) -> int:
+    return ask_for(shared_app(KEY), operation)
+
+
+def from_another_host(operation: tuple[str, str]) -> int:
+    return ask_for(shared_app(), operation, headers={"Host": "evil.example"})
+
+
+def with_a_long_body(operation: tuple[str, str]) -> int:
+    return ask_for(shared_app(max_request_body_bytes=10), operation, data=b"[1, 2, 3, 4]", content_type="application/json")
+
+
+def with_text(operation: tuple[str, str]) -> int:
+    return ask_for(shared_app(), operation, data="hello", content_type="text/plain")
+
+
+def with_a_body_that_never_comes(operation: tuple[str, str]) -> int:
+    stalled = SimpleNamespace(read=lambda *_: Event().wait(), readline=lambda *_: Event().wait())
+    environ = {"wsgi.input": stalled, "CONTENT_LENGTH": "5", "REMOTE_ADDR": "127.0.0.1"}
+    app = shared_app(read_timeout_secs=0.05)
+    return ask_for(app, operation, data=b"", content_type="application/json", environ_overrides=environ)
+
+
+def meeting_a_bug(operation: tuple[str, str]) -> int:
+    app = make_app()
+    app.before_request(lambda: {}["a bug"])
+    return ask_for(app, operation)
+
+
+def twice_in_a_row(operation: tuple[str, str]) -> int:
+    app = make_app(rate_limit_enabled=True, rate_limit_burst=1, rate_limit_rps=0.01)
+    ask_for(app, operation)
+    return ask_for(app, operation)
+
+
+GENERAL: dict[int, Callable[[tuple[str, str]], int]] = {
+    401: without_a_key,
+    403: from_another_host,
+    408: with_a_body_that_never_comes,
+    413: with_a_long_body,
+    415: with_text,
+    429: twice_in_a_row,
+    500: meeting_a_bug,
+}
+
+
+@pytest.mark.parametrize("status", GENERAL)
+@pytest.mark.parametrize("operation", OPERATIONS, ids=" ".join)
+def test_what_any_route_may_answer_is_documented_where_it_does(operation: tuple[str, str], status: int) -> None:
+    assert (GENERAL[status](operation) == status) == (str(status) in documented()[operation]["responses"])
+
+
+# What a view itself answers.
+
+
+@dataclass(frozen=True)
+class World:
+    """A server with scripted CLIs, ``house``; an application whose session store is broken; and sessions in certain states."""
+
+    house: House
+    storeless: Flask
+    ambiguous: str
+    """With what two sessions begin."""
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> int:
+        name_headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.house.server.client.ask(method, path, body, name_headers).status
+
+    def new_session(self) -> str:
+        return str(self.house.server.client.post("/api/v1/sessions", {"backend": "claude"}).json["id"])
+
+    def ask_busy(self, method: str, path: str, body: Any = None) -> int:
+        """Ask of a session that is running a turn: ``{}`` in ``path``, or the header, is its id."""
+        hanging = {"backend": "claude", "prompt": do(["say", "so far"], ["hang"]), "output_format": "stream-json"}
+        with self.house.server.client.open("POST", "/api/v1/prompt", hanging) as stream:
+            busy = next(stream.lines()).json["session_id"]
+            return self.ask(method, path.format(busy), body, X_Clinvk_Session=busy)
+
+    def ask_storeless(self, method: str, path: str, **headers: str) -> int:
+        body = dict(EXAMPLES.get(path, {"prompt": "hi"})) if method == "POST" else None
+        more = {"json": body} if body is not None else {}
+        return int(
+            ask(self.storeless, path, {name.replace("_", "-"): value for name, value in headers.items()}, method=method, **more).status_code
+        )
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("statuses")
+    house = open_house(folder, request_timeout_secs=4, metrics_enabled=True)
+    (folder / "sessions.db").write_text("somebody's shopping list, which is longer than a header")
+    broken = Settings(home=str(folder), session=SessionSettings(database_url=f"sqlite:///{folder}/sessions.db"))
+    storeless = create_app(broken, keys=KeyRing.of())
+    client = house.server.client
+    ids = [client.post("/api/v1/sessions", {"backend": "claude"}).json["id"] for _ in range(17)]  # a digit has 16 values
+    ambiguous = next(one[0] for one in ids if sum(other[0] == one[0] for other in ids) > 1)
+    yield World(house, storeless, ambiguous)
+    house.server.stop()
+
+
+Provocation = Callable[[World], int]
+
+
+def chat(text: str, **more: Any) -> dict[str, Any]:
+    return {"model": "claude", "messages": [{"role": "user", "content": text}], "max_tokens": 9, **more}
+
+
+def response(text: str, **more: Any) -> dict[str, Any]:
+    return {"model": "claude", "input": text, **more}
+
+
+def of_a_session(method: str, tail: str = "", body: Any = None, *, works: int = 200) -> dict[int, Provocation]:
+    at = "/api/v1/sessions/"
+    return {
+        works: lambda world: world.ask(method, f"{at}{world.new_session()}{tail}", body),
+        404: lambda world: world.ask(method, f"{at}{UNKNOWN}{tail}", body),
+        409: lambda world: world.ask(method, f"{at}{world.ambiguous}{tail}", body),
+        503: lambda world: world.ask_storeless(method, f"{at}{UNKNOWN}{tail}"),
+    }
+
+
+def of_an_llm(path: str, to_body: Callable[..., dict[str, Any]], overloaded: int) -> dict[int, Provocation]:
+    def failing(*step: Any) -> Provocation:
+        return lambda world: world.ask("POST", path, to_body(do(["fail", *step])))
+
+    return {
+        200: lambda world: world.ask("POST", path, to_body("hello", model="demo")),
+        400: lambda world: world.ask("POST", path, {}),
+        404: failing("There's an issue with the selected model (x)", 404),
+        409: lambda world: world.ask_busy("POST", path, to_body("hello")),
+        429: failing("API Error: 429 rate limit reached", 429),
+        502: failing("it broke", 500),
+        503: lambda world: world.ask("POST", path, to_body("hello", model="codex")),
+        overloaded: failing("API Error: 529 overloaded", 529),
+        504: lambda world: world.ask("POST", path, to_body(do(["hang"]))),
+    }
+
+
+def of_several(path: str, **broken: Any) -> dict[int, Provocation]:
+    found: dict[int, Provocation] = {
+        200: lambda world: world.ask("POST", path, EXAMPLES[path]),
+        400: lambda world: world.ask("POST", path, {}),
+    }
+    return found | ({503: lambda world: world.ask("POST", path, broken)} if broken else {})
+
+
+def of_a_model(path: str) -> dict[int, Provocation]:
+    return {
+        200: lambda world: world.ask("GET", f"{path}/demo"),
+        400: lambda world: world.ask("GET", f"{path}/%7C"),
+        404: lambda world: world.ask("GET", f"{path}/no-such-model"),
+    }
+
+
+def reads(path: str) -> dict[int, Provocation]:
+    return {200: lambda world: world.ask("GET", path)}
+
+
+def kept_nowhere(method: str) -> dict[int, Provocation]:
+    return {404: lambda world: world.ask(method, "/openai/v1/responses/resp_1")}
+
+
+NATIVE = "/api/v1"
+SESSION = "/api/v1/sessions/{session_id}"
+HANGING = {"backend": "claude", "prompt": do(["hang"]), "timeout_secs": 0.5}
+COUNT = "/anthropic/v1/messages/count_tokens"
+
+OWN: dict[tuple[str, str], dict[int, Provocation]] = {
+    ("POST", f"{NATIVE}/prompt"): {
+        200: lambda world: world.ask("POST", f"{NATIVE}/prompt", {"backend": "demo", "prompt": "hi"}),
+        400: lambda world: world.ask("POST", f"{NATIVE}/prompt", {}),
+        503: lambda world: world.ask("POST", f"{NATIVE}/prompt", {"backend": "codex", "prompt": "hi"}),
+        504: lambda world: world.ask("POST", f"{NATIVE}/prompt", HANGING),
+    },
+    ("POST", f"{NATIVE}/parallel"): of_several(f"{NATIVE}/parallel"),
+    ("POST", f"{NATIVE}/chain"): of_several(f"{NATIVE}/chain", steps=[{"backend": "codex", "prompt": "hi"}]),
+    ("POST", f"{NATIVE}/compare"): of_several(f"{NATIVE}/compare"),
+    ("GET", f"{NATIVE}/backends"): reads(f"{NATIVE}/backends"),
+    ("GET", f"{NATIVE}/sessions"): {
+        200: lambda world: world.ask("GET", f"{NATIVE}/sessions"),
+        400: lambda world: world.ask("GET", f"{NATIVE}/sessions?limit=x"),
+        503: lambda world: world.ask_storeless("GET", f"{NATIVE}/sessions"),
+    },
+    ("POST", f"{NATIVE}/sessions"): {
+        201: lambda world: world.ask("POST", f"{NATIVE}/sessions", {}),
+        400: lambda world: world.ask("POST", f"{NATIVE}/sessions", {"backend": "none"}),
+        503: lambda world: world.ask_storeless("POST", f"{NATIVE}/sessions"),
+    },
+    ("GET", SESSION): of_a_session("GET"),
+    ("DELETE", SESSION): of_a_session("DELETE") | {409: lambda world: world.ask_busy("DELETE", "/api/v1/sessions/{}")},
+    ("POST", f"{SESSION}/fork"): of_a_session("POST", "/fork", {}, works=201)
+    | {
+        400: lambda world: world.ask("POST", f"{NATIVE}/sessions/{world.new_session()}/fork", {"nothing": 1}),
+        503: lambda world: ask(world.storeless, f"{NATIVE}/sessions/{UNKNOWN}/fork", method="POST", json={}).status_code,
+    },
+    ("POST", f"{SESSION}/resume"): of_a_session("POST", "/resume", {"prompt": "hi"})
+    | {
+        400: lambda world: world.ask("POST", f"{NATIVE}/sessions/{world.new_session()}/resume", {}),
+        504: lambda world: world.ask("POST", f"{NATIVE}/sessions/{world.new_session()}/resume", HANGING),
+    },
+    ("GET", f"{SESSION}/turns"): of_a_session("GET", "/turns")
+    | {400: lambda world: world.ask("GET", f"{NATIVE}/sessions/{UNKNOWN}/turns?limit=x")},
+    ("POST", "/openai/v1/chat/completions"): of_an_llm("/openai/v1/chat/completions", chat, 503),
+    ("POST", "/openai/v1/responses"): of_an_llm("/openai/v1/responses", response, 503),
+    ("GET", "/openai/v1/responses/{response_id}"): kept_nowhere("GET"),
+    ("DELETE", "/openai/v1/responses/{response_id}"): kept_nowhere("DELETE"),
+    ("GET", "/openai/v1/models"): reads("/openai/v1/models"),
+    ("GET", "/openai/v1/models/{model}"): of_a_model("/openai/v1/models"),
+    ("POST", "/anthropic/v1/messages"): of_an_llm("/anthropic/v1/messages", chat, 529),
+    ("POST", COUNT): {
+        200: lambda world: world.ask("POST", COUNT, chat("hi")),
+        400: lambda world: world.ask("POST", COUNT, {}),
+        404: lambda world: world.ask("POST", COUNT, chat("hi"), X_Clinvk_Session=UNKNOWN),
+        409: lambda world: world.ask("POST", COUNT, chat("hi"), X_Clinvk_Session=world.ambiguous),
+        503: lambda world: world.ask_storeless("POST", COUNT, X_Clinvk_Session=UNKNOWN),
+    },
+    ("GET", "/anthropic/v1/models"): {
+        200: lambda world: world.ask("GET", "/anthropic/v1/models"),
+        400: lambda world: world.ask("GET", "/anthropic/v1/models?limit=x"),
+        404: lambda world: world.ask("GET", "/anthropic/v1/models?after_id=x"),
+    },
+    ("GET", "/anthropic/v1/models/{model}"): of_a_model("/anthropic/v1/models"),
+    ("GET", "/health"): reads("/health") | {503: lambda world: world.ask_storeless("GET", "/health")},
+    ("GET", "/api/v1/health"): reads("/api/v1/health") | {503: lambda world: world.ask_storeless("GET", "/api/v1/health")},
+    ("GET", "/openapi.json"): reads("/openapi.json"),
+    ("GET", "/"): reads("/") | {302: lambda world: world.ask("GET", "/", Accept="text/html")},
+    ("GET", "/metrics"): reads("/metrics") | {404: lambda _: ask(shared_app(), "/metrics").status_code},
+}
+"""By operation and status, a request that is answered so."""
+
+
+@pytest.mark.parametrize(
+    ("operation", "status"),
+    [pytest.param(operation, status, id=f"{' '.join(operation)} {status}") for operation, own in OWN.items() for status in own],
+)
+def test_status_can_be_provoked(operation: tuple[str, str], status: int, world: World) -> None:
+    assert OWN[operation][status](world) == status
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=" ".join)
+def test_statuses_of_the_document_are_those_that_can_be_provoked(operation: tuple[str, str]) -> None:
+    named = {int(status) for status in documented()[operation]["responses"]}
+    assert named - GENERAL.keys() == OWN[operation].keys() - GENERAL.keys()

@@ -1,0 +1,155 @@
+"""The command line: what it accepts, what it says, and its exit codes. Starts no server."""
+
+from __future__ import annotations
+
+import json
+import socket
+
+import pytest
+
+from app.cli.command import run
+from services.clis.claude.spec import SPEC as CLAUDE
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """A home of its own, and no CLI on the path."""
+    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "REQUIRE_REAL_CLIS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin")
+    monkeypatch.setenv("CLINVK_SERVER__PORT", "0")
+    (tmp_path / "bin").mkdir()
+    return tmp_path
+
+
+def install(home, name, script):
+    program = home / "bin" / name
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+
+
+def test_no_command_prints_the_help(capsys):
+    assert run([]) == 2
+    assert "serve" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as ended:
+        run(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("clinvk ")
+
+
+def test_an_unknown_option_is_a_usage_error():
+    with pytest.raises(SystemExit) as ended:
+        run(["serve", "--prot", "1"])
+    assert ended.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "problem"),
+    [
+        (["--port", "x"], "command line: server.port: expected a whole number from 0 to 65535, got the text 'x'"),
+        (["--config", "/no/such.yaml"], "/no/such.yaml: cannot be read: No such file or directory"),
+        (["--backend", "cluade"], "command line: default_backend: unknown backend 'cluade'; did you mean 'claude'?"),
+    ],
+)
+def test_a_problem_with_the_settings_is_told_and_ends_with_2(capsys, args, problem):
+    assert run(["serve", *args]) == 2
+    assert capsys.readouterr().err == f"clinvk: the configuration cannot be used:\n  {problem}\n"
+
+
+def test_a_port_in_use_is_told_and_ends_with_1(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert run(["serve", "--port", str(port)]) == 1
+    assert capsys.readouterr().err.startswith(f"clinvk: port {port} on 127.0.0.1 is in use; ")
+
+
+def test_an_address_of_another_machine_is_told(capsys):
+    assert run(["serve", "--host", "192.0.2.1"]) == 1
+    assert capsys.readouterr().err.startswith("clinvk: 192.0.2.1 is no address of this machine")
+
+
+def test_doctor_is_content_with_a_default_backend_that_is_there(home, capsys):
+    install(home, "claude", "echo 9.8.7")
+    assert run(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert f"9.8.7, does not look logged in, {home}/bin/claude" in text
+    assert "npm install -g @openai/codex" in text
+    assert "The default backend, claude, can be used." in text
+    assert "warm processes up to 3 of claude, up to 2 of codex" in text
+
+
+@pytest.mark.parametrize(
+    ("version", "warning"),
+    [
+        ("1.0.0", "1.0.0 is older than {oldest}, the oldest version that is supported"),
+        ("2.1.213", "the end of an answer can be lost when it is read slowly (fixed in 2.1.214)"),
+        ("9.8.7", "9.8.7 is newer than {newest}, the newest version that was tested"),
+    ],
+)
+def test_doctor_names_what_speaks_against_a_version(home, capsys, caplog, version, warning):
+    install(home, "claude", f"echo {version}")
+    assert run(["doctor"]) == 0
+    warning = warning.format(oldest=CLAUDE.versions.oldest, newest=CLAUDE.versions.newest)
+    assert warning in capsys.readouterr().out
+    assert warning not in caplog.text, "it is said in the report, not in the log"
+    run(["doctor", "--json"])
+    assert warning in json.loads(capsys.readouterr().out)["backends"][0]["version_warnings"]
+
+
+def test_doctor_tells_which_backends_have_no_processes_that_wait(home, capsys, monkeypatch):
+    install(home, "claude", "echo 9.8.7")
+    monkeypatch.setenv("CLINVK_BACKENDS__CLAUDE__WARM__MAX", "0")
+    monkeypatch.setenv("CLINVK_BACKENDS__CODEX__WARM__MIN_FREE_MB", str(1 << 30))
+    assert run(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert "warm processes up to 2 of codex, up to 3 of gemini; not now, " in text
+    assert "codex wants 1073741824 MB (warm.min_free_mb)" in text
+
+
+def test_doctor_says_how_to_get_what_is_missing(capsys):
+    assert run(["doctor"]) == 1
+    text = capsys.readouterr().out
+    assert "'claude' was not found on PATH; install it with `npm install -g @anthropic-ai/claude-code`" in text
+    assert "The default backend, claude, cannot be used." in text
+
+
+def test_doctor_knows_the_demo_needs_nothing():
+    assert run(["doctor", "--backend", "demo"]) == 0
+
+
+def test_doctor_for_programs(home, capsys):
+    install(home, "codex", "echo codex-cli 1.2.3")
+    assert run(["doctor", "--json", "--backend", "codex"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    backends = {backend["name"]: backend for backend in report["backends"]}
+    assert report["is_usable"] is True
+    assert backends["codex"]["version"] == "1.2.3"
+    assert backends["codex"]["logged_in"] is False
+    assert "codex login" in backends["codex"]["hint"]
+    assert backends["claude"]["available"] is False
+    assert {"clinvk", "configuration", "home", "address", "warm processes"} == {finding["name"] for finding in report["findings"]}
+
+
+def test_doctor_tells_the_problems_of_the_configuration_and_goes_on(home, capsys, monkeypatch):
+    install(home, "claude", "echo 9.8.7")
+    monkeypatch.setenv("CLINVK_SERVER__WORKERS", "0")
+    monkeypatch.setenv("CLINVK_HOME", "/dev/null/x")
+    assert run(["doctor"]) == 1
+    text = capsys.readouterr().out
+    assert "CLINVK_SERVER__WORKERS: expected a whole number, at least 1" in text
+    assert "9.8.7" in text
+    assert "/dev/null/x cannot be written" in text
+
+
+def test_doctor_sees_a_port_in_use_and_a_home_that_cannot_be_written(capsys, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        monkeypatch.setenv("CLINVK_SERVER__PORT", str(other.getsockname()[1]))
+        monkeypatch.setenv("CLINVK_HOME", "/dev/null/x")
+        run(["doctor"])
+    text = capsys.readouterr().out
+    assert "is in use" in text
+    assert "/dev/null/x cannot be written" in text

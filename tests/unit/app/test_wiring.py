@@ -1,0 +1,228 @@
+"""The operator's choices, as the backends' specs hold them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from app.backends import build_backends
+from app.config.load import SettingsError, load_settings
+from services.clis.registry import BUILT_IN
+
+
+@pytest.fixture
+def backends(tmp_path):
+    def backends(text="", **environ):
+        file = tmp_path / "config.yaml"
+        file.write_text(text)
+        return build_backends(load_settings(str(file), environ={"HOME": "/nowhere", **environ}))
+
+    return backends
+
+
+@pytest.fixture
+def problems(backends):
+    def problems(text="", **environ):
+        with pytest.raises(SettingsError) as caught:
+            backends(text, **environ)
+        return [str(problem).partition("config.yaml:")[2] or str(problem) for problem in caught.value.problems]
+
+    return problems
+
+
+def test_without_choices_the_built_in_backends_are_as_they_are(backends):
+    assert {name: replace(spec, warm=None) for name, spec in backends().items()} == dict(BUILT_IN)
+
+
+def test_the_clis_whose_protocols_are_known_are_kept_warm(backends):
+    kept = {name: spec.warm.max for name, spec in backends().items() if spec.warm}
+    assert (kept["claude"], kept["codex"]) == (3, 2)
+    assert all(not spec.warm.min for spec in backends().values() if spec.warm)
+
+
+@pytest.mark.parametrize(
+    ("text", "most"),
+    [
+        ("{}", 3),
+        ("{warm: {idle_secs: 9}}", 3),
+        ("{warm: {max: 1}}", 1),
+        ("{warm: {max: 0}}", None),
+        ("{warm: {max: 0, min: 2}}", None),
+        ("{command: /home/me/.local/bin/claude}", 3),
+        ("{command: nice claude}", None),
+        ("{command: my-claude, warm: {min: 1}}", None),
+        ("{command: my-claude, warm: {max: 2}}", 2),
+    ],
+)
+def test_another_program_in_the_cli_s_place_is_kept_warm_only_where_that_is_asked_for(backends, text, most):
+    warm = backends(f"backends: {{claude: {text}}}")["claude"].warm
+    assert (warm.max if warm else None) == most
+
+
+def test_choices_for_one_backend(backends):
+    claude = backends(
+        """
+backends:
+  claude:
+    model: opus
+    system_prompt: Be brief.
+    approval_mode: auto
+    sandbox_mode: read-only
+    allowed_tools: [Read, Edit]
+    extra_flags: [--foo=bar]
+    allowed_extra: {--betas: 1}
+    env: {A: b}
+    pass_env: [AWS_*]
+    max_concurrent_runs: 2
+    models: [haiku, claude-x]
+    aliases: {mine: claude-x}
+    claims: ["my-*"]
+"""
+    )["claude"]
+    built_in = BUILT_IN["claude"]
+    assert claude.defaults == {
+        "model": "opus",
+        "system_prompt": "Be brief.",
+        "approval_mode": "auto",
+        "sandbox_mode": "read-only",
+        "allowed_tools": ("Read", "Edit"),
+    }
+    assert claude.extra_args == ("--foo=bar",)
+    assert claude.allowed_extra == {**built_in.allowed_extra, "--betas": 1}
+    assert claude.env == {"A": "b"}
+    assert claude.pass_env == ("AWS_*",)
+    assert claude.max_concurrent_runs == 2
+    assert claude.models == (*built_in.models, "claude-x")
+    assert claude.aliases == {**built_in.aliases, "mine": "claude-x"}
+    assert (claude.claims, claude.claims_listed) == (("my-*",), True)
+
+
+def test_empty_claims_free_the_listed_models(backends):
+    codex = backends("backends: {codex: {claims: []}}")["codex"]
+    assert (codex.claims, codex.claims_listed, codex.models) == ((), False, BUILT_IN["codex"].models)
+
+
+def test_backends_keep_the_order_of_the_file_after_the_built_in_ones(backends):
+    assert list(backends("backends: {zeta: {command: z}, alpha: {command: a}}"))[-2:] == ["zeta", "alpha"]
+
+
+def test_a_model_may_be_chosen_by_an_alias(backends):
+    assert backends("backends: {claude: {model: best}}")["claude"].defaults["model"] == BUILT_IN["claude"].aliases["best"]
+
+
+def test_the_choice_for_one_backend_goes_before_the_one_for_all(backends):
+    found = backends(
+        """
+unified_flags: {approval_mode: none, sandbox_mode: workspace, max_turns: 3, max_tokens: 9, verbose: true}
+backends: {claude: {approval_mode: always}, codex: {sandbox_mode: default}}
+"""
+    )
+    assert found["claude"].defaults == {
+        "approval_mode": "always",
+        "sandbox_mode": "workspace",
+        "max_turns": 3,
+        "max_tokens": 9,
+        "verbose": True,
+    }
+    assert "sandbox_mode" not in found["codex"].defaults
+    assert found["gemini"].defaults["model"] == BUILT_IN["gemini"].defaults["model"]
+
+
+@pytest.mark.parametrize(
+    ("text", "tools"),
+    [("Read,Edit", ("Read", "Edit")), (" Read , Bash(git log:*, -n) ,", ("Read", "Bash(git log:*, -n)")), ("mcp__x", ("mcp__x",))],
+)
+def test_tools_in_a_text_are_separated_by_commas(backends, text, tools):
+    assert backends(CLINVK_BACKENDS__CLAUDE__ALLOWED_TOOLS=text)["claude"].defaults["allowed_tools"] == tools
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [("/srv/my cli", ("/srv/my", "cli")), ("'/srv/my cli' -x \"a b\"", ("/srv/my cli", "-x", "a b")), ("[a b, c]", ("a b", "c"))],
+)
+def test_a_command_as_text_is_split_as_a_shell_would(backends, command, words):
+    text = command if command.startswith("[") else f"|-\n      {command}"
+    assert backends(f"backends:\n  claude:\n    command: {text}\n")["claude"].command == words
+
+
+def test_a_backend_that_is_switched_off_stays_known(backends):
+    assert backends("default_backend: codex\nbackends: {claude: {enabled: false}}")["claude"].enabled is False
+
+
+def test_codex_can_be_spoken_to_in_two_ways(backends):
+    assert backends()["codex"].driver == "codex-app-server"
+    assert backends("backends: {codex: {driver: exec, model: m}}")["codex"].args[0] == "exec"
+
+
+def test_a_declared_backend_comes_with_its_choices(backends):
+    found = backends(
+        """
+default_backend: mine
+backends:
+  mine:
+    command: mycli run
+    model: big
+    custom:
+      options: {model: ["--model={}"]}
+"""
+    )["mine"]
+    assert (found.command, found.defaults) == (("mycli", "run"), {"model": "big"})
+    assert found.honours("model")
+
+
+def test_a_command_alone_declares_a_cli_that_talks_plain_text(backends):
+    assert backends("backends: {cat: {command: cat}}")["cat"].prompt_via == "stdin"
+
+
+@pytest.mark.parametrize(
+    ("text", "args"),
+    [
+        ("{command: sh -c 'rm -r x'}", ()),
+        ("{command: [sh, -c, 'rm -r x']}", ()),
+        ("{command: mycli}", ("--version",)),
+        ("{command: mycli run, custom: {version_args: [-V]}}", ("-V",)),
+    ],
+)
+def test_the_version_is_not_asked_of_a_command_with_words_of_its_own(backends, text, args):
+    assert backends(f"backends: {{mine: {text}}}")["mine"].version_args == args
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("default_backend: cluade", "1:1: default_backend: unknown backend 'cluade'; did you mean 'claude'?"),
+        (
+            "backends: {claude: {enabled: false}}",
+            "default_backend: 'claude' is switched off (backends.claude.enabled); choose another or switch it on",
+        ),
+        (
+            "backends: {cluade: {model: x}}",
+            "1:12: backends.cluade: unknown backend; did you mean 'claude'? or declare it with `command:` and `custom:`",
+        ),
+        ("backends: {codex: {driver: exce}}", "1:20: backends.codex.driver: unknown driver 'exce'; did you mean 'exec'?"),
+        ("backends: {claude: {driver: exec}}", "1:21: backends.claude.driver: unknown driver 'exec'; there is no choice for 'claude'"),
+        (
+            "backends: {claude: {custom: {}}}",
+            "1:21: backends.claude.custom: cannot declare 'claude' anew: it is built in; choose another name",
+        ),
+        ("backends: {claude: {command: ''}}", "1:21: backends.claude.command: expected a program, got nothing"),
+        (
+            'backends: {claude: {command: "a \'b"}}',
+            "1:21: backends.claude.command: expected words as a shell would split them: No closing quotation",
+        ),
+        ("backends: {My Cli: {command: x}}", "1:12: backends.My Cli: expected a name of small letters, digits, '.', '_' and '-'"),
+        ("backends: {x: {custom: {prompt: pipe}}}", "1:25: backends.x.custom.prompt: expected stdin | arg, got 'pipe'"),
+        (
+            "backends:\n  x:\n    custom:\n      output: jsonl\n      rules:\n        - {event: nope}\n",
+            "6:12: backends.x.custom.rules[0].event: expected ",
+        ),
+    ],
+)
+def test_a_choice_that_cannot_be_is_named_with_its_place(problems, text, expected):
+    (problem,) = problems(text)
+    assert problem.startswith(expected)
+
+
+def test_all_problems_are_told_at_once(problems):
+    assert len(problems("default_backend: x\nbackends: {y: {model: m}, codex: {driver: z}}")) == 3

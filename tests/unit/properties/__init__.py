@@ -1,0 +1,1 @@
+"""What must hold for any input at all (hypothesis). Decoders have theirs in `tests.unit.services.decoding`, single parts beside their tests."""

@@ -1,0 +1,178 @@
+"""Model names: who answers to which, and what the CLI is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from services.clis.spec import BackendSpec
+from services.decoding.text import PlainDecoder
+from services.errors import InvalidRequest, NotFound
+from services.models import ListedModel, ModelResolver, Resolution
+
+CLAUDE = {
+    "claims": ("*claude*", "*sonnet*", "*opus*", "*haiku*"),
+    "models": ("sonnet", "opus"),
+    "aliases": {"fast": "haiku", "best": "opus", "claude-3-sonnet-*": "sonnet"},
+}
+CODEX = {"claims": ("gpt-*", "o3*", "codex*"), "aliases": {"fast": "gpt-5-mini", "mine": "gpt-5.2"}}
+GEMINI = {"claims": ("gemini*",), "models": ("gemini-2.5-pro",)}
+
+
+def spec(name: str, **facts: Any) -> BackendSpec:
+    return BackendSpec(name=name, command=(name,), decoder=PlainDecoder, **facts)
+
+
+def resolver(*missing: str, default: str = "claude", strict: bool = False, **more: BackendSpec) -> ModelResolver:
+    backends = {"claude": spec("claude", **CLAUDE), "codex": spec("codex", **CODEX), "gemini": spec("gemini", **GEMINI), **more}
+    return ModelResolver(backends, default_backend=default, strict=strict, is_available=lambda spec: spec.name not in missing)
+
+
+@pytest.mark.parametrize(
+    ("name", "backend", "model"),
+    [
+        (None, "claude", None),
+        ("", "claude", None),
+        ("claude", "claude", None),
+        ("codex", "codex", None),
+        ("codex/gpt-5.2", "codex", "gpt-5.2"),
+        ("codex/some/thing", "codex", "some/thing"),
+        ("codex/codex", "codex", None),
+        ("codex/", "codex", None),
+        ("codex/fast", "codex", "gpt-5-mini"),
+        ("claude/gpt-5", "claude", "gpt-5"),
+        ("fast", "claude", "haiku"),
+        ("best", "claude", "opus"),
+        ("claude-sonnet-4-5", "claude", "claude-sonnet-4-5"),
+        ("Claude-Sonnet-4-5", "claude", "Claude-Sonnet-4-5"),
+        ("claude-3-sonnet-20240229", "claude", "sonnet"),
+        ("opus", "claude", "opus"),
+        ("gpt-5.2", "codex", "gpt-5.2"),
+        ("o3-mini", "codex", "o3-mini"),
+        ("codex-mini-latest", "codex", "codex-mini-latest"),
+        ("gemini-2.5-pro", "gemini", "gemini-2.5-pro"),
+        ("mine", "codex", "gpt-5.2"),
+    ],
+)
+def test_name_means(name: str | None, backend: str, model: str | None) -> None:
+    assert resolver().resolve(name) == Resolution(backend, model)
+
+
+@pytest.mark.parametrize("name", ["llama-3", "balanced", "gpt", "anything/else"])
+def test_unclaimed_name_is_answered_by_the_default_backend_with_its_default_model(name: str) -> None:
+    assert resolver().resolve(name) == Resolution("claude", None, is_fallback=True)
+
+
+def test_name_whose_backend_is_not_available_is_answered_by_the_default_backend() -> None:
+    assert resolver("codex").resolve("gpt-4") == Resolution("claude", None, is_fallback=True)
+
+
+def test_backend_that_is_named_outright_is_kept_though_it_is_not_available() -> None:
+    """The run is then refused with the reason; another backend's answer would be a surprise."""
+    assert resolver("codex").resolve("codex") == Resolution("codex", None)
+    assert resolver("codex").resolve("codex/gpt-5") == Resolution("codex", "gpt-5")
+
+
+@pytest.mark.parametrize("name", ["llama-3", "gpt-4"])
+def test_strict_names_are_not_found_where_no_available_backend_claims_them(name: str) -> None:
+    with pytest.raises(NotFound, match=r"claude") as raised:
+        resolver("codex", strict=True).resolve(name)
+    assert raised.value.details["field"] == "model"
+
+
+def test_tiers_are_of_the_default_backend_alone() -> None:
+    assert resolver(default="codex").resolve("fast") == Resolution("codex", "gpt-5-mini")
+    assert resolver(default="gemini").resolve("fast") == Resolution("gemini", None, is_fallback=True)
+
+
+def test_disabled_backend_has_no_name_and_no_claims() -> None:
+    one = resolver(codex=spec("codex", enabled=False, **CODEX))
+    assert one.resolve("codex") == one.resolve("gpt-5") == Resolution("claude", None, is_fallback=True)
+
+
+def test_more_exact_claim_wins() -> None:
+    one = resolver(house=spec("house", claims=("gpt-house-*",)))
+    assert one.resolve("gpt-house-1") == Resolution("house", "gpt-house-1")
+    assert one.resolve("gpt-5") == Resolution("codex", "gpt-5")
+
+
+def test_default_backend_wins_between_equal_claims() -> None:
+    one = resolver(default="house", house=spec("house", claims=("gpt-*",)))
+    assert one.resolve("gpt-5") == Resolution("house", "gpt-5")
+
+
+@pytest.mark.parametrize("name", ["--dangerously-skip-permissions", "a b", "a\n", "x" * 129, "claude/--flag=1 2"])
+def test_name_that_no_argv_may_hold_is_refused(name: str) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        resolver().resolve(name)
+    assert raised.value.field == "model"
+
+
+def test_model_behind_a_backend_s_name_must_be_safe_by_itself() -> None:
+    with pytest.raises(InvalidRequest):
+        resolver().resolve("claude/--verbose")
+
+
+@pytest.mark.parametrize(
+    ("backend", "model", "told"),
+    [
+        ("claude", None, None),
+        ("claude", "claude", None),
+        ("claude", "fast", "haiku"),
+        ("claude", "claude-3-sonnet-20240229", "sonnet"),
+        ("claude", "gpt-5", "gpt-5"),
+        ("codex", "best", "best"),
+        ("unknown", "m", "m"),
+    ],
+)
+def test_model_for_a_named_backend(backend: str, model: str | None, told: str | None) -> None:
+    assert resolver().model_for(backend, model) == told
+
+
+def test_list_starts_with_the_available_and_holds_no_pattern() -> None:
+    listed = resolver("claude").listed()
+    assert [model.id for model in listed] == [
+        "codex",
+        "codex/fast",
+        "codex/mine",
+        "gemini",
+        "gemini/gemini-2.5-pro",
+        "claude",
+        "fast",
+        "best",
+        "claude/sonnet",
+        "claude/opus",
+        "claude/fast",
+        "claude/best",
+    ]
+    assert listed[0] == ListedModel("codex", "codex", is_available=True)
+    assert listed[-1] == ListedModel("claude/best", "claude", is_available=False)
+
+
+def test_every_listed_name_resolves_to_its_backend() -> None:
+    one = resolver()
+    assert all(one.resolve(model.id).backend == model.backend for model in one.listed())
+    assert all(not one.resolve(model.id).is_fallback for model in one.listed())
+
+
+def test_find_tells_of_a_claimed_name_too_and_not_of_others() -> None:
+    assert resolver().find("gpt-5.2") == ListedModel("gpt-5.2", "codex", is_available=True)
+    with pytest.raises(NotFound):
+        resolver().find("llama-3")
+
+
+def test_empty_claims_free_listed_models_and_alias_patterns() -> None:
+    freed = spec("codex", **{**CODEX, "claims": (), "claims_listed": False})
+    one = resolver(codex=freed, house=spec("house", claims=("gpt-*", "mine")))
+    assert one.resolve("mine") == Resolution("house", "mine")
+    assert one.resolve("gpt-5.2") == Resolution("house", "gpt-5.2")
+    assert one.resolve("codex/mine") == Resolution("codex", "gpt-5.2")
+
+
+@pytest.mark.parametrize(("default", "winner"), [("claude", "codex"), ("house", "house")])
+def test_a_name_that_several_backends_list_is_reported(default: str, winner: str) -> None:
+    one = resolver(default=default, house=spec("house", aliases={"mine": "m", "fast": "m"}))
+    assert one.ties() == [f"model 'mine' is listed by codex, house: {winner} answers it; the others by <backend>/mine"]
+    assert one.resolve("mine").backend == winner
+    assert resolver().ties() == []
