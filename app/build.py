@@ -12,7 +12,7 @@ from app.backends import build_backends, database_url
 from app.config.schema import ServerSettings, Settings
 from app.server.open_files import limit_at_start
 from blueprints.context import Services
-from services.admission import Gate
+from services.admission import AdmissionControl
 from services.clis.probe import Prober
 from services.clis.spec import BackendSpec
 from services.execution.driver import Limits
@@ -42,7 +42,7 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
     runner = Runner(
         backends,
         driver=WarmDriver(ProcessDriver(spawner), spawner, environ),
-        gate=Gate(**_admission(settings.server, backends)),
+        admission=AdmissionControl(**_admission(settings.server, backends)),
         prober=prober,
         workdirs=_workdirs(settings.server),
         limits=_limits(settings),
@@ -72,14 +72,14 @@ def renew_services(running: Services, settings: Settings) -> Services:
     backends = _backends(settings)
     running.runner.renew(backends, workdirs=_workdirs(settings.server), limits=_limits(settings))
     running.continuation.renew(_continuation(settings.server))
-    running.runner.gate.renew(**_admission(settings.server, backends))
+    running.runner.admission.renew(**_admission(settings.server, backends))
     return replace(running, **_choices(settings, backends, running.prober))
 
 
 def _backends(settings: Settings) -> dict[str, BackendSpec]:
     backends = build_backends(settings)
     if settings.server.allow_prompt_directives:
-        backends = {name: replace(spec, shield=None) for name, spec in backends.items()}
+        backends = {name: replace(spec, escaping=None) for name, spec in backends.items()}
     return backends
 
 

@@ -18,11 +18,11 @@ from app.config.load import load_settings
 from app.config.schema import Settings
 from app.configuration import Configuration
 from app.observability.logs import configure_logging, error_log, request_id_of
-from app.observability.middleware import Edge
+from app.observability.middleware import RequestMiddleware
 from app.observability.observers import Observation, build_observation
 from app.security.api_keys import KeyRing, load_keys
 from app.security.body import Request, body_config
-from app.security.checks import guard
+from app.security.checks import register_request_checks
 from app.security.proxies import TrustedProxies
 from app.security.rate_limit import Counts, limit_runs
 from app.version import program_version
@@ -75,7 +75,7 @@ def create_app(
     app.extensions["clinvk.observation"] = observation
     app.extensions["clinvk.counts"] = counts
 
-    guard(app, server, keys, counts.wrong_keys)
+    register_request_checks(app, server, keys, counts.wrong_keys)
     app.register_error_handler(Exception, answer_error)
     _register_surfaces(app)
     if server.rate_limit_enabled:
@@ -83,7 +83,7 @@ def create_app(
     app.after_request(_keep_out_of_caches)
     app.after_request(announce_deprecation)
     proxies = TrustedProxies(server.trusted_proxies)
-    app.wsgi_app = Edge(  # type: ignore[method-assign]
+    app.wsgi_app = RequestMiddleware(  # type: ignore[method-assign]
         app.wsgi_app, proxies=proxies, write_timeout_s=server.write_timeout_secs, observers=observation.requests
     )
     return app

@@ -41,7 +41,7 @@ def _ran_ns(pid: int) -> int:
 
 
 def own_cpu_s(server: Server) -> float:
-    """CPU time of the server's own processes, its worker, spawner and keepers; not that of the CLIs."""
+    """CPU time of the server's own processes, its worker, spawner and supervisors; not that of the CLIs."""
     return cpu_s(server.own())
 
 

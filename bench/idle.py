@@ -28,7 +28,7 @@ RUNS = 30
 WATCHED_S = 5.0
 NOTE = f"""\
 {STREAMS:,} streams of one worker whose CLIs have said one line and are silent, each over its own connection. *Memory* is what the worker's
-resident set grew by, for each of them, after as many smaller rounds as warm it up; beside it each run has its keeper, whose share of
+resident set grew by, for each of them, after as many smaller rounds as warm it up; beside it each run has its supervisor, whose share of
 memory of its own (PSS) is told too. A new request is `GET /health`, and a whole run of the scripted CLI, before the streams, beside
 them, and after them. Asked for: at most 60 KB each, and a new request as fast as without them."""
 
@@ -120,7 +120,7 @@ def report(server: Server, streams: int) -> Section:
         wait_until_quiet(server)
         grown_kb = (rss_bytes(worker) - memory) / streams / 1024
         own = [pid for pid in server.own() if pid not in (worker, server.pid)]
-        keepers_kb = sum(map(pss_bytes, own)) / streams / 1024
+        supervisors_kb = sum(map(pss_bytes, own)) / streams / 1024
         used = cpu_s([worker])
         time.sleep(WATCHED_S)
         idle = (cpu_s([worker]) - used) / WATCHED_S
@@ -129,7 +129,7 @@ def report(server: Server, streams: int) -> Section:
     after = ask()
     rows: list[tuple[str, str]] = [
         ("worker's memory a stream", f"{grown_kb:.1f} KB"),
-        ("its keeper's share of memory", f"{keepers_kb:.0f} KB"),
+        ("its supervisor's share of memory", f"{supervisors_kb:.0f} KB"),
         (f"opening {streams:,}", f"{opened_s:.1f} s"),
         ("worker's CPU while all are silent", f"{idle * 100:.2f} %"),
     ]

@@ -31,7 +31,7 @@ RUNS = {1: 60, 8: 80, 32: 160}
 NOTE = """\
 The scripted CLI (a Python process of about 12 ms), through the server and started directly by the same program with as many threads; whole
 runs, ephemeral, each caller on one connection. The rounds alternate; medians of the rounds. *CPU* is that of the server's own
-processes for one run: its worker, and the spawner with its keepers. Asked for: at least 0.8 of the direct runs a second at 8 callers; added
+processes for one run: its worker, and the spawner with its supervisors. Asked for: at least 0.8 of the direct runs a second at 8 callers; added
 p50 at most 5 ms and p99 at most 25 ms at one."""
 
 

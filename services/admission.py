@@ -18,18 +18,18 @@ LONGEST_WAIT_S = 600.0
 """No client is told to stay away for longer, whatever the estimate says."""
 
 
-class Place:
-    """The right to run one process; given back by `leave`."""
+class Slot:
+    """The right to run one process; given back by `release`."""
 
-    def __init__(self, gate: Gate, backend: str) -> None:
-        self._gate: Gate | None = gate
+    def __init__(self, admission: AdmissionControl, backend: str) -> None:
+        self._admission: AdmissionControl | None = admission
         self._backend = backend
         self._since = monotonic()
 
-    def leave(self) -> None:
-        if self._gate:
-            gate, self._gate = self._gate, None
-            gate._leave(self._backend, monotonic() - self._since)
+    def release(self) -> None:
+        if self._admission:
+            admission, self._admission = self._admission, None
+            admission._leave(self._backend, monotonic() - self._since)
 
 
 class _Waiter:
@@ -40,7 +40,7 @@ class _Waiter:
         self.is_displaced = False
 
 
-class Gate:
+class AdmissionControl:
     """At most ``limit`` runs at a time, and per backend what ``backend_limits`` says; beyond that a bounded queue.
 
     Fair between callers: they are served in turn, whoever has how many requests waiting; one caller's own in order. Where the
@@ -77,17 +77,17 @@ class Gate:
     def queue_limit(self) -> int:
         return self._queue_limit
 
-    def enter(self, backend: str, caller: str, cancellation: Cancellation) -> Place:
+    def acquire(self, backend: str, caller: str, cancellation: Cancellation) -> Slot:
         """Wait for a place. Raises QueueFull when there is none to be had in time, RunFailed when cancelled meanwhile."""
         # `_admit_waiting` runs whenever a place is freed, so where there is room, no queued request could have used it.
         if self._has_room(backend):
             self._running[backend] += 1
-            return Place(self, backend)
+            return Slot(self, backend)
         if self.queued >= self._queue_limit and not self._displace_for(caller):
             raise self._full(backend)
         return self._wait(_Waiter(backend), caller, cancellation)
 
-    def _wait(self, waiter: _Waiter, caller: str, cancellation: Cancellation) -> Place:
+    def _wait(self, waiter: _Waiter, caller: str, cancellation: Cancellation) -> Slot:
         self._queues.setdefault(caller, deque()).append(waiter)
         self._admit_waiting()
         stop_listening = cancellation.listen(waiter.changed.set)
@@ -98,7 +98,7 @@ class Gate:
             if not waiter.is_admitted:
                 self._forget(waiter, caller)
         if waiter.is_admitted:
-            return Place(self, waiter.backend)
+            return Slot(self, waiter.backend)
         if cancellation.failure:
             raise RunFailed(cancellation.failure)
         if waiter.is_displaced:

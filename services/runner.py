@@ -10,7 +10,7 @@ from typing import Protocol
 
 import gevent
 
-from services.admission import Gate, Place
+from services.admission import AdmissionControl, Slot
 from services.cancellation import CLIENT_GONE, Cancellation
 from services.clis.command import invoke
 from services.clis.probe import Prober
@@ -22,7 +22,7 @@ from services.processes.marks import new_path
 from services.requests import RunRequest, RunResult, Usage
 from services.run_clock import RunClock
 from services.stop_sequences import cut_at_stop
-from services.telemetry import NOBODY, Measured, Observer
+from services.telemetry import NOBODY, Observer, RunTelemetry
 from services.workdir import WorkdirRules
 
 
@@ -34,14 +34,14 @@ class Runner:
         backends: Mapping[str, BackendSpec],
         *,
         driver: Driver,
-        gate: Gate,
+        admission: AdmissionControl,
         prober: Prober,
         workdirs: WorkdirRules,
         limits: Limits,
         environ: Mapping[str, str],
     ) -> None:
         self.backends = backends
-        self.gate = gate
+        self.admission = admission
         self.prober = prober
         self._driver = driver
         self._workdirs = workdirs
@@ -109,36 +109,36 @@ class Runner:
         Raises InvalidRequest, BackendUnavailable (QueueFull too); RunFailed when cancelled in the queue.
         """
         cancellation = cancellation or Cancellation()
-        measured = Measured(self.prepare(request))
+        telemetry = RunTelemetry(self.prepare(request))
         observer = self.observer
-        observer.begin(measured)
+        observer.begin(telemetry)
         try:
-            stream = self._started(measured, observer, cancellation)
+            stream = self._started(telemetry, observer, cancellation)
         except BaseException as error:
-            measured.refusal, measured.ended_at = error, monotonic()
-            observer.finish(measured)
+            telemetry.refusal, telemetry.ended_at = error, monotonic()
+            observer.finish(telemetry)
             raise
         self._streams.add(stream)
         return stream
 
-    def _started(self, measured: Measured, observer: Observer, cancellation: Cancellation) -> RunStream:
-        invocation = measured.invocation
+    def _started(self, telemetry: RunTelemetry, observer: Observer, cancellation: Cancellation) -> RunStream:
+        invocation = telemetry.invocation
         request = invocation.request
-        if measured.env:
-            invocation = replace(invocation, own_env=measured.env)
+        if telemetry.env:
+            invocation = replace(invocation, own_env=telemetry.env)
         availability = self.prober.availability(invocation.spec)
         if not availability.available:
             raise BackendUnavailable(f"backend {request.backend!r} is not available: {availability.reason}", backend=request.backend)
-        place = self.gate.enter(request.backend, request.caller, cancellation)
-        measured.admitted_at = monotonic()
+        slot = self.admission.acquire(request.backend, request.caller, cancellation)
+        telemetry.admitted_at = monotonic()
         try:
             limits = self._limits_of(request)
             running = self._driver.start(invocation, limits, cancellation)
         except BaseException:
-            place.leave()
+            slot.release()
             raise
-        measured.spawned_at = monotonic()
-        return RunStream(measured, running, place, limits, cancellation, self._streams.discard, observer)
+        telemetry.spawned_at = monotonic()
+        return RunStream(telemetry, running, slot, limits, cancellation, self._streams.discard, observer)
 
     def cancel_all(self, failure: Failed) -> None:
         """End every run that is going: the server stops. Each stream ends with ``failure``."""
@@ -164,20 +164,20 @@ class RunStream(Iterator[Batch]):
 
     def __init__(
         self,
-        measured: Measured,
+        telemetry: RunTelemetry,
         running: Running,
-        place: Place,
+        slot: Slot,
         limits: Limits,
         cancellation: Cancellation,
         forget: Callable[[RunStream], None],
         observer: Observer,
     ) -> None:
-        self.measured = measured
-        self.invocation = invocation = measured.invocation
+        self.telemetry = telemetry
+        self.invocation = invocation = telemetry.invocation
         self.started_at = monotonic()
         self._observer: Observer | None = observer
         self._running = running
-        self._place = place
+        self._slot = slot
         self._forget = forget
         self._cancellation = cancellation
         self.cancel = cancellation.cancel
@@ -196,7 +196,7 @@ class RunStream(Iterator[Batch]):
         batch = next(self._batches)
         if batch:
             self._clock.observe(batch)
-            self.measured.see(batch)
+            self.telemetry.see(batch)
             if is_terminal(batch[-1]):
                 self._is_over = True
                 self.close()
@@ -218,18 +218,18 @@ class RunStream(Iterator[Batch]):
         try:
             self._running.close()
         finally:
-            self._place.leave()
+            self._slot.release()
             self._forget(self)
             self._tell_end()
 
     def _tell_end(self) -> None:
         observer, self._observer = self._observer, None
         if observer:
-            measured = self.measured
-            measured.end = measured.end or self._cancellation.failure or CLIENT_GONE
-            measured.ended_at = monotonic()
-            measured.start = getattr(self._running, "began_as", "cold")  # only some drivers have a choice
-            observer.finish(measured)
+            telemetry = self.telemetry
+            telemetry.end = telemetry.end or self._cancellation.failure or CLIENT_GONE
+            telemetry.ended_at = monotonic()
+            telemetry.start = getattr(self._running, "began_as", "cold")  # only some drivers have a choice
+            observer.finish(telemetry)
 
     def __enter__(self) -> RunStream:
         return self

@@ -1,6 +1,6 @@
 """What a run tells of itself to whoever counts, logs or traces it. Two calls a run; what lies between is a reading of the clock.
 
-The pipeline fills in one `Measured` as it goes and hands it to an `Observer` twice: when the run is asked for and when it is over.
+The pipeline fills in one `RunTelemetry` as it goes and hands it to an `Observer` twice: when the run is asked for and when it is over.
 So the way of a token costs no call, and nothing here knows who observes.
 """
 
@@ -21,7 +21,7 @@ Start = Literal["cold", "warm", "fallback"]
 FIRST_WORDS = (Text, Thinking, ToolCall)
 
 
-class Measured:
+class RunTelemetry:
     """One run. Times are readings of `time.monotonic` in seconds, None for what did not come to pass."""
 
     __slots__ = (
@@ -97,19 +97,19 @@ class Measured:
 class Observer(Protocol):
     """Both must be quick, wait for nothing and raise nothing."""
 
-    def begin(self, run: Measured) -> None:
+    def begin(self, run: RunTelemetry) -> None:
         """A run is asked for. May set its ``env``."""
 
-    def finish(self, run: Measured) -> None:
+    def finish(self, run: RunTelemetry) -> None:
         """It is over, however it ended, refused included. Called once."""
 
 
 class Nobody:
     """Observes nothing."""
 
-    def begin(self, run: Measured) -> None: ...
+    def begin(self, run: RunTelemetry) -> None: ...
 
-    def finish(self, run: Measured) -> None: ...
+    def finish(self, run: RunTelemetry) -> None: ...
 
 
 NOBODY = Nobody()

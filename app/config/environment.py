@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from app.config.go_clinvk import why_variable_is_left_out
 from app.config.problems import Problem, did_you_mean
-from app.config.validation import TREE, Group, Layer, Leaf, Misfit, Node, Path, Table, leaf_keys, node_at, parse
+from app.config.validation import TREE, Group, InvalidValue, Layer, Leaf, Node, Path, Table, leaf_keys, node_at, parse
 
 PREFIX = "CLINVK_"
 
@@ -43,7 +43,7 @@ def read_environment(environ: Mapping[str, str], backends: Iterable[str] = ()) -
             try:
                 layer.values[path] = parse(leaf, environ[name])
                 layer.places[path] = name
-            except Misfit as misfit:
+            except InvalidValue as misfit:
                 layer.problems.append(Problem("environment", name, str(misfit)))
         elif reason := why_variable_is_left_out(name):
             layer.warnings.append(Problem("environment", name, f"{reason}; it is left out"))

@@ -10,7 +10,7 @@ from app.config.checks import check_together
 from app.config.environment import read_environment
 from app.config.problems import Problem, SettingsError
 from app.config.schema import Settings
-from app.config.validation import TREE, Group, Layer, Leaf, Misfit, Node, Path, Table, fit, node_at, parse
+from app.config.validation import TREE, Group, InvalidValue, Layer, Leaf, Node, Path, Table, fit, node_at, parse
 from app.config.yaml_file import read_file
 
 __all__ = ["SettingsError", "load_settings"]
@@ -66,7 +66,7 @@ def _read_command_line(given: Mapping[str, Any]) -> Layer:
         try:
             layer.values[path] = parse(leaf, value) if isinstance(value, str) else fit(leaf, value)
             layer.places[path] = "command line"
-        except Misfit as misfit:
+        except InvalidValue as misfit:
             layer.problems.append(Problem("command line", key, str(misfit)))
     return layer
 

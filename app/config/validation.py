@@ -32,7 +32,7 @@ class Layer:
     """What is read in another way than it stands there, or not at all, and does no harm."""
 
 
-class Misfit(Exception):
+class InvalidValue(Exception):
     """A value that does not fit; the message says what was expected and what came."""
 
 
@@ -125,7 +125,7 @@ def leaf_keys(node: Node = TREE, prefix: Path = ()) -> Iterator[Path]:
 
 
 def fit(leaf: Leaf, value: Any, written: str | None = None) -> Any:
-    """``value`` as the leaf holds it. Raises Misfit. ``written`` is how the value stood in the file."""
+    """``value`` as the leaf holds it. Raises InvalidValue. ``written`` is how the value stood in the file."""
     if value is None and leaf.is_optional:
         return None
     kind = type(value)
@@ -134,9 +134,9 @@ def fit(leaf: Leaf, value: Any, written: str | None = None) -> Any:
     if kind is tuple:
         value, kind = list(value), list
     if kind not in leaf.kinds or (kind is list and not all(isinstance(item, str) for item in value)):
-        raise Misfit(f"expected {leaf.expected()}, got {_shown(leaf, value, written)}{_hint(leaf, value)}")
+        raise InvalidValue(f"expected {leaf.expected()}, got {_shown(leaf, value, written)}{_hint(leaf, value)}")
     if not _within_limits(leaf, value):
-        raise Misfit(f"expected {leaf.expected()}, got {_shown(leaf, value, written)}")
+        raise InvalidValue(f"expected {leaf.expected()}, got {_shown(leaf, value, written)}")
     return value
 
 
@@ -154,14 +154,14 @@ def _within_limits(leaf: Leaf, value: Any) -> bool:
 
 
 def parse(leaf: Leaf, text: str) -> Any:
-    """The value that ``text`` (an environment variable, a command line) means. Raises Misfit."""
+    """The value that ``text`` (an environment variable, a command line) means. Raises InvalidValue."""
     kinds = set(leaf.kinds)
     if str in kinds:
         return fit(leaf, text)
     if list in kinds:
         return [item.strip() for item in text.split(",") if item.strip()]
     if dict in kinds:
-        raise Misfit("can only be set in the configuration file")
+        raise InvalidValue("can only be set in the configuration file")
     if bool in kinds:
         known = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
         return fit(leaf, known.get(text.strip().lower(), text))

@@ -13,7 +13,7 @@ import yaml
 
 from app.config.go_clinvk import why_meaningless, why_unset
 from app.config.problems import Problem, SettingsError, did_you_mean
-from app.config.validation import NUMBER_LIMIT_CHARS, TREE, Group, Layer, Leaf, Misfit, Node, Path, Table, fit, leaf_keys, parse
+from app.config.validation import NUMBER_LIMIT_CHARS, TREE, Group, InvalidValue, Layer, Leaf, Node, Path, Table, fit, leaf_keys, parse
 
 NOT_IN_THE_FILE = {"home": "is where the file lies; set CLINVK_HOME instead"}
 
@@ -70,19 +70,19 @@ class _Reader:
                 self.layer.values[path] = value if is_items else self._fit(node, leaf, value, path)
             elif unset:
                 self._warn(node, path, unset)
-        except Misfit as misfit:
+        except InvalidValue as misfit:
             self._report(node, path, str(misfit))
 
     def _fit(self, node: yaml.Node, leaf: Leaf, value: Any, path: Path) -> Any:
-        """The value as the leaf holds it; also a text that stands for one, as the original's `config set` writes them. Raises Misfit."""
+        """The value as the leaf holds it; also a text that stands for one, as the original's `config set` writes them. Raises InvalidValue."""
         try:
             return fit(leaf, value, _written(node))
-        except Misfit:
+        except InvalidValue:
             if not isinstance(value, str) or leaf.is_secret or leaf.choices or dict in leaf.kinds:
                 raise
             try:
                 meant = parse(leaf, value)
-            except Misfit:
+            except InvalidValue:
                 meant = None
             if meant in (None, []):
                 raise
@@ -98,14 +98,14 @@ class _Reader:
             self.layer.places[key] = self._place(item)
             try:
                 items.append(fit(text, self._plain(item, key), _written(item)))
-            except Misfit as misfit:
+            except InvalidValue as misfit:
                 self._report(item, key, str(misfit))
         return items
 
     def _plain(self, node: yaml.Node, path: Path, depth: int = 0) -> Any:
-        """The node as plain data. Raises Misfit for what has no plain meaning."""
+        """The node as plain data. Raises InvalidValue for what has no plain meaning."""
         if depth > DEPTH_LIMIT:
-            raise Misfit(f"is nested deeper than {DEPTH_LIMIT} levels, or holds itself")
+            raise InvalidValue(f"is nested deeper than {DEPTH_LIMIT} levels, or holds itself")
         if isinstance(node, yaml.SequenceNode):
             return [self._plain(item, (*path[:-1], f"{path[-1]}[{index}]"), depth + 1) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.MappingNode):
@@ -171,11 +171,11 @@ def _scalar(node: yaml.Node) -> Any:
             return yaml.SafeLoader.bool_values[text.lower()]
         case "int" | "float" as kind:
             if len(text) > NUMBER_LIMIT_CHARS or not PLAIN_NUMBER.fullmatch(text):
-                raise Misfit(f"expected a plain decimal number or a text in quotes, got {text[:NUMBER_LIMIT_CHARS]}")
+                raise InvalidValue(f"expected a plain decimal number or a text in quotes, got {text[:NUMBER_LIMIT_CHARS]}")
             return int(text.replace("_", "")) if kind == "int" else float(text.replace("_", ""))
         case "str" | "timestamp":
             return text
-    raise Misfit(f"has the tag {node.tag}, which is not supported; write plain values")
+    raise InvalidValue(f"has the tag {node.tag}, which is not supported; write plain values")
 
 
 def _written(node: yaml.Node) -> str | None:

@@ -1,6 +1,6 @@
 """Counts requests and runs into `app.observability.metrics`' table, and tells it all to Prometheus.
 
-Counters and histograms are counted as things happen. Gauges are read off the truth (the gate, the pools) when somebody asks, and
+Counters and histograms are counted as things happen. Gauges are read off the truth (the admission, the pools) when somebody asks, and
 every few seconds for the worker that is asked instead: they cannot drift. Imported only where metrics are on.
 """
 
@@ -17,13 +17,13 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from app.observability.metric_labels import ModelLabels, method_label, route_label
 from app.observability.metrics import BUCKETS, METRICS, NO_KEY, Metric
-from app.observability.middleware import Exchange
+from app.observability.middleware import RequestRecord
 from app.observability.multiprocess import LIVE_GAUGES, files
 from app.observability.run_log import KEY
 from app.version import program_version
 from blueprints.context import Services
 from services.events import FAILURE_KINDS
-from services.telemetry import Measured
+from services.telemetry import RunTelemetry
 
 REFRESH_S = 2.0
 """How old another worker's gauges may be."""
@@ -38,10 +38,10 @@ class Meter:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._place = files()
+        self._slot = files()
         self._registry = CollectorRegistry()
         disable_created_metrics()  # type: ignore[no-untyped-call]
-        slot = self._place[1] if self._place else None
+        slot = self._slot[1] if self._slot else None
         in_files = slot is not None
         values.ValueClass = values.MultiProcessValue(lambda: slot) if in_files else values.MutexValue  # type: ignore[no-untyped-call]
         made = {name: _make(metric, self._registry) for name, metric in BY_NAME.items() if name not in AT_SCRAPE}
@@ -54,15 +54,15 @@ class Meter:
 
     def start(self) -> None:
         """Keep the gauges fresh for the workers that are asked instead of this one."""
-        if self._place and self._greenlet is None:
+        if self._slot and self._greenlet is None:
             self._greenlet = gevent.spawn(self._keep_fresh)
 
     def render(self) -> bytes:
         """All of it in Prometheus' text format."""
         self.refresh()
-        if self._place:
+        if self._slot:
             # In a thread: with many keys and workers it takes tens of milliseconds, in which no stream would move.
-            counted: bytes = gevent.get_hub().threadpool.apply(_read_files, (self._place[0],))
+            counted: bytes = gevent.get_hub().threadpool.apply(_read_files, (self._slot[0],))
         else:
             counted = generate_latest(self._registry)
         facts = CollectorRegistry()
@@ -75,10 +75,10 @@ class Meter:
         gauges["workers"].set(1)
         gauges["http_requests_in_flight"].set(len(self.requests.going))
         gauges["open_streams"].set(sum(map(_is_stream, self.requests.going)))
-        gauges["runs_in_flight"].set(runner.gate.running)
-        gauges["runs_limit"].set(runner.gate.limit)
-        gauges["queue_depth"].set(runner.gate.queued)
-        gauges["queue_limit"].set(runner.gate.queue_limit)
+        gauges["runs_in_flight"].set(runner.admission.running)
+        gauges["runs_limit"].set(runner.admission.limit)
+        gauges["queue_depth"].set(runner.admission.queued)
+        gauges["queue_limit"].set(runner.admission.queue_limit)
         ready = runner.ready_counts()
         for spec in runner.backends.values():
             if spec.warmth:
@@ -94,22 +94,22 @@ class RequestMeter:
     """An observer of requests."""
 
     def __init__(self, made: dict[str, Any]) -> None:
-        self.going: set[Exchange] = set()
+        self.going: set[RequestRecord] = set()
         self._count = made["http_requests_total"]
         self._errors = made["http_errors_total"]
         self._duration = made["http_request_duration_seconds"]
 
-    def begin(self, exchange: Exchange) -> None:
-        self.going.add(exchange)
+    def begin(self, record: RequestRecord) -> None:
+        self.going.add(record)
 
-    def finish(self, exchange: Exchange) -> None:
-        self.going.discard(exchange)
-        environ = exchange.environ
+    def finish(self, record: RequestRecord) -> None:
+        self.going.discard(record)
+        environ = record.environ
         route, method = route_label(environ.get("clinvk.route", "")), method_label(environ["REQUEST_METHOD"])
-        self._count.labels(route, method, exchange.status).inc()
-        self._duration.labels(route, method).observe(exchange.duration_s)
+        self._count.labels(route, method, record.status).inc()
+        self._duration.labels(route, method).observe(record.duration_s)
         if code := environ.get("clinvk.error"):
-            self._errors.labels(exchange.surface.name, code).inc()
+            self._errors.labels(record.surface.name, code).inc()
 
 
 class RunMeter:
@@ -129,9 +129,9 @@ class RunMeter:
             for start in ("cold", "warm", "fallback"):
                 self._made["run_starts_total"].labels(backend, start)
 
-    def begin(self, run: Measured) -> None: ...
+    def begin(self, run: RunTelemetry) -> None: ...
 
-    def finish(self, run: Measured) -> None:
+    def finish(self, run: RunTelemetry) -> None:
         made, backend = self._made, run.backend
         if run.admitted_at:
             made["queue_wait_seconds"].labels(backend).observe(run.admitted_at - run.asked_at)
@@ -147,7 +147,7 @@ class RunMeter:
             made["time_to_first_token_seconds"].labels(backend, run.start).observe(run.first_token_at - run.asked_at)
         self._account(run)
 
-    def _account(self, run: Measured) -> None:
+    def _account(self, run: RunTelemetry) -> None:
         usage, cost_usd = run.total(), run.end.cost_usd if run.end else None
         if usage is None and not cost_usd:
             return
@@ -206,5 +206,5 @@ def _family(name: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
 
 
-def _is_stream(exchange: Exchange) -> bool:
-    return any(name == "Content-Type" and value.startswith(STREAM_TYPES) for name, value in exchange.headers)
+def _is_stream(record: RequestRecord) -> bool:
+    return any(name == "Content-Type" and value.startswith(STREAM_TYPES) for name, value in record.headers)

@@ -15,7 +15,7 @@ from logging.handlers import WatchedFileHandler
 from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from app.observability.middleware import Exchange
+    from app.observability.middleware import RequestRecord
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 PLAIN_WORD = re.compile(r"[\x21\x23-\x3c\x3e-\x7e]+")
@@ -24,7 +24,7 @@ PLAIN_WORD = re.compile(r"[\x21\x23-\x3c\x3e-\x7e]+")
 PATH_LIMIT_CHARS = 512
 LOGGERS = ("clinvk", "flask-limiter", "opentelemetry")
 
-current_exchange: ContextVar[Exchange | None] = ContextVar("current_exchange", default=None)
+current_record: ContextVar[RequestRecord | None] = ContextVar("current_record", default=None)
 """The request that this greenlet answers; in a greenlet of one of its runs the same."""
 
 access_log = logging.getLogger("clinvk.access")
@@ -54,8 +54,8 @@ def log_request(**fields: Any) -> None:
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     """The record's own fields, and the id of the request that it was written for."""
     fields: dict[str, Any] = getattr(record, "fields", {})
-    exchange = current_exchange.get()
-    return fields if exchange is None or "request_id" in fields else {**fields, "request_id": exchange.request_id}
+    request_record = current_record.get()
+    return fields if request_record is None or "request_id" in fields else {**fields, "request_id": request_record.request_id}
 
 
 class JsonFormatter(logging.Formatter):

@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from app.api.surfaces import Surface, error_answer, surface_of
-from app.observability.logs import current_exchange, error_log, log_request, request_id_of
+from app.observability.logs import current_record, error_log, log_request, request_id_of
 from app.observability.trace_context import to_trace
 from app.security.proxies import TrustedProxies
 
@@ -19,13 +19,13 @@ Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 class RequestObserver(Protocol):
     """Both must be quick, wait for nothing and raise nothing."""
 
-    def begin(self, exchange: Exchange) -> None: ...
+    def begin(self, record: RequestRecord) -> None: ...
 
-    def finish(self, exchange: Exchange) -> None:
+    def finish(self, record: RequestRecord) -> None:
         """The answer is out, or its client has gone."""
 
 
-class Edge:
+class RequestMiddleware:
     """Wraps Flask, so that it sees every answer, also those that Flask does not make."""
 
     def __init__(
@@ -37,18 +37,18 @@ class Edge:
         self._observers = observers
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        exchange = Exchange(environ, start_response, self._write_timeout_s, self._observers)
+        record = RequestRecord(environ, start_response, self._write_timeout_s, self._observers)
         self._proxies.apply(environ)
         if "//" in environ["PATH_INFO"]:
             _squeeze_slashes(environ)
         try:
-            body = self._app(environ, exchange.start)
+            body = self._app(environ, record.start)
         except Exception as error:
-            body = exchange.fail(error)
-        return Body(exchange, body)
+            body = record.fail(error)
+        return Body(record, body)
 
 
-class Exchange:
+class RequestRecord:
     """One request and what becomes of it, until the body is closed."""
 
     __slots__ = (
@@ -86,7 +86,7 @@ class Exchange:
         """Whose trace the request belongs to; then the span of our own, where there is one."""
         self.notes: dict[str, Any] = {}
         """What an observer keeps with the request from its beginning to its end."""
-        current_exchange.set(self)
+        current_record.set(self)
         for observer in observers:
             observer.begin(self)
 
@@ -147,43 +147,43 @@ class Exchange:
         )
         for observer in self._observers:
             observer.finish(self)
-        current_exchange.set(None)
+        current_record.set(None)
 
 
 class Body(Iterator[bytes]):
     """The answer's body, counted. The server closes it when the last byte is out, or when it could not be."""
 
-    __slots__ = ("_body", "_exchange", "_parts")
+    __slots__ = ("_body", "_parts", "_record")
 
-    def __init__(self, exchange: Exchange, body: Iterable[bytes]) -> None:
-        self._exchange: Exchange | None = exchange
+    def __init__(self, record: RequestRecord, body: Iterable[bytes]) -> None:
+        self._record: RequestRecord | None = record
         self._body = body
         self._parts = iter(body)
 
     def __next__(self) -> bytes:
-        exchange = self._exchange
-        assert exchange is not None
+        record = self._record
+        assert record is not None
         try:
             part = next(self._parts)
         except StopIteration:
-            exchange.is_complete = True
+            record.is_complete = True
             raise
         except Exception as error:
             # Too late for an error answer: the connection breaks, which is what tells the client.
-            exchange.log_error(error)
+            record.log_error(error)
             raise
-        exchange.bytes += len(part)
+        record.bytes += len(part)
         return part
 
     def close(self) -> None:
-        exchange, self._exchange = self._exchange, None
-        if exchange is None:
+        record, self._record = self._record, None
+        if record is None:
             return
         try:
             if close := getattr(self._body, "close", None):
                 close()
         finally:
-            exchange.end()
+            record.end()
 
 
 def _squeeze_slashes(environ: Environ) -> None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from app.config.schema import ServerSettings
-from app.observability.middleware import Exchange, RequestObserver
+from app.observability.middleware import RequestObserver, RequestRecord
 from app.observability.run_log import RunLog
 from blueprints.context import Services
-from services.telemetry import Measured, Observer
+from services.telemetry import Observer, RunTelemetry
 
 log = logging.getLogger("clinvk.error")
 
@@ -28,7 +28,7 @@ class Watcher(Protocol[T_contra]):
     def finish(self, one: T_contra, /) -> None: ...
 
 
-class All(Generic[T]):
+class CompositeObserver(Generic[T]):
     """Several observers as one. What goes wrong in one of them is told, and is not the request's or the run's business."""
 
     def __init__(self, observers: Sequence[Watcher[T]]) -> None:
@@ -65,8 +65,8 @@ class Observation:
 
 
 def build_observation(server: ServerSettings, services: Services) -> Observation:
-    runs: list[Watcher[Measured]] = [RunLog()]
-    requests: list[Watcher[Exchange]] = []
+    runs: list[Watcher[RunTelemetry]] = [RunLog()]
+    requests: list[Watcher[RequestRecord]] = []
     render = None
     starters = []
     if server.tracing_enabled:
@@ -83,4 +83,6 @@ def build_observation(server: ServerSettings, services: Services) -> Observation
         runs.append(meter.runs)
         render = meter.render
         starters.append(meter.start)
-    return Observation(runs=All(runs), requests=[All(requests)] if requests else [], render_metrics=render, starters=starters)
+    return Observation(
+        runs=CompositeObserver(runs), requests=[CompositeObserver(requests)] if requests else [], render_metrics=render, starters=starters
+    )

@@ -6,13 +6,13 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from app.observability.logs import current_exchange
+from app.observability.logs import current_record
 from app.observability.trace_context import VARIABLE
 from app.security.authentication import presented_keys
 from services.errors import RunFailed
 from services.events import Failed
 from services.redaction import REDACTED, redact
-from services.telemetry import Measured
+from services.telemetry import RunTelemetry
 
 WELL = ("completed", "cancelled", "shutdown")
 """Outcomes that are nobody's failure."""
@@ -26,8 +26,8 @@ KEY, TRACE_ID = "key", "trace_id"
 class RunLog:
     """An observer of runs. Also hands the caller's trace on to the run's process; `app.observability.tracing` puts its own span there."""
 
-    def begin(self, run: Measured) -> None:
-        exchange = current_exchange.get()
+    def begin(self, run: RunTelemetry) -> None:
+        exchange = current_record.get()
         if exchange is None:
             return
         run.notes[KEY] = exchange.environ.get("clinvk.key")
@@ -35,13 +35,13 @@ class RunLog:
             run.notes[TRACE_ID] = exchange.trace.id
             run.env = {**run.env, VARIABLE: str(exchange.trace)}
 
-    def finish(self, run: Measured) -> None:
+    def finish(self, run: RunTelemetry) -> None:
         level = logging.INFO if run.outcome in WELL else logging.WARNING
         if run_log.isEnabledFor(level):
             run_log.log(level, "refused run" if run.refusal else "run", extra={"fields": fields_of_run(run)})
 
 
-def fields_of_run(run: Measured) -> dict[str, Any]:
+def fields_of_run(run: RunTelemetry) -> dict[str, Any]:
     usage = run.total()
     fields = {
         "backend": run.backend,
@@ -64,12 +64,12 @@ def fields_of_run(run: Measured) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _redacted_error(run: Measured) -> str | None:
+def _redacted_error(run: RunTelemetry) -> str | None:
     """The whole text of an error in which something was redacted for the caller, but for the keys that the caller presented."""
     failure = run.refusal.failure if isinstance(run.refusal, RunFailed) else run.end
     if not isinstance(failure, Failed) or redact(failure.message) == failure.message:
         return None
-    exchange, text = current_exchange.get(), failure.message
+    exchange, text = current_record.get(), failure.message
     for key in presented_keys(exchange.environ) if exchange else ():
         text = text.replace(key, REDACTED)
     return text

@@ -17,13 +17,13 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags, Tracer, set_span_in_context
 
-from app.observability.logs import current_exchange
+from app.observability.logs import current_record
 from app.observability.metric_labels import method_label, route_label
-from app.observability.middleware import Exchange
+from app.observability.middleware import RequestRecord
 from app.observability.run_log import KEY, TRACE_ID, WELL
 from app.observability.trace_context import VARIABLE, Trace
 from app.version import program_version
-from services.telemetry import Measured
+from services.telemetry import RunTelemetry
 
 SPAN = "span"
 FLUSH_S = 2.0
@@ -59,26 +59,26 @@ class RequestSpans:
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
 
-    def begin(self, exchange: Exchange) -> None:
-        method = method_label(exchange.environ["REQUEST_METHOD"])
-        caller = exchange.trace
+    def begin(self, record: RequestRecord) -> None:
+        method = method_label(record.environ["REQUEST_METHOD"])
+        caller = record.trace
         parent = set_span_in_context(NonRecordingSpan(_context_of(caller))) if caller else None
-        attributes = {"http.request.method": method, "clinvk.request_id": exchange.request_id}
+        attributes = {"http.request.method": method, "clinvk.request_id": record.request_id}
         span = self._tracer.start_span(method, context=parent, kind=SpanKind.SERVER, attributes=attributes)
-        exchange.notes[SPAN] = span
-        exchange.trace = _trace_of(span) or caller
+        record.notes[SPAN] = span
+        record.trace = _trace_of(span) or caller
 
-    def finish(self, exchange: Exchange) -> None:
-        span: Span = exchange.notes[SPAN]
-        environ = exchange.environ
+    def finish(self, record: RequestRecord) -> None:
+        span: Span = record.notes[SPAN]
+        environ = record.environ
         route = route_label(environ.get("clinvk.route", ""))
         span.update_name(f"{method_label(environ['REQUEST_METHOD'])} {route}")
-        span.set_attributes({"http.route": route, "http.response.status_code": exchange.status, "clinvk.surface": exchange.surface.name})
+        span.set_attributes({"http.route": route, "http.response.status_code": record.status, "clinvk.surface": record.surface.name})
         if key := environ.get("clinvk.key"):
             span.set_attribute("clinvk.key", key)
         if error := environ.get("clinvk.error"):
             span.set_attribute("error.type", error)
-        if exchange.status >= 500:
+        if record.status >= 500:
             span.set_status(Status(StatusCode.ERROR))
         span.end()
 
@@ -89,16 +89,16 @@ class RunSpans:
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
 
-    def begin(self, run: Measured) -> None:
-        exchange = current_exchange.get()
-        parent = set_span_in_context(exchange.notes[SPAN]) if exchange and SPAN in exchange.notes else None
+    def begin(self, run: RunTelemetry) -> None:
+        record = current_record.get()
+        parent = set_span_in_context(record.notes[SPAN]) if record and SPAN in record.notes else None
         span = self._tracer.start_span("run", context=parent, attributes={"clinvk.backend": run.backend})
         run.notes[SPAN] = span
         if trace := _trace_of(span):
             run.notes[TRACE_ID] = trace.id
             run.env = {**run.env, VARIABLE: str(trace)}
 
-    def finish(self, run: Measured) -> None:
+    def finish(self, run: RunTelemetry) -> None:
         span: Span = run.notes[SPAN]
         span.update_name(f"run {run.backend}")
         for name, at in (("admitted", run.admitted_at), ("spawned", run.spawned_at), ("first token", run.first_token_at)):

@@ -15,7 +15,7 @@ from blueprints.marks import marks_of
 from services.errors import AuthenticationFailed, PermissionDenied
 
 
-def guard(app: flask.Flask, server: ServerSettings, keys: Keys, tried: InMemory) -> None:
+def register_request_checks(app: flask.Flask, server: ServerSettings, keys: Keys, tried: InMemory) -> None:
     """Put the checks in front of every route, known or not. ``tried`` counts wrong keys."""
     hosts = HostRules(server)
     origins = OriginRules(server)

@@ -55,7 +55,7 @@ def finish(
 
 
 def end_leftovers() -> None:
-    """What a server that was killed with all its processes' keepers could not end itself."""
+    """What a server that was killed with all its processes' supervisors could not end itself."""
     processes, folders = end_leftover_processes(), remove_leftover_folders()
     if processes or folders:
         log = logging.getLogger("clinvk.start")

@@ -42,9 +42,9 @@ from blueprints.compat.runs import (
     asked_workdir,
     continues_turns,
     error_body,
-    in_conversation,
     run_streamed,
     run_whole,
+    start_continuing_conversation,
 )
 from blueprints.context import caller, request_id, services
 from blueprints.marks import can_fail, runs_cli, streams
@@ -86,7 +86,7 @@ def create_message(body: dict[str, Any]) -> Any:
 
 def whole_message(body: dict[str, Any], conversation: Conversation, run_request: RunRequest) -> Response:
     is_json = "json_schema" in run_request.options
-    result = run_whole(run_request, in_conversation(conversation.said, is_json=is_json))
+    result = run_whole(run_request, start_continuing_conversation(conversation.said, is_json=is_json))
     usage = result.usage or estimate_usage(prompt_tokens(body, conversation), result.output)
     response = jsonify(to_message(result, usage, model=body["model"], is_json=is_json, has_thinking=wants_thinking(body)))
     response.headers.extend(answer_headers(result.backend, ignored_fields(body, result.ignored), is_estimated=result.usage is None))
@@ -109,7 +109,7 @@ def stream_message(body: dict[str, Any], conversation: Conversation, run_request
             ignored_fields(body, invocation.ignored),
             is_estimated=invocation.spec.decoder is PlainDecoder,  # the one that never has usage to tell
         ),
-        in_conversation(conversation.said, is_json=is_json),
+        start_continuing_conversation(conversation.said, is_json=is_json),
         is_json=is_json,
         waits_for_words=True,
     )
@@ -147,11 +147,11 @@ def get_model(model: str) -> Any:
 
 def _understand(body: dict[str, Any]) -> tuple[Resolution, Conversation]:
     """Who is to answer, and what."""
-    desk = services()
-    resolution = desk.models.resolve(body["model"])
+    svc = services()
+    resolution = svc.models.resolve(body["model"])
     conversation = to_conversation(
         to_turns(body.get("system"), body["messages"]),
-        has_system_option=desk.runner.backend(resolution.backend).honours("system_prompt"),
+        has_system_option=svc.runner.backend(resolution.backend).honours("system_prompt"),
         continues_session=continues_turns(),
     )
     return resolution, conversation

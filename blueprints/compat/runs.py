@@ -74,17 +74,17 @@ Start = Callable[[RunRequest, Cancellation], Stream]
 """How a run begins: alone, as a turn of a session, or where a conversation stands."""
 
 
-def as_turn(run_request: RunRequest, cancellation: Cancellation) -> Stream:
+def start_session_turn(run_request: RunRequest, cancellation: Cancellation) -> Stream:
     """As the next turn of the session that the request names, or as it is."""
     return services().conversations.stream(run_request, _own_session(run_request.resume), cancellation)
 
 
-def in_conversation(said: Sequence[Turn], *, is_json: bool) -> Start:
+def start_continuing_conversation(said: Sequence[Turn], *, is_json: bool) -> Start:
     """For a client that repeats all that was ``said``: where its conversation stands, if that is remembered."""
 
     def start(run_request: RunRequest, cancellation: Cancellation) -> Stream:
         if run_request.resume is not None:
-            return as_turn(run_request, cancellation)
+            return start_session_turn(run_request, cancellation)
         return services().continuation.stream(run_request, said, answer_of, cancellation)
 
     def answer_of(end: Finished, text: str) -> str:
@@ -93,7 +93,7 @@ def in_conversation(said: Sequence[Turn], *, is_json: bool) -> Start:
     return start
 
 
-def in_tree(node: str | None) -> Start:
+def start_from_response(node: str | None) -> Start:
     """From the response ``node``, whose session the run resumes. A turn of a session of ours is one more turn of it, once."""
 
     def start(run_request: RunRequest, cancellation: Cancellation) -> Stream:
@@ -101,20 +101,20 @@ def in_tree(node: str | None) -> Start:
         if own is None:
             return services().responses.stream(run_request, node, cancellation)
         if node is None or own.startswith(asked_session() or " "):
-            return as_turn(run_request, cancellation)
+            return start_session_turn(run_request, cancellation)
         if run_request.ephemeral:
             raise InvalidRequest("store: what goes on in a session is kept; leave it out", field="store", issue="must not be false")
-        return services().responses.one_turn(own, node, lambda: as_turn(run_request, cancellation))
+        return services().responses.one_turn(own, node, lambda: start_session_turn(run_request, cancellation))
 
     return start
 
 
 @fields_as_sent()
-def run_whole(run_request: RunRequest, start: Start = as_turn) -> RunResult:
+def run_whole(run_request: RunRequest, start: Start = start_session_turn) -> RunResult:
     """The whole of a run; its client's leaving stops it. Raises RunFailed."""
-    desk = services()
-    if desk.dry_run:
-        return _dry_result(desk.runner.prepare(run_request))
+    svc = services()
+    if svc.dry_run:
+        return _dry_result(svc.runner.prepare(run_request))
     cancellation, watch = watch_client()
     try:
         with start(run_request, cancellation) as stream:
@@ -131,7 +131,7 @@ def run_streamed(
     run_request: RunRequest,
     encode: Callable[[Batch], bytes],
     headers: Callable[[Invocation], dict[str, str]],
-    start: Start = as_turn,
+    start: Start = start_session_turn,
     *,
     is_json: bool = False,
     waits_for_words: bool = False,
@@ -142,10 +142,10 @@ def run_streamed(
     a run that comes to nothing (not logged in, rate limited) is then an error with its own status and ``x-should-retry``,
     as the vendors' APIs answer it. Inside a stream it would make Claude Code repeat the request without streaming.
     """
-    desk = services()
+    svc = services()
     cancellation, watch = watch_client()
     try:
-        stream = _DryStream(desk.runner.prepare(run_request)) if desk.dry_run else start(run_request, cancellation)
+        stream = _DryStream(svc.runner.prepare(run_request)) if svc.dry_run else start(run_request, cancellation)
         begun = _Begun(stream, stream)
         if waits_for_words:
             begun.wait_for_words()

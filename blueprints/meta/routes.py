@@ -28,10 +28,10 @@ OPENAPI = "clinvk.openapi"
 @public
 def get_health() -> Any:
     """Whether the server can work; with a valid key, or where none is needed, also its version, backends and sessions."""
-    desk = services()
-    backends = [desk.prober.availability(spec) for spec in desk.runner.backends.values() if spec.enabled]
-    sessions = session_store_health(desk.conversations.store)
-    spawner = desk.spawner
+    svc = services()
+    backends = [svc.prober.availability(spec) for spec in svc.runner.backends.values() if spec.enabled]
+    sessions = session_store_health(svc.conversations.store)
+    spawner = svc.spawner
     is_well = all(backend.available for backend in backends) and not spawner.is_being_replaced
     up_s = monotonic() - current_app.config["CLINVK_STARTED_AT"]
     status = {"status": "unhealthy" if sessions["count"] is None else "ok" if is_well else "degraded"}

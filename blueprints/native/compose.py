@@ -48,12 +48,12 @@ Answer = Callable[[list[dict[str, Any]], Counter[str]], dict[str, Any]]
 @streams(EVENT_STREAM, NDJSON)
 def run_parallel(body: dict[str, Any]) -> Any:
     """Run several prompts at once."""
-    desk = services()
+    svc = services()
     plan = plan_parallel(
-        desk.runner,
+        svc.runner,
         _to_requests(body["tasks"], "tasks"),
-        max_parallel=body.get("max_parallel", desk.max_parallel),
-        fail_fast=body.get("fail_fast", desk.fail_fast),
+        max_parallel=body.get("max_parallel", svc.max_parallel),
+        fail_fast=body.get("fail_fast", svc.fail_fast),
     )
 
     def answer(results: list[dict[str, Any]], statuses: Counter[str]) -> dict[str, Any]:
@@ -116,14 +116,14 @@ def _to_requests(items: Sequence[Mapping[str, Any]], field: str) -> list[RunRequ
 
 
 def _to_request(fields: Mapping[str, Any]) -> RunRequest:
-    desk = services()
-    return to_run_request(fields, models=desk.models, default_backend=desk.default_backend, request_id=request_id(), caller=caller())
+    svc = services()
+    return to_run_request(fields, models=svc.models, default_backend=svc.default_backend, request_id=request_id(), caller=caller())
 
 
 def _carry_out(plan: Plan, body: Mapping[str, Any], answer: Answer, *, member: str, names: Sequence[str | None]) -> Any:
     """The plan's answer: what it would start, its merged events, or the results of all its runs."""
-    desk = services()
-    if body["dry_run"] or desk.dry_run:
+    svc = services()
+    if body["dry_run"] or svc.dry_run:
         parts = [{member: i, "name": names[i], **_to_dry_part(invocation)} for i, invocation in enumerate(plan.invocations)]
         return jsonify({**_whole(parts, answer, 0, request_id()), "dry_run": True})
 
@@ -136,11 +136,11 @@ def _carry_out(plan: Plan, body: Mapping[str, Any], answer: Answer, *, member: s
     forms: list[Mapping[str, Any]] = [body, *body.get("tasks", ()), *body.get("steps", ())]  # each may say how it is all answered
     if content_type := stream_type(part["output_format"] for part in forms if "output_format" in part):
         events = MergedEvents(
-            Composition(desk.runner, plan, cancellation), partial(tell, request_id=request_id()), member=member, content_type=content_type
+            Composition(svc.runner, plan, cancellation), partial(tell, request_id=request_id()), member=member, content_type=content_type
         )
         return stream_response(events, watch, bytes, content_type, {})
     try:
-        with Composition(desk.runner, plan, cancellation) as composition:
+        with Composition(svc.runner, plan, cancellation) as composition:
             return jsonify(tell(composition, request_id()))
     finally:
         watch.close()

@@ -26,23 +26,23 @@ blp = Blueprint("native", __name__, url_prefix="/api/v1", description="Prompts, 
 @can_fail("backend_unavailable", "timeout")
 def run_prompt(body: dict[str, Any]) -> Any:
     """Run one prompt on one backend."""
-    desk = services()
-    run_request = to_run_request(body, models=desk.models, default_backend=desk.default_backend, request_id=request_id(), caller=caller())
-    if body["dry_run"] or desk.dry_run:
-        return jsonify(to_dry_run(desk.runner.prepare(run_request), request_id()))
+    svc = services()
+    run_request = to_run_request(body, models=svc.models, default_backend=svc.default_backend, request_id=request_id(), caller=caller())
+    if body["dry_run"] or svc.dry_run:
+        return jsonify(to_dry_run(svc.runner.prepare(run_request), request_id()))
     about = to_about(body)
-    return answer_run(lambda cancellation: desk.conversations.begin(run_request, about, cancellation), body)
+    return answer_run(lambda cancellation: svc.conversations.begin(run_request, about, cancellation), body)
 
 
 @blp.route("/backends", methods=["GET"])
 @blp.response(200, BackendListSchema())
 def list_backends() -> Any:
     """Every configured backend: whether it is available, and which options it honours."""
-    desk = services()
-    ready = desk.runner.ready_counts()
+    svc = services()
+    ready = svc.runner.ready_counts()
     listed = [
-        to_backend(spec, desk.prober.availability(spec), is_default=spec.name == desk.default_backend, ready=ready.get(spec.name, 0))
-        for spec in desk.runner.backends.values()
+        to_backend(spec, svc.prober.availability(spec), is_default=spec.name == svc.default_backend, ready=ready.get(spec.name, 0))
+        for spec in svc.runner.backends.values()
         if spec.enabled
     ]
     return jsonify({"backends": listed, "meta": meta(request_id())})

@@ -83,15 +83,15 @@ def delete_session(session_id: str) -> Any:
 @can_fail(*OF_A_SESSION, "timeout")
 def resume_session(body: dict[str, Any], session_id: str) -> Any:
     """Run another turn in the session that the CLI itself has. Two at a time: the second gets 409."""
-    desk = services()
+    svc = services()
     session = find(session_id)
     asked = run_request(body, session)
-    if body["dry_run"] or desk.dry_run:
-        continuing = desk.conversations.prepare_resume(session, asked, rebuild=body["rebuild"])
-        return jsonify(to_dry_run(desk.runner.prepare(continuing), request_id()))
+    if body["dry_run"] or svc.dry_run:
+        continuing = svc.conversations.prepare_resume(session, asked, rebuild=body["rebuild"])
+        return jsonify(to_dry_run(svc.runner.prepare(continuing), request_id()))
     about = to_about(body)
     return answer_run(
-        lambda cancellation: desk.conversations.resume(session, asked, about, rebuild=body["rebuild"], cancellation=cancellation), body
+        lambda cancellation: svc.conversations.resume(session, asked, about, rebuild=body["rebuild"], cancellation=cancellation), body
     )
 
 
@@ -128,9 +128,9 @@ def find(session_id: str) -> Session:
 
 
 def run_request(body: dict[str, Any], session: Session | None = None) -> RunRequest:
-    desk = services()
-    backend = session.backend if session else desk.default_backend
-    return to_run_request(body, models=desk.models, default_backend=backend, request_id=request_id(), caller=caller())
+    svc = services()
+    backend = session.backend if session else svc.default_backend
+    return to_run_request(body, models=svc.models, default_backend=backend, request_id=request_id(), caller=caller())
 
 
 def created(session: Session) -> Response:

@@ -18,10 +18,10 @@ from blueprints.compat.runs import (
     asked_workdir,
     continues_turns,
     error_body,
-    in_conversation,
-    in_tree,
     run_streamed,
     run_whole,
+    start_continuing_conversation,
+    start_from_response,
 )
 from blueprints.context import caller, request_id, services
 from blueprints.marks import can_fail, runs_cli, streams
@@ -57,15 +57,15 @@ extras = PlainBlueprint("openai_extras", __name__, url_prefix="/openai/v1")
 def create_chat_completion(body: dict[str, Any]) -> Any:
     """Answer a conversation; with `stream: true` as server-sent events."""
     left_out = chat_request.check_request(body, may_leave_out_tools=may_leave_out_tools(request.headers))
-    desk, session = services(), asked_session()
-    resolution = desk.models.resolve(body["model"])
-    spec = desk.runner.backend(resolution.backend)
+    svc, session = services(), asked_session()
+    resolution = svc.models.resolve(body["model"])
+    spec = svc.runner.backend(resolution.backend)
     conversation = chat_request.to_chat_conversation(body, spec, continues_session=continues_turns())
     asked = chat_request.to_asked(body, keeps_session=session is not None)
     run_request = to_run_request(
         asked, conversation, resolution, spec, session=session, workdir=asked_workdir(), request_id=request_id(), caller=caller()
     )
-    start = in_conversation(conversation.said, is_json=is_json(run_request))
+    start = start_continuing_conversation(conversation.said, is_json=is_json(run_request))
     if body["stream"]:
         encode = ChunkEncoder(
             body["model"],
@@ -97,12 +97,12 @@ def create_chat_completion(body: dict[str, Any]) -> Any:
 def create_response(body: dict[str, Any]) -> Any:
     """Answer an input, or continue an earlier response; with `stream: true` as server-sent events."""
     left_out = response_request.check_request(body, may_leave_out_tools=may_leave_out_tools(request.headers))
-    desk = services()
-    secret = desk.secret.value()
-    resolution, session = desk.models.resolve(body["model"]), asked_session()
+    svc = services()
+    secret = svc.secret.value()
+    resolution, session = svc.models.resolve(body["model"]), asked_session()
     if previous := response_request.asked_response(secret, body):
         resolution, session = response_request.continue_on(previous, resolution, body["model"]), previous.id
-    spec = desk.runner.backend(resolution.backend)
+    spec = svc.runner.backend(resolution.backend)
     conversation = response_request.to_response_conversation(body, spec, continues_session=previous is not None or continues_turns())
     asked = response_request.to_asked(body, spec)
     run_request = to_run_request(
@@ -110,7 +110,7 @@ def create_response(body: dict[str, Any]) -> Any:
     )
     facts = to_facts(body, is_stored=not run_request.ephemeral)
     make_id = partial(new_id_of, secret, run_request, new_node())
-    start = in_tree(previous.node if previous else None)
+    start = start_from_response(previous.node if previous else None)
     if body["stream"]:
         return run_streamed(
             run_request,
@@ -164,8 +164,8 @@ def get_model(model: str) -> Any:
 
 def since(backend: str) -> int | None:
     """Since when the backend's program is there."""
-    desk = services()
-    return desk.prober.availability(desk.runner.backends[backend]).since
+    svc = services()
+    return svc.prober.availability(svc.runner.backends[backend]).since
 
 
 def prompt_tokens(conversation: Conversation) -> int:

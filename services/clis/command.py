@@ -46,7 +46,7 @@ def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping
     build.argv += check_extra(spec, request.extra)
     for part in (*request.extra, *spec.extra_args):
         build.set_resumed(part.partition("=")[0])
-    prompt = build.shielded(request.prompt)
+    prompt = build.escaped(request.prompt)
     build.env |= {"TMPDIR": run_dir} | dict(spec.env)
     confinement = spec.confinement.resolved(build.env)  # by the real home, before a private one takes its place
     home = spec.session_files.root(build.env) if spec.session_files else ""
@@ -138,13 +138,13 @@ class _Build:
         if self.is_resumed:
             self.set_fields(self.spec.resumed_fields.get(name, {}))
 
-    def shielded(self, prompt: str) -> str:
-        """``prompt`` as it may reach the CLI; sets the rest of what the shield needs."""
-        shield = self.spec.shield
-        if shield is None:
+    def escaped(self, prompt: str) -> str:
+        """``prompt`` as it may reach the CLI; sets the rest of what the escaping needs."""
+        escaping = self.spec.escaping
+        if escaping is None:
             return prompt
-        self.env |= shield.env
-        prompt, files = shield.guard(prompt, os.path.basename(self.run_dir))
+        self.env |= escaping.env
+        prompt, files = escaping.escape(prompt, os.path.basename(self.run_dir))
         for path, content in files.items():
             self.prompt_files.append(os.path.join(self.run_dir, path))
             self.files[self.prompt_files[-1]] = content

@@ -55,11 +55,11 @@ class Option:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shield:
+class PromptEscaping:
     """What makes a prompt inert where the CLI would act on it: ``/command``, ``@file``. Left out (None) where directives are
     wanted (``allow_prompt_directives``)."""
 
-    guard: Callable[[str, str], tuple[str, Mapping[str, str]]]
+    escape: Callable[[str, str], tuple[str, Mapping[str, str]]]
     """(prompt, name of the run) → what the CLI is told instead, and the private files that it needs for it: path → content."""
     env: Mapping[str, str] = field(default_factory=dict)
 
@@ -86,7 +86,7 @@ class BackendSpec:
     prompt_via: Literal["stdin", "arg"] = "stdin"
     prompt_args: tuple[str, ...] = ()
     """Last in the argv; ``{}`` stands for the prompt when it travels as an argument."""
-    shield: Shield | None = None
+    escaping: PromptEscaping | None = None
     message_input: MessageInput | None = None
     """None where the driver sends pictures and fields in its own way, or the CLI takes neither."""
     fixed_fields: Mapping[str, Any] = field(default_factory=dict)

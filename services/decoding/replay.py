@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Retelling:
+class StreamReplay:
     """Gives of a message told again only what had not been said, so that no text is doubled.
 
     What was said cannot be taken back: when the second telling differs, `differs` is True, nothing more is given, and the

@@ -13,21 +13,21 @@ RETRY_S = 600.0
 """After so long it is tried again: a CLI is updated under a running server."""
 
 
-class Trust:
+class CircuitBreaker:
     def __init__(self, backend: str) -> None:
         self._backend = backend
         self._failures = 0
         self._lost_until = 0.0
 
     @property
-    def holds(self) -> bool:
+    def is_closed(self) -> bool:
         return monotonic() >= self._lost_until
 
-    def earn(self) -> None:
+    def record_success(self) -> None:
         """A run went well."""
         self._failures = 0
 
-    def lose(self, why: str, *, for_good: bool = False) -> None:
+    def record_failure(self, why: str, *, for_good: bool = False) -> None:
         """``for_good``: no mishap, but another protocol."""
         self._failures += 1
         if for_good or self._failures >= PATIENCE:

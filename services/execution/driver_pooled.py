@@ -11,7 +11,7 @@ from services.cancellation import Cancellation
 from services.clis.spec import BackendSpec, Invocation
 from services.errors import BackendUnavailable
 from services.events import Batch, Failed, Started, ToolCall, UsageUpdate
-from services.execution.circuit_breaker import Trust
+from services.execution.circuit_breaker import CircuitBreaker
 from services.execution.driver import Breakable, Driver, Limits, Running
 from services.execution.multiplexed_pool import SharedPool
 from services.execution.pool import ProcessPool
@@ -35,7 +35,7 @@ class Pool(Protocol):
     def ready_count(self) -> int: ...
 
 
-POOLS: dict[str, Callable[[BackendSpec, Spawner, Mapping[str, str], Trust], Pool]] = {
+POOLS: dict[str, Callable[[BackendSpec, Spawner, Mapping[str, str], CircuitBreaker], Pool]] = {
     "claude-stream": LivePool,
     "codex-app-server": SharedPool,
     "held-stdin": ProcessPool,
@@ -50,7 +50,7 @@ class WarmDriver:
         self._cold = cold
         self._spawner = spawner
         self._environ = environ
-        self._pools: dict[str, tuple[Pool, Trust]] = {}
+        self._pools: dict[str, tuple[Pool, CircuitBreaker]] = {}
         self._is_retired = False
 
     def start(self, invocation: Invocation, limits: Limits, cancellation: Cancellation) -> Running:
@@ -59,7 +59,7 @@ class WarmDriver:
             if session_id := invocation.request.resume:
                 self.release(spec.name, session_id)
             return self._cold.start(invocation, limits, cancellation)
-        pool, trust = self._pool(spec)
+        pool, breaker = self._pool(spec)
 
         def start_cold() -> Running:
             return self._cold.start(invocation, limits, cancellation)
@@ -67,7 +67,7 @@ class WarmDriver:
         warm = pool.start(invocation, limits, cancellation)
         log.debug("%s: a run %s", spec.name, "is warm" if warm else "starts a process of its own")
         running = warm or pool.begin(invocation, limits, cancellation)
-        run = WarmRun(running or start_cold(), start_cold if running else None, pool, trust, invocation, cancellation)
+        run = WarmRun(running or start_cold(), start_cold if running else None, pool, breaker, invocation, cancellation)
         run.began_as = "warm" if warm else "cold"
         return run
 
@@ -105,11 +105,11 @@ class WarmDriver:
         for pool, _ in pools.values():
             pool.close()
 
-    def _pool(self, spec: BackendSpec) -> tuple[Pool, Trust]:
+    def _pool(self, spec: BackendSpec) -> tuple[Pool, CircuitBreaker]:
         assert spec.warmth
         if spec.name not in self._pools:
-            trust = Trust(spec.name)
-            self._pools[spec.name] = POOLS[spec.warmth.driver](spec, self._spawner, self._environ, trust), trust
+            breaker = CircuitBreaker(spec.name)
+            self._pools[spec.name] = POOLS[spec.warmth.driver](spec, self._spawner, self._environ, breaker), breaker
         return self._pools[spec.name]
 
 
@@ -122,14 +122,14 @@ class WarmRun:
         running: Running,
         start_cold: Callable[[], Running] | None,
         pool: Pool,
-        trust: Trust,
+        breaker: CircuitBreaker,
         invocation: Invocation,
         cancellation: Cancellation,
     ) -> None:
         self._running = running
         self._start_cold = start_cold
         self._pool = pool
-        self._trust = trust
+        self._breaker = breaker
         self._invocation = invocation
         self._cancellation = cancellation
         self.began_as: Start = "cold"
@@ -156,7 +156,7 @@ class WarmRun:
             if self._has_broken(batch):
                 yield from self._watched(self._again(batch[-1]).batches())
                 return
-            self._trust.earn()
+            self._breaker.record_success()
             yield from self._watched(iter([held + batch]))
             yield from self._watched(batches)
             return
@@ -175,7 +175,7 @@ class WarmRun:
     def _again(self, failed: object) -> Running:
         why = failed.message if isinstance(failed, Failed) else ""
         log.warning("%s: a warm process broke before it said anything; the run gets one of its own", self._invocation.spec.name)
-        self._trust.lose(why)
+        self._breaker.record_failure(why)
         self.began_as = "fallback"
         self._running.close()
         assert self._start_cold

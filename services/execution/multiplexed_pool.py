@@ -15,7 +15,7 @@ from services.cancellation import Cancellation
 from services.clis.spec import BackendSpec, Invocation
 from services.errors import BackendUnavailable
 from services.execution.backoff import Backoff
-from services.execution.circuit_breaker import Trust
+from services.execution.circuit_breaker import CircuitBreaker
 from services.execution.driver import Limits
 from services.execution.multiplexed import READY_S, SharedProcess, SharedRun
 from services.processes.memory import free_mb, rss_mb
@@ -29,9 +29,9 @@ LOOK_EVERY_S = 5.0
 class SharedPool:
     """The first run of an environment starts a process of its own, and the shared one beside it, for those that follow."""
 
-    def __init__(self, spec: BackendSpec, spawner: Spawner, environ: Mapping[str, str], trust: Trust) -> None:
+    def __init__(self, spec: BackendSpec, spawner: Spawner, environ: Mapping[str, str], breaker: CircuitBreaker) -> None:
         self._spawner = spawner
-        self._trust = trust
+        self._breaker = breaker
         self._current: dict[Hashable, SharedProcess] = {}
         self._retired: list[SharedProcess] = []
         self._wanted: dict[Hashable, Invocation] = {}
@@ -67,7 +67,7 @@ class SharedPool:
 
     def start(self, invocation: Invocation, limits: Limits, cancellation: Cancellation) -> SharedRun | None:
         key = _key(invocation)
-        if key is None or not self._trust.holds:
+        if key is None or not self._breaker.is_closed:
             return None
         process = self._current.get(key)
         if process and self._is_worn(process, invocation):
@@ -120,7 +120,7 @@ class SharedPool:
             self._wanted |= self._kept
             while self._wanted:
                 key, invocation = self._wanted.popitem()
-                is_due = key not in self._current and self._trust.holds and self._backoffs[key].is_due
+                is_due = key not in self._current and self._breaker.is_closed and self._backoffs[key].is_due
                 if is_due and self._has_room():
                     self._start(key, invocation)
             self._changed.wait(LOOK_EVERY_S)
@@ -150,7 +150,7 @@ class SharedPool:
         if problem := self._problem_of(process):
             self._retire(key)
             self._backoffs[key].record_failure()
-            self._trust.lose(problem, for_good=bool(process.refusal))
+            self._breaker.record_failure(problem, for_good=bool(process.refusal))
         else:
             del self._backoffs[key]
             log.debug("%s: process %d waits for every folder", self._spec.name, process.child.pid)

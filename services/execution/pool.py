@@ -15,7 +15,7 @@ from services.clis.command import invoke
 from services.clis.spec import BackendSpec, Invocation
 from services.clis.warmth import WarmLimits
 from services.errors import BackendUnavailable, InvalidRequest
-from services.execution.circuit_breaker import Trust
+from services.execution.circuit_breaker import CircuitBreaker
 from services.execution.demand import Idle, Shelf, Shelves, key_of
 from services.execution.driver import Limits
 from services.execution.protocols import PROTOCOLS
@@ -37,10 +37,10 @@ class ProcessPool:
     to the limits; one that waited too long in vain is not replaced.
     """
 
-    def __init__(self, spec: BackendSpec, spawner: Spawner, environ: Mapping[str, str], trust: Trust) -> None:
+    def __init__(self, spec: BackendSpec, spawner: Spawner, environ: Mapping[str, str], breaker: CircuitBreaker) -> None:
         self._spawner = spawner
         self._environ = environ
-        self._trust = trust
+        self._breaker = breaker
         self._shelves = Shelves()
         self._changed = Event()
         self._greenlet: gevent.Greenlet | None = None
@@ -134,7 +134,7 @@ class ProcessPool:
 
     def find(self, invocation: Invocation) -> tuple[Hashable, Invocation] | None:
         """``invocation`` as a process that is there already would run it, and its kind; None where it can not."""
-        return self._kind_of(invocation) if self._trust.holds else None
+        return self._kind_of(invocation) if self._breaker.is_closed else None
 
     def _kind_of(self, invocation: Invocation) -> tuple[Hashable, Invocation] | None:
         warm = self.warm(invocation, resume=None)
@@ -184,7 +184,7 @@ class ProcessPool:
         while True:
             self._changed.clear()
             self._tidy()
-            while self._trust.holds and (shelf := self._shelves.next_to_fill()) and self._has_room_for(shelf):
+            while self._breaker.is_closed and (shelf := self._shelves.next_to_fill()) and self._has_room_for(shelf):
                 self._fill(shelf)
             self._changed.wait(LOOK_EVERY_S)
 
@@ -208,10 +208,10 @@ class ProcessPool:
                 waited_s = monotonic() - one.since
                 is_late = waited_s > self._limits.idle_s and len(shelf.idle) > shelf.floor
                 if one.child.exit:
-                    self._trust.lose("it ended while it waited")
+                    self._breaker.record_failure("it ended while it waited")
                 is_worn = waited_s > self._limits.max_age_s or one.state != state or self._is_too_large(one)
                 if one.has_spoken:
-                    self._trust.lose("it spoke before it was asked", for_good=True)
+                    self._breaker.record_failure("it spoke before it was asked", for_good=True)
                 if is_late or is_short or is_worn or one.has_spoken or one.child.exit:
                     shelf.idle.remove(one)
                     shelf.wanted -= is_late and shelf.wanted > shelf.floor
@@ -248,7 +248,7 @@ class ProcessPool:
         if problem:
             self._end([one])
             shelf.record_failure()
-            self._trust.lose(problem, for_good=bool(one.greeting.refusal))
+            self._breaker.record_failure(problem, for_good=bool(one.greeting.refusal))
         elif len(shelf.idle) >= shelf.wanted:  # nobody wants it any more
             self._end([one])
         else:

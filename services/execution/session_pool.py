@@ -19,7 +19,7 @@ import gevent
 
 from services.cancellation import Cancellation
 from services.clis.spec import BackendSpec, Invocation
-from services.execution.circuit_breaker import Trust
+from services.execution.circuit_breaker import CircuitBreaker
 from services.execution.driver import Lasting, Limits
 from services.execution.pool import LOOK_EVERY_S, ProcessPool
 from services.execution.protocols import PROTOCOLS
@@ -37,10 +37,10 @@ log = logging.getLogger("clinvk.warm")
 class LivePool:
     """All of one backend: the processes that wait for anybody, and those that wait for their session's next turn."""
 
-    def __init__(self, spec: BackendSpec, spawner: Spawner, environ: Mapping[str, str], trust: Trust) -> None:
-        self._idle = ProcessPool(spec, spawner, environ, trust)
+    def __init__(self, spec: BackendSpec, spawner: Spawner, environ: Mapping[str, str], breaker: CircuitBreaker) -> None:
+        self._idle = ProcessPool(spec, spawner, environ, breaker)
         self._spawner = spawner
-        self._trust = trust
+        self._breaker = breaker
         self._living: OrderedDict[str, Living] = OrderedDict()
         self._leaving: dict[str, gevent.Greenlet] = {}
         """Those that are being ended, by their session: until they have gone they may still write to its file."""
@@ -176,7 +176,7 @@ class LivePool:
         """Take a process whose turn has ended well."""
         one = Living(kind, child, folder, turn, transcript, started_at, uses)
         is_current = generation == self._generation and not self._is_closed
-        is_welcome = is_current and self._trust.holds and uses < self._limits.max_uses and not self._is_worn(one)
+        is_welcome = is_current and self._breaker.is_closed and uses < self._limits.max_uses and not self._is_worn(one)
         if not is_welcome or one.session_id in self._living or free_mb() < self._limits.min_free_mb:
             one.end()
             return

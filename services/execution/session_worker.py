@@ -62,9 +62,9 @@ def holds(path: str, word: str) -> bool:
 
 
 def is_alone(pid: int) -> bool:
-    """Whether nothing lives below the CLI's keeper but the CLI: whatever a turn's tools have started, in whatever session, would."""
-    keeper = parent_of(pid)
-    return keeper is not None and descendants(keeper) == [pid]
+    """Whether nothing lives below the CLI's supervisor but the CLI: whatever a turn's tools have started, in whatever session, would."""
+    supervisor = parent_of(pid)
+    return supervisor is not None and descendants(supervisor) == [pid]
 
 
 @dataclass(frozen=True, slots=True)

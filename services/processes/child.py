@@ -29,9 +29,9 @@ READ_BYTES = 65_536
 READS_BEFORE_YIELD = 16
 """A CLI that writes faster than we read must not keep every other greenlet of the worker from running."""
 STOP_DEADLINE_S = 7.0
-"""The keeper gives up on a process that SIGKILL does not end; this is a little longer than it takes to."""
-KEEPER_ANSWER_S = 2.0
-"""A keeper that does not confirm an order within this time (a CLI may stop it) is killed, with everything below it."""
+"""The supervisor gives up on a process that SIGKILL does not end; this is a little longer than it takes to."""
+SUPERVISOR_ANSWER_S = 2.0
+"""A supervisor that does not confirm an order within this time (a CLI may stop it) is killed, with everything below it."""
 
 # gevent's patched os.close leaves the closing to a later turn of the loop (measured with 26.9: up to seconds later), while
 # the other end waits for it. Every watcher of a descriptor is stopped before it is closed here.
@@ -47,8 +47,8 @@ class Child:
         self.program = program
         self._mark = mark
         self.pid = 0
-        self.keeper = 0
-        """The process id of its keeper; 0 before one has taken it."""
+        self.supervisor = 0
+        """The process id of its supervisor; 0 before one has taken it."""
         self.exit: Exit | None = None
         self.cpu_s: float | None = None
         self.max_rss_kb: int | None = None
@@ -71,7 +71,7 @@ class Child:
         self._control_watcher = loop.io(control.fileno(), 1)
         self._control_watcher.start(self._hear)
         self._stdout_watcher = loop.io(stdout, 1)
-        self._answer_timer = loop.timer(KEEPER_ANSWER_S)
+        self._answer_timer = loop.timer(SUPERVISOR_ANSWER_S)
         self._on_close: Callable[[Child], object] = lambda _: None
 
     def on_close(self, forget: Callable[[Child], object]) -> None:
@@ -79,11 +79,11 @@ class Child:
         self._on_close = forget
 
     def wait_taken(self, timeout_s: float) -> bool:
-        """Whether a keeper has taken the run."""
+        """Whether a supervisor has taken the run."""
         deadline = monotonic() + timeout_s
-        while not self.keeper and not self._is_gone and (left := deadline - monotonic()) > 0:
+        while not self.supervisor and not self._is_gone and (left := deadline - monotonic()) > 0:
             self._wait(left)
-        return bool(self.keeper) or self._is_gone
+        return bool(self.supervisor) or self._is_gone
 
     def wait_started(self, timeout_s: float) -> None:
         """Raises BackendUnavailable when the system refused to start the program."""
@@ -93,7 +93,7 @@ class Child:
         if self.pid:
             return
         silence = "no supervisor took it in time"
-        if self.keeper:
+        if self.supervisor:
             silence = "its supervisor was killed" if self._is_gone else "its supervisor did not answer"
         failure = self._failure or {"errno": 0, "path": "", "message": silence}
         what = failure["path"] or self.program
@@ -189,7 +189,7 @@ class Child:
         try:
             self._control.send(orjson.dumps({"stop": int(number), "grace_s": grace_s}) + b"\n")
             self._expect_answer()
-        except OSError:  # the keeper has gone, and everything with it
+        except OSError:  # the supervisor has gone, and everything with it
             self._is_gone = True
 
     def wait_exit(self, timeout_s: float) -> Exit | None:
@@ -212,14 +212,14 @@ class Child:
         self._is_closed = True
         self.end_input()
         try:
-            if self.keeper:
+            if self.supervisor:
                 if not self.exit:
-                    # The end of our side tells the keeper to end the tree at once; its end tells us that it is done.
+                    # The end of our side tells the supervisor to end the tree at once; its end tells us that it is done.
                     self._control.shutdown(socket.SHUT_WR)
                     self._expect_answer()
                 self.wait_gone(STOP_DEADLINE_S)
-                self._end_keeper()
-        except OSError:  # the keeper has gone already
+                self._end_supervisor()
+        except OSError:  # the supervisor has gone already
             self._is_gone = True
         finally:
             for watcher in (self._control_watcher, self._stdout_watcher, self._answer_timer):
@@ -227,20 +227,22 @@ class Child:
                 watcher.close()
             close_fd(self._stdout)
             self._control.close()
-            if self.keeper and not self.exit and not self._failure:
-                end_marked(self._mark)  # the keeper was killed, and perhaps the spawner that ends its runs then
+            if self.supervisor and not self.exit and not self._failure:
+                end_marked(self._mark)  # the supervisor was killed, and perhaps the spawner that ends its runs then
             self._on_close(self)
 
     def _expect_answer(self) -> None:
-        if self.keeper and not self._is_gone and not self._answer_timer.active:
-            self._answer_timer.start(gevent.spawn, self._end_keeper)
+        if self.supervisor and not self._is_gone and not self._answer_timer.active:
+            self._answer_timer.start(gevent.spawn, self._end_supervisor)
 
-    def _end_keeper(self) -> None:
-        """Kill the keeper and everything below it, unless it has gone: as long as its socket is open its process id is its own."""
-        if self.keeper and not self._is_gone:
-            log.warning("the supervisor (pid %s) of %s did not answer; it is killed with everything below it", self.keeper, self.program)
-            end_tree(self.keeper)
-            self.wait_gone(KEEPER_ANSWER_S)
+    def _end_supervisor(self) -> None:
+        """Kill the supervisor and everything below it, unless it has gone: as long as its socket is open its process id is its own."""
+        if self.supervisor and not self._is_gone:
+            log.warning(
+                "the supervisor (pid %s) of %s did not answer; it is killed with everything below it", self.supervisor, self.program
+            )
+            end_tree(self.supervisor)
+            self.wait_gone(SUPERVISOR_ANSWER_S)
 
     def _wait(self, timeout_s: float) -> None:
         timer = gevent.get_hub().loop.timer(timeout_s)  # a `gevent.Timeout` takes twice as long, and every event waits once
@@ -258,7 +260,7 @@ class Child:
         self._changed.set()
 
     def _hear(self) -> None:
-        """The keeper spoke, or has gone. Runs in the event loop: never blocks."""
+        """The supervisor spoke, or has gone. Runs in the event loop: never blocks."""
         try:
             data = self._control.recv(READ_BYTES)
         except BlockingIOError:
@@ -272,8 +274,8 @@ class Child:
         *lines, self._messages = (self._messages + data).split(b"\n")
         for line in lines:
             message = orjson.loads(line)
-            if "keeper" in message:
-                self.keeper = message["keeper"]
+            if "supervisor" in message:
+                self.supervisor = message["supervisor"]
             elif "pid" in message:
                 self.pid = message["pid"]
             elif "exit" in message:

@@ -1,4 +1,4 @@
-"""What a run may use, and what it may touch: limits that its keeper holds it to, and the sandbox that it is started in.
+"""What a run may use, and what it may touch: limits that its supervisor holds it to, and the sandbox that it is started in.
 
 Travels in the environment of what is started, as `VARIABLE`, so that whatever starts a process by an invocation's
 environment confines it; the spawner takes it out before the CLI sees it.

@@ -1,4 +1,4 @@
-"""What a keeper is handed for one run: the job, and the descriptors that the CLI and the keeper get."""
+"""What a supervisor is handed for one run: the job, and the descriptors that the CLI and the supervisor get."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STDOUT_PIPE_BYTES = 1 << 20
 
 
 def job_of(argv: Sequence[str], env: dict[str, str], cwd: str, *, is_held: bool) -> bytes:
-    """What the keeper is to start, within the confinement that ``env`` carries."""
+    """What the supervisor is to start, within the confinement that ``env`` carries."""
     confinement = Confinement.take(env)
     job: dict[str, object] = {"argv": list(argv), "env": env, "cwd": cwd, "is_held": is_held}
     if limits := confinement.limits.given():
@@ -34,7 +34,7 @@ def job_of(argv: Sequence[str], env: dict[str, str], cwd: str, *, is_held: bool)
 
 
 def connected(program: str, job: bytes, stdin: bytes | None, mark: str, theirs: contextlib.ExitStack) -> tuple[Child, list[int]]:
-    """A child that has not started, and the keeper's descriptors, which ``theirs`` closes. All of them, or none and OSError."""
+    """A child that has not started, and the supervisor's descriptors, which ``theirs`` closes. All of them, or none and OSError."""
     with contextlib.ExitStack() as ours:
         fds = []
         for fd in (_file(job), *([_file(stdin)] if stdin is not None else [])):

@@ -1,4 +1,4 @@
-"""What a killed spawner leaves to this process, which is a sub-reaper: keepers that still have a run, and processes that nobody owns.
+"""What a killed spawner leaves to this process, which is a sub-reaper: supervisors that still have a run, and processes that nobody owns.
 
 A process that was born in another session cannot enter this process's own, and whatever the spawner has started was born in another.
 So the children of this process with another session are adopted ones, whatever their environment says.
@@ -24,7 +24,7 @@ log = logging.getLogger("clinvk.processes")
 
 LOOK_EVERY_S = 0.2
 LEAVE_S = 2.0
-"""How long an idle keeper may take to leave after its spawner's end."""
+"""How long an idle supervisor may take to leave after its spawner's end."""
 END_DEADLINE_S = 5.0
 
 
@@ -32,7 +32,7 @@ class Orphans:
     def __init__(self) -> None:
         self.is_watched = False
         self._spawners: dict[int, float] = {}
-        """Each leads the session of its keepers: when it was known to be dead, or `math.inf`."""
+        """Each leads the session of its supervisors: when it was known to be dead, or `math.inf`."""
 
     def spawner_started(self, pid: int) -> None:
         self._spawners[pid] = math.inf
@@ -41,14 +41,14 @@ class Orphans:
         self._spawners[pid] = monotonic()
 
     def is_left_behind(self, session: int) -> bool:
-        """Whether nothing in this session has a reason to go on, unless it is the keeper of a run.
+        """Whether nothing in this session has a reason to go on, unless it is the supervisor of a run.
 
-        A spawner may be dead before that is known here: until its jobs have been taken back, an idle keeper may still take one.
+        A spawner may be dead before that is known here: until its jobs have been taken back, an idle supervisor may still take one.
         """
         return monotonic() - self._spawners.get(session, -math.inf) > LEAVE_S
 
     def watch(self, lock: AbstractContextManager[Any], is_known: Callable[[int], bool]) -> None:
-        """End what nobody owns, until nothing is adopted any more. ``is_known`` tells the spawner and the keepers of runs.
+        """End what nobody owns, until nothing is adopted any more. ``is_known`` tells the spawner and the supervisors of runs.
 
         ``lock`` is held while no other spawner may be started: it would be one that is not known yet.
         """

@@ -1,4 +1,4 @@
-"""What the system tells of processes. Standard library alone: the keeper uses it."""
+"""What the system tells of processes. Standard library alone: the supervisor uses it."""
 
 from __future__ import annotations
 

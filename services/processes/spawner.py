@@ -20,7 +20,7 @@ from services.processes.spawner_process import SpawnerProcess
 log = logging.getLogger("clinvk.processes")
 
 STALL_S = 3.0
-"""Where no job was taken for so long although one waits, the spawner is replaced: it, or an idle keeper, was stopped."""
+"""Where no job was taken for so long although one waits, the spawner is replaced: it, or an idle supervisor, was stopped."""
 SPAWNER_START_S = 10.0
 """How long a spawner may take to start before that counts."""
 RESTART_PAUSE_S = 0.5
@@ -30,7 +30,7 @@ RESTART_PAUSE_S = 0.5
 class Spawner:
     """Starts processes. One a worker; a fork of the worker gets its own at its first start.
 
-    The end of the spawner ends no run: each has a keeper of its own. Jobs that no keeper has taken are taken back and handed to the
+    The end of the spawner ends no run: each has a supervisor of its own. Jobs that no supervisor has taken are taken back and handed to the
     replacement, so each is started once.
     """
 
@@ -76,7 +76,7 @@ class Spawner:
             self._children.add(child)
             try:
                 self._hand_over(fds)
-                theirs.close()  # the keeper alone has its end of the control socket now, so that its death is seen
+                theirs.close()  # the supervisor alone has its end of the control socket now, so that its death is seen
                 self._wait_until_taken(child, deadline)
                 child.wait_started(deadline - monotonic())
             except BaseException:
@@ -116,7 +116,7 @@ class Spawner:
             if process and is_up and monotonic() - max(self._taken_at, begun) >= STALL_S:
                 process.kill()
                 self._replace(process, f"took no job within {STALL_S:g} s and was ended")
-        if child.keeper:
+        if child.supervisor:
             self._taken_at = monotonic()
 
     def _connect(self) -> SpawnerProcess:
@@ -164,5 +164,5 @@ class Spawner:
             self._orphans.watch(self._lock, self._is_known)
 
     def _is_known(self, pid: int) -> bool:
-        """Whether this is the spawner, or the keeper of a run."""
-        return pid == self.pid or any(child.keeper == pid for child in self._children)
+        """Whether this is the spawner, or the supervisor of a run."""
+        return pid == self.pid or any(child.supervisor == pid for child in self._children)

@@ -60,7 +60,7 @@ class SpawnerProcess:
         return monotonic() - self._started_at
 
     def hand_over(self, fds: list[int]) -> None:
-        """Have an idle keeper take this job. Raises BrokenPipeError when the spawner has gone."""
+        """Have an idle supervisor take this job. Raises BrokenPipeError when the spawner has gone."""
         socket.send_fds(self._jobs, [b"j"], fds)  # gevent's: waits while the socket is full, and lets others run
 
     def pass_on(self, fds: list[int]) -> None:
@@ -72,7 +72,7 @@ class SpawnerProcess:
                 close_fd(fd)
 
     def take_back(self) -> Iterator[list[int]]:
-        """The jobs that no keeper has taken; from here on none can be handed over."""
+        """The jobs that no supervisor has taken; from here on none can be handed over."""
         self._jobs.shutdown(socket.SHUT_RDWR)
         while True:
             data, fds, _, _ = socket.recv_fds(self._their_jobs, 1, FDS_PER_JOB)
@@ -92,7 +92,7 @@ class SpawnerProcess:
         return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
     def close(self) -> None:
-        """Have it leave. It waits for its keepers, and they for their runs; what takes too long is killed with everything below."""
+        """Have it leave. It waits for its supervisors, and they for their runs; what takes too long is killed with everything below."""
         self.forget()
         try:
             self._process.wait(CLOSE_DEADLINE_S)
@@ -101,7 +101,7 @@ class SpawnerProcess:
             self._process.wait(CLOSE_DEADLINE_S)
 
     def forget(self) -> None:
-        """Close this process's ends, which tells the spawner and idle keepers to leave. May be called twice."""
+        """Close this process's ends, which tells the spawner and idle supervisors to leave. May be called twice."""
         for watcher in (self._watcher, self._pings):
             watcher.stop()
             watcher.close()

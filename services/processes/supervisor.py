@@ -1,14 +1,14 @@
-"""A keeper: starts one CLI at a time and ends it with everything below it. Standard library alone.
+"""A supervisor: starts one CLI at a time and ends it with everything below it. Standard library alone.
 
 It is a sub-reaper (prctl(2), PR_SET_CHILD_SUBREAPER), so every descendant of its CLI stays *its* descendant, also one that made a
-session of its own or whose parent died. Ending a run is ending everything below the keeper; nothing has to be guessed, and nothing is
-missed. The keeper sees the worker's death as the end of its control socket, so a worker killed with SIGKILL leaves nothing behind
+session of its own or whose parent died. Ending a run is ending everything below the supervisor; nothing has to be guessed, and nothing is
+missed. The supervisor sees the worker's death as the end of its control socket, so a worker killed with SIGKILL leaves nothing behind
 either. Where there is no sub-reaper (macOS), descendants that leave both their parent and their process group escape; that is said
 in the documentation.
 
-Worker → keepers: one byte with the descriptors (job, stdin, stdout, control); any idle keeper takes it.
-Worker → keeper:  a JSON line ``{"stop": SIGNAL, "grace_s": S}``; the end of the socket means stop at once.
-Keeper → worker:  ``{"keeper": N}`` when it has taken the job; ``{"pid": N}`` or ``{"errno": N, "path": …}``; then ``{"exit": CODE, "stderr": …, "cpu_s": …, "max_rss_kb": …,
+Worker → supervisors: one byte with the descriptors (job, stdin, stdout, control); any idle supervisor takes it.
+Worker → supervisor:  a JSON line ``{"stop": SIGNAL, "grace_s": S}``; the end of the socket means stop at once.
+Supervisor → worker:  ``{"supervisor": N}`` when it has taken the job; ``{"pid": N}`` or ``{"errno": N, "path": …}``; then ``{"exit": CODE, "stderr": …, "cpu_s": …, "max_rss_kb": …,
                   "breach": LIMIT}``; ``{"stopping": true}`` at once when it was asked to stop; the end of the socket says that nothing of the run is left.
 """
 
@@ -37,11 +37,11 @@ LIMITS_CHECK_S = 0.5
 """How often a run with limits is looked at: it may exceed them for so long."""
 CPU_MARGIN_S = 5
 """After the signal that says that its CPU time is over, a process has so much more to end by itself."""
-KEEPER_IDLE_S = 300.0
-"""A keeper that a burst of runs left over leaves after so long without a job."""
+SUPERVISOR_IDLE_S = 300.0
+"""A supervisor that a burst of runs left over leaves after so long without a job."""
 
 
-class Keeper:
+class Supervisor:
     """One run: its CLI, everything below it, its stderr, and the control socket to the worker."""
 
     def __init__(self, control: socket.socket) -> None:
@@ -185,7 +185,7 @@ class Keeper:
         return name if name in self.limits else None
 
     def end_rest(self) -> None:
-        """End everything below this keeper: SIGTERM, a moment, then SIGKILL until nothing is left."""
+        """End everything below this supervisor: SIGTERM, a moment, then SIGKILL until nothing is left."""
         start = time.monotonic()
         if not self.reap():
             return
@@ -216,29 +216,29 @@ def child_signal_pipe() -> int:
 
 
 def keep_forever(jobs: socket.socket, report: int) -> None:
-    """A forked keeper's whole life: one job after the other, until the worker is gone or nothing came for a while.
+    """A forked supervisor's whole life: one job after the other, until the worker is gone or nothing came for a while.
 
-    ``report`` is told ``-PID`` when a job is taken and ``+PID`` when this keeper is idle again.
+    ``report`` is told ``-PID`` when a job is taken and ``+PID`` when this supervisor is idle again.
     """
     become_subreaper()
     wake = child_signal_pipe()
     has_job = waiting_for(jobs)
-    while has_job(KEEPER_IDLE_S):
+    while has_job(SUPERVISOR_IDLE_S):
         try:
             data, fds, _, _ = socket.recv_fds(jobs, 1, 4, socket.MSG_DONTWAIT)
-        except BlockingIOError:  # another keeper was faster
+        except BlockingIOError:  # another supervisor was faster
             continue
         if not data:
             return
         tell(report, b"-%d\n" % os.getpid())
         job, stdin, stdout, control = fds
         with open(job, "rb") as file, socket.socket(fileno=control) as control_socket:
-            keeper = Keeper(control_socket)
-            if keeper.tell({"keeper": os.getpid()}):
+            supervisor = Supervisor(control_socket)
+            if supervisor.tell({"supervisor": os.getpid()}):
                 try:
-                    keeper.run(json.load(file), stdin, stdout, wake)
+                    supervisor.run(json.load(file), stdin, stdout, wake)
                 finally:
-                    os.close(keeper.stderr_fd)
+                    os.close(supervisor.stderr_fd)
             else:  # the run was given up before it was taken: it must not be started any more
                 os.close(stdin)
                 os.close(stdout)
@@ -254,7 +254,7 @@ def tell(report: int, words: bytes) -> None:
 
 
 def waiting_for(jobs: socket.socket) -> Callable[[float], bool]:
-    """Waits so many seconds for a job to take. Where the system can, a job wakes one idle keeper and not all of them:
+    """Waits so many seconds for a job to take. Where the system can, a job wakes one idle supervisor and not all of them:
     a burst may have left hundreds (epoll_ctl(2), EPOLLEXCLUSIVE)."""
     if not hasattr(select, "EPOLLEXCLUSIVE"):
         return lambda timeout_s: bool(select.select([jobs], [], [], timeout_s)[0])

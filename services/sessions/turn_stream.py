@@ -34,7 +34,7 @@ class TurnStream(Iterator[Batch]):
         self._turn = turn
         self._record = record
         self._gone_hint = gone_hint
-        self._usage_before = stream.measured.usage_before = usage_before
+        self._usage_before = stream.telemetry.usage_before = usage_before
         self._has_started = self._is_recorded = False
         self._text: list[str] = []
         self._cli_session_id: str | None = None

@@ -17,8 +17,8 @@ from tests.parts.server import Server
 SETTLE_S = 15.0
 """Warm processes that nobody asks for have gone by then, too (`setting.WARM`)."""
 RUN_STARTS = re.compile(r'run_starts_total\{.*?start="(\w+)".*?\} ([\d.e+]+)')
-KEEPERS_PER_RUN = 2
-"""At most: a run's successor may begin while its keeper still cleans up."""
+SUPERVISORS_PER_RUN = 2
+"""At most: a run's successor may begin while its supervisor still cleans up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Census:
     own: dict[int, int]
     spawners: dict[int, int]
     """They are killed and stopped, and replaced."""
-    keepers: dict[int, int]
+    supervisors: dict[int, int]
     """They come and go with the load, and wait a while for more of it."""
     runs: tuple[str, ...]
     zombies: tuple[int, ...]
@@ -39,11 +39,11 @@ class Census:
 def take(server: Server, temp: Path) -> Census:
     own = server.own()
     program = {pid for pid in own if "spawner_program.py" in command_line(pid)}
-    keepers = [pid for pid in program if not _leads_session(pid)]  # the others are the spawners
+    supervisors = [pid for pid in program if not _leads_session(pid)]  # the others are the spawners
     return Census(
         own={pid: _fds(pid) for pid in own if pid not in program},
-        spawners={pid: _fds(pid) for pid in program if pid not in keepers},
-        keepers={pid: _fds(pid) for pid in keepers},
+        spawners={pid: _fds(pid) for pid in program if pid not in supervisors},
+        supervisors={pid: _fds(pid) for pid in supervisors},
         runs=tuple(f"{pid}: {command_line(pid)}" for pid in server.runs()),
         zombies=tuple(zombies(server.pid)),
         folders=frozenset(path.name for path in temp.iterdir()),
@@ -65,10 +65,12 @@ def left_over(before: Census, after: Census, *, most_runs: int) -> Iterator[str]
         yield f"spawners: {len(before.spawners)} before, {len(after.spawners)} after"
     most_fds = max(before.spawners.values(), default=0)
     yield from (f"descriptors of spawner {pid}: {count} instead of {most_fds}" for pid, count in after.spawners.items() if count > most_fds)
-    if len(after.keepers) > most_runs * KEEPERS_PER_RUN:
-        yield f"{len(after.keepers)} keepers for {most_runs} runs at a time"
-    most_fds = max(before.keepers.values(), default=0)
-    yield from (f"descriptors of keeper {pid}: {count} instead of {most_fds}" for pid, count in after.keepers.items() if count > most_fds)
+    if len(after.supervisors) > most_runs * SUPERVISORS_PER_RUN:
+        yield f"{len(after.supervisors)} supervisors for {most_runs} runs at a time"
+    most_fds = max(before.supervisors.values(), default=0)
+    yield from (
+        f"descriptors of supervisor {pid}: {count} instead of {most_fds}" for pid, count in after.supervisors.items() if count > most_fds
+    )
 
 
 def settled(server: Server, temp: Path, before: Census, *, most_runs: int) -> tuple[Census, list[str]]:

@@ -102,9 +102,9 @@ BAD: dict[str, Mode] = {
     "is not logged in": fails(lambda token: [["fail", f"who are you {token}", 401]], code="backend_unavailable"),
     "knows no such model": fails(lambda token: [["fail", f"no idea {token}", 404]], code="not_found"),
     "finds the prompt too long": fails(lambda token: [["fail", f"prompt is too long {token}", 400]], code="invalid_request"),
-    "kills its supervisor": fails(lambda token: [["say", token], ["signal", 9, "keeper"], ["hang"]], UNKNOWN_EXIT),
+    "kills its supervisor": fails(lambda token: [["say", token], ["signal", 9, "supervisor"], ["hang"]], UNKNOWN_EXIT),
     "kills its supervisor and the spawner": fails(
-        lambda token: [["daemon", 3600], ["say", token], ["signal", 9, "keeper", "spawner"], ["hang"]], UNKNOWN_EXIT
+        lambda token: [["daemon", 3600], ["say", token], ["signal", 9, "supervisor", "spawner"], ["hang"]], UNKNOWN_EXIT
     ),
     "floods": fails(lambda token: [["say", token], ["flood", OUTPUT_LIMIT_MB + 1]], "max_output_bytes"),
     "writes a line without end": fails(lambda _: [["long_line", LINE_LIMIT_MB + 1]], "line_limit_bytes"),
@@ -119,9 +119,9 @@ STUCK: dict[str, Mode] = {
     "hangs with children everywhere": fails(
         lambda _: [["spawn"], ["spawn", True], ["spawn", True, True], ["spawn", True, True, True], ["hang"]], STOPPED_WORDS, "timeout"
     ),
-    "stops its supervisor": fails(lambda token: [["say", token], ["signal", 19, "keeper"], ["hang"]], STOPPED_WORDS, "timeout"),
+    "stops its supervisor": fails(lambda token: [["say", token], ["signal", 19, "supervisor"], ["hang"]], STOPPED_WORDS, "timeout"),
     "stops its supervisor and the spawner": fails(
-        lambda token: [["daemon", 3600], ["say", token], ["signal", 19, "keeper", "spawner"], ["hang"]], STOPPED_WORDS, "timeout"
+        lambda token: [["daemon", 3600], ["say", token], ["signal", 19, "supervisor", "spawner"], ["hang"]], STOPPED_WORDS, "timeout"
     ),
     "never stops talking": fails(lambda token: [["say", token], ["tokens", 1_000_000, 0.01]], STOPPED_WORDS, "timeout"),
 }

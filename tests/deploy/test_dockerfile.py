@@ -71,7 +71,7 @@ def test_without_a_key_the_container_makes_one_and_prints_it_and_docker_stop_end
 
 def test_first_process_reaps_what_a_killed_worker_leaves(container: Container) -> None:
     """So no init process is needed."""
-    (worker,) = [pid for pid in children(container.pid) if "keeper" not in Path(f"/proc/{pid}/cmdline").read_text()]
+    (worker,) = [pid for pid in children(container.pid) if "supervisor" not in Path(f"/proc/{pid}/cmdline").read_text()]
     os.kill(worker, signal.SIGKILL)
     assert eventually(lambda: state(worker) is None)
     assert eventually(lambda: container.health() == 0, 30)
@@ -81,7 +81,7 @@ def test_first_process_reaps_what_a_killed_worker_leaves(container: Container) -
 
 def test_health_check_tells_a_server_that_does_not_answer(container: Container) -> None:
     os.kill(container.pid, signal.SIGSTOP)
-    (worker,) = [pid for pid in children(container.pid) if "keeper" not in Path(f"/proc/{pid}/cmdline").read_text()]
+    (worker,) = [pid for pid in children(container.pid) if "supervisor" not in Path(f"/proc/{pid}/cmdline").read_text()]
     os.kill(worker, signal.SIGSTOP)
     try:
         assert container.health() == 1

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from .model_api import Exchange
+from .model_api import RequestRecord
 from .processes import eventually
 
 PARTS = Path(__file__).parent
@@ -120,7 +120,7 @@ class RealCli:
         return {"model": self.model, "env": {"IS_SANDBOX": "1"} if self.name == "claude" else {}, "warm": {"max": 0}}
 
 
-def runs_of(cli: RealCli, exchanges: Sequence[Exchange]) -> int:
+def runs_of(cli: RealCli, exchanges: Sequence[RequestRecord]) -> int:
     """How many runs of the CLI these requests to the model API are of; fails where one of them was repeated.
 
     Claude Code 2.1.332 answers a 400 that it does not know by asking again, up to five times, each time without one more of its

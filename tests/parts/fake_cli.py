@@ -243,9 +243,9 @@ class Cli:
             os.kill(PID, signal.SIGKILL)
 
     def do_signal(self, number, *who):
-        """To the server's processes above this one: ``keeper``, ``spawner``. Looks at each first: an orphan's parent is somebody else."""
-        keeper = os.getppid()
-        pids = {"keeper": keeper, "spawner": parent_of(keeper)}
+        """To the server's processes above this one: ``supervisor``, ``spawner``. Looks at each first: an orphan's parent is somebody else."""
+        supervisor = os.getppid()
+        pids = {"supervisor": supervisor, "spawner": parent_of(supervisor)}
         for pid in [pids[name] for name in who]:
             if pid > 1 and "spawner_program.py" in read_file(f"/proc/{pid}/cmdline"):
                 os.kill(pid, number)

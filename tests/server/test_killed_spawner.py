@@ -61,16 +61,16 @@ def test_eight_runs_end_truthfully_when_the_spawner_is_killed_and_the_next_one_s
     assert eventually(lambda: not one.runs())
 
 
-def test_a_run_that_kills_its_own_keeper_and_the_spawner_fails_and_leaves_no_daemon(one: Server, fake_cli: FakeCli) -> None:
-    answer = ask(one, ["say", "x"], ["daemon", 3600], ["signal", 9, "keeper", "spawner"], ["hang"])
+def test_a_run_that_kills_its_own_supervisor_and_the_spawner_fails_and_leaves_no_daemon(one: Server, fake_cli: FakeCli) -> None:
+    answer = ask(one, ["say", "x"], ["daemon", 3600], ["signal", 9, "supervisor", "spawner"], ["hang"])
     assert (answer.json["output"], answer.json["exit_code"]) == ("x", None)
     assert answer.json["error"]
     assert eventually(lambda: not [pid for pid in (fake_cli.pid(), *fake_cli.children()) if alive(pid)])
     assert ask(one, ["say", "next"]).json["output"] == "next"
 
 
-@pytest.mark.parametrize("who", [["keeper"], ["spawner"], ["keeper", "spawner"]])
-def test_a_run_that_stops_its_keeper_and_the_spawner_is_answered_soon_after_its_time_limit(
+@pytest.mark.parametrize("who", [["supervisor"], ["spawner"], ["supervisor", "spawner"]])
+def test_a_run_that_stops_its_supervisor_and_the_spawner_is_answered_soon_after_its_time_limit(
     one: Server, fake_cli: FakeCli, who: list[str]
 ) -> None:
     begun = monotonic()

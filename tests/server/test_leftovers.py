@@ -1,4 +1,4 @@
-"""What a server that was killed with all its keepers leaves behind is found by the next one; what lives is left alone."""
+"""What a server that was killed with all its supervisors leaves behind is found by the next one; what lives is left alone."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def start_run(folder: Path) -> tuple[subprocess.Popen[str], list[int]]:
 
 
 def kill_all_that_would_clean_up(worker: subprocess.Popen[str], run: list[int]) -> None:
-    """Worker, spawner and keepers; stopped first, so that none of them sees another one's end."""
-    keepers = [pid for pid in descendants(worker.pid) if pid not in [*run, *descendants(run[0])]]
+    """Worker, spawner and supervisors; stopped first, so that none of them sees another one's end."""
+    supervisors = [pid for pid in descendants(worker.pid) if pid not in [*run, *descendants(run[0])]]
     for number in (signal.SIGSTOP, signal.SIGKILL):
-        for pid in (worker.pid, *keepers):
+        for pid in (worker.pid, *supervisors):
             os.kill(pid, number)
     worker.communicate()
 
@@ -65,7 +65,7 @@ def test_what_a_killed_server_left_is_ended_at_the_next_start(folder: Path) -> N
     assert not folder.exists()
 
 
-def test_a_run_whose_keeper_and_spawner_are_killed_is_ended_by_its_server() -> None:
+def test_a_run_whose_supervisor_and_spawner_are_killed_is_ended_by_its_server() -> None:
     spawner = Spawner()
     child = spawner.start(["sh", "-c", "setsid sleep 600 & echo $!; sleep 600"], env={"PATH": os.environ["PATH"]}, cwd="/", stdin=b"")
     run = [child.pid, int(child.read(10) or b"0")]

@@ -1,4 +1,4 @@
-"""The spawner, its keepers and their children, as real processes."""
+"""The spawner, its supervisors and their children, as real processes."""
 
 from __future__ import annotations
 
@@ -140,19 +140,19 @@ child.read(600)
     with subprocess.Popen([sys.executable, "-c", worker, ENV["PATH"]], stdout=subprocess.PIPE, cwd=os.getcwd()) as process:
         assert process.stdout
         pids = [int(process.stdout.readline()), int(process.stdout.readline())]
-        keepers = descendants(process.pid)
+        supervisors = descendants(process.pid)
         assert all(map(alive, pids))
         process.kill()
-    assert eventually(lambda: not [pid for pid in (*pids, *keepers) if alive(pid)], 5)
+    assert eventually(lambda: not [pid for pid in (*pids, *supervisors) if alive(pid)], 5)
 
 
-def test_a_run_whose_keeper_is_killed_is_ended_and_told(spawner: Spawner) -> None:
+def test_a_run_whose_supervisor_is_killed_is_ended_and_told(spawner: Spawner) -> None:
     child = start(spawner, "sh", "-c", "trap '' TERM; setsid sleep 600 & echo $!; sleep 600")
     (pid,) = pids_in(child.read(10) or b"")
-    keeper = next(parent for parent in descendants(os.getpid()) if child.pid in descendants(parent) and pid in descendants(parent))
-    while any(child.pid in descendants(below) for below in descendants(keeper)):
-        keeper = next(below for below in descendants(keeper) if child.pid in descendants(below))
-    os.kill(keeper, signal.SIGKILL)
+    supervisor = next(parent for parent in descendants(os.getpid()) if child.pid in descendants(parent) and pid in descendants(parent))
+    while any(child.pid in descendants(below) for below in descendants(supervisor)):
+        supervisor = next(below for below in descendants(supervisor) if child.pid in descendants(below))
+    os.kill(supervisor, signal.SIGKILL)
     assert child.read(10) == b""
     child.close()
     assert eventually(lambda: not alive(pid) and not alive(child.pid), 5)
@@ -173,7 +173,7 @@ def test_the_cli_gets_its_own_session_no_stray_descriptor_and_a_private_umask(sp
     assert (fds, umask, session) == (b"4", b"0077", pid)  # 0, 1, 2 and the folder that ls reads
 
 
-def test_a_keeper_that_was_reaped_is_not_taken_up_again_by_what_it_said_before():
+def test_a_supervisor_that_was_reaped_is_not_taken_up_again_by_what_it_said_before():
     is_idle = {11: True, 12: False}
     take_reports(b"-11\n+12\n+13\n", is_idle)
     assert is_idle == {11: False, 12: True}

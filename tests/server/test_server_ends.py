@@ -48,7 +48,7 @@ def test_nothing_is_left_when_the_worker_is_killed_and_the_server_serves_on(serv
     assert one.client.prompt("claude", do(["say", "again"])).json["output"] == "again"
 
 
-def test_what_is_left_of_a_server_that_was_killed_with_its_keepers_ends_at_the_next_start(
+def test_what_is_left_of_a_server_that_was_killed_with_its_supervisors_ends_at_the_next_start(
     server: ServerFactory, fake_cli: FakeCli, tmp_path: Path
 ) -> None:
     config = {"backends": {"claude": fake_cli.backend()}}

@@ -24,7 +24,7 @@ from services.decoding.decoder import Exit
 from services.decoding.exit_messages import ended_without_result, finished
 from services.decoding.fields import count_of, flat_text, list_of, map_of, number_of, text_of, to_json
 from services.decoding.lines import JsonLines
-from services.decoding.replay import DIFFERS, Retelling
+from services.decoding.replay import DIFFERS, StreamReplay
 from services.events import Batch, Failed, Started, StopReason, Text, Thinking, ToolCall, ToolResult, UsageUpdate
 from services.failure_kinds import classify, human
 from services.requests import Usage, plus
@@ -76,7 +76,7 @@ class ClaudeDecoder:
         self._first_block = 0  # of the message that streams
         self._streamed: set[str] = set()  # ids of the messages that came as deltas
         self._is_open = False  # a message streams
-        self._retelling = Retelling()
+        self._replay = StreamReplay()
         self._blocks: list[list[str]] = []  # the answer so far, as pieces
         self._has_text = False
         self._has_worked = False
@@ -164,17 +164,17 @@ class ClaudeDecoder:
                 self._tell_usage(batch)
             case {"type": "message_stop"}:
                 self._is_open = False
-                self._retelling.close()
+                self._replay.close()
                 self._usage, self._message_usage = plus(self._usage, self._message_usage), Usage()
 
     def _open_message(self) -> None:
-        if self._is_open and self._retelling.has_said:
+        if self._is_open and self._replay.has_said:
             # The stream broke off, and Claude Code fetches the message again (recordings claude/midstream-error).
-            self._retelling.restart()
+            self._replay.restart()
             self._block = self._first_block - 1
             del self._blocks[self._first_block :]
         else:
-            self._retelling.open()
+            self._replay.open()
             self._first_block = self._block + 1
 
     def _open_block(self) -> None:
@@ -186,7 +186,7 @@ class ClaudeDecoder:
             return
         if not self._blocks:
             self._open_block()
-        if new := self._retelling.new(text):
+        if new := self._replay.new(text):
             if self._block > self._told_block:
                 self._told_block = self._block
             batch.append(Text(new, self._told_block, is_partial))
@@ -223,7 +223,7 @@ class ClaudeDecoder:
         self._is_open = False
         self._open_block()
         self._say(text, batch, is_partial=False)
-        self._retelling.close()
+        self._replay.close()
 
     def _on_tool_use(self, id: str, name: str, input: Any, batch: Batch) -> None:
         self._has_worked = True
@@ -249,7 +249,7 @@ class ClaudeDecoder:
             for text in self._untold(text_of(result.get("result")), structured):
                 self._on_whole_text(text, batch)
         usage, cost = result_usage(result) or self._usage_so_far(), number_of(result.get("total_cost_usd"))
-        if self._retelling.differs:
+        if self._replay.differs:
             batch.append(Failed("backend", DIFFERS, exit.code, usage, cost))
         elif stop == "end_turn" and not self._has_text and not self._has_worked:
             batch.append(Failed("backend", "Claude Code finished without an answer", exit.code, usage, cost))

@@ -31,7 +31,7 @@ import orjson
 
 from services.clis.claude.decoder import ClaudeDecoder
 from services.clis.session_files import SessionFiles
-from services.clis.spec import BackendSpec, MessageInput, Option, Shield
+from services.clis.spec import BackendSpec, MessageInput, Option, PromptEscaping
 from services.clis.versions import Fault, SupportedVersions
 from services.clis.warmth import WarmLimits, Warmth
 from services.requests import Image
@@ -88,7 +88,7 @@ SPEC = BackendSpec(
         "thinking_tokens": Option(env={"MAX_THINKING_TOKENS": "{}"}),
     },
     decoder=ClaudeDecoder,
-    shield=Shield(guard=no_slash_command, env={"CLAUDE_CODE_DISABLE_ATTACHMENTS": "1"}),
+    escaping=PromptEscaping(escape=no_slash_command, env={"CLAUDE_CODE_DISABLE_ATTACHMENTS": "1"}),
     message_input=MessageInput(driver="claude-stream", args=("--input-format=stream-json",)),
     takes_images=True,
     streams_tokens=True,

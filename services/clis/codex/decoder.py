@@ -17,7 +17,7 @@ from services.decoding.decoder import Exit
 from services.decoding.exit_messages import ended_without_result, finished
 from services.decoding.fields import list_of, map_of, text_of
 from services.decoding.lines import JsonLines
-from services.decoding.replay import DIFFERS, Retelling
+from services.decoding.replay import DIFFERS, StreamReplay
 from services.events import Batch, Failed, Text, Thinking, UsageUpdate
 from services.requests import Usage, less, plus
 
@@ -45,7 +45,7 @@ class CodexAppServerDecoder:
         self._block = -1
         self._message = ""  # id of the message that streams
         self._is_retold = False  # the next message is the one that broke off, from its start
-        self._retelling = Retelling()
+        self._replay = StreamReplay()
         self._thought: set[str] = set()  # reasoning items that came as deltas
         self._called: set[str] = set()
 
@@ -101,7 +101,7 @@ class CodexAppServerDecoder:
             batch.append(Failed("cancelled", "the turn was interrupted", failed, self._usage))
         elif turn.get("status") != "completed":
             batch.append(failure_of(map_of(turn.get("error")) or self._error, "", failed, self._usage))
-        elif self._retelling.differs:
+        elif self._replay.differs:
             batch.append(Failed("backend", DIFFERS, failed, self._usage))
         elif not self._has_answered:
             batch.append(Failed("backend", "Codex finished without an answer", failed, self._usage))
@@ -132,7 +132,7 @@ class CodexAppServerDecoder:
             self._open_message(item_id)
         if not text:
             return
-        if new := self._retelling.new(text):
+        if new := self._replay.new(text):
             batch.append(Text(new, self._block, is_partial))
         if not self._has_answered:
             self._has_answered = not text.isspace()
@@ -140,15 +140,15 @@ class CodexAppServerDecoder:
     def _open_message(self, item_id: str) -> None:
         """Begin a block, unless the message before broke off and is told again (`_on_error`)."""
         if not self._is_retold:
-            self._retelling.open()
+            self._replay.open()
             self._block += 1
         self._is_retold = False
         self._message = item_id
 
     def _on_error(self, params: dict[str, Any]) -> None:
         if params.get("willRetry") is True:
-            if self._message and self._retelling.has_said:
-                self._retelling.restart()
+            if self._message and self._replay.has_said:
+                self._replay.restart()
                 self._is_retold = True
                 self._message = ""
         else:
@@ -174,8 +174,8 @@ class CodexAppServerDecoder:
         if id != self._message:
             self._open_message(id)
         if is_done:
-            self._say(id, self._retelling.rest(text), batch, is_partial=False)
-            self._retelling.close()
+            self._say(id, self._replay.rest(text), batch, is_partial=False)
+            self._replay.close()
             self._message = ""
 
     def _on_tool(self, item: dict[str, Any], batch: Batch, *, is_done: bool) -> None:

@@ -16,7 +16,7 @@ Every line was checked by running codex 0.169.0 both ways against a fake model A
     resume            the earlier turns are in the request; of an ephemeral run: "no rollout found"
     images            `input_image` (app-server)
     prompt            /command, !command and @path reach the model as they are; `$skill` of the user's own is expanded
-    broken stream     asked for again under a new item id, after an `error` with willRetry: text is told once (`Retelling`)
+    broken stream     asked for again under a new item id, after an `error` with willRetry: text is told once (`StreamReplay`)
 """
 
 from __future__ import annotations

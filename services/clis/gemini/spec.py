@@ -30,7 +30,7 @@ import re
 from services.clis.config_overlay import HOME, PrivateHome
 from services.clis.gemini.decoder import GeminiDecoder
 from services.clis.session_files import SessionFiles
-from services.clis.spec import BackendSpec, Option, Shield
+from services.clis.spec import BackendSpec, Option, PromptEscaping
 from services.clis.versions import SupportedVersions
 from services.clis.warmth import WarmLimits, Warmth
 
@@ -92,7 +92,7 @@ SPEC = BackendSpec(
     # Without a model the CLI asks a small model first which one to ask (recordings gemini/model-default).
     defaults={"model": "gemini-2.5-flash"},
     decoder=GeminiDecoder,
-    shield=Shield(guard=as_command),
+    escaping=PromptEscaping(escape=as_command),
     streams_tokens=True,
     resume_args=("--resume={}",),
     can_resume=True,

@@ -26,7 +26,7 @@ class ClientLeft(Exception):
 
 
 @dataclass
-class Exchange:
+class RequestRecord:
     """One request for an answer, and what became of it."""
 
     dialect: str
@@ -77,7 +77,7 @@ class FakeModelApi:
     """Started with `start`, scripted with `script`; everything that was asked is in `exchanges`."""
 
     def __init__(self) -> None:
-        self.exchanges: list[Exchange] = []
+        self.exchanges: list[RequestRecord] = []
         self.scripts: list[Script] = []
         self.stopping = threading.Event()
         self._server = _Server(("127.0.0.1", 0), _Handler)
@@ -110,11 +110,11 @@ class FakeModelApi:
             if hold:
                 hold.release()
 
-    def about(self, text: str) -> list[Exchange]:
+    def about(self, text: str) -> list[RequestRecord]:
         """The exchanges in which the user says ``text``."""
         return [exchange for exchange in list(self.exchanges) if any(text in said for said in exchange.user_texts)]
 
-    def last(self, dialect: str) -> Exchange:
+    def last(self, dialect: str) -> RequestRecord:
         return [exchange for exchange in list(self.exchanges) if exchange.dialect == dialect][-1]
 
     def last_user_text(self, dialect: str) -> str:
@@ -177,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
         if dialect is None:
             return self._json(404, {"error": {"message": f"no such route: {path}"}})
         api = self.server.api
-        exchange = Exchange(dialect, path, dict(self.headers.items()), body, api.reply_to(dialect, body))
+        exchange = RequestRecord(dialect, path, dict(self.headers.items()), body, api.reply_to(dialect, body))
         api.exchanges.append(exchange)
         try:
             self._answer(exchange)
@@ -187,7 +187,7 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             exchange.ended.set()
 
-    def _answer(self, exchange: Exchange) -> None:
+    def _answer(self, exchange: RequestRecord) -> None:
         module, reply = DIALECTS[exchange.dialect], exchange.reply
         if reply.status != 200:
             headers = {} if reply.retry_after_s is None else {"Retry-After": str(reply.retry_after_s)}
@@ -208,7 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._chunk(f"{name}data: {data}\n\n".encode())
         return self._chunk(b"")
 
-    def _paced(self, exchange: Exchange) -> Iterator[str | None]:
+    def _paced(self, exchange: RequestRecord) -> Iterator[str | None]:
         """The tokens of the reply, each at its time; None where the stream shall fail."""
         reply = exchange.reply
         for i, token in enumerate(reply.pieces):

@@ -11,7 +11,7 @@ import pytest
 
 from app.observability.metric_labels import LEARNED_LIMIT, ModelLabels, method_label, route_label
 from app.observability.metrics import BUCKETS, LABELS, METRICS, OVERFLOW
-from app.observability.observers import All
+from app.observability.observers import CompositeObserver
 from services.clis.claude.spec import SPEC as CLAUDE
 from tests.conftest import ServerFactory
 from tests.parts.client import Client
@@ -96,7 +96,7 @@ def test_an_observer_that_breaks_breaks_no_run(caplog: pytest.LogCaptureFixture)
         finish = begin
 
     told: list[object] = []
-    both = All([Broken(), SimpleNamespace(begin=told.append, finish=told.append)])
+    both = CompositeObserver([Broken(), SimpleNamespace(begin=told.append, finish=told.append)])
     run: Any = object()
     both.begin(run)
     both.finish(run)
@@ -174,7 +174,7 @@ def test_metrics_need_a_key_unless_they_are_public(settings: dict[str, bool], ke
 
 def services() -> Any:
     made = stand_in_services()
-    made.runner.gate = SimpleNamespace(running=0, queued=0, limit=1, queue_limit=1)
+    made.runner.admission = SimpleNamespace(running=0, queued=0, limit=1, queue_limit=1)
     made.runner.ready_counts = dict
     return made
 

@@ -78,7 +78,7 @@ def test_max_parallel_of_them_go_at_a_time_and_no_more(spawner: Spawner, tmp_pat
             wait_until(lambda ended=ended: begun() == min(ended + 4, 8))
             desk.run(shell("true"))  # as long as a task needs to begin
             assert begun() == min(ended + 4, 8)
-            wait_until(lambda ended=ended: desk.gate.running == min(4, 8 - ended))
+            wait_until(lambda ended=ended: desk.admission.running == min(4, 8 - ended))
             (tmp_path / f"go{ended}").touch()
         assert [outcome.result.output for outcome in composition.outcomes()] == [f"{n}\n" for n in range(8)]
 
@@ -110,7 +110,7 @@ def test_fail_fast_stops_those_that_go_and_starts_no_more(spawner: Spawner, tmp_
     assert messages[2] == "not started: task 1 failed, and fail_fast is set"
     assert not [pid for pid in map(int, (tmp_path / "pids").read_text().split()) if alive(pid)]
     assert not (tmp_path / "started").exists()
-    assert (desk.gate.running, desk.gate.queued) == (0, 0)
+    assert (desk.admission.running, desk.admission.queued) == (0, 0)
 
 
 def test_fail_fast_ends_the_wait_for_a_place_too(spawner: Spawner) -> None:
@@ -119,7 +119,7 @@ def test_fail_fast_ends_the_wait_for_a_place_too(spawner: Spawner) -> None:
     plan = plan_parallel(desk, tasks, max_parallel=2, fail_fast=True)
     with desk.stream(shell("sleep 600")), Composition(desk, plan) as composition:
         assert [outcome.status for outcome in composition.outcomes()] == ["skipped", "failed"]
-    assert desk.gate.queued == 0
+    assert desk.admission.queued == 0
 
 
 def test_without_fail_fast_the_others_go_on(spawner: Spawner) -> None:
@@ -157,7 +157,7 @@ def test_a_client_that_goes_takes_all_runs_along(spawner: Spawner) -> None:
         composition.outcomes()
     composition.close()
     assert not [pid for pid in pids if alive(pid)]
-    assert desk.gate.running == 0
+    assert desk.admission.running == 0
 
 
 def test_the_server_s_stop_ends_those_that_go_and_starts_no_more(spawner: Spawner) -> None:
@@ -174,7 +174,7 @@ def test_closed_early_nothing_is_left(spawner: Spawner) -> None:
     composition.close()
     composition.close()
     assert not [pid for pid in pids if alive(pid)]
-    assert (desk.gate.running, list(composition)) == (0, [])
+    assert (desk.admission.running, list(composition)) == (0, [])
 
 
 def test_closed_while_every_run_waits_for_the_reader_nothing_is_left(spawner: Spawner) -> None:
@@ -184,7 +184,7 @@ def test_closed_while_every_run_waits_for_the_reader_nothing_is_left(spawner: Sp
     wait_until(lambda: composition._queue.full())
     with gevent.Timeout(PATIENCE_S):
         composition.close()
-    assert desk.gate.running == 0
+    assert desk.admission.running == 0
 
 
 def test_a_slow_reader_slows_the_clis(spawner: Spawner, tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_a_failure_of_ours_reaches_the_reader_and_leaves_nothing(spawner: Spawne
     broken._outcomes.clear()
     with pytest.raises(IndexError), broken:
         list(broken)
-    assert desk.gate.running == 0
+    assert desk.admission.running == 0
 
 
 def test_a_run_that_passes_its_time_limit_failed(spawner: Spawner) -> None:

@@ -14,7 +14,7 @@ import gevent
 import pytest
 from sqlalchemy import text
 
-from services.admission import Gate
+from services.admission import AdmissionControl
 from services.cancellation import CLIENT_GONE, Cancellation
 from services.clis.probe import Prober
 from services.clis.session_files import SessionFiles
@@ -73,7 +73,7 @@ class Desk:
         self.runner = runner = Runner(
             {spec.name: spec for spec in (NOTES, FORGETFUL, SECRETIVE, MISSING)},
             driver=ProcessDriver(spawner),
-            gate=Gate(places, queue_limit=0, queue_timeout_s=1, backend_limits={}),
+            admission=AdmissionControl(places, queue_limit=0, queue_timeout_s=1, backend_limits={}),
             prober=Prober(environ),
             workdirs=WorkdirRules(),
             limits=Limits(),

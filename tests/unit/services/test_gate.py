@@ -7,29 +7,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.admission import Gate, Place
+from services.admission import AdmissionControl, Slot
 from services.cancellation import CLIENT_GONE, Cancellation
 from services.errors import QueueFull, RunFailed
 
 
-def gate(limit: int = 1, queue_limit: int = 10, queue_timeout_s: float = 10, **backend_limits: int) -> Gate:
-    return Gate(limit, queue_limit=queue_limit, queue_timeout_s=queue_timeout_s, backend_limits=backend_limits)
+def admission(limit: int = 1, queue_limit: int = 10, queue_timeout_s: float = 10, **backend_limits: int) -> AdmissionControl:
+    return AdmissionControl(limit, queue_limit=queue_limit, queue_timeout_s=queue_timeout_s, backend_limits=backend_limits)
 
 
-def enter(gate: Gate, caller: str = "a", backend: str = "demo", cancellation: Cancellation | None = None) -> Place:
-    return gate.enter(backend, caller, cancellation or Cancellation())
+def enter(admission: AdmissionControl, caller: str = "a", backend: str = "demo", cancellation: Cancellation | None = None) -> Slot:
+    return admission.acquire(backend, caller, cancellation or Cancellation())
 
 
 def test_a_place_that_is_left_twice_is_free_once() -> None:
-    door = gate()
+    door = admission()
     place = enter(door)
-    place.leave()
-    place.leave()
+    place.release()
+    place.release()
     assert (door.running, door.queued) == (0, 0)
 
 
 def test_callers_are_served_in_turn() -> None:
-    door = gate()
+    door = admission()
     first = enter(door)
     order: list[str] = []
 
@@ -37,19 +37,19 @@ def test_callers_are_served_in_turn() -> None:
         place = enter(door, caller)
         order.append(caller)
         gevent.sleep(0)
-        place.leave()
+        place.release()
 
     greenlets = [gevent.spawn(run, caller) for caller in "aaabbc"]
     gevent.sleep(0)
     assert door.queued == 6
-    first.leave()
+    first.release()
     gevent.joinall(greenlets, raise_error=True)
     assert "".join(order) == "abcaba"
     assert (door.running, door.queued) == (0, 0)
 
 
 def test_a_full_queue_refuses_and_says_when_to_come_again() -> None:
-    door = gate(queue_limit=0)
+    door = admission(queue_limit=0)
     enter(door)
     with pytest.raises(QueueFull, match="max_queued_runs") as refused:
         enter(door)
@@ -58,7 +58,7 @@ def test_a_full_queue_refuses_and_says_when_to_come_again() -> None:
 
 
 def test_a_full_queue_makes_room_for_a_caller_with_fewer_in_it() -> None:
-    door = gate(queue_limit=3)
+    door = admission(queue_limit=3)
     first = enter(door)
     greedy = [gevent.spawn(enter, door, "greedy") for _ in range(3)]
     gevent.sleep(0)
@@ -71,9 +71,9 @@ def test_a_full_queue_makes_room_for_a_caller_with_fewer_in_it() -> None:
     other_again = gevent.spawn(enter, door, "other")  # one each is fair: 2 and 1 is no reason to displace anybody
     other_again.join(5)
     assert isinstance(other_again.exception, QueueFull)
-    first.leave()
+    first.release()
     assert gevent.wait([greedy[0]], timeout=5)
-    greedy[0].value.leave()
+    greedy[0].value.release()
     assert other.get(timeout=5)
     greedy[1].kill()
     assert door.queued == 0
@@ -81,7 +81,7 @@ def test_a_full_queue_makes_room_for_a_caller_with_fewer_in_it() -> None:
 
 @pytest.mark.parametrize(("run_s", "queued", "least", "most"), [(0.001, 0, 1, 1), (30, 0, 10, 30), (3000, 5, 600, 600)])
 def test_when_to_come_again_follows_what_runs_take_within_reason(run_s: float, queued: int, least: float, most: float) -> None:
-    door = gate(queue_limit=queued)
+    door = admission(queue_limit=queued)
     door._mean_run_s = run_s
     enter(door)
     waiting = [gevent.spawn(enter, door) for _ in range(queued)]
@@ -94,7 +94,7 @@ def test_when_to_come_again_follows_what_runs_take_within_reason(run_s: float, q
 
 
 def test_a_backend_with_fewer_places_has_the_longer_wait() -> None:
-    door = gate(limit=10, queue_limit=0, claude=1)
+    door = admission(limit=10, queue_limit=0, claude=1)
     enter(door, backend="claude")
     with pytest.raises(QueueFull) as refused:
         enter(door, backend="claude")
@@ -102,7 +102,7 @@ def test_a_backend_with_fewer_places_has_the_longer_wait() -> None:
 
 
 def test_who_waits_too_long_is_refused_and_forgotten() -> None:
-    door = gate(queue_timeout_s=0.01)
+    door = admission(queue_timeout_s=0.01)
     enter(door)
     with pytest.raises(QueueFull, match="queue_timeout_secs"):
         enter(door)
@@ -110,7 +110,7 @@ def test_who_waits_too_long_is_refused_and_forgotten() -> None:
 
 
 def test_who_leaves_the_queue_frees_the_place_in_it() -> None:
-    door = gate()
+    door = admission()
     enter(door)
     cancellation = Cancellation()
     gevent.spawn(cancellation.cancel, CLIENT_GONE)
@@ -120,14 +120,14 @@ def test_who_leaves_the_queue_frees_the_place_in_it() -> None:
 
 
 def test_a_full_queue_of_one_backend_does_not_refuse_another() -> None:
-    door = gate(limit=3, queue_limit=1, claude=1)
+    door = admission(limit=3, queue_limit=1, claude=1)
     first = enter(door, backend="claude")
     waiting = gevent.spawn(enter, door, "a", "claude")
     gevent.sleep(0)
     assert enter(door, caller="a", backend="demo")
     with pytest.raises(QueueFull):
         enter(door, caller="a", backend="claude")
-    first.leave()
+    first.release()
     assert waiting.get(timeout=5)
     assert (door.running, door.queued) == (2, 0)
 
@@ -136,14 +136,14 @@ def test_a_full_queue_of_one_backend_does_not_refuse_another() -> None:
 @settings(max_examples=60, deadline=None)
 def test_nobody_waits_for_a_backend_that_has_room(steps: list[tuple[str, str, bool]]) -> None:
     limits = {"claude": 1, "codex": 2}
-    door = gate(limit=4, queue_limit=100, **limits)
+    door = admission(limit=4, queue_limit=100, **limits)
     asked: list[tuple[str, gevent.Greenlet]] = []
     for caller, backend, ends_one in steps:
         asked.append((backend, gevent.spawn(enter, door, caller, backend)))
         gevent.sleep(0)
         running = [(name, one) for name, one in asked if one.ready()]
         if ends_one and running:
-            running[0][1].value.leave()
+            running[0][1].value.release()
             asked.remove(running[0])
             gevent.sleep(0)
         counts = Counter(name for name, one in asked if one.ready())
@@ -153,7 +153,7 @@ def test_nobody_waits_for_a_backend_that_has_room(steps: list[tuple[str, str, bo
 
 
 def test_a_backend_at_its_own_limit_does_not_hold_up_another() -> None:
-    door = gate(limit=3, claude=1)
+    door = admission(limit=3, claude=1)
     enter(door, backend="claude")
     waiting = gevent.spawn(enter, door, "a", "claude")
     gevent.sleep(0)

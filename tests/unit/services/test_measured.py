@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import gevent
 import pytest
 
-from services.admission import Gate
+from services.admission import AdmissionControl
 from services.cancellation import CLIENT_GONE, Cancellation
 from services.clis.probe import Prober
 from services.compose.composition import Composition
@@ -25,7 +25,7 @@ from services.execution.run import ProcessDriver
 from services.processes.spawner import Spawner
 from services.requests import Usage
 from services.runner import Runner
-from services.telemetry import Measured
+from services.telemetry import RunTelemetry
 from services.workdir import WorkdirRules
 from tests.unit.services.test_runner import SHELL, shell
 
@@ -37,13 +37,13 @@ class Notebook:
 
     def __init__(self) -> None:
         self.begun: list[str] = []
-        self.finished: list[Measured] = []
+        self.finished: list[RunTelemetry] = []
 
-    def begin(self, run: Measured) -> None:
+    def begin(self, run: RunTelemetry) -> None:
         self.begun.append(WHO.get())
         run.env = {"OBSERVED": "yes"}
 
-    def finish(self, run: Measured) -> None:
+    def finish(self, run: RunTelemetry) -> None:
         self.finished.append(run)
 
 
@@ -59,7 +59,7 @@ def observed() -> Iterator[tuple[Runner, Notebook]]:
     runner = Runner(
         {spec.name: spec for spec in (SHELL, missing)},
         driver=ProcessDriver(spawner),
-        gate=Gate(1, queue_limit=1, queue_timeout_s=5, backend_limits={}),
+        admission=AdmissionControl(1, queue_limit=1, queue_timeout_s=5, backend_limits={}),
         prober=Prober(os.environ),
         workdirs=WorkdirRules(),
         limits=Limits(),
@@ -102,7 +102,7 @@ def test_what_is_never_started_is_told_with_the_reason(observed: tuple[Runner, N
     with runner.stream(shell("sleep 9")):
         cancellation = Cancellation()
         waiting = gevent.spawn(runner.stream, shell("echo 2"), cancellation)
-        while not runner.gate.queued:
+        while not runner.admission.queued:
             gevent.sleep(0.01)
         with pytest.raises(QueueFull):
             runner.stream(shell("echo 3"))
@@ -123,8 +123,8 @@ def test_the_runs_of_a_composition_know_whose_request_they_are_of(observed: tupl
     assert notebook.begun == ["request-1", "request-1"]
 
 
-def measured() -> Measured:
-    return Measured(SimpleNamespace(spec=SHELL, model="asked-for"))  # type: ignore[arg-type]
+def measured() -> RunTelemetry:
+    return RunTelemetry(SimpleNamespace(spec=SHELL, model="asked-for"))  # type: ignore[arg-type]
 
 
 def test_the_tokens_are_the_ends_own_else_the_latest_told() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import gevent
 import pytest
 
-from services.admission import Gate
+from services.admission import AdmissionControl
 from services.cancellation import CLIENT_GONE, Cancellation
 from services.clis.probe import Prober
 from services.clis.spec import BackendSpec
@@ -51,7 +51,7 @@ def runner(spawner: Spawner, limits: Limits | None = None, places: int = 4, queu
     return Runner(
         backends,
         driver=ProcessDriver(spawner),
-        gate=Gate(places, queue_limit=queue_limit, queue_timeout_s=5, backend_limits={}),
+        admission=AdmissionControl(places, queue_limit=queue_limit, queue_timeout_s=5, backend_limits={}),
         prober=Prober(os.environ),
         workdirs=WorkdirRules(),
         limits=limits or Limits(),
@@ -183,13 +183,13 @@ def test_a_stream_that_is_closed_early_leaves_nothing(spawner: Spawner) -> None:
     stream, pids = begin(desk, shell(SLEEP_WITH_CHILD))
     stream.close()  # type: ignore[attr-defined]
     assert not [pid for pid in pids if alive(pid)]
-    assert (desk.gate.running, run_dirs()) == (0, before)
+    assert (desk.admission.running, run_dirs()) == (0, before)
 
 
 def test_a_stream_that_is_never_begun_can_be_closed(spawner: Spawner) -> None:
     desk = runner(spawner)
     desk.stream(shell("sleep 600")).close()
-    assert desk.gate.running == 0
+    assert desk.admission.running == 0
 
 
 def test_a_stop_sequence_cuts_the_text_and_stops_the_cli(spawner: Spawner) -> None:
@@ -211,7 +211,7 @@ def test_what_can_be_refused_is_refused_before_the_stream(spawner: Spawner) -> N
         desk.stream(RunRequest(backend="missing", prompt="x"))
     with desk.stream(shell("sleep 600")), pytest.raises(QueueFull):
         desk.stream(shell("true"))
-    assert desk.gate.running == 0
+    assert desk.admission.running == 0
 
 
 def test_fifty_runs_at_once_each_get_their_own_answer(spawner: Spawner) -> None:
@@ -219,7 +219,7 @@ def test_fifty_runs_at_once_each_get_their_own_answer(spawner: Spawner) -> None:
     results = [gevent.spawn(desk.run, shell(f"echo {n}", caller=str(n % 5))) for n in range(50)]
     gevent.joinall(results, raise_error=True)
     assert [job.value.output for job in results] == [f"{n}\n" for n in range(50)]
-    assert (desk.gate.running, desk.gate.queued) == (0, 0)
+    assert (desk.admission.running, desk.admission.queued) == (0, 0)
 
 
 def supervisor_of(pid: int) -> int:

@@ -1,4 +1,4 @@
-"""A spawner or a keeper that is killed or stopped: what runs ends truthfully and once, what comes next starts, nothing is left."""
+"""A spawner or a supervisor that is killed or stopped: what runs ends truthfully and once, what comes next starts, nothing is left."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ def spawner_pid(spawner: Spawner) -> int:
     return spawner.pid
 
 
-def keeper_of(child: Child) -> int:
+def supervisor_of(child: Child) -> int:
     now = state(child.pid)
     assert now
-    assert now[1] == child.keeper, "the parent of the CLI"
-    assert "spawner_program.py" in command_line(child.keeper)
-    return child.keeper
+    assert now[1] == child.supervisor, "the parent of the CLI"
+    assert "spawner_program.py" in command_line(child.supervisor)
+    return child.supervisor
 
 
 def wait_for(check: object, within_s: float = 10.0) -> bool:
@@ -99,9 +99,9 @@ def test_runs_go_on_when_the_spawner_is_killed_and_it_is_replaced(
     assert spawner_pid(spawner) != killed
 
 
-def test_a_job_that_no_keeper_has_taken_is_started_once_by_the_replacement(spawner: Spawner, tmp_path: Path) -> None:
+def test_a_job_that_no_supervisor_has_taken_is_started_once_by_the_replacement(spawner: Spawner, tmp_path: Path) -> None:
     log, killed = tmp_path / "log", spawner_pid(spawner)
-    assert wait_for(lambda: len(descendants(killed)) == 2), "two idle keepers"
+    assert wait_for(lambda: len(descendants(killed)) == 2), "two idle supervisors"
     stopped = [killed, *descendants(killed)]
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
@@ -123,18 +123,18 @@ def test_a_spawner_that_is_stopped_is_replaced(spawner: Spawner, monkeypatch: py
     monkeypatch.setattr(spawner_module, "STALL_S", 0.3)
     stopped = spawner_pid(spawner)
     assert wait_for(lambda: len(descendants(stopped)) == 2)
-    keepers = descendants(stopped)
-    for pid in (stopped, *keepers):
+    supervisors = descendants(stopped)
+    for pid in (stopped, *supervisors):
         os.kill(pid, signal.SIGSTOP)
     child = start(spawner, "echo hi")
     assert output(child) == b"hi\n"
     child.close()
     assert "took no job within 0.3 s and was ended" in caplog.text
     assert not alive(stopped)
-    for pid in keepers:  # this process is no sub-reaper, so it has to let them go itself
+    for pid in supervisors:  # this process is no sub-reaper, so it has to let them go itself
         assert "spawner_program.py" in command_line(pid)
         os.kill(pid, signal.SIGCONT)
-    assert wait_for(lambda: not any(map(alive, keepers)))
+    assert wait_for(lambda: not any(map(alive, supervisors)))
 
 
 def test_a_spawner_that_does_not_answer_is_replaced_before_anybody_needs_it(
@@ -151,34 +151,34 @@ def test_a_spawner_that_does_not_answer_is_replaced_before_anybody_needs_it(
     assert not alive(stopped)
 
 
-def test_a_keeper_that_was_stopped_is_killed_with_its_tree(
+def test_a_supervisor_that_was_stopped_is_killed_with_its_tree(
     spawner: Spawner, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(child_module, "KEEPER_ANSWER_S", 0.3)
+    monkeypatch.setattr(child_module, "SUPERVISOR_ANSWER_S", 0.3)
     child = start(spawner, "trap '' TERM; env -i setsid sleep 600 & echo $!; sleep 600")
-    tree = [int(child.read(20) or 0), child.pid, keeper_of(child)]
-    os.kill(child.keeper, signal.SIGSTOP)
+    tree = [int(child.read(20) or 0), child.pid, supervisor_of(child)]
+    os.kill(child.supervisor, signal.SIGSTOP)
     child.stop(signal.SIGTERM, 60.0)
     assert child.wait_exit(20) is None
     child.close()
     assert not [pid for pid in tree if alive(pid)]
-    assert f"the supervisor (pid {child.keeper}) of sh did not answer" in caplog.text
+    assert f"the supervisor (pid {child.supervisor}) of sh did not answer" in caplog.text
 
 
-def test_a_keeper_that_was_stopped_after_its_run_s_end_is_killed_when_the_run_is_closed(
+def test_a_supervisor_that_was_stopped_after_its_run_s_end_is_killed_when_the_run_is_closed(
     spawner: Spawner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child_module, "KEEPER_ANSWER_S", 0.3)
+    monkeypatch.setattr(child_module, "SUPERVISOR_ANSWER_S", 0.3)
     child = spawner.start(["sh", "-c", "read line; kill -STOP $PPID; echo done"], env=ENV, cwd="/", stdin=None)
     child.send(b"\n")
     assert output(child) == b"done\n"
-    keeper = child.keeper
+    supervisor = child.supervisor
     assert child.wait_exit(0.2) is None
     child.close()
-    assert not alive(keeper)
+    assert not alive(supervisor)
 
 
-def test_a_run_whose_keeper_is_killed_at_once_fails_at_once(spawner: Spawner, tmp_path: Path) -> None:
+def test_a_run_whose_supervisor_is_killed_at_once_fails_at_once(spawner: Spawner, tmp_path: Path) -> None:
     """The death may be seen before the start was told, or after it."""
     log = tmp_path / "log"
     for _ in range(5):
@@ -194,7 +194,7 @@ def test_a_run_whose_keeper_is_killed_at_once_fails_at_once(spawner: Spawner, tm
     assert wait_for(lambda: not any(map(alive, pids)))
 
 
-def test_a_run_that_was_given_up_before_a_keeper_took_it_is_not_started(spawner: Spawner, tmp_path: Path) -> None:
+def test_a_run_that_was_given_up_before_a_supervisor_took_it_is_not_started(spawner: Spawner, tmp_path: Path) -> None:
     assert wait_for(lambda: len(descendants(spawner_pid(spawner))) == 2)
     stopped = [spawner_pid(spawner), *descendants(spawner_pid(spawner))]
     for pid in stopped:
@@ -220,13 +220,13 @@ def test_close_ends_a_spawner_that_was_stopped() -> None:
     child.close()
 
 
-def test_a_keeper_is_left_behind_only_some_time_after_the_end_of_its_spawner_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_supervisor_is_left_behind_only_some_time_after_the_end_of_its_spawner_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(orphans_module, "monotonic", lambda: now)
     orphans = Orphans()
     orphans.spawner_started(7)
     now += 60
-    assert not orphans.is_left_behind(7), "it may be dead already: an idle keeper may have just taken a job"
+    assert not orphans.is_left_behind(7), "it may be dead already: an idle supervisor may have just taken a job"
     orphans.spawner_ended(7)
     assert not orphans.is_left_behind(7)
     now += orphans_module.LEAVE_S + 0.1
@@ -255,7 +255,7 @@ spawner.close()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no sub-reaper")
-def test_a_daemon_with_an_empty_environment_ends_when_its_cli_kills_keeper_and_spawner() -> None:
+def test_a_daemon_with_an_empty_environment_ends_when_its_cli_kills_supervisor_and_spawner() -> None:
     # Each process id is looked at before it gets a signal: that of an orphan's parent is somebody else's.
     kill = "for pid in $PPID $(ps -o ppid= -p $PPID); do grep -q spawner_program.py /proc/$pid/cmdline && kill -KILL $pid; done"
     script = f"env -i setsid sh -c 'trap \"\" TERM; sleep 600; :' & echo $!; env -i setsid setsid sleep 600 & echo $!; sleep 0.3; {kill}; sleep 600"

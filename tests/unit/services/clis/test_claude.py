@@ -80,7 +80,7 @@ def test_prompts_are_text(prompt: str, stdin: bytes) -> None:
 
 
 def test_directives_can_be_wanted() -> None:
-    invocation = invoked(replace(SPEC, shield=None), "/cost")
+    invocation = invoked(replace(SPEC, escaping=None), "/cost")
     assert invocation.stdin == b"/cost"
     assert "CLAUDE_CODE_DISABLE_ATTACHMENTS" not in invocation.env
 

@@ -120,7 +120,7 @@ def test_two_marks_and_a_path_are_told_with_a_backslash(prompt: str, told: str) 
 
 
 def test_directives_can_be_wanted() -> None:
-    invocation = invoked(replace(SPEC, shield=None), "@secret.txt")
+    invocation = invoked(replace(SPEC, escaping=None), "@secret.txt")
     assert invocation.stdin == b"@secret.txt"
 
 

@@ -8,7 +8,7 @@ from services.decoding.decoder import Exit
 from services.decoding.exit_messages import ended_without_result, last_words
 from services.decoding.fields import count_of, dig, flat_text, to_json
 from services.decoding.lines import JsonLines, LineSplitter, to_object
-from services.decoding.replay import Retelling
+from services.decoding.replay import StreamReplay
 from services.failure_kinds import classify, human
 
 
@@ -126,7 +126,7 @@ def test_json_that_is_nested_too_deep_is_no_error() -> None:
 
 
 def test_a_retelling_in_other_pieces() -> None:
-    retelling = Retelling()
+    retelling = StreamReplay()
     assert [retelling.new(piece) for piece in ("One", " two")] == ["One", " two"]
     retelling.restart()
     assert [retelling.new(piece) for piece in ("O", "ne t", "wo three", " four")] == ["", "", " three", " four"]

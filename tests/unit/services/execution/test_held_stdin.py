@@ -25,7 +25,7 @@ from services.decoding.decoder import Exit
 from services.events import Event, Failed, Finished, Started, Text
 from services.execution import backoff, starting
 from services.execution import pool as pool_module
-from services.execution.circuit_breaker import Trust
+from services.execution.circuit_breaker import CircuitBreaker
 from services.execution.demand import Idle, key_of
 from services.execution.driver import Limits
 from services.execution.pool import ProcessPool
@@ -48,15 +48,15 @@ def made(folder: Path, prompt: str = "hello", manner: str = "patient", **options
 
 
 @pytest.fixture
-def pool(tmp_path: Path) -> Iterator[Callable[..., tuple[ProcessPool, Trust]]]:
+def pool(tmp_path: Path) -> Iterator[Callable[..., tuple[ProcessPool, CircuitBreaker]]]:
     """``pool(manner)``: the pool of a CLI of that manner, and whether it is to be relied on."""
     spawner, pools = Spawner(), []
 
-    def make(manner: str) -> tuple[ProcessPool, Trust]:
-        trust = Trust("gemini")
+    def make(manner: str) -> tuple[ProcessPool, CircuitBreaker]:
+        breaker = CircuitBreaker("gemini")
         spec = made(tmp_path, manner=manner).spec
-        pools.append(ProcessPool(spec, spawner, {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}, trust))
-        return pools[-1], trust
+        pools.append(ProcessPool(spec, spawner, {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}, breaker))
+        return pools[-1], breaker
 
     yield make
     for one in pools:
@@ -120,11 +120,11 @@ def test_process_that_waited_has_a_folder_of_its_own_that_goes_with_the_run(pool
 
 
 def test_version_that_does_not_wait_is_found_out_before_it_is_asked(pool: Any, tmp_path: Path) -> None:
-    one, trust = pool("hasty")
+    one, breaker = pool("hasty")
     for _ in range(2):
         assert one.start(made(tmp_path, manner="hasty"), Limits(), Cancellation()) is None
     one.settle(str(tmp_path), has_worked=False)
-    assert eventually(lambda: not trust.holds)
+    assert eventually(lambda: not breaker.is_closed)
     assert one.ready_count == 0
 
 
@@ -232,7 +232,7 @@ def test_processes_that_are_always_to_be_there_are_tried_again_when_a_start_has_
     spawner, program = Spawner(), tmp_path / "late"
     invocation = made(tmp_path)
     invocation = replace(invocation, spec=replace(invocation.spec, command=(str(program), str(HELD_CLI), "patient")))
-    one = ProcessPool(invocation.spec, spawner, {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}, Trust("gemini"))
+    one = ProcessPool(invocation.spec, spawner, {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}, CircuitBreaker("gemini"))
     try:
         one.prestart(invocation, 1)
         assert eventually(lambda: caplog.text.count("no process could be started beforehand") >= 2)
