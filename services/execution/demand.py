@@ -144,9 +144,9 @@ class Shelves:
         return shelf, lost
 
     def next_to_fill(self) -> Shelf | None:
-        """The latest used that lacks a process, but for those whose last start failed a moment ago."""
+        """The latest used that lacks a process. What nobody has asked for since its start failed waits for its back-off."""
         lacking = (shelf for shelf in reversed(self._shelves.values()) if len(shelf.idle) < shelf.wanted)
-        return next((shelf for shelf in lacking if shelf.backoff.is_due), None)
+        return next((shelf for shelf in lacking if shelf.wanted > shelf.floor or shelf.backoff.is_due), None)
 
     def give_up_for(self, shelf: Shelf) -> Idle | None:
         """An idle process of a shelf that was used before ``shelf``, taken off so that there is room."""

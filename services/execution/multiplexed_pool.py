@@ -37,7 +37,7 @@ class SharedPool:
         self._wanted: dict[Hashable, Invocation] = {}
         self._kept: dict[Hashable, Invocation] = {}
         self._backoffs: defaultdict[Hashable, Backoff] = defaultdict(Backoff)
-        """Of starts that failed."""
+        """Of starts that failed, for those that are always to be there. A run that asks for one is reason enough to try at once."""
         self._changed = Event()
         self._greenlet: gevent.Greenlet | None = None
         self._adopt(spec)
@@ -117,11 +117,10 @@ class SharedPool:
         while True:
             self._changed.clear()
             self._tidy()
-            self._wanted |= self._kept
+            self._wanted |= {key: invocation for key, invocation in self._kept.items() if self._backoffs[key].is_due}
             while self._wanted:
                 key, invocation = self._wanted.popitem()
-                is_due = key not in self._current and self._breaker.is_closed and self._backoffs[key].is_due
-                if is_due and self._has_room():
+                if key not in self._current and self._breaker.is_closed and self._has_room():
                     self._start(key, invocation)
             self._changed.wait(LOOK_EVERY_S)
 
@@ -152,7 +151,7 @@ class SharedPool:
             self._backoffs[key].record_failure()
             self._breaker.record_failure(problem, for_good=bool(process.refusal))
         else:
-            del self._backoffs[key]
+            self._backoffs[key].record_success()
             log.debug("%s: process %d waits for every folder", self._spec.name, process.child.pid)
 
     def _problem_of(self, process: SharedProcess) -> str:

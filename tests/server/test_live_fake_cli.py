@@ -275,10 +275,12 @@ def test_a_turn_that_outlasts_its_pool_leaves_no_process_to_the_next_one(server:
     id = begin(one.client, "claude", "1")
     with ThreadPoolExecutor() as threads:
         second = threads.submit(ask, one, id, do(["wait_for", str(go)], ["say", "2"]))
-        fake_cli.wait_for(2)
-        backend = fake_cli.backend("--stays", warm={"max": 0}, env=fake_cli.keeping)
-        hang_up(one, {"default_backend": "claude", "backends": {"claude": backend}}, "the configuration was read again")
-        go.touch()
+        try:
+            fake_cli.wait_for(2)
+            backend = fake_cli.backend("--stays", warm={"max": 0}, env=fake_cli.keeping)
+            hang_up(one, {"default_backend": "claude", "backends": {"claude": backend}}, "the configuration was read again")
+        finally:
+            go.touch()
         assert second.result()["output"] == "2"
     assert living(fake_cli) == set()
     assert ask(one, id, "3")["output"] == "You said: 3"
