@@ -24,7 +24,7 @@ def begin(app: flask.Flask) -> None:
     gevent.get_hub().loop.install_sigchld()  # reaps whatever becomes a child of this process
     end_leftovers()
     services = app.extensions["clinvk"]
-    services.sessions.upkeep.start()
+    services.upkeep.start()
     services.runner.prestart()
     app.extensions["clinvk.observation"].start()
 
@@ -49,7 +49,7 @@ def finish(
     # Again and again: a run that ends makes room for one that waited in the queue.
     wait_until_idle(DRAIN_S, lambda: services.runner.cancel_all(SERVER_STOPS))
     services.runner.close()
-    services.sessions.continuation.close()
+    services.continuation.close()
     services.spawner.close()
     return busy()
 
