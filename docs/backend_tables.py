@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from docs.markdown import code, codes, table
+from services.clis.option import Option
 from services.clis.registry import BUILT_IN
-from services.clis.spec import OPTION_NAMES, BackendSpec, Option
+from services.clis.spec import OPTION_NAMES, BackendSpec
 
 
 def backend_options() -> str:

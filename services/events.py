@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import msgspec
 
 from services.redaction import redact
-from services.requests import Usage
+from services.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -17,16 +17,16 @@ TOKENS = re.compile(
     re.DOTALL,
 )
 SCHEME = re.compile(r"(?i)\b(bearer|basic)(\s+)[A-Za-z0-9+/=._~-]{8,}")
-USER_INFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,20}://[^\s/:@]{0,256}):[^\s/@]{1,256}@")
+USER_INFO = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,20}://)[^\s/@]{1,512}@")
 ASSIGNED = re.compile(
     r"(?i)([\w-]{0,64}(?:api[_-]?key|access[_-]?key|token|secret|passw(?:or)?d|credential)s?[\"']?\s{0,4}[:=]\s{0,4}[\"']?)([^\s\"',;&]{6,})"
 )
 
 
 def redact(text: str) -> str:
-    """``text`` without keys of the known vendors, values of Authorization headers, passwords in URLs, and what is assigned to a
+    """``text`` without keys of the known vendors, values of Authorization headers, the user part of URLs, and what is assigned to a
     name such as ``api_key`` or ``token``. Numbers stay: ``tokens: 200000`` is no secret."""
     text = TOKENS.sub(REDACTED, text)
     text = SCHEME.sub(rf"\1\2{REDACTED}", text)
-    text = USER_INFO.sub(rf"\1:{REDACTED}@", text)
+    text = USER_INFO.sub(rf"\1{REDACTED}@", text)
     return ASSIGNED.sub(lambda found: found[0] if found[2].rstrip(".)").isdigit() else found[1] + REDACTED, text)

@@ -19,10 +19,11 @@ from services.errors import BackendUnavailable, InvalidRequest
 from services.events import Batch, Failed, Finished, Started, Text, Thinking, UsageUpdate, for_callers, is_terminal, separated
 from services.execution.driver import Driver, KeepsProcesses, Limits, Running
 from services.processes.marks import new_path
-from services.requests import RunRequest, RunResult, Usage
+from services.requests import RunRequest, RunResult
 from services.run_clock import RunClock
 from services.stop_sequences import cut_at_stop
 from services.telemetry import NOBODY, Observer, RunTelemetry
+from services.usage import Usage
 from services.workdir import WorkdirRules
 
 

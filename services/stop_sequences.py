@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from services.events import Batch, Event, Finished, Text, UsageUpdate
-from services.requests import Usage
+from services.usage import Usage
 
 
 def cut_at_stop(batches: Iterable[Batch], stops: tuple[str, ...]) -> Iterator[Batch]:

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, cast
 from services.clis.spec import Invocation
 from services.errors import ClinvkError, QueueFull, RunFailed
 from services.events import Batch, Failed, Finished, Started, Text, Thinking, ToolCall, UsageUpdate
-from services.requests import Usage, less
+from services.usage import Usage
 
 Start = Literal["cold", "warm", "fallback"]
 """A process of its own; one that was there already; one of its own after a warm one that broke."""
@@ -91,7 +91,7 @@ class RunTelemetry:
     def total(self) -> Usage | None:
         """The tokens of this run alone."""
         usage = (self.end.usage if self.end else None) or self.usage
-        return less(usage, self.usage_before) if usage and self.usage_before else usage
+        return usage - self.usage_before if usage and self.usage_before else usage
 
 
 class Observer(Protocol):

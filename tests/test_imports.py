@@ -1,9 +1,10 @@
-"""``app → blueprints → services``, one direction; settings are read in ``app`` alone."""
+"""``app → blueprints → services``, one direction, without circles; settings are read in ``app`` alone."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,32 @@ def test_every_module_of_a_layer_is_in_a_package() -> None:
     for layer in ("app", *FORBIDDEN):
         for path in modules(layer):
             assert (path.parent / "__init__.py").exists(), path
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports for type checking and inside functions count: a circle is one concept in two files."""
+    paths = {name_of(path): path for layer in ("app", *FORBIDDEN) for path in modules(layer)}
+    graph = {name: {target for _, target in targets(path) if target in paths and target != name} for name, path in paths.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" → ".join(error.args[1]))
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def targets(path: Path) -> Iterator[tuple[int, str]]:
+    """The modules that ``path`` names: ``from package import module`` names the package and, where it is one, the module."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Import(names=names):
+                yield from ((node.lineno, alias.name) for alias in names)
+            case ast.ImportFrom(module=str(module), names=names):
+                found = [
+                    f"{module}.{alias.name}"
+                    for alias in names
+                    if (ROOT / f"{module}.{alias.name}".replace(".", "/")).with_suffix(".py").exists()
+                ]
+                yield from ((node.lineno, name) for name in found or [module])

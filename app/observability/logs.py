@@ -12,10 +12,7 @@ from collections.abc import MutableMapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from logging.handlers import WatchedFileHandler
-from typing import TYPE_CHECKING, Any, TextIO
-
-if TYPE_CHECKING:
-    from app.observability.middleware import RequestRecord
+from typing import Any, TextIO
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 PLAIN_WORD = re.compile(r"[\x21\x23-\x3c\x3e-\x7e]+")
@@ -24,7 +21,7 @@ PLAIN_WORD = re.compile(r"[\x21\x23-\x3c\x3e-\x7e]+")
 PATH_LIMIT_CHARS = 512
 LOGGERS = ("clinvk", "flask-limiter", "opentelemetry")
 
-current_record: ContextVar[RequestRecord | None] = ContextVar("current_record", default=None)
+current_request_id: ContextVar[str | None] = ContextVar("current_request_id", default=None)
 """The request that this greenlet answers; in a greenlet of one of its runs the same."""
 
 access_log = logging.getLogger("clinvk.access")
@@ -54,8 +51,8 @@ def log_request(**fields: Any) -> None:
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     """The record's own fields, and the id of the request that it was written for."""
     fields: dict[str, Any] = getattr(record, "fields", {})
-    request_record = current_record.get()
-    return fields if request_record is None or "request_id" in fields else {**fields, "request_id": request_record.request_id}
+    request_id = current_request_id.get()
+    return fields if request_id is None or "request_id" in fields else {**fields, "request_id": request_id}
 
 
 class JsonFormatter(logging.Formatter):

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from time import perf_counter
 from typing import Any, Protocol
 
 from app.api.surfaces import Surface, error_answer, surface_of
-from app.observability.logs import current_record, error_log, log_request, request_id_of
+from app.observability.logs import current_request_id, error_log, log_request, request_id_of
 from app.observability.trace_context import to_trace
 from app.security.proxies import TrustedProxies
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+
+current_record: ContextVar[RequestRecord | None] = ContextVar("current_record", default=None)
 
 
 class RequestObserver(Protocol):
@@ -87,6 +91,7 @@ class RequestRecord:
         self.notes: dict[str, Any] = {}
         """What an observer keeps with the request from its beginning to its end."""
         current_record.set(self)
+        current_request_id.set(self.request_id)
         for observer in observers:
             observer.begin(self)
 
@@ -148,6 +153,7 @@ class RequestRecord:
         for observer in self._observers:
             observer.finish(self)
         current_record.set(None)
+        current_request_id.set(None)
 
 
 class Body(Iterator[bytes]):

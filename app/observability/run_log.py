@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from app.observability.logs import current_record
+from app.observability.middleware import current_record
 from app.observability.trace_context import VARIABLE
 from app.security.authentication import presented_keys
 from services.errors import RunFailed

@@ -17,9 +17,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags, Tracer, set_span_in_context
 
-from app.observability.logs import current_record
 from app.observability.metric_labels import method_label, route_label
-from app.observability.middleware import RequestRecord
+from app.observability.middleware import RequestRecord, current_record
 from app.observability.run_log import KEY, TRACE_ID, WELL
 from app.observability.trace_context import VARIABLE, Trace
 from app.version import program_version

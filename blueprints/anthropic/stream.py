@@ -16,7 +16,7 @@ from blueprints.anthropic.threads import new_message_id
 from blueprints.anthropic.translate import SIGNATURE, to_usage
 from blueprints.compat.estimate import tokens_of_bytes
 from services.events import Batch, Event, Failed, Finished, Text, Thinking, UsageUpdate
-from services.requests import Usage
+from services.usage import Usage
 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'

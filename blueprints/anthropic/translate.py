@@ -17,7 +17,8 @@ from blueprints.compat.structured import json_answer
 from blueprints.ignored import ignored_names
 from services.errors import InvalidRequest, NotFound
 from services.models import ListedModel, Resolution
-from services.requests import Image, RunRequest, RunResult, Usage
+from services.requests import Image, RunRequest, RunResult
+from services.usage import Usage
 
 SAMPLING = ignored_names(MessagesSchema())
 """Fields that no CLI has a setting for; named in a header when they are sent."""

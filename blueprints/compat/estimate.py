@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from services.requests import Image, Usage
+from services.requests import Image
+from services.usage import Usage
 
 BYTES_PER_TOKEN = 4
 """Of UTF-8: about right for English and code, and for scripts of three bytes a character too."""

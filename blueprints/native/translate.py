@@ -16,7 +16,8 @@ from services.clis.spec import OPTION_NAMES, BackendSpec, Invocation
 from services.errors import RUN_FAILURE_CODES
 from services.events import Batch, Failed, Finished, Started, Text, Thinking, ToolCall, ToolProgress, ToolResult, UsageUpdate
 from services.models import ModelResolver
-from services.requests import RunRequest, RunResult, Usage
+from services.requests import RunRequest, RunResult
+from services.usage import Usage
 
 OPTIONS = tuple(name for name in OPTION_NAMES if name not in ("allowed_tools", "json_schema", "effort", "thinking_tokens"))
 """The unified options that a native request carries, under the same names."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.requests import Usage
+from services.usage import Usage
 
 
 def to_chat_usage(usage: Usage) -> dict[str, Any]:

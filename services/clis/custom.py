@@ -28,7 +28,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from services.clis.spec import OPTION_NAMES, BackendSpec, Option
+from services.clis.option import Option
+from services.clis.spec import OPTION_NAMES, BackendSpec
 from services.decoding.decoder import Decoder
 from services.decoding.json_document import DOCUMENT_FIELDS, DocumentDecoder
 from services.decoding.rules import EVENT_FIELDS, Exists, Rule, RulesDecoder

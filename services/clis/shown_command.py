@@ -5,19 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-REDACTED = "[redacted]"
+from services.redaction import REDACTED, redact
 
 SECRET_NAME = re.compile(r"(^|[-_.])(api-?key|key|token|secret|passw(or)?d|pass|pwd|credentials?|auth|authorization|bearer|cookie)$", re.I)
 """The name of a flag, a setting or a variable whose value is a credential: the word stands last (``--api-key``, ``X_AUTH_TOKEN``)."""
 
-# Credentials by their own form: vendors' prefixes, JSON web tokens, HTTP authorization, the user part of a URL.
-SECRET_VALUE = re.compile(
-    r"\b(?:sk|pk|rk)-[\w-]{8,}|\bgh[pousr]_\w{16,}|\bgithub_pat_\w{16,}|\bglpat-[\w-]{16,}|\bxox[a-z]-[\w-]{8,}|\bAIza[\w-]{20,}|\bAKIA\w{12,}"
-    r"|\beyJ[\w-]+\.[\w-]+\.[\w-]*"
-    r"|(?<=bearer )\S+|(?<=basic )\S+"
-    r"|(?<=://)[^/\s@]+(?=@)",
-    re.I,
-)
 NAMED_VALUE = re.compile(r"(?P<name>[\w.-]+)(?P<sign>\s*[=:]\s*)(?P<value>\S.*)", re.DOTALL)
 
 
@@ -44,4 +36,4 @@ def _redacted(part: str) -> str:
         return f"{named['name']}{named['sign']}{REDACTED}"
     if named and named["sign"] == "=":  # --header=X-Api-Key: value
         return f"{named['name']}={_redacted(named['value'])}"
-    return SECRET_VALUE.sub(REDACTED, part)
+    return redact(part)

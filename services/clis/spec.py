@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from services.clis.config_overlay import PrivateHome
+from services.clis.option import Option
 from services.clis.session_files import SessionFiles
 from services.clis.shown_command import redacted_argv
 from services.clis.versions import SupportedVersions
@@ -40,18 +41,6 @@ OPTION_NAMES: Mapping[str, str] = {
 They are applied in this order: where two rules set the same thing, the later one's counts (a sandbox asked for by name
 before the one that an approval mode brings along).
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Option:
-    """How one option reaches the CLI. Any part may be empty; a value with no rule here is reported as ignored."""
-
-    argv: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    """Dotted path → value template: in the requests of a JSON-RPC driver, or in the settings of a `PrivateHome`."""
-    values: Mapping[str, Option] | None = None
-    """A table from our value to its own rule, instead of one template. A value that is missing is not honoured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +141,12 @@ class BackendSpec:
     def may_be_warm(self) -> bool:
         """Limits and sandbox are put around one run, its workdir and its folder, when its process is started."""
         return bool(self.warm and self.warmth) and not self.confinement
+
+    def as_warm(self) -> BackendSpec:
+        """This spec as it applies to a process that was started before its run."""
+        assert self.warmth
+        args = self.args if self.warmth.args is None else self.warmth.args
+        return replace(self, args=args, options={**self.options, **self.warmth.options}, message_input=None)
 
     def honours(self, option: str) -> bool:
         return option in self.options

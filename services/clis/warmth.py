@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
 from itertools import islice
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from services.clis.spec import BackendSpec, Option
+from services.clis.option import Option
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,11 +49,6 @@ class Warmth:
     """So many files and folders of the workdir, those on top first, it tells its model by name."""
     names_skipped: frozenset[str] = frozenset()
     """Folders in which it does not look for them."""
-
-    def of(self, spec: BackendSpec) -> BackendSpec:
-        """``spec`` as it is when it is warm."""
-        args = spec.args if self.args is None else self.args
-        return replace(spec, args=args, options={**spec.options, **self.options}, message_input=None)
 
     def state(self, home: str, cwd: str) -> tuple[object, ...]:
         """Compares equal as long as a process that was started then would be told the same now: its files, its workdir, the day."""

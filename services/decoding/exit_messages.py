@@ -9,7 +9,7 @@ from typing import Any
 from services.decoding.decoder import Exit
 from services.events import Failed, Finished, StopReason
 from services.failure_kinds import classify, human
-from services.requests import Usage
+from services.usage import Usage
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 MESSAGE_LIMIT = 2000

@@ -12,7 +12,7 @@ from services.decoding.exit_messages import MESSAGE_LIMIT, ended_without_result,
 from services.decoding.fields import count_of, dig, flat_text, number_of, text_of
 from services.events import Batch, Failed, Started, StopReason, Text, Thinking
 from services.failure_kinds import classify, human
-from services.requests import Usage
+from services.usage import Usage
 
 USAGE_FIELDS = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "cache_write_tokens")
 

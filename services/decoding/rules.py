@@ -16,7 +16,7 @@ from services.decoding.json_document import STOP_REASONS, USAGE_FIELDS, FieldRea
 from services.decoding.lines import JsonLines
 from services.events import Batch, Failed, Finished, Started, StopReason, Text, Thinking, ToolCall, ToolResult, UsageUpdate
 from services.failure_kinds import classify, human
-from services.requests import Usage, plus
+from services.usage import Usage
 
 EVENT_FIELDS: Mapping[str, tuple[str, ...]] = {
     "started": ("session_id", "model"),
@@ -132,7 +132,7 @@ class RulesDecoder:
                 batch.append(ToolResult(line.text(fields.get("id")), output, line.first(fields.get("is_error")) is True))
             case "usage":
                 if usage := line.usage(fields):
-                    self._usage = plus(self._usage, usage) if rule.adds and self._usage else usage
+                    self._usage = self._usage + usage if rule.adds and self._usage else usage
                     batch.append(UsageUpdate(self._usage))
             case "done":
                 self._on_done(fields, line, batch)

@@ -147,7 +147,7 @@ class ProcessPool:
 
     def warm(self, invocation: Invocation, resume: str | None) -> Invocation | None:
         """``invocation`` as one that is spoken to in the warm way."""
-        spec, request = self._warmth.of(invocation.spec), replace(invocation.request, resume=resume)
+        spec, request = invocation.spec.as_warm(), replace(invocation.request, resume=resume)
         try:
             return invoke(spec, request, cwd=invocation.cwd, environ=self._environ, run_dir=new_path())
         except InvalidRequest:

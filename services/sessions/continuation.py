@@ -17,12 +17,13 @@ from time import monotonic
 from services.cancellation import Cancellation
 from services.clis.session_files import UUID
 from services.clis.spec import BackendSpec
-from services.requests import RunRequest, Usage
+from services.requests import RunRequest
 from services.runner import Runner, RunStream
 from services.sessions.cli_sessions import CliSessions
 from services.sessions.continuation_stream import AnswerOf, KeptStream, Outcome
 from services.sessions.conversation_digest import Point, point_of
 from services.sessions.transcript import Turn, render
+from services.usage import Usage
 
 log = logging.getLogger("clinvk.sessions")
 

@@ -10,8 +10,8 @@ import msgspec
 
 from services.errors import ClinvkError
 from services.events import Batch, Failed, Finished, Started, Text, UsageUpdate
-from services.requests import Usage, less
 from services.runner import RunStream
+from services.usage import Usage
 
 AnswerOf = Callable[[Finished, str], str]
 """(the end, the text so far) → the answer as the client gets it."""
@@ -104,7 +104,7 @@ class KeptStream(Iterator[Batch]):
                 case UsageUpdate() | Finished() | Failed() if event.usage:
                     self._used = event.usage
                     if self._used_before:
-                        batch[index] = msgspec.structs.replace(event, usage=less(event.usage, self._used_before))
+                        batch[index] = msgspec.structs.replace(event, usage=event.usage - self._used_before)
             if isinstance(event, Finished | Failed):
                 self._tell(event)
         return batch

@@ -10,9 +10,9 @@ import msgspec
 
 from services.cancellation import CLIENT_GONE
 from services.events import Batch, Event, Failed, Finished, Started, Text, UsageUpdate
-from services.requests import Usage, less
 from services.runner import RunStream
 from services.store.records import Turn, TurnEnd, TurnStatus
+from services.usage import Usage
 
 BUG = Failed("backend", "an error inside the server ended this turn; its log has the details")
 
@@ -67,7 +67,7 @@ class TurnStream(Iterator[Batch]):
                 events.append(event)
                 continue
             if self._usage_before and isinstance(event, UsageUpdate | Finished | Failed) and event.usage:
-                event = msgspec.structs.replace(event, usage=less(event.usage, self._usage_before))
+                event = msgspec.structs.replace(event, usage=event.usage - self._usage_before)
             match event:
                 case Started():
                     self._cli_session_id, self._model = event.session_id, event.model

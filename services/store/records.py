@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from services.requests import Usage
+from services.usage import Usage
 
 SessionStatus = Literal["idle", "running", "failed"]
 """``idle``: no turn is running, and the last one, if any, did not fail; a turn that was cancelled has not."""

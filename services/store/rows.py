@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from services.requests import Usage
 from services.store.records import Session, Turn
+from services.usage import Usage
 
 USAGE = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "cache_write_tokens")
 

@@ -11,7 +11,6 @@ from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.engine import URL
 
 from services.errors import Conflict, NotFound
-from services.requests import Usage
 from services.store import documents, turns
 from services.store import leases as owners
 from services.store.db import Database
@@ -21,6 +20,7 @@ from services.store.records import Filter, NewTurn, Page, Session, Turn, TurnEnd
 from services.store.rows import from_session, storable, to_session
 from services.store.schema import session_tags, sessions, totals
 from services.store.tokenizer import indexed_words
+from services.usage import Usage
 
 ID_PREFIX = re.compile(r"[0-9a-f][0-9a-f-]{0,35}")
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Double, Text, and_, bindparam, case, delete, func, insert, literal, select, update
 
-from services.requests import Usage
 from services.store import documents
 from services.store import leases as owners
 from services.store.leases import Owner
@@ -19,6 +18,7 @@ from services.store.records import NewTurn, Turn, TurnEnd
 from services.store.rows import USAGE, dumped, from_usage, storable, to_turn
 from services.store.schema import session_tags, sessions, turns
 from services.store.tokenizer import facet, indexed_words
+from services.usage import Usage
 
 INTERRUPTED = "the server ended while this turn was running"
 

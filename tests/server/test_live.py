@@ -16,7 +16,7 @@ from services.decoding.decoder import Exit
 from services.events import Finished
 from services.execution.session_worker import TAIL_BYTES, Transcript, holds, stamp_of
 from services.processes.procfs import descendants, parent_of
-from services.requests import Usage
+from services.usage import Usage
 from tests.unit.services.execution.test_warm_protocols import claude_run, encoded, heard, text
 
 

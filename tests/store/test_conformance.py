@@ -15,11 +15,11 @@ from sqlalchemy import create_engine, inspect, text, update
 from sqlalchemy.engine import URL
 
 from services.errors import Conflict, InvalidRequest, NotFound, StoreUnavailable
-from services.requests import Usage
 from services.store import documents, schema
 from services.store.migrations import STEPS
 from services.store.records import Filter, NewTurn, Session, Turn, TurnEnd
 from services.store.sessions import SessionStore, new_id
+from services.usage import Usage
 
 ROOT = Path(__file__).parents[2]
 USAGE = Usage(100, 20, 30, 5, 7)

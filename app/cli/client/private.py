@@ -1,14 +1,12 @@
 """A server for one command: on a free port of loopback, with a key of its own, ended with the command.
 
-`python -m app.cli.client.private` is that server: `clinvk serve`, which the system ends when its command is gone.
+`python -m app.cli.private_server` is that server: `clinvk serve`, which the system ends when its command is gone.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -23,7 +21,6 @@ START_S = 60.0
 STOP_S = 15.0
 POLL_S = 0.02
 ADDRESS = re.compile(r"listens on (http://\S+)")
-PR_SET_PDEATHSIG = 1
 
 
 @contextmanager
@@ -31,7 +28,7 @@ def private_server(config: str | None) -> Iterator[Remote]:
     """A running server of our own. Raises NotReachable with its last words when it does not start."""
     key = new_key()
     environ = os.environ | {"CLINVK_API_KEY": key, "CLINVK_SERVER__WORKERS": "1", "CLINVK_SERVER__RATE_LIMIT_ENABLED": "false"}
-    command = [sys.executable, "-m", "app.cli.client.private", str(os.getpid()), *(("--config", config) if config else ())]
+    command = [sys.executable, "-m", "app.cli.private_server", str(os.getpid()), *(("--config", config) if config else ())]
     with tempfile.TemporaryFile() as log:
         # A session of its own: Ctrl-C is the command's to hear, which then ends the server in order.
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ, start_new_session=True)
@@ -61,22 +58,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def main() -> None:
-    from gevent import monkey
-
-    monkey.patch_all()
-    parent, *options = sys.argv[1:]
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
-        if os.getppid() != int(parent):
-            raise SystemExit(0)
-
-    from app.cli.command import run
-
-    raise SystemExit(run(["serve", "--host", "127.0.0.1", "--port", "0", *options]))
-
-
-if __name__ == "__main__":
-    main()

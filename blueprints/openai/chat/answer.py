@@ -19,7 +19,8 @@ from blueprints.compat.estimate import tokens_of_bytes
 from blueprints.compat.structured import json_answer
 from blueprints.openai.usage import to_chat_usage
 from services.events import Batch, Failed, Finished, StopReason, Text, Thinking, UsageUpdate
-from services.requests import RunResult, Usage
+from services.requests import RunResult
+from services.usage import Usage
 
 FINISH_REASONS: dict[StopReason, str] = {
     "end_turn": "stop",

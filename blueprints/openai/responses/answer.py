@@ -9,7 +9,8 @@ from typing import Any
 from blueprints.compat.structured import json_answer
 from blueprints.openai.responses.ids import MESSAGE, REASONING, RESPONSE
 from blueprints.openai.usage import to_response_usage
-from services.requests import RunResult, Usage
+from services.requests import RunResult
+from services.usage import Usage
 
 INCOMPLETE = {"max_tokens": "max_output_tokens", "refusal": "content_filter"}
 """``incomplete_details.reason`` by the stop reason; any other is an answer that is complete."""

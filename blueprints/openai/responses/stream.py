@@ -20,7 +20,7 @@ from blueprints.openai.responses import ids as response_id
 from blueprints.openai.responses.answer import NewId, message_item, reasoning_item, summary_part, text_part, to_state, to_status
 from blueprints.openai.usage import to_response_usage
 from services.events import Batch, Failed, FailureKind, Finished, Started, Text, Thinking, UsageUpdate
-from services.requests import Usage
+from services.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from services.decoding.lines import JsonLines
 from services.decoding.replay import DIFFERS, StreamReplay
 from services.events import Batch, Failed, Started, StopReason, Text, Thinking, ToolCall, ToolResult, UsageUpdate
 from services.failure_kinds import classify, human
-from services.requests import Usage, plus
+from services.usage import Usage
 
 STOP_REASONS: dict[str, StopReason] = {
     "max_tokens": "max_tokens",
@@ -165,7 +165,7 @@ class ClaudeDecoder:
             case {"type": "message_stop"}:
                 self._is_open = False
                 self._replay.close()
-                self._usage, self._message_usage = plus(self._usage, self._message_usage), Usage()
+                self._usage, self._message_usage = self._usage + self._message_usage, Usage()
 
     def _open_message(self) -> None:
         if self._is_open and self._replay.has_said:
@@ -279,7 +279,7 @@ class ClaudeDecoder:
         )
 
     def _usage_so_far(self) -> Usage | None:
-        usage = plus(self._usage, self._message_usage)
+        usage = self._usage + self._message_usage
         return usage if usage != Usage() else None
 
 

@@ -30,8 +30,9 @@ import base64
 import orjson
 
 from services.clis.claude.decoder import ClaudeDecoder
+from services.clis.option import Option
 from services.clis.session_files import SessionFiles
-from services.clis.spec import BackendSpec, MessageInput, Option, PromptEscaping
+from services.clis.spec import BackendSpec, MessageInput, PromptEscaping
 from services.clis.versions import Fault, SupportedVersions
 from services.clis.warmth import WarmLimits, Warmth
 from services.requests import Image

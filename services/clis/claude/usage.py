@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from services.decoding.fields import count_of, has_counts, map_of
-from services.requests import Usage, plus
+from services.usage import Usage
 
 COUNTS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
@@ -33,5 +33,5 @@ def result_usage(result: dict[str, Any]) -> Usage | None:
         names = {"inputTokens": "input_tokens", "outputTokens": "output_tokens"}
         names |= {"cacheReadInputTokens": "cache_read_input_tokens", "cacheCreationInputTokens": "cache_creation_input_tokens"}
         if of_model := to_usage({ours: part.get(theirs) for theirs, ours in names.items()}):
-            usage = plus(usage, of_model) if usage else of_model
+            usage = usage + of_model if usage else of_model
     return usage

@@ -19,7 +19,7 @@ from services.decoding.fields import list_of, map_of, text_of
 from services.decoding.lines import JsonLines
 from services.decoding.replay import DIFFERS, StreamReplay
 from services.events import Batch, Failed, Text, Thinking, UsageUpdate
-from services.requests import Usage, less, plus
+from services.usage import Usage
 
 
 class CodexAppServerDecoder:
@@ -56,7 +56,7 @@ class CodexAppServerDecoder:
     @property
     def usage_total(self) -> Usage:
         """The thread's total so far: ``usage_before`` of the thread's next turn."""
-        return plus(self._usage_before or Usage(), self._usage or Usage())
+        return (self._usage_before or Usage()) + (self._usage or Usage())
 
     def feed(self, chunk: bytes) -> Batch:
         return self._decode(self._lines.feed(chunk))
@@ -194,8 +194,8 @@ class CodexAppServerDecoder:
         if total is None:
             return
         if self._usage_before is None:
-            self._usage_before = less(total, _count(params, "last") or Usage())
-        self._usage = less(total, self._usage_before)
+            self._usage_before = total - (_count(params, "last") or Usage())
+        self._usage = total - self._usage_before
         batch.append(UsageUpdate(self._usage))
 
 

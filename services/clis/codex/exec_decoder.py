@@ -14,7 +14,7 @@ from services.decoding.exit_messages import ended_without_result, finished
 from services.decoding.fields import map_of, text_of
 from services.decoding.lines import JsonLines
 from services.events import Batch, Failed, Started, Text, Thinking
-from services.requests import Usage, less
+from services.usage import Usage
 
 
 class CodexExecDecoder:
@@ -46,7 +46,7 @@ class CodexExecDecoder:
             batch.append(failure_of(map_of(said.get("error")), self._error, exit.code))
         else:
             total = to_usage(map_of(said.get("usage")))
-            usage = less(total, self._usage_before) if total else None
+            usage = total - self._usage_before if total else None
             if self._has_answered:
                 batch.append(finished(exit, usage=usage))
             else:

@@ -8,7 +8,7 @@ from typing import Any
 from services.decoding.fields import count_of, flat_text, has_counts, map_of, text_of
 from services.events import Failed, FailureKind, ToolCall, ToolResult
 from services.failure_kinds import classify, human
-from services.requests import Usage
+from services.usage import Usage
 
 # Item type → our tool's name, and the fields that are its input. Types and fields: `codex app-server
 # generate-json-schema` 0.169.0, ThreadItem; command_execution of both protocols is in the recordings too.

@@ -28,8 +28,9 @@ from pathlib import Path
 
 from services.clis.codex.decoder import CodexAppServerDecoder
 from services.clis.codex.exec_decoder import CodexExecDecoder
+from services.clis.option import Option
 from services.clis.session_files import SessionFiles
-from services.clis.spec import BackendSpec, Option
+from services.clis.spec import BackendSpec
 from services.clis.versions import SupportedVersions
 from services.clis.warmth import WarmLimits, Warmth
 

@@ -17,7 +17,7 @@ from services.decoding.decoder import Exit
 from services.decoding.fields import map_of, text_of
 from services.events import Batch, Failed, Started
 from services.failure_kinds import classify
-from services.requests import Usage
+from services.usage import Usage
 
 Request = tuple[str, dict[str, Any]]
 

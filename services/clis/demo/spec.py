@@ -6,7 +6,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from services.clis.spec import BackendSpec, Option
+from services.clis.option import Option
+from services.clis.spec import BackendSpec
 from services.decoding.rules import Rule, RulesDecoder
 
 RULES = (

@@ -18,7 +18,7 @@ from services.decoding.fields import count_of, flat_text, has_counts, map_of, te
 from services.decoding.lines import JsonLines
 from services.events import Batch, Failed, Started, Text, ToolCall, ToolResult
 from services.failure_kinds import classify, human
-from services.requests import Usage
+from services.usage import Usage
 
 
 class GeminiDecoder:

@@ -29,8 +29,9 @@ import re
 
 from services.clis.config_overlay import HOME, PrivateHome
 from services.clis.gemini.decoder import GeminiDecoder
+from services.clis.option import Option
 from services.clis.session_files import SessionFiles
-from services.clis.spec import BackendSpec, Option, PromptEscaping
+from services.clis.spec import BackendSpec, PromptEscaping
 from services.clis.versions import SupportedVersions
 from services.clis.warmth import WarmLimits, Warmth
 

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from blueprints.anthropic.stream import MessageEncoder
 from services.events import Batch, Failed, Finished, Started, Text, Thinking, ToolCall, UsageUpdate
-from services.requests import Usage
+from services.usage import Usage
 from tests.clients.anthropic.conftest import House
 from tests.clients.anthropic.test_messages import HELLO, text
 from tests.parts.clis import do

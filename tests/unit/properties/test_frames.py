@@ -17,7 +17,7 @@ from blueprints.openai.chat.answer import ChunkEncoder
 from blueprints.openai.responses.ids import new_id
 from blueprints.openai.responses.stream import ResponseEncoder
 from services.events import Batch, Event, Failed, Finished, Started, Text, Thinking, ToolCall, ToolProgress, ToolResult, UsageUpdate
-from services.requests import Usage
+from services.usage import Usage
 from tests.parts.client import Arrival, Stream
 from tests.unit.properties.strategies import json_values, texts
 

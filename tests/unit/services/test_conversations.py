@@ -25,13 +25,14 @@ from services.events import Event, Failed, Finished, Started
 from services.execution.driver import Limits
 from services.execution.run import ProcessDriver
 from services.processes.spawner import Spawner
-from services.requests import RunRequest, RunResult, Usage
+from services.requests import RunRequest, RunResult
 from services.runner import Runner, collect
 from services.sessions.conversations import About, Conversations
 from services.sessions.upkeep import Upkeep
 from services.store.db import to_url
 from services.store.records import Filter, Session
 from services.store.sessions import SessionStore
+from services.usage import Usage
 from services.workdir import WorkdirRules
 from tests.parts.processes import eventually
 

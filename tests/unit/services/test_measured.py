@@ -23,9 +23,9 @@ from services.events import Finished, Started, Text, UsageUpdate
 from services.execution.driver import Limits
 from services.execution.run import ProcessDriver
 from services.processes.spawner import Spawner
-from services.requests import Usage
 from services.runner import Runner
 from services.telemetry import RunTelemetry
+from services.usage import Usage
 from services.workdir import WorkdirRules
 from tests.unit.services.test_runner import SHELL, shell
 

@@ -6,8 +6,8 @@ import pytest
 
 from services.events import Event, Failed, Finished, Started, Text, Thinking, ToolCall, ToolProgress, ToolResult, UsageUpdate
 from services.execution.driver import Limits
-from services.requests import Usage
 from services.run_clock import RunClock
+from services.usage import Usage
 from tests.unit.services.decoding.recorded import Recording, decode, name_of, recordings
 
 IDLE_S = 5.0

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.events import Batch, Finished, Text, Thinking, UsageUpdate
-from services.requests import Usage
 from services.stop_sequences import cut_at_stop
+from services.usage import Usage
 
 
 def cut(texts: list[str], *stops: str) -> tuple[str, Finished]:

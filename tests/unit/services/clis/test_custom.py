@@ -11,7 +11,7 @@ from services.clis.custom import declare
 from services.decoding.decoder import Exit
 from services.errors import InvalidRequest
 from services.events import Failed, Finished, Started, Text
-from services.requests import Usage
+from services.usage import Usage
 from tests.unit.services.clis.invoked import invoked
 from tests.unit.services.decoding.recorded import decode, text_of
 

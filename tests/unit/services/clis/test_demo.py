@@ -11,7 +11,7 @@ import pytest
 from services.clis.demo.spec import SPEC
 from services.decoding.decoder import Exit
 from services.events import Event, Finished, Started, Text
-from services.requests import Usage
+from services.usage import Usage
 from tests.unit.services.clis.invoked import invoked
 from tests.unit.services.decoding.recorded import decode, failed, finished, text_of
 

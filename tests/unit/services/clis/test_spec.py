@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.clis.codex.spec import EXEC
+from services.clis.option import Option
 from services.clis.registry import BUILT_IN, DRIVERS
 from services.clis.safety import check_extra
-from services.clis.spec import OPTION_NAMES, BackendSpec, Option, PrivateHome
+from services.clis.spec import OPTION_NAMES, BackendSpec, PrivateHome
 from services.decoding.text import PlainDecoder
 from services.errors import InvalidRequest, OptionNotSupported
 from services.requests import Image

@@ -7,7 +7,7 @@ import pytest
 from services.clis.claude.decoder import ClaudeDecoder
 from services.decoding.decoder import Exit
 from services.events import Failed, Finished, Started, Text, Thinking, ToolCall, ToolResult, UsageUpdate
-from services.requests import Usage
+from services.usage import Usage
 from tests.unit.services.decoding.recorded import decode, failed, finished, run, text_of
 
 EIGHT = "tok0 tok1 tok2 tok3 tok4 tok5 tok6 tok7"

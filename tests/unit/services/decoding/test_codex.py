@@ -11,7 +11,7 @@ from services.clis.codex.exec_decoder import CodexExecDecoder
 from services.clis.codex.items import tool_call, tool_result
 from services.decoding.decoder import Exit
 from services.events import Event, Failed, Finished, Text, Thinking, ToolCall, ToolResult, UsageUpdate
-from services.requests import Usage, less
+from services.usage import Usage
 from tests.unit.services.decoding.recorded import FOLDER, check_grammar, decode, failed, finished, recording, run, text_of
 
 FIVE = "tok0 tok1 tok2 tok3 tok4"
@@ -79,7 +79,7 @@ def test_exec_refused_before_it_began_says_what_stderr_says() -> None:
 
 
 def test_usage_that_shrank_was_counted_anew() -> None:
-    assert less(Usage(50, 5), Usage(100, 9)) == Usage(50, 5)
+    assert Usage(50, 5) - Usage(100, 9) == Usage(50, 5)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from services.clis.gemini.decoder import GeminiDecoder
 from services.decoding.decoder import Exit
 from services.events import Failed, Finished, Started, Text, ToolCall, ToolResult
-from services.requests import Usage
+from services.usage import Usage
 from tests.unit.services.decoding.recorded import decode, failed, finished, run, text_of
 
 

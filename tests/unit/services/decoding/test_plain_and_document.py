@@ -8,7 +8,7 @@ from services.decoding.decoder import Exit
 from services.decoding.json_document import DocumentDecoder
 from services.decoding.text import PlainDecoder
 from services.events import Failed, Finished, Started, Text
-from services.requests import Usage
+from services.usage import Usage
 from tests.unit.services.decoding.recorded import decode, failed, finished, run, text_of
 
 

@@ -8,7 +8,7 @@ from services.decoding.decoder import Exit
 from services.decoding.json_document import FieldReader
 from services.decoding.rules import Exists, Rule, RulesDecoder
 from services.events import Event, Failed, Finished, Started, Text, Thinking, ToolCall, ToolResult, UsageUpdate
-from services.requests import Usage
+from services.usage import Usage
 from tests.unit.services.decoding.recorded import decode, failed, finished, text_of
 
 RULES = (
