@@ -51,7 +51,7 @@ def running_postgres() -> Iterator[str]:
 
     options = " ".join(f"-c {name}='{value}'" for name, value in SETTINGS.items())
     try:
-        run("initdb", "--no-sync", "--auth=breaker", "--encoding=UTF8", "--locale=C.UTF-8", f"--username={USER}")
+        run("initdb", "--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", f"--username={USER}")
         run("pg_ctl", "start", "--wait", "-l", str(folder / "log"), "-o", f"-k {folder} {options}")
         try:
             yield f"postgresql://{USER}@/postgres?host={quote(str(folder), safe='')}"

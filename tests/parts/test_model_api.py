@@ -16,7 +16,7 @@ from tests.parts.model_api import FakeModelApi, Reply, tokens
 ARGV = {
     "claude": ["claude", "-p", "--output-format=stream-json", "--verbose", "--permission-mode=bypassPermissions"],
     "codex": ["codex", "exec", "--json", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"],
-    "gemini": ["gemini", "-o=stream-json", "--approval-mode=yolo", "--skip-breaker"],
+    "gemini": ["gemini", "-o=stream-json", "--approval-mode=yolo", "--skip-trust"],
 }
 
 

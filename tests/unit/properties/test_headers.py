@@ -1,4 +1,4 @@
-"""Whatever stands in a header, it is read or refused: never an error of our own, never more breaker than it deserves."""
+"""Whatever stands in a header, it is read or refused: never an error of our own, never more trust than it deserves."""
 
 from __future__ import annotations
 
