@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from time import monotonic
 
 import gevent
-from gevent.lock import RLock
+from gevent.lock import BoundedSemaphore, RLock
 
 from services.processes.child import Child
 from services.processes.launch import connected, job_of
@@ -19,6 +19,9 @@ from services.processes.spawner_process import SpawnerProcess
 
 log = logging.getLogger("clinvk.processes")
 
+STARTS_AT_A_TIME = 16
+"""Starts in progress. Further ones wait in order, and the time limit of a start begins when its turn has come: the spawner forks
+some tens a second on a busy machine, and the socket that jobs are handed over by holds about 300 (Linux)."""
 STALL_S = 3.0
 """Where no job was taken for so long although one waits, the spawner is replaced: it, or an idle supervisor, was stopped."""
 SPAWNER_START_S = 10.0
@@ -46,6 +49,7 @@ class Spawner:
         self._orphans = Orphans()
         self._taken_at = 0.0
         self._lock = RLock()
+        self._starts = BoundedSemaphore(STARTS_AT_A_TIME)
 
     @property
     def pid(self) -> int | None:
@@ -63,14 +67,15 @@ class Spawner:
     ) -> Child:
         """Start ``argv`` in a session of its own, with ``stdin`` to read; with None the child gets a pipe for `Child.send`.
 
+        ``timeout_s`` does not count the wait for earlier starts (`STARTS_AT_A_TIME`).
         ``is_held``: the end of that pipe is what it waits for to begin, so it is killed, not told to leave, where this process dies.
 
         Raises BackendUnavailable when the program cannot be started, with the reason; OSError when the server has no descriptor left.
         """
         mark = new_mark()
         job = job_of(argv, {**env, MARK: mark}, cwd, is_held=is_held)
-        deadline = monotonic() + timeout_s
-        with contextlib.ExitStack() as theirs:
+        with self._starts, contextlib.ExitStack() as theirs:
+            deadline = monotonic() + timeout_s
             child, fds = connected(argv[0], job, stdin, mark, theirs)
             child.on_close(self._children.discard)
             self._children.add(child)

@@ -18,7 +18,6 @@ from services.processes.leftovers import end_tree
 PROGRAM = Path(__file__).with_name("spawner_program.py")
 CLOSE_DEADLINE_S = 2.0
 END_DEADLINE_S = 1.0
-HAND_OVER_TIMEOUT_S = 5.0
 PING_EVERY_S = 1.0
 MOST_UNANSWERED = 3
 """Pings. A spawner that was stopped, or hangs, is ended."""
@@ -43,7 +42,7 @@ class SpawnerProcess:
                 [sys.executable, "-I", "-S", str(PROGRAM), *map(str, fds), *([str(files_limit)] if files_limit else [])],
                 pass_fds=fds, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True, env={},
             )  # fmt: skip
-        self._jobs.settimeout(HAND_OVER_TIMEOUT_S)
+        self._jobs.setblocking(False)  # one greenlet at a time may wait for a gevent socket, so none does
         self._alive.setblocking(False)
         loop = gevent.get_hub().loop
         self._watcher = loop.io(self._alive.fileno(), 1)
@@ -60,8 +59,11 @@ class SpawnerProcess:
         return monotonic() - self._started_at
 
     def hand_over(self, fds: list[int]) -> None:
-        """Have an idle supervisor take this job. Raises BrokenPipeError when the spawner has gone."""
-        socket.send_fds(self._jobs, [b"j"], fds)  # gevent's: waits while the socket is full, and lets others run
+        """Have an idle supervisor take this job. Does not wait.
+
+        Raises BrokenPipeError when the spawner has gone, BlockingIOError when hundreds of jobs lie untaken in the socket.
+        """
+        socket.send_fds(self._jobs, [b"j"], fds)
 
     def pass_on(self, fds: list[int]) -> None:
         """As `hand_over`; closes the descriptors."""

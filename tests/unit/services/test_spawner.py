@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import gevent
@@ -206,6 +206,48 @@ def test_a_run_that_was_given_up_before_a_supervisor_took_it_is_not_started(spaw
     for _ in range(3):
         assert says(spawner, "next")
     assert not (tmp_path / "started").exists()
+
+
+@contextmanager
+def stopped(spawner: Spawner) -> Iterator[None]:
+    """The spawner takes no job meanwhile."""
+    assert wait_for(lambda: len(descendants(spawner_pid(spawner))) == 2)
+    pids = [spawner_pid(spawner), *descendants(spawner_pid(spawner))]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in reversed(pids):
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_no_start_fails_because_more_are_waiting_than_the_socket_holds(spawner: Spawner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux's default socket buffer holds about 330 jobs."""
+    monkeypatch.setattr(spawner_module, "STALL_S", 60.0)
+    with stopped(spawner):
+        starts = [gevent.spawn(start, spawner, "echo") for _ in range(400)]
+        gevent.idle()
+        failures = {repr(one.exception) for one in starts if one.ready()}
+        gevent.killall(starts)
+    assert not failures
+    assert says(spawner, "next")
+
+
+def test_the_time_limit_of_a_start_begins_when_its_turn_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spawner_module, "STARTS_AT_A_TIME", 1)
+    monkeypatch.setattr(spawner_module, "STALL_S", 60.0)
+    spawner = Spawner()
+    spawner.warm_up()
+    with stopped(spawner):
+        first = gevent.spawn(start, spawner, "echo")
+        second = gevent.spawn(spawner.start, ["true"], env=ENV, cwd="/", stdin=b"", timeout_s=0.05)
+        gevent.wait([second], timeout=0.5)
+        has_failed = second.ready()
+        second.kill()
+    first.get(timeout=20).close()
+    spawner.close()
+    assert not has_failed
 
 
 def test_close_ends_a_spawner_that_was_stopped() -> None:
