@@ -10,6 +10,7 @@ import orjson
 
 from blueprints.anthropic.schemas import Block, Message, MessagesSchema
 from blueprints.anthropic.threads import new_message_id
+from blueprints.compat.agent_clients import TOOLS_REFUSED
 from blueprints.compat.conversation import Conversation, Turn, call_text, join_parts, result_text
 from blueprints.compat.estimate import estimate_tokens
 from blueprints.compat.images import check_count, image_from_url, to_image
@@ -142,8 +143,7 @@ def check_tools(body: Mapping[str, Any], *, may_leave_out: bool) -> None:
     if may_leave_out:
         return
     if _tools(body):
-        issue = "tools of the client's own are not supported: the agent behind this server uses its own; leave `tools` out or empty"
-        raise _refused("tools", issue)
+        raise _refused("tools", TOOLS_REFUSED)
     if body.get("mcp_servers"):
         raise _refused("mcp_servers", "MCP servers are not supported here; configure them in the CLI")
 

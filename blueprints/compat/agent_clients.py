@@ -15,6 +15,12 @@ from werkzeug.datastructures import Headers
 TOOLS_HEADER = "X-Clinvk-Tools"
 """``ignore``: the client's tools are left out, though it is no known coding agent."""
 
+TOOLS_REFUSED = (
+    "tools of the client's own are not supported: the agent behind this server uses its own; "
+    f"leave `tools` out or empty, or send the header {TOOLS_HEADER}: ignore to have them left out"
+)
+"""Why the tools of any other client are refused, and what to do."""
+
 USER_AGENT = re.compile(r"(claude-cli|codex[a-z_-]*)/", re.IGNORECASE)
 """Seen of claude 2.1 (``claude-cli/2.1.197 (external, sdk-cli)``) and codex 0.169 (``codex_exec/0.169.0 (…)``, ``codex_cli_rs/…``)."""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from blueprints.compat.agent_clients import TOOLS_REFUSED
 from services.clis.spec import BackendSpec
 from services.errors import InvalidRequest, OptionNotSupported
 
@@ -69,8 +70,7 @@ def check_tools(body: Mapping[str, Any], *names: str, may_leave_out: bool) -> li
     """
     given = [name for name in names if body.get(name)]
     if given and not may_leave_out and body.get("tool_choice", body.get("function_call")) != "none":
-        issue = "tools of the client's own are not supported: the agent behind this server uses its own; leave it out or empty"
-        raise refused(given[0], issue)
+        raise refused(given[0], TOOLS_REFUSED)
     return given
 
 
