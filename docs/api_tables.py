@@ -7,6 +7,7 @@ from functools import cache
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from app.api.aliases import ALIASES
 from app.api.errors import ANTHROPIC_TYPES, STATUS
 from app.api.openapi import EVERY_ROUTE
 from app.api.surfaces import SURFACES
@@ -44,6 +45,13 @@ def routes_below(prefix: str) -> str:
                 rows.append((code(f"{method.upper()} {path}"), said, " ".join(sorted(set(operation["responses"]) - EVERYWHERE))))
     everywhere = ", ".join(sorted(EVERYWHERE))
     return f"{table(('Route', 'What', 'Answers'), rows)}\nAny of them may also answer {everywhere}: see [troubleshooting](troubleshooting.md).\n"
+
+
+def aliases() -> str:
+    rows = [
+        (code(f"{alias.path}…"), code(f"{alias.target}…"), "with `anthropic-version`" if alias.needs_version else "") for alias in ALIASES
+    ]
+    return table(("Path", "Stands for", ""), rows)
 
 
 def error_codes() -> str:

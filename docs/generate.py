@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from docs.api_tables import anthropic_ignored, chat_ignored, error_codes, response_ignored, response_refused, routes_below
+from docs.api_tables import aliases, anthropic_ignored, chat_ignored, error_codes, response_ignored, response_refused, routes_below
 from docs.backend_tables import backend_facts, backend_options
 from docs.metrics_tables import metric_labels, metrics
 from docs.settings_tables import left_out, named_variables, settings_tables
@@ -31,6 +31,7 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "openai-routes": lambda: routes_below("/openai"),
     "anthropic-routes": lambda: routes_below("/anthropic"),
     "meta-routes": lambda: routes_below(""),
+    "aliases": aliases,
     "error-codes": error_codes,
     "metrics": metrics,
     "metric-labels": metric_labels,

@@ -39,6 +39,10 @@ STATUS: Mapping[str, int] = {
 
 CODE_OF_STATUS: Mapping[int, str] = {status: code for code, status in reversed(list(STATUS.items()))}
 
+UNKNOWN_ROUTE_MESSAGE = (
+    "there is no such path; the base URL of OpenAI clients is http://HOST:PORT/openai/v1, "
+    "that of Anthropic clients http://HOST:PORT/anthropic; /openapi.json lists all paths"
+)
 INTERNAL_MESSAGE = "an error inside the server; its log has the details under this request id"
 
 
@@ -99,9 +103,7 @@ def _from_http(error: HTTPException) -> Problem:
     if status == 400 and isinstance(cause, ValueError):
         return _from_ours(invalid_json(cause))
     if isinstance(error, NotFound):
-        return Problem(
-            code="not_found", message="there is no such path; /openapi.json lists all there are", details={"issue": UNKNOWN_ROUTE}
-        )
+        return Problem(code="not_found", message=UNKNOWN_ROUTE_MESSAGE, details={"issue": UNKNOWN_ROUTE})
     if isinstance(error, MethodNotAllowed):
         allowed = ", ".join(sorted(error.valid_methods or ()))
         return Problem(code="method_not_allowed", message=f"this path takes other methods: {allowed}", headers={"Allow": allowed})

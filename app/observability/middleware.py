@@ -7,6 +7,7 @@ from contextvars import ContextVar
 from time import perf_counter
 from typing import Any, Protocol
 
+from app.api.aliases import resolve_alias
 from app.api.surfaces import Surface, error_answer, surface_of
 from app.observability.logs import current_request_id, error_log, log_request, request_id_of
 from app.observability.trace_context import to_trace
@@ -41,10 +42,10 @@ class RequestMiddleware:
         self._observers = observers
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        # Before all else: who looks at the path sees the one that is routed.
+        environ["PATH_INFO"] = resolve_alias(_squeeze_slashes(environ["PATH_INFO"]), environ)
         record = RequestRecord(environ, start_response, self._write_timeout_s, self._observers)
         self._proxies.apply(environ)
-        if "//" in environ["PATH_INFO"]:
-            _squeeze_slashes(environ)
         try:
             body = self._app(environ, record.start)
         except Exception as error:
@@ -192,9 +193,8 @@ class Body(Iterator[bytes]):
             record.end()
 
 
-def _squeeze_slashes(environ: Environ) -> None:
+def _squeeze_slashes(path: str) -> str:
     """``/openai/v1//chat/completions``: a base URL with a slash too many. A redirect would lose the body in some clients."""
-    path: str = environ["PATH_INFO"]
     while "//" in path:
         path = path.replace("//", "/")
-    environ["PATH_INFO"] = path
+    return path

@@ -8,6 +8,7 @@ from traceback import walk_tb
 from gunicorn.http import errors
 from gunicorn.http.message import Request
 
+from app.api.aliases import resolve_alias
 from app.api.errors import CODE_OF_STATUS, Problem
 from app.api.surfaces import error_answer, surface_of
 
@@ -23,7 +24,7 @@ STATUS = {
 def answer_malformed(error: errors.ParseException, request_id: str) -> bytes:
     """The whole answer, head and body. The connection is of no more use."""
     status = STATUS.get(type(error), 400)
-    path = path_of(error)
+    path = resolve_alias(path_of(error), {})
     problem = Problem(
         code=CODE_OF_STATUS.get(status, "invalid_request"), message=f"this is no valid HTTP request: {error}", http_status=status
     )

@@ -1,6 +1,6 @@
 """The Anthropic-compatible API: `/anthropic`, as the base URL of Anthropic's SDKs, and `/anthropic/v1`, as other tools have it.
 
-The SDKs add `/v1/messages` to their base URL by themselves, so every rule answers below `/anthropic/v1` and `/anthropic/v1/v1`.
+The SDKs add `/v1/messages` to their base URL by themselves; `app.api.aliases` turns the `/anthropic/v1/v1` that this may give into `/anthropic/v1`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ from services.requests import RunRequest
 
 blp = Blueprint("anthropic", __name__, url_prefix="/anthropic/v1", description="Compatible with Anthropic's Messages API")
 extras = PlainBlueprint("anthropic_extras", __name__, url_prefix="/anthropic")
-"""The same rules once more below `/v1/v1`, and what Claude Code asks for besides; no part of the API's description."""
+"""What Claude Code asks for besides; no part of the API's description."""
 
 
 @blp.route("/messages", methods=["POST"])
@@ -167,14 +167,6 @@ def log_events() -> Response:
     return jsonify({})
 
 
-for base in ("/v1", ""):
-    extras.add_url_rule(f"{base}/api/event_logging/batch", view_func=log_events, methods=["POST"], endpoint=f"log_events{base[1:]}")
-for rule, view, method in (
-    ("/messages", create_message, "POST"),
-    ("/messages/count_tokens", count_tokens, "POST"),
-    ("/models", list_models, "GET"),
-    ("/models/<path:model>", get_model, "GET"),
-):
-    extras.add_url_rule(f"/v1/v1{rule}", view_func=view, methods=[method])
-for index, rule in enumerate(("/", "/v1", "/v1/v1", "/v1/messages", "/v1/v1/messages")):
+extras.add_url_rule("/api/event_logging/batch", view_func=log_events, methods=["POST"])
+for index, rule in enumerate(("/", "/v1", "/v1/messages")):
     extras.add_url_rule(rule, view_func=probe, methods=["HEAD"], endpoint=f"probe_{index}")

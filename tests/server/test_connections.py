@@ -188,6 +188,8 @@ def test_the_client_behind_a_proxy_is_in_the_log(strict: Server) -> None:
         ("POST /anthropic/v1/messages HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400, "anthropic"),
         ("POST /openai/v1/responses HTTP/1.1\r\nX: " + "x" * 9000 + "\r\n\r\n", 431, "openai"),
         ("POST /anthropic/v1/messages HTTP/1.1\r\nTransfer-Encoding: odd\r\n\r\n", 501, "anthropic"),
+        ("POST /v1/messages HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400, "anthropic"),
+        ("POST /v1/chat/completions HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400, "openai"),
     ],
 )
 def test_what_is_no_http_is_answered_as_everything_else_with_a_request_id(strict: Server, sent: str, status: int, surface: str) -> None:

@@ -141,7 +141,7 @@ def test_405_names_the_methods_that_are_allowed() -> None:
     assert set(answer.headers["Allow"].split(", ")) == {"GET", "POST", "DELETE", "HEAD", "OPTIONS"}
 
 
-@pytest.mark.parametrize("path", ["/", "/api", "/openai", "/anthropic", "/openaix/v1/models", "/v1/models"])
+@pytest.mark.parametrize("path", ["/", "/api", "/openai", "/anthropic", "/openaix/v1/models", "/v1x/models", "/modelsx"])
 def test_a_prefix_is_a_whole_path_component(path: str) -> None:
     body = ask(shared_app(), path, method="DELETE").get_json()
     form = "openai" if path == "/openai" else "anthropic" if path == "/anthropic" else "native"

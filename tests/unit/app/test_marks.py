@@ -11,8 +11,7 @@ UNMARKED_VIEWS = {
     "openai_extras.no_websocket",
     *(f"openai_extras.probe_{index}" for index in range(3)),
     "anthropic_extras.log_events",
-    "anthropic_extras.log_eventsv1",
-    *(f"anthropic_extras.probe_{index}" for index in range(5)),
+    *(f"anthropic_extras.probe_{index}" for index in range(3)),
 }
 """They need a key, start no CLI, and answer no error of their own."""
 
@@ -27,7 +26,6 @@ RUNS = {
     "openai.create_chat_completion",
     "openai.create_response",
     "anthropic.create_message",
-    "anthropic_extras.create_message",
 }
 
 MARKS = {name: marks_of(view) for name, view in shared_app().view_functions.items() if not name.startswith(("echo_", "who_"))}
