@@ -89,7 +89,8 @@ def get_openapi() -> Any:
 @public
 def get_index() -> Any:
     """The documentation for a browser, a short index for everybody else."""
-    if request.accept_mimetypes.best == "text/html":
+    # Not `.best`: that of Chrome is application/signed-exchange, the most specific of all that it takes.
+    if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
         return redirect(url_for("pages.get_docs"))
     links = {
         name: url_for(endpoint)

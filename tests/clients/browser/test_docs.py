@@ -71,6 +71,12 @@ def test_docs_list_every_route_with_assets_of_ours_alone(server: StartServer, ch
     assert not chromium.errors
 
 
+def test_the_root_leads_a_browser_to_the_documentation(server: StartServer, chromium: Chromium) -> None:
+    assert not chromium.open(f"{server().url}/")
+    chromium.wait_for('document.querySelectorAll(".opblock").length')
+    assert chromium.ask("location.pathname") == "/docs"
+
+
 @pytest.mark.parametrize("prompt", ["Say hello to the browser", None], ids=["typed", "as-it-stands"])
 def test_try_it_out_on_prompt_shows_the_demos_answer(server: StartServer, chromium: Chromium, tmp_path: Path, prompt: str | None) -> None:
     one = server()

@@ -177,8 +177,25 @@ def test_assets_may_be_cached() -> None:
 def test_the_root_leads_on() -> None:
     app = shared_app("right")
     assert ask(app, "/").get_json()["docs"] == "/docs"
-    browser = ask(app, "/", {"Accept": "text/html,application/xhtml+xml"})
-    assert (browser.status_code, browser.headers["Location"]) == (302, "/docs")
+    assert ask(app, "/", {"Accept": "application/json"}).status_code == ask(app, "/", {"Accept": "*/*"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        # Captured from Debian's Chromium 156; Chrome sends the same without image/jxl.
+        "text/html,application/xhtml+xml,application/xml;q=0.9,image/jxl,image/avif,image/webp,image/apng,*/*;q=0.8,"
+        "application/signed-exchange;v=b3;q=0.7",
+        # Firefox 92 and Firefox 66, from MDN's "List of default Accept values".
+        "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
+        "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+        "text/html,application/xhtml+xml",
+    ],
+    ids=["chromium", "firefox-92", "firefox-66", "short"],
+)
+def test_the_root_shows_a_browser_the_documentation(accept: str) -> None:
+    browser = ask(shared_app("right"), "/", {"Accept": accept})
+    assert (browser.status_code, browser.headers.get("Location")) == (302, "/docs")
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/docs", "/openapi.json", "/docs/swagger-ui.css", "/api/v1/health", "/api/v1/backends"])
