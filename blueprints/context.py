@@ -20,7 +20,7 @@ from services.sessions.upkeep import Upkeep
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """Built once by `app.backends`, found in ``app.extensions["clinvk"]``."""
+    """Built once by `app.build`, found in ``app.extensions["clinvk"]``."""
 
     runner: Runner
     spawner: Spawner

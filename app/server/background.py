@@ -9,6 +9,7 @@ from time import monotonic
 import flask
 import gevent
 
+from blueprints.context import Services
 from services.cancellation import SERVER_STOPS
 from services.processes.leftovers import end_leftover_processes, remove_leftover_folders
 from services.processes.own_process import become_subreaper
@@ -23,7 +24,7 @@ def begin(app: flask.Flask) -> None:
     become_subreaper()
     gevent.get_hub().loop.install_sigchld()  # reaps whatever becomes a child of this process
     end_leftovers()
-    services = app.extensions["clinvk"]
+    services: Services = app.extensions["clinvk"]
     services.upkeep.start()
     services.runner.prestart()
     app.extensions["clinvk.observation"].start()
@@ -36,7 +37,7 @@ def finish(
 
     ``is_hurried`` ends the grace early; ``beat`` is called all the while.
     """
-    services = app.extensions["clinvk"]
+    services: Services = app.extensions["clinvk"]
 
     def wait_until_idle(within_s: float, is_enough: Callable[[], bool | None]) -> None:
         deadline = monotonic() + within_s
