@@ -215,7 +215,7 @@ def test_dry_run_starts_nothing_and_tells_every_argv(fake_server: Server, fake_c
     [
         ("parallel", {}, None),
         ("parallel", {"tasks": []}, "tasks"),
-        ("parallel", {"tasks": [{"prompt": "a"}] * 65}, "tasks"),
+        ("parallel", {"tasks": [{"prompt": "a"}] * 1001}, "tasks"),
         ("parallel", {"tasks": [{"prompt": "a"}], "max_parallel": 0}, "max_parallel"),
         ("parallel", {"tasks": [{"prompt": "a"}, {"prompt": "b", "colour": 1}]}, "tasks[1].colour"),
         ("parallel", {"tasks": [{"prompt": "a"}, {"prompt": "b", "backend": "nobody"}]}, "tasks[1].backend"),

@@ -44,7 +44,7 @@ def made(folder: Path, prompt: str = "hello", manner: str = "patient", **options
     assert spec.warmth
     request = RunRequest(backend="gemini", prompt=prompt, options=options, ephemeral=True)
     environ = {"PATH": os.environ["PATH"], "HOME": str(folder)}
-    return invoke(spec.warmth.of(spec), request, cwd=str(folder), environ=environ, run_dir=new_path())
+    return invoke(spec.as_warm(), request, cwd=str(folder), environ=environ, run_dir=new_path())
 
 
 @pytest.fixture

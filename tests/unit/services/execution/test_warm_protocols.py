@@ -45,9 +45,7 @@ def text(events: Iterable[Event]) -> str:
 
 def claude_run(**options: Any) -> Invocation:
     request = RunRequest(backend="claude", prompt="hello", options=options, ephemeral=True)
-    warmth = claude.SPEC.warmth
-    assert warmth
-    return invoke(warmth.of(claude.SPEC), request, cwd="/", environ={}, run_dir="/tmp/run")
+    return invoke(claude.SPEC.as_warm(), request, cwd="/", environ={}, run_dir="/tmp/run")
 
 
 INITIALIZED = heard("claude/2.1.197/warm-initialize.jsonl")
