@@ -31,7 +31,12 @@ class WorkdirRules:
         if not os.path.isabs(workdir):
             raise WorkdirNotAllowed(workdir, "must be an absolute path")
         # Whether a folder exists is told only about folders that may be used.
-        real = os.path.realpath(workdir)
+        try:
+            real = os.path.realpath(workdir)
+        except UnicodeEncodeError:  # a lone surrogate: JSON may hold one, a path cannot
+            raise WorkdirNotAllowed(
+                workdir.encode("utf-8", "backslashreplace").decode(), "holds a character that UTF-8 does not have"
+            ) from None
         if issue := self._objection(real):
             raise WorkdirNotAllowed(workdir, issue)
         if not os.path.exists(real):
