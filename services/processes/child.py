@@ -214,7 +214,7 @@ class Child:
         try:
             if self.supervisor:
                 if not self.exit:
-                    # The end of our side tells the supervisor to end the tree at once; its end tells us that it is done.
+                    # Closing our side makes the supervisor end the tree at once; it closes its side when it is done.
                     self._control.shutdown(socket.SHUT_WR)
                     self._expect_answer()
                 self.wait_gone(STOP_DEADLINE_S)

@@ -48,7 +48,7 @@ class Orphans:
         return monotonic() - self._spawners.get(session, -math.inf) > LEAVE_S
 
     def watch(self, lock: AbstractContextManager[Any], is_known: Callable[[int], bool]) -> None:
-        """End what nobody owns, until nothing is adopted any more. ``is_known`` tells the spawner and the supervisors of runs.
+        """End what nobody owns, until nothing is adopted any more. ``is_known`` is true for the spawner and the supervisors of runs.
 
         ``lock`` is held while no other spawner may be started: it would be one that is not known yet.
         """

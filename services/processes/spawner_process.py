@@ -28,7 +28,7 @@ class SpawnerProcess:
     def __init__(
         self, files_limit: int | None, *, on_ready: Callable[[SpawnerProcess], None], on_end: Callable[[SpawnerProcess, str], None]
     ) -> None:
-        """``on_ready`` and ``on_end``, which is told why where that is known, run in the event loop."""
+        """``on_ready`` and ``on_end`` (called with the reason, where it is known) run in the event loop."""
         self.is_ready = False
         self._unanswered = 0
         self._started_at = monotonic()
@@ -103,7 +103,7 @@ class SpawnerProcess:
             self._process.wait(CLOSE_DEADLINE_S)
 
     def forget(self) -> None:
-        """Close this process's ends, which tells the spawner and idle supervisors to leave. May be called twice."""
+        """Close this process's ends, which makes the spawner and idle supervisors exit. May be called twice."""
         for watcher in (self._watcher, self._pings):
             watcher.stop()
             watcher.close()
