@@ -47,18 +47,18 @@ def merged(arrivals: list[Arrival], member: str = "task") -> tuple[dict[int, lis
 
 
 def test_eight_tasks_with_max_parallel_4_go_four_at_a_time(fake_server: Server, fake_cli: FakeCli) -> None:
-    """Each of them hangs until it is killed: so the next one's start is what the kill before it made possible."""
+    """Each hangs until it is killed, so each kill makes the next start possible. A child shows that its parent has spoken."""
+    prompts = [do(["say", f"task {n}"], ["spawn"], ["hang"]) for n in range(8)]
 
     def going() -> list[int]:
         return [report["pid"] for report in fake_cli.reports() if alive(report["pid"])]
 
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(
-            ask, fake_server, "parallel", tasks=tasks(*[do(["say", f"task {n}"], ["hang"]) for n in range(8)]), max_parallel=4
-        )
+        asked = pool.submit(ask, fake_server, "parallel", tasks=tasks(*prompts), max_parallel=4)
         for killed in range(8):
             begun = min(4 + killed, 8)
             fake_cli.wait_for(begun)
+            fake_cli.children(begun)
             assert eventually(lambda killed=killed: len(going()) == min(4, 8 - killed))
             assert len(fake_cli.reports()) == begun
             os.kill(going()[0], signal.SIGKILL)
