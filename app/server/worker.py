@@ -5,17 +5,20 @@ from __future__ import annotations
 
 import errno
 import logging
+import select
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from socket import MSG_PEEK, socket
+from struct import Struct
 from typing import Any
 
 import flask
 import gevent
 from gevent.event import Event
+from gevent.monkey import get_original
 from gevent.pool import Pool
 from gevent.server import StreamServer
 from gunicorn.glogging import Logger
@@ -30,6 +33,9 @@ from app.server.malformed import answer_malformed
 from app.server.reload import log_refusal, renew
 
 HEARTBEAT_S = 1.0
+LATE_MS = 250
+"""A request that waited so long for its turn is dropped unanswered if its client has hung up meanwhile."""
+LAST_DATA_RECV = Struct("52xI")
 GRACE_MARGIN_S = 10
 """What gunicorn gives a worker beyond the grace (its ``graceful_timeout``): the drain, and the way out."""
 
@@ -108,6 +114,11 @@ class Worker(GeventWorker):
         (self.handle_exit if self.alive else self.handle_quit)(sig, frame)
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        """Serve a connection, unless it was abandoned in a backlog, where answering it would delay clients that still wait."""
+        if _has_hung_up(client) and _waited_ms(client) > LATE_MS:
+            self.log.debug("dropped a request whose client hung up while it waited for its turn")
+            client.close()
+            return
         gevent.getcurrent().client = client
         super().handle(listener, client, addr)
 
@@ -160,11 +171,29 @@ class Worker(GeventWorker):
             self.busy -= 1
 
 
-def _has_data(client: socket) -> bool:
+def _has_hung_up(client: socket.socket) -> bool:
+    """Whether the peer has closed its side or reset the connection, whatever it sent before.
+
+    POLLHUP and POLLERR are always reported. macOS lacks POLLRDHUP: only a reset shows there.
+    """
+    poll = get_original("select", "poll")()
+    poll.register(client.fileno(), getattr(select, "POLLRDHUP", 0))
+    return bool(poll.poll(0))
+
+
+def _waited_ms(client: socket.socket) -> int:
+    """How long ago the last data arrived: ``tcpi_last_data_recv`` of Linux's ``struct tcp_info``. 0 where it is not known."""
+    if not sys.platform.startswith("linux") or client.family not in (socket.AF_INET, socket.AF_INET6):
+        return 0
+    info = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, LAST_DATA_RECV.size)
+    return int(LAST_DATA_RECV.unpack(info)[0])
+
+
+def _has_data(client: socket.socket) -> bool:
     """Whether a read would not wait."""
     client.settimeout(0)
     try:
-        client.recv(1, MSG_PEEK)
+        client.recv(1, socket.MSG_PEEK)
     except BlockingIOError:
         return False
     except OSError:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -15,7 +17,9 @@ from tests.parts.processes import eventually
 from tests.parts.server import Server
 
 HEAD = "POST /api/v1/prompt HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+HEALTH = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LIMIT = 10_000
+ABANDONED = 1000
 READ_TIMEOUT_S = 0.5
 WRITE_TIMEOUT_S = 0.5
 
@@ -224,3 +228,22 @@ def test_a_path_full_of_control_characters_stays_one_log_line(strict: Server, pa
     assert "injected" not in headers
     assert eventually(lambda: log_lines(strict, request_id=request_id), 5)
     assert all(line.isprintable() for line in strict.log().split("\n"))
+
+
+def test_abandoned_requests_are_not_answered_once_the_worker_is_late(strict: Server) -> None:
+    """A thousand requests, sent and abandoned while the worker was stopped, do not stand before the one whose client waits."""
+    before = len(log_lines(strict, path="/health"))
+    (worker,) = strict.workers()
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        for _ in range(ABANDONED):
+            with wire(strict) as client:
+                client.send(HEALTH)
+        with wire(strict) as last:
+            last.send(HEALTH)
+            os.kill(worker, signal.SIGCONT)
+            assert last.answer()[0] == 200
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    answered = len(log_lines(strict, path="/health")) - before
+    assert answered < ABANDONED / 4
