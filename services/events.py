@@ -93,6 +93,13 @@ class UsageUpdate(msgspec.Struct, frozen=True):
     usage: Usage
 
 
+class Denial(msgspec.Struct, frozen=True, gc=False):
+    """A tool that the agent called and the CLI refused to run. ``reason`` is the CLI's own text."""
+
+    tool: str
+    reason: str
+
+
 class Finished(msgspec.Struct, frozen=True):
     """The run ended well. ``usage`` and ``cost_usd`` are of this turn alone, None where the CLI does not tell."""
 
@@ -102,6 +109,7 @@ class Finished(msgspec.Struct, frozen=True):
     cost_usd: float | None = None
     structured_output: Any = None
     stop_sequence: str | None = None
+    denied_tools: tuple[Denial, ...] = ()
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -113,6 +121,7 @@ class Failed(msgspec.Struct, frozen=True):
     usage: Usage | None = None
     cost_usd: float | None = None
     retry_after_s: float | None = None
+    denied_tools: tuple[Denial, ...] = ()
 
 
 Event = Started | Text | Thinking | ToolCall | ToolProgress | ToolResult | UsageUpdate | Finished | Failed

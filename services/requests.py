@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from services.events import Failed
+    from services.events import Denial, Failed
     from services.usage import Usage
 
 ApprovalMode = Literal["default", "auto", "none", "always"]
@@ -70,3 +70,4 @@ class RunResult:
     structured_output: Any = None
     failure: Failed | None = None
     ignored: tuple[str, ...] = ()
+    denied_tools: tuple[Denial, ...] = ()

@@ -290,4 +290,5 @@ def collect(stream: EventStream, tell: Callable[[Batch], None] | None = None) ->
         structured_output=finished.structured_output if finished else None,
         failure=None if finished else end,  # type: ignore[arg-type]
         ignored=invocation.ignored,
+        denied_tools=end.denied_tools,
     )

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import re
 import signal
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from services.decoding.decoder import Exit
-from services.events import Failed, Finished, StopReason
+from services.events import Batch, Denial, Failed, Finished, StopReason
 from services.failure_kinds import classify, human
 from services.usage import Usage
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 MESSAGE_LIMIT = 2000
+REASON_LIMIT = 500
 
 # What the CLIs write to stderr in every run, also in good ones (recordings <cli>/*.stderr.txt), and stack frames.
 CHATTER = re.compile(
@@ -47,6 +53,12 @@ def ended_without_result(exit: Exit, noise: str = "", *, status: int | None = No
     said = last_words(exit.stderr_tail) or human(noise)[-MESSAGE_LIMIT:]
     how = _how(exit.code)
     return Failed(kind=classify(said, status), message=f"{how}: {said}" if said else how, exit_code=exit.code, usage=usage)
+
+
+def with_denials(batch: Batch, denials: Iterable[Denial]) -> Batch:
+    """``batch`` with the denials in its last event, which is the run's terminal event."""
+    cut = tuple(Denial(denial.tool, denial.reason[:REASON_LIMIT]) for denial in denials)
+    return [*batch[:-1], msgspec.structs.replace(batch[-1], denied_tools=cut)] if cut else batch
 
 
 def last_words(stderr_tail: str) -> str:

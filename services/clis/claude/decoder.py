@@ -8,6 +8,7 @@ Its traps, and what is done about them:
   synthetic text is held back until ``result.is_error`` says what it is (false: what a local command printed).
 - ``assistant.message.usage`` is that of the message's start; the turn's is ``result.usage``, but zero where a fault or a
   budget ended the turn, and then ``modelUsage`` has it.
+- ``result.permission_denials`` names the calls that were refused, not why: that is in their tool results (claude/perm-denied).
 - A subagent's messages (``parent_tool_use_id``) are its own affair: its tool calls are shown, its text is not the answer.
 """
 
@@ -21,11 +22,11 @@ import orjson
 
 from services.clis.claude.usage import result_usage, to_usage
 from services.decoding.decoder import Exit
-from services.decoding.exit_messages import ended_without_result, finished
+from services.decoding.exit_messages import ended_without_result, finished, with_denials
 from services.decoding.fields import count_of, flat_text, list_of, map_of, number_of, text_of, to_json
 from services.decoding.lines import JsonLines
 from services.decoding.replay import DIFFERS, StreamReplay
-from services.events import Batch, Failed, Started, StopReason, Text, Thinking, ToolCall, ToolResult, UsageUpdate
+from services.events import Batch, Denial, Failed, Started, StopReason, Text, Thinking, ToolCall, ToolResult, UsageUpdate
 from services.failure_kinds import classify, human
 from services.usage import Usage
 
@@ -84,6 +85,7 @@ class ClaudeDecoder:
         self._error_code = ""
         self._retried = ""  # why it asks the model API again, in case it never comes to more
         self._hidden_tools: set[str] = set()
+        self._errors: dict[str, str] = {}  # what failed tool calls of this turn said, by id
         self._usage = Usage()  # of the whole messages so far
         self._message_usage = Usage()
 
@@ -109,7 +111,7 @@ class ClaudeDecoder:
             batch.append(self._failed(result, exit))
         else:
             self._succeed(result, exit, batch)
-        return batch
+        return with_denials(batch, self._denials())
 
     def _on_bytes(self, line: bytes, batch: Batch) -> None:
         try:
@@ -236,7 +238,10 @@ class ClaudeDecoder:
         for block in list_of(map_of(line.get("message")).get("content")):
             match block:
                 case {"type": "tool_result", "tool_use_id": str(id)} if id not in self._hidden_tools:
-                    batch.append(ToolResult(id, flat_text(block.get("content")), block.get("is_error") is True))
+                    result = ToolResult(id, flat_text(block.get("content")), block.get("is_error") is True)
+                    if result.is_error:
+                        self._errors[id] = result.output
+                    batch.append(result)
 
     # -- the end --
 
@@ -277,6 +282,12 @@ class ClaudeDecoder:
             usage=result_usage(result) or self._usage_so_far(),
             cost_usd=number_of(result.get("total_cost_usd")),
         )
+
+    def _denials(self) -> list[Denial]:
+        """What this turn was refused. A process that serves several turns may name the calls of earlier ones too."""
+        told = list_of(map_of(self._result).get("permission_denials"))
+        calls = [(text_of(map_of(call).get("tool_name")), text_of(map_of(call).get("tool_use_id"))) for call in told]
+        return [Denial(name, self._errors[id]) for name, id in calls if id in self._errors]
 
     def _usage_so_far(self) -> Usage | None:
         usage = self._usage + self._message_usage

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.clis.codex.items import failure_of, to_usage, tool_call, tool_result
+from services.clis.codex.items import denial_of, failure_of, to_usage, tool_call, tool_result
 from services.decoding.decoder import Exit
-from services.decoding.exit_messages import ended_without_result, finished
+from services.decoding.exit_messages import ended_without_result, finished, with_denials
 from services.decoding.fields import list_of, map_of, text_of
 from services.decoding.lines import JsonLines
 from services.decoding.replay import DIFFERS, StreamReplay
-from services.events import Batch, Failed, Text, Thinking, UsageUpdate
+from services.events import Batch, Denial, Failed, Text, Thinking, UsageUpdate
 from services.usage import Usage
 
 
@@ -48,6 +48,7 @@ class CodexAppServerDecoder:
         self._replay = StreamReplay()
         self._thought: set[str] = set()  # reasoning items that came as deltas
         self._called: set[str] = set()
+        self._denials: list[Denial] = []
 
     @property
     def is_complete(self) -> bool:
@@ -107,7 +108,7 @@ class CodexAppServerDecoder:
             batch.append(Failed("backend", "Codex finished without an answer", failed, self._usage))
         else:
             batch.append(finished(exit, usage=self._usage))
-        return batch
+        return with_denials(batch, self._denials)
 
     def _is_ours(self, method: str, params: dict[str, Any]) -> bool:
         thread = params.get("threadId")
@@ -188,6 +189,8 @@ class CodexAppServerDecoder:
             batch.append(call)
         if is_done:
             batch.append(tool_result(item))
+            if denial := denial_of(call, item):
+                self._denials.append(denial)
 
     def _on_usage(self, params: dict[str, Any], batch: Batch) -> None:
         total = _total(params)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.clis.codex.items import failure_of, to_usage, tool_call, tool_result
+from services.clis.codex.items import denial_of, failure_of, to_usage, tool_call, tool_result
 from services.decoding.decoder import Exit
-from services.decoding.exit_messages import ended_without_result, finished
+from services.decoding.exit_messages import ended_without_result, finished, with_denials
 from services.decoding.fields import map_of, text_of
 from services.decoding.lines import JsonLines
-from services.events import Batch, Failed, Started, Text, Thinking
+from services.events import Batch, Denial, Failed, Started, Text, Thinking
 from services.usage import Usage
 
 
@@ -29,6 +29,7 @@ class CodexExecDecoder:
         self._has_begun = False
         self._has_answered = False
         self._called: set[str] = set()
+        self._denials: list[Denial] = []
 
     @property
     def is_complete(self) -> bool:
@@ -51,7 +52,7 @@ class CodexExecDecoder:
                 batch.append(finished(exit, usage=usage))
             else:
                 batch.append(Failed("backend", "Codex finished without an answer", exit.code, usage))
-        return batch
+        return with_denials(batch, self._denials)
 
     def _decode(self, objects: list[dict[str, Any]]) -> Batch:
         batch: Batch = []
@@ -92,3 +93,5 @@ class CodexExecDecoder:
             batch.append(call)
         if is_done:
             batch.append(tool_result(item))
+            if denial := denial_of(call, item):
+                self._denials.append(denial)

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from services.decoding.fields import count_of, flat_text, has_counts, map_of, text_of
-from services.events import Failed, FailureKind, ToolCall, ToolResult
+from services.events import Denial, Failed, FailureKind, ToolCall, ToolResult
 from services.failure_kinds import classify, human
 from services.usage import Usage
 
@@ -57,6 +57,11 @@ def tool_result(item: dict[str, Any]) -> ToolResult:
     )
     is_error = item.get("status") in ("failed", "declined") or bool(item.get("exit_code")) or item.get("success") is False
     return ToolResult(text_of(item.get("id")), output, is_error)
+
+
+def denial_of(call: ToolCall, item: dict[str, Any]) -> Denial | None:
+    """The completed item as a refusal. Codex gives no reason; what its sandbox stops is a command that failed, not one declined."""
+    return Denial(call.name, tool_result(item).output or "declined by Codex") if item.get("status") == "declined" else None
 
 
 COUNTS = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_output_tokens", "cache_write_input_tokens")

@@ -13,12 +13,17 @@ from __future__ import annotations
 from typing import Any
 
 from services.decoding.decoder import Exit
-from services.decoding.exit_messages import ended_without_result, finished, last_words
+from services.decoding.exit_messages import ended_without_result, finished, last_words, with_denials
 from services.decoding.fields import count_of, flat_text, has_counts, map_of, text_of
 from services.decoding.lines import JsonLines
-from services.events import Batch, Failed, Started, Text, ToolCall, ToolResult
+from services.events import Batch, Denial, Failed, Started, Text, ToolCall, ToolResult
 from services.failure_kinds import classify, human
 from services.usage import Usage
+
+WRITING_TOOLS = ["run_shell_command", "write_file", "replace"]
+"""Left out of what the model is offered where the approval mode would have to ask: calling one is then "not registered"."""
+
+OUTSIDE_PLAN = "Access denied: plan path"
 
 
 class GeminiDecoder:
@@ -30,6 +35,8 @@ class GeminiDecoder:
         self._block = 0
         self._is_new_block = False
         self._has_answered = False
+        self._names: dict[str, str] = {}  # of the tools that were called, by the call's id
+        self._denials: list[Denial] = []
 
     @property
     def is_complete(self) -> bool:
@@ -42,7 +49,7 @@ class GeminiDecoder:
         batch = self._decode(self._lines.flush())
         if self._result is None:
             batch.append(ended_without_result(exit, self._error or self._lines.noise, status=api_status(exit.code)))
-            return batch
+            return with_denials(batch, self._denials)
         usage = to_usage(map_of(self._result.get("stats")))
         if self._result.get("status") != "success":
             batch.append(self._failed(self._result, usage, exit))
@@ -50,7 +57,7 @@ class GeminiDecoder:
             batch.append(Failed("backend", self._error or "Gemini finished without an answer", exit.code, usage))
         else:
             batch.append(finished(exit, usage=usage))
-        return batch
+        return with_denials(batch, self._denials)
 
     def _decode(self, objects: list[dict[str, Any]]) -> Batch:
         batch: Batch = []
@@ -60,10 +67,14 @@ class GeminiDecoder:
                     self._say(text, batch)
                 case {"type": "tool_use", "tool_id": str(id), "tool_name": str(name)}:
                     self._has_answered = self._is_new_block = True
+                    self._names[id] = name
                     batch.append(ToolCall(id, name, line.get("parameters")))
                 case {"type": "tool_result", "tool_id": str(id)}:
                     output = flat_text(line.get("output")) or text_of(map_of(line.get("error")).get("message"))
                     batch.append(ToolResult(id, output, line.get("status") == "error"))
+                    name = self._names.pop(id, "")
+                    if _is_denied(name, text_of(map_of(line.get("error")).get("type")), output):
+                        self._denials.append(Denial(name, output))
                 case {"type": "init"} if not self._has_begun and not batch:
                     batch.append(Started(text_of(line.get("session_id")) or None, text_of(line.get("model")) or None))
                 case {"type": "error", "message": str(text)} if line.get("severity") != "warning":
@@ -89,6 +100,11 @@ class GeminiDecoder:
         if kind == "backend":
             kind = classify(said)  # "ModelNotFoundError" stands there alone (recordings gemini/err-404-model)
         return Failed(kind, message, exit.code, usage)
+
+
+def _is_denied(name: str, error: str, output: str) -> bool:
+    """Whether the CLI's own rules, not the tool, failed the call (recordings gemini/tool-default, tool-plan)."""
+    return (error == "tool_not_registered" and name in WRITING_TOOLS) or (bool(error) and output.startswith(OUTSIDE_PLAN))
 
 
 def api_status(code: int | None) -> int | None:

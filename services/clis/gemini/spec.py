@@ -28,7 +28,7 @@ import json
 import re
 
 from services.clis.config_overlay import HOME, PrivateHome
-from services.clis.gemini.decoder import GeminiDecoder
+from services.clis.gemini.decoder import WRITING_TOOLS, GeminiDecoder
 from services.clis.option import Option
 from services.clis.session_files import SessionFiles
 from services.clis.spec import BackendSpec, PromptEscaping
@@ -66,8 +66,6 @@ def generate(base: str, **config: object) -> Option:
     override = {"match": {"model": base}, "modelConfig": {"generateContentConfig": config}}
     return Option(fields={"modelConfigs.customOverrides": [override]})
 
-
-WRITING_TOOLS = ["run_shell_command", "write_file", "replace"]
 
 SPEC = BackendSpec(
     name="gemini",

@@ -6,9 +6,9 @@ import pytest
 
 from services.clis.claude.decoder import ClaudeDecoder
 from services.decoding.decoder import Exit
-from services.events import Failed, Finished, Started, Text, Thinking, ToolCall, ToolResult, UsageUpdate
+from services.events import Denial, Failed, Finished, Started, Text, Thinking, ToolCall, ToolResult, UsageUpdate
 from services.usage import Usage
-from tests.unit.services.decoding.recorded import decode, failed, finished, run, text_of
+from tests.unit.services.decoding.recorded import FOLDER, decode, failed, finished, run, text_of
 
 EIGHT = "tok0 tok1 tok2 tok3 tok4 tok5 tok6 tok7"
 FIVE = "tok0 tok1 tok2 tok3 tok4"
@@ -210,3 +210,33 @@ def test_messages_and_text_blocks_have_numbers_of_their_own() -> None:
 
 def test_the_results_text_counts_where_no_message_came() -> None:
     assert text_of(say(RESULT | {"result": "all of it"})) == "all of it"
+
+
+@pytest.mark.parametrize(
+    ("name", "tool", "reason"),
+    [
+        ("perm-denied", "Write", "Claude requested permissions to write to /workspace/new-1795226549.txt, but you haven't granted it yet."),
+        ("perm-plan2", "Write", "Cannot write to /workspace/newp-1795226550.txt while in plan mode."),
+    ],
+)
+def test_a_denied_tool_is_named_with_the_reason_that_its_result_gives(name: str, tool: str, reason: str) -> None:
+    assert finished(run(f"claude/{name}")).denied_tools == (Denial(tool, reason),)
+
+
+def test_a_tool_that_failed_is_not_denied() -> None:
+    events = run("claude/perm-default")
+    assert any(event.is_error for event in events if isinstance(event, ToolResult))
+    assert finished(events).denied_tools == ()
+
+
+def test_a_denial_of_an_earlier_turn_of_the_process_is_not_told_again() -> None:
+    denial = {"tool_name": "Write", "tool_use_id": "toolu_earlier", "tool_input": {}}
+    events = say(assistant("m", text_block("hi")), RESULT | {"permission_denials": [denial]})
+    assert finished(events).denied_tools == ()
+
+
+def test_a_denied_tool_of_the_newest_release_is_named_too() -> None:
+    lines = (FOLDER / "claude/2.1.332/warm-denied.jsonl").read_text().splitlines()
+    heard = [entry["msg"] for line in lines if (entry := json.loads(line))["dir"] == "<"]
+    (denial,) = finished(say(*heard)).denied_tools
+    assert (denial.tool, denial.reason.partition(".")[0]) == ("Bash", "touch in '/workspace/perm1' needs approval")

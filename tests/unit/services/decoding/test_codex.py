@@ -10,7 +10,7 @@ from services.clis.codex.decoder import CodexAppServerDecoder
 from services.clis.codex.exec_decoder import CodexExecDecoder
 from services.clis.codex.items import tool_call, tool_result
 from services.decoding.decoder import Exit
-from services.events import Event, Failed, Finished, Text, Thinking, ToolCall, ToolResult, UsageUpdate
+from services.events import Denial, Event, Failed, Finished, Text, Thinking, ToolCall, ToolResult, UsageUpdate
 from services.usage import Usage
 from tests.unit.services.decoding.recorded import FOLDER, check_grammar, decode, failed, finished, recording, run, text_of
 
@@ -263,3 +263,9 @@ def test_app_server_error_codes(info: Any, kind: str) -> None:
 
 def test_app_server_text_is_partial_until_whole() -> None:
     assert notify(delta("a", "x"), completed("b", "y"), DONE)[:2] == [Text("x", 0), Text("y", 1, is_partial=False)]
+
+
+def test_a_declined_item_is_a_denied_tool() -> None:
+    """recordings warm-appserver-declined: the changes of the first turn are accepted, those of the second declined."""
+    ends = [finished(decode_turn("declined", thread, turn)).denied_tools for thread, turn, _ in turns("declined")]
+    assert ends[:2] == [(), (Denial("apply_patch", "declined by Codex"),)]

@@ -6,7 +6,7 @@ import pytest
 
 from services.clis.gemini.decoder import GeminiDecoder
 from services.decoding.decoder import Exit
-from services.events import Failed, Finished, Started, Text, ToolCall, ToolResult
+from services.events import Denial, Failed, Finished, Started, Text, ToolCall, ToolResult
 from services.usage import Usage
 from tests.unit.services.decoding.recorded import decode, failed, finished, run, text_of
 
@@ -33,8 +33,19 @@ def test_text_after_a_tool_is_another_block() -> None:
 
 def test_a_refused_tool_is_an_error_of_the_tool_alone() -> None:
     events = run("gemini/tool-default")
-    assert next(event for event in events if isinstance(event, ToolResult)).is_error
-    assert isinstance(events[-1], Finished)
+    result = next(event for event in events if isinstance(event, ToolResult))
+    assert result.is_error
+    assert finished(events).denied_tools == (Denial("run_shell_command", result.output),)
+
+
+def test_a_write_outside_the_plan_is_denied() -> None:
+    (denial,) = finished(run("gemini/tool-plan")).denied_tools
+    assert (denial.tool, denial.reason[:37]) == ("write_file", "Access denied: plan path (/workspace/")
+
+
+@pytest.mark.parametrize("name", ["tool-yolo", "tool-allowed", "tool-read"])
+def test_a_tool_that_ran_is_not_denied(name: str) -> None:
+    assert finished(run(f"gemini/{name}")).denied_tools == ()
 
 
 @pytest.mark.parametrize(
