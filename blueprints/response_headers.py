@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from services.events import Denial
 
 BACKEND = "X-Clinvk-Backend"
+DENIED_TOOLS = "X-Clinvk-Denied-Tools"
 ESTIMATED = "X-Clinvk-Estimated"
 IGNORED = "X-Clinvk-Ignored"
 
 EXPOSED = (
-    "Deprecation", "Link", "Location", "Request-Id", "Retry-After", "Sunset", BACKEND, ESTIMATED, IGNORED,
+    "Deprecation", "Link", "Location", "Request-Id", "Retry-After", "Sunset", BACKEND, DENIED_TOOLS, ESTIMATED, IGNORED,
     "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-Request-ID", "X-Should-Retry",
 )  # fmt: skip
 """What a script in an allowed page may read (CORS)."""
+
+
+NOT_IN_A_NAME = re.compile(r"[^!-+\--~]")
+"""What a tool's name may not bring into a header: spaces and commas, control characters, what is not ASCII."""
+
+
+def denied_header(denials: Iterable[Denial]) -> dict[str, str]:
+    """The tools that the CLI refused to run for the agent, each once."""
+    listed = ", ".join(dict.fromkeys(NOT_IN_A_NAME.sub("_", denial.tool) for denial in denials))
+    return {DENIED_TOOLS: listed} if listed else {}
 
 
 def ignored_header(names: Iterable[str]) -> dict[str, str]:

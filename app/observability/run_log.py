@@ -17,6 +17,7 @@ from services.telemetry import RunTelemetry
 WELL = ("completed", "cancelled", "shutdown")
 """Outcomes that are nobody's failure."""
 MODEL_LIMIT_CHARS = 128
+TOOL_LIMIT_CHARS = 128
 
 run_log = logging.getLogger("clinvk.run")
 
@@ -56,12 +57,19 @@ def fields_of_run(run: RunTelemetry) -> dict[str, Any]:
         "input_tokens": usage and usage.input_tokens,
         "output_tokens": usage and usage.output_tokens,
         "cost_usd": run.end.cost_usd if run.end else None,
+        "denied_tools": _denied_tools(run),
         "key": run.notes.get(KEY),
         "error": _redacted_error(run),
         "request_id": run.invocation.request.request_id or None,
         "trace_id": run.notes.get(TRACE_ID),
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _denied_tools(run: RunTelemetry) -> str | None:
+    """Names alone: a reason quotes paths and commands."""
+    denials = run.end.denied_tools if run.end else ()
+    return ", ".join(dict.fromkeys(denial.tool[:TOOL_LIMIT_CHARS] for denial in denials)) or None
 
 
 def _redacted_error(run: RunTelemetry) -> str | None:

@@ -42,6 +42,7 @@ from blueprints.compat.runs import (
     asked_workdir,
     continues_turns,
     error_body,
+    result_headers,
     run_streamed,
     run_whole,
     start_continuing_conversation,
@@ -89,7 +90,7 @@ def whole_message(body: dict[str, Any], conversation: Conversation, run_request:
     result = run_whole(run_request, start_continuing_conversation(conversation.said, is_json=is_json))
     usage = result.usage or estimate_usage(prompt_tokens(body, conversation), result.output)
     response = jsonify(to_message(result, usage, model=body["model"], is_json=is_json, has_thinking=wants_thinking(body)))
-    response.headers.extend(answer_headers(result.backend, ignored_fields(body, result.ignored), is_estimated=result.usage is None))
+    response.headers.extend(result_headers(result, ignored_fields(body, result.ignored)))
     return response
 
 

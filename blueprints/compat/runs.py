@@ -13,12 +13,12 @@ from flask import Response, current_app, request
 from blueprints.client_watch import ClientWatch, watch_client
 from blueprints.compat.structured import json_answer, only_json
 from blueprints.context import request_id, services
-from blueprints.response_headers import BACKEND, ESTIMATED, ignored_header
+from blueprints.response_headers import BACKEND, ESTIMATED, denied_header, ignored_header
 from blueprints.streaming import stream_response
 from services.cancellation import Cancellation
 from services.clis.spec import Invocation
 from services.errors import ClinvkError, Conflict, InvalidRequest, NotFound, RunFailed
-from services.events import Batch, Failed, Finished, Started, Text, UsageUpdate
+from services.events import Batch, Denial, Failed, Finished, Started, Text, UsageUpdate
 from services.requests import RunRequest, RunResult
 from services.runner import RunStream, collect
 from services.sessions.continuation_stream import KeptStream
@@ -63,10 +63,17 @@ def asked_workdir() -> str | None:
     return request.headers.get(WORKDIR_HEADER) or None
 
 
-def answer_headers(backend: str, ignored: Iterable[str], *, is_estimated: bool = False) -> dict[str, str]:
-    """Who answered, what was not honoured, and whether the token counts are a guess."""
+def answer_headers(
+    backend: str, ignored: Iterable[str], *, denied_tools: Iterable[Denial] = (), is_estimated: bool = False
+) -> dict[str, str]:
+    """Who answered, what was not honoured, which tools the agent was refused, and whether the token counts are a guess."""
     estimated = {ESTIMATED: "usage"} if is_estimated else {}
-    return {BACKEND: backend, **ignored_header(ignored), **estimated}
+    return {BACKEND: backend, **ignored_header(ignored), **denied_header(denied_tools), **estimated}
+
+
+def result_headers(result: RunResult, ignored: Iterable[str]) -> dict[str, str]:
+    """The headers of a whole answer. Those of a stream are sent before its run is over, so they cannot name denied tools."""
+    return answer_headers(result.backend, ignored, denied_tools=result.denied_tools, is_estimated=result.usage is None)
 
 
 Stream = RunStream | TurnStream | KeptStream

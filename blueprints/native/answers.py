@@ -11,7 +11,7 @@ from flask import Response, jsonify, request
 from blueprints.client_watch import watch_client
 from blueprints.context import request_id
 from blueprints.native.translate import EventEncoder, to_result
-from blueprints.response_headers import ignored_header
+from blueprints.response_headers import denied_header, ignored_header
 from blueprints.streaming import EVENT_STREAM, NDJSON, stream_response
 from services.cancellation import Cancellation
 from services.errors import RunFailed
@@ -59,5 +59,5 @@ def answer_run(begin: Begin, body: Mapping[str, Any]) -> Response:
     if result.failure and result.failure.kind in NOT_A_RESULT:
         raise RunFailed(result.failure, result)
     response = jsonify(to_result(result, request_id()))
-    response.headers.extend(ignored_header(result.ignored))
+    response.headers.extend({**ignored_header(result.ignored), **denied_header(result.denied_tools)})
     return response

@@ -24,7 +24,7 @@ from blueprints.native.compose_schemas import (
     ParallelResultSchema,
     ParallelSchema,
 )
-from blueprints.native.translate import EventEncoder, meta, now, to_run_request, to_usage
+from blueprints.native.translate import EventEncoder, meta, now, to_denied_tools, to_run_request, to_usage
 from blueprints.streaming import EVENT_STREAM, NDJSON, stream_response
 from blueprints.validation import Blueprint
 from services.clis.spec import Invocation
@@ -166,6 +166,7 @@ def _to_part(outcome: Outcome) -> dict[str, Any]:
         "token_usage": to_usage(result.usage),
         "cost_usd": result.cost_usd,
         "ignored": list(result.ignored),
+        "denied_tools": to_denied_tools(result.denied_tools),
     }
 
 

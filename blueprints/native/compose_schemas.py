@@ -6,7 +6,16 @@ from typing import Any, get_args
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
-from blueprints.native.schemas import NAME_LIMIT, MetaSchema, Pattern, RunOptionsSchema, Strict, TokenUsageSchema, output_format_field
+from blueprints.native.schemas import (
+    NAME_LIMIT,
+    DeniedToolSchema,
+    MetaSchema,
+    Pattern,
+    RunOptionsSchema,
+    Strict,
+    TokenUsageSchema,
+    output_format_field,
+)
 from blueprints.request_fields import Array, Flag
 from services.compose.plan import RUNS_LIMIT, Status
 
@@ -105,6 +114,9 @@ class RunSchema(Strict):
     token_usage = fields.Nested(TokenUsageSchema, allow_none=True)
     cost_usd = fields.Float(allow_none=True)
     ignored = fields.List(fields.String(), metadata={"description": "Options that this backend has no setting for"})
+    denied_tools = fields.List(
+        fields.Nested(DeniedToolSchema), metadata={"description": "Tools that the agent called and its CLI refused to run"}
+    )
     argv = fields.List(fields.String(), metadata={"description": "With `dry_run`: the command line that would have run"})
 
 

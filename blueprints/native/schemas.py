@@ -105,6 +105,11 @@ class TokenUsageSchema(Strict):
     reasoning_tokens = fields.Integer()
 
 
+class DeniedToolSchema(Strict):
+    tool = fields.String(required=True)
+    reason = fields.String(required=True, metadata={"description": "The CLI's own words"})
+
+
 class PromptResultSchema(Strict):
     """A finished run. A CLI that ran and failed is a result too: see `exit_code` and `error`."""
 
@@ -118,6 +123,9 @@ class PromptResultSchema(Strict):
     token_usage = fields.Nested(TokenUsageSchema, allow_none=True)
     cost_usd = fields.Float(allow_none=True)
     ignored = fields.List(fields.String(), metadata={"description": "Options that this backend has no setting for"})
+    denied_tools = fields.List(
+        fields.Nested(DeniedToolSchema), metadata={"description": "Tools that the agent called and its CLI refused to run"}
+    )
     dry_run = fields.Boolean()
     argv = fields.List(fields.String(), metadata={"description": "With `dry_run`: the command line that would have run"})
     meta = fields.Nested(MetaSchema, required=True)

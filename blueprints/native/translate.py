@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import count
 from time import gmtime, strftime, time_ns
@@ -14,7 +14,7 @@ from blueprints import sse
 from services.clis.probe import Availability
 from services.clis.spec import OPTION_NAMES, BackendSpec, Invocation
 from services.errors import RUN_FAILURE_CODES
-from services.events import Batch, Failed, Finished, Started, Text, Thinking, ToolCall, ToolProgress, ToolResult, UsageUpdate
+from services.events import Batch, Denial, Failed, Finished, Started, Text, Thinking, ToolCall, ToolProgress, ToolResult, UsageUpdate
 from services.models import ModelResolver
 from services.requests import RunRequest, RunResult
 from services.usage import Usage
@@ -67,6 +67,10 @@ def to_usage(usage: Usage | None) -> dict[str, int] | None:
     }
 
 
+def to_denied_tools(denials: Iterable[Denial]) -> list[dict[str, str]]:
+    return [{"tool": denial.tool, "reason": denial.reason} for denial in denials]
+
+
 def to_result(result: RunResult, request_id: str) -> dict[str, Any]:
     """The answer of `/prompt`."""
     return {
@@ -80,6 +84,7 @@ def to_result(result: RunResult, request_id: str) -> dict[str, Any]:
         "token_usage": to_usage(result.usage),
         "cost_usd": result.cost_usd,
         "ignored": list(result.ignored),
+        "denied_tools": to_denied_tools(result.denied_tools),
         "meta": meta(request_id),
     }
 
@@ -97,6 +102,7 @@ def to_dry_run(invocation: Invocation, request_id: str) -> dict[str, Any]:
         "token_usage": None,
         "cost_usd": None,
         "ignored": list(invocation.ignored),
+        "denied_tools": [],
         "dry_run": True,
         "argv": invocation.shown_argv,
         "meta": meta(request_id),
@@ -183,6 +189,7 @@ def _done(event: Finished, facts: Mapping[str, Any]) -> dict[str, Any]:
         "token_usage": to_usage(event.usage),
         "cost_usd": event.cost_usd,
         "ignored": facts["ignored"],
+        "denied_tools": to_denied_tools(event.denied_tools),
     }
 
 
@@ -194,6 +201,7 @@ def _error(event: Failed, facts: Mapping[str, Any]) -> dict[str, Any]:
         "duration_ms": facts["elapsed_ms"](),
         "token_usage": to_usage(event.usage),
         "cost_usd": event.cost_usd,
+        "denied_tools": to_denied_tools(event.denied_tools),
     }
 
 

@@ -18,6 +18,7 @@ from blueprints.compat.runs import (
     asked_workdir,
     continues_turns,
     error_body,
+    result_headers,
     run_streamed,
     run_whole,
     start_continuing_conversation,
@@ -84,7 +85,7 @@ def create_chat_completion(body: dict[str, Any]) -> Any:
     usage = result.usage or estimate_usage(prompt_tokens(conversation), result.output)
     response = jsonify(to_completion(result, usage, model=body["model"], is_json=is_json(run_request)))
     ignored = [*left_out, *chat_request.names_of(body, result.ignored)]
-    response.headers.extend(answer_headers(result.backend, ignored, is_estimated=result.usage is None))
+    response.headers.extend(result_headers(result, ignored))
     return response
 
 
@@ -129,7 +130,7 @@ def create_response(body: dict[str, Any]) -> Any:
     usage = result.usage or estimate_usage(prompt_tokens(conversation), result.output)
     response = jsonify(to_response(result, usage, facts, make_id, is_json=is_json(run_request)))
     ignored = [*left_out, *response_request.names_of(result.ignored)]
-    response.headers.extend(answer_headers(result.backend, ignored, is_estimated=result.usage is None))
+    response.headers.extend(result_headers(result, ignored))
     return response
 
 

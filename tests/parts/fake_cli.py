@@ -72,6 +72,7 @@ class Cli:
         self.said = []
         self.has_started = self.is_open = False
         self.blocks = self.calls = 0
+        self.denials = []
 
     def run(self, steps):
         for name, *args in steps:
@@ -159,6 +160,17 @@ class Cli:
         result = {"type": "tool_result", "tool_use_id": call_id, "content": output, "is_error": False}
         self.line(type="user", message={"role": "user", "content": [result]}, parent_tool_use_id=None, uuid=self.uuid())
 
+    def do_deny(self, name, input, reason):
+        """A tool call that is refused as Claude Code refuses one (recordings claude/perm-denied)."""
+        self.close_block()
+        self.start()
+        self.calls += 1
+        call_id = f"toolu_{self.calls}"
+        self.message(type="tool_use", id=call_id, name=name, input=input)
+        result = {"type": "tool_result", "content": reason, "is_error": True, "tool_use_id": call_id}
+        self.line(type="user", message={"role": "user", "content": [result]}, parent_tool_use_id=None, uuid=self.uuid())
+        self.denials.append({"tool_name": name, "tool_use_id": call_id, "tool_input": input})
+
     def do_result(self, is_error=False, message="", status=None, code=None):
         """The last line, and the end of the process, where it does not stay."""
         self.do_last_line(is_error, message, status)
@@ -174,6 +186,7 @@ class Cli:
         if DIALECT == "claude":
             cost = 0.25 * Cli.turns
             more = {"api_error_status": status, "duration_ms": 1, "num_turns": 1, "total_cost_usd": cost, "usage": USAGE}
+            more["permission_denials"] = self.denials
             text = message or (self.said[-1] if self.said else "")
             self.line(type="result", subtype="success", is_error=is_error, result=text, stop_reason="end_turn", **more)
         elif is_error:

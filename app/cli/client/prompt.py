@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from contextlib import closing
@@ -11,12 +12,18 @@ from urllib.parse import quote
 
 from app.cli.client.connect import FAILED, OK, Usage, connected
 from app.cli.client.remote import NotReachable, Remote
-from app.cli.client.screen import Progress, complain, printable, say, say_json
+from app.cli.client.screen import Progress, complain, note, printable, say, say_json
 
 OPTIONS = ("backend", "model", "approval_mode", "sandbox_mode", "system_prompt", "max_turns", "timeout_secs", "verbose")
 """Options of the command that are fields of a request under the same name."""
 
 LINE_CHARS = 120
+
+WIDER_APPROVAL = {"default": "auto", "always": "auto", "auto": "none"}
+"""Approval mode → the next one that lets the agent do more."""
+
+MAIN_INPUTS = ("command", "file_path", "path", "pattern", "url", "query")
+"""Members of a tool's input of which the first that is there says what the call does."""
 
 
 def run_prompt(args: argparse.Namespace) -> int:
@@ -79,11 +86,13 @@ def show(remote: Remote, path: str, body: dict[str, Any], *, as_lines: bool) -> 
                     say(content)
                     last = content
                 elif kind == "tool_use" and sys.stderr.isatty():
-                    progress.note(printable(f"[{content['name']}] {content['input']}")[:LINE_CHARS])
+                    progress.note(tool_line(content["name"], content["input"]))
                 if kind in ("done", "error"):
                     if last and not last.endswith("\n"):
                         say("\n")
                     progress.close()
+                    for denied in () if as_lines else content.get("denied_tools", ()):
+                        note(refusal_line(denied, body.get("approval_mode", "default")))
                     if sys.stderr.isatty() and event["session_id"] and not body.get("ephemeral"):
                         progress.note(f"session {event['session_id']}: go on with `clinvk prompt --session {event['session_id'][:8]}`")
                     if kind == "error":
@@ -92,3 +101,17 @@ def show(remote: Remote, path: str, body: dict[str, Any], *, as_lines: bool) -> 
     finally:
         progress.close()
     raise NotReachable("the stream ended before the answer did")
+
+
+def tool_line(name: str, input: Any) -> str:
+    """A tool call on one line: `Bash: echo hi`, or with all of its input as JSON."""
+    members = input if isinstance(input, dict) else {}
+    told = next((members[key] for key in MAIN_INPUTS if isinstance(members.get(key), str)), None)
+    return printable(f"{name}: {told or json.dumps(input, ensure_ascii=False)}")[:LINE_CHARS]
+
+
+def refusal_line(denied: dict[str, str], approval_mode: str) -> str:
+    """Which tool did not run and why, and the approval mode that allows more, if there is one."""
+    wider = WIDER_APPROVAL.get(approval_mode)
+    hint = f" (try --approval-mode {wider})" if wider else ""
+    return printable(f"refused: {denied['tool']}: {denied['reason']}") + hint
