@@ -22,12 +22,16 @@ EXPOSED = (
 
 
 NOT_IN_A_NAME = re.compile(r"[^!-+\--~]")
-"""What a tool's name may not bring into a header: spaces and commas, control characters, what is not ASCII."""
+"""What a tool's name must not bring into a header: spaces and commas, control characters, characters outside ASCII."""
+
+DENIED_LIMIT = 20
+"""Names in the header: proxies limit the size of a response's headers, often to 4 KiB."""
 
 
 def denied_header(denials: Iterable[Denial]) -> dict[str, str]:
     """The tools that the CLI refused to run for the agent, each once."""
-    listed = ", ".join(dict.fromkeys(NOT_IN_A_NAME.sub("_", denial.tool) for denial in denials))
+    names = dict.fromkeys(NOT_IN_A_NAME.sub("_", denial.tool) for denial in denials)
+    listed = ", ".join(list(names)[:DENIED_LIMIT])
     return {DENIED_TOOLS: listed} if listed else {}
 
 

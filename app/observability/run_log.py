@@ -17,7 +17,6 @@ from services.telemetry import RunTelemetry
 WELL = ("completed", "cancelled", "shutdown")
 """Outcomes that are nobody's failure."""
 MODEL_LIMIT_CHARS = 128
-TOOL_LIMIT_CHARS = 128
 
 run_log = logging.getLogger("clinvk.run")
 
@@ -67,9 +66,9 @@ def fields_of_run(run: RunTelemetry) -> dict[str, Any]:
 
 
 def _denied_tools(run: RunTelemetry) -> str | None:
-    """Names alone: a reason quotes paths and commands."""
+    """Names only: a reason quotes paths and commands."""
     denials = run.end.denied_tools if run.end else ()
-    return ", ".join(dict.fromkeys(denial.tool[:TOOL_LIMIT_CHARS] for denial in denials)) or None
+    return ", ".join(dict.fromkeys(denial.tool for denial in denials)) or None
 
 
 def _redacted_error(run: RunTelemetry) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 MESSAGE_LIMIT = 2000
+DENIALS_LIMIT = 100
+TOOL_LIMIT = 128
 REASON_LIMIT = 500
 
 # What the CLIs write to stderr in every run, also in good ones (recordings <cli>/*.stderr.txt), and stack frames.
@@ -57,7 +60,7 @@ def ended_without_result(exit: Exit, noise: str = "", *, status: int | None = No
 
 def with_denials(batch: Batch, denials: Iterable[Denial]) -> Batch:
     """``batch`` with the denials in its last event, which is the run's terminal event."""
-    cut = tuple(Denial(denial.tool, denial.reason[:REASON_LIMIT]) for denial in denials)
+    cut = tuple(Denial(denial.tool[:TOOL_LIMIT], denial.reason[:REASON_LIMIT]) for denial in islice(denials, DENIALS_LIMIT))
     return [*batch[:-1], msgspec.structs.replace(batch[-1], denied_tools=cut)] if cut else batch
 
 

@@ -23,7 +23,7 @@ WIDER_APPROVAL = {"default": "auto", "always": "auto", "auto": "none"}
 """Approval mode → the next one that lets the agent do more."""
 
 MAIN_INPUTS = ("command", "file_path", "path", "pattern", "url", "query")
-"""Members of a tool's input of which the first that is there says what the call does."""
+"""Members of a tool's input, by preference: the first one present describes the call."""
 
 
 def run_prompt(args: argparse.Namespace) -> int:
