@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 
 from app.config.go_clinvk import why_variable_is_left_out
+from app.config.layer import Layer
 from app.config.problems import Problem, did_you_mean
-from app.config.validation import TREE, Group, InvalidValue, Layer, Leaf, Node, Path, Table, leaf_keys, node_at, parse
+from app.config.validation import TREE, Node, Table, Value, leaf_keys, node_at, split
 
 PREFIX = "CLINVK_"
 
@@ -29,7 +30,7 @@ SERVICE_URL = re.compile(r"CLINVK_(.*_)?PORT=(tcp|udp|sctp)://.*")
 
 
 def read_environment(environ: Mapping[str, str], backends: Iterable[str] = ()) -> Layer:
-    """What the variables say. An empty variable counts as not set.
+    """The settings that variables set. An empty variable counts as not set.
 
     ``backends`` are names already known: a variable writes `my-cli` as MY_CLI.
     """
@@ -38,39 +39,28 @@ def read_environment(environ: Mapping[str, str], backends: Iterable[str] = ()) -
     ours = (name for name, text in environ.items() if name.startswith(PREFIX) and text.strip() and name not in READ_ELSEWHERE)
     for name in sorted(ours, key=lambda name: (name in NAMED, name)):
         path = NAMED.get(name) or _path(name, names)
-        leaf = node_at(path) if path else None
-        if path and isinstance(leaf, Leaf):
-            try:
-                layer.values[path] = parse(leaf, environ[name])
-                layer.places[path] = name
-            except InvalidValue as misfit:
-                layer.problems.append(Problem("environment", name, str(misfit)))
+        setting, text = node_at(path), environ[name]
+        if isinstance(setting, Value) and dict in setting.kinds:
+            layer.problems.append(Problem("environment", name, "can only be set in the configuration file"))
+        elif isinstance(setting, Value):
+            layer.put(path, split(text) if list in setting.kinds and str not in setting.kinds else text, name, ("environment", name))
         elif reason := why_variable_is_left_out(name):
             layer.warnings.append(Problem("environment", name, f"{reason}; it is left out"))
-        elif not _is_service_link(name, environ[name]):
+        elif not _is_service_link(name, text):
             layer.problems.append(Problem("environment", name, f"unknown variable; {_suggestion(name)}"))
     return layer
 
 
-def _path(name: str, backends: Mapping[str, str]) -> Path | None:
-    """The key that a variable stands for, None where there is none."""
+def _path(name: str, backends: Mapping[str, str]) -> tuple[str, ...]:
+    """The key that a variable stands for. A name that is in no table is that of a setting or a group, in capitals."""
     path: list[str] = []
     node: Node | None = TREE
     for part in name.removeprefix(PREFIX).split("__"):
-        found = part
-        match node:
-            case Group(_, members):
-                found = part.lower() if part.isupper() else ""
-                node = members.get(found)
-            case Table(Group() as of):
-                found, node = backends.get(part, part.lower()), of
-            case Table(of):
-                node = of
-            case _:
-                return None
-        if not found:
-            return None
-        path.append(found)
+        if not isinstance(node, Table):
+            path.append(part.lower() if part.isupper() else "")
+        else:
+            path.append(backends.get(part, part.lower()) if path == ["backends"] else part)
+        node = node.below(path[-1]) if node else None
     return tuple(path)
 
 
@@ -78,13 +68,11 @@ def _is_service_link(name: str, text: str) -> bool:
     return any(pattern.fullmatch(f"{name}={text}") for pattern in (SERVICE_LINK, SERVICE_URL))
 
 
-def variable(path: Path) -> str:
+def variable(path: tuple[str, ...]) -> str:
     return PREFIX + "__".join(path).upper()
 
 
 def _suggestion(name: str) -> str:
-    backend_keys = [
-        key for item in ("claude", "codex", "gemini") for key in leaf_keys(node_at(("backends", item)) or TREE, ("backends", item))
-    ]
+    backend_keys = [key for item in ("claude", "codex", "gemini") for key in leaf_keys(node_at(("backends", item)), ("backends", item))]
     known = {variable(path) for path in (*leaf_keys(), *backend_keys)} | set(NAMED) | READ_ELSEWHERE
     return did_you_mean(name, known) or "a setting's variable is CLINVK_ and its key, with __ between the parts"

@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-Path = tuple[str, ...]
-
 TERMINAL = "is about the original's terminal output; the client commands have options for theirs (--json, --ndjson)"
 NO_LIMIT = "0 was no limit in the original; here there always is one, and the default counts"
 
@@ -51,14 +49,15 @@ VARIABLES: Mapping[str, str] = {"CLINVK_MCP_": "is about the original's MCP serv
 """Beginnings of the names of variables that are left out, with the reason."""
 
 
-def why_meaningless(path: Path) -> str | None:
-    """Why the key at ``path`` means nothing here; None for a key that the original did not have."""
-    return MEANINGLESS.get(".".join(path))
+def why_meaningless(key: str) -> str | None:
+    """Why ``key`` means nothing here; None for a key that the original did not have."""
+    return MEANINGLESS.get(key)
 
 
-def why_unset(path: Path, value: Any) -> str | None:
+def why_unset(key: str, value: Any) -> str | None:
     """None for a value that is one; else what to tell of it, which may be nothing."""
-    name = ".".join((path[0], "*", *path[2:]) if path[0] == "backends" and len(path) > 2 else path)
+    group, _, below = key.partition(".")
+    name = f"backends.*.{below.partition('.')[2]}" if group == "backends" else key
     meant, reason = UNSET.get(name, (None, ""))
     return reason if meant is not None and type(value) is type(meant) and value == meant else None
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from app.config.checks import check_together
 from app.config.environment import read_environment
-from app.config.problems import Problem, SettingsError
+from app.config.layer import Layer, dotted
+from app.config.problems import SettingsError
 from app.config.schema import Settings
-from app.config.validation import TREE, Group, InvalidValue, Layer, Leaf, Node, Path, Table, fit, node_at, parse
+from app.config.validation import TREE
 from app.config.yaml_file import read_file
 
 __all__ = ["SettingsError", "load_settings"]
@@ -26,19 +28,22 @@ def load_settings(
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
     home = find_home(environ, given.get("home"))
     file = _find_file(config_path, home, environ)
-    merged = read_file(file) if file else Layer()
-    backends = [path[1] for path in merged.values if path[:1] == ("backends",) and len(path) > 1]
-    for layer in (read_environment(environ, backends), _read_command_line(given)):
-        merged.values |= layer.values
-        merged.places |= layer.places
-        merged.problems += layer.problems
-        merged.warnings += layer.warnings
-    merged.values[("home",)] = home
-    _expand_paths(merged, environ)
-    sources = {".".join(path): place for path, place in merged.places.items() if path}
-    settings: Settings = _build(TREE, _nest(merged.values), config_file=file, sources=sources, warnings=tuple(merged.warnings))
-    problems = merged.problems + check_together(settings)
-    if problems:
+    from_file = read_file(file) if file else Layer()
+    backends = from_file.values.get("backends") if isinstance(from_file.values, dict) else ()
+    layers = (from_file, read_environment(environ, backends if isinstance(backends, dict) else ()), _read_command_line(given))
+    values: dict[str, Any] = {}
+    for layer in layers:
+        layer.check(lambda path: _expand(path, environ))
+        values = _merged(values, layer.values)
+    if problems := [problem for layer in layers for problem in layer.problems]:
+        raise SettingsError(problems)
+    settings: Settings = replace(
+        TREE.build({**values, "home": home}),
+        config_file=file,
+        sources={dotted(path): place for layer in layers for path, place in layer.places.items() if path},
+        warnings=tuple(warning for layer in layers for warning in layer.warnings),
+    )
+    if problems := check_together(settings):
         raise SettingsError(problems)
     return settings
 
@@ -60,29 +65,15 @@ def _find_file(config_path: str | None, home: str, environ: Mapping[str, str]) -
 def _read_command_line(given: Mapping[str, Any]) -> Layer:
     layer = Layer()
     for key, value in given.items():
-        path = tuple(key.split("."))
-        leaf = node_at(path)
-        assert isinstance(leaf, Leaf), key
-        try:
-            layer.values[path] = parse(leaf, value) if isinstance(value, str) else fit(leaf, value)
-            layer.places[path] = "command line"
-        except InvalidValue as misfit:
-            layer.problems.append(Problem("command line", key, str(misfit)))
+        layer.put(tuple(key.split(".")), value, "command line", ("command line", key))
     return layer
 
 
-def _expand_paths(layer: Layer, environ: Mapping[str, str]) -> None:
-    """``~`` in every setting that is a path; one that is relative afterwards is a problem."""
-    for path, value in layer.values.items():
-        leaf = node_at(path)
-        if not isinstance(leaf, Leaf) or not leaf.is_path:
-            continue
-        expanded = [_expand(item, environ) for item in ([value] if isinstance(value, str) else value)]
-        layer.values[path] = expanded[0] if isinstance(value, str) else expanded
-        for item in expanded:
-            if not os.path.isabs(item):
-                where, key = layer.places.get(path, ""), ".".join(path)
-                layer.problems.append(Problem(where, key, f"expected an absolute path, got {item!r}"))
+def _merged(low: Any, high: Any) -> Any:
+    """Tables are merged by key; anything else of ``high`` replaces that of ``low``."""
+    if not isinstance(low, dict) or not isinstance(high, dict):
+        return high
+    return low | {name: _merged(low[name], value) if name in low else value for name, value in high.items()}
 
 
 def _expand(path: str, environ: Mapping[str, str]) -> str:
@@ -90,26 +81,3 @@ def _expand(path: str, environ: Mapping[str, str]) -> str:
     if path == "~" or path.startswith("~/"):
         return (environ.get("HOME") or os.path.expanduser("~")) + path[1:]
     return os.path.expanduser(path)
-
-
-def _nest(values: Mapping[Path, Any]) -> dict[str, Any]:
-    root: dict[str, Any] = {}
-    for path, value in values.items():
-        node = root
-        *parents, last = path or ("",)
-        for name in parents:
-            node = node.setdefault(name, {})
-        if value == {} and not isinstance(node_at(path), Leaf):
-            node.setdefault(last, {})
-        else:
-            node[last] = value
-    return root
-
-
-def _build(shape: Node, values: Any, **more: Any) -> Any:
-    match shape:
-        case Group(kind, members):
-            return kind(**{name: _build(members[name], value) for name, value in values.items() if name in members}, **more)
-        case Table(of):
-            return {name: _build(of, value) for name, value in values.items()}
-    return values

@@ -1,44 +1,29 @@
-"""The shape of the settings, read off the dataclasses once: which keys there are, and what fits each of them."""
+"""The shape of the settings, read off the dataclasses once: which keys exist, and which values each accepts."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from app.config.problems import Problem
 from app.config.schema import Settings
 
-Path = tuple[str, ...]
+Path = tuple[str | int, ...]
+"""A setting's key in parts; a number is the index in a list."""
 
 NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", list: "a list of texts", dict: "a table"}
+BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 NUMBER_LIMIT_CHARS = 40
-"""No setting needs more, and Python's own limits (4,300 digits; what a float can hold) are not met."""
-
-
-@dataclass(slots=True)
-class Layer:
-    """What one source says: values and their places by path, and what is wrong with it."""
-
-    values: dict[Path, Any] = field(default_factory=dict)
-    places: dict[Path, str] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
-    warnings: list[Problem] = field(default_factory=list)
-    """What is read in another way than it stands there, or not at all, and does no harm."""
-
-
-class InvalidValue(Exception):
-    """A value that does not fit; the message says what was expected and what came."""
+"""No setting needs more; Python's own limits (4,300 digits, the largest float) are never reached."""
 
 
 @dataclass(frozen=True, slots=True)
-class Leaf:
-    """One value. ``kinds`` are the types it may have."""
+class Value:
+    """One setting. ``kinds`` are the types that it accepts."""
 
     kinds: tuple[type, ...]
     is_optional: bool = False
@@ -57,9 +42,41 @@ class Leaf:
             return f"{text} above {self.above:g}"
         if self.at_least is not None and self.at_most is not None:
             return f"{text} from {self.at_least:g} to {self.at_most:g}"
-        if self.at_least is not None:
-            return f"{text}, at least {self.at_least:g}"
-        return text
+        return text if self.at_least is None else f"{text}, at least {self.at_least:g}"
+
+    def below(self, name: str | int) -> Node | None:
+        return Value((str,), is_path=self.is_path, is_secret=self.is_secret) if isinstance(name, int) else None
+
+    def build(self, value: Any) -> Any:
+        return value
+
+    def converted(self, value: Any) -> Any:
+        """``value`` as the setting holds it, if it has a type that can be converted; a text may stand for a number, a boolean or a list."""
+        if float in self.kinds and type(value) is int:
+            with suppress(OverflowError):
+                return float(value)
+        if not isinstance(value, str) or str in self.kinds:
+            return list(value) if isinstance(value, tuple) else value
+        if list in self.kinds and not self.is_secret:
+            return split(value) or value
+        if bool in self.kinds:
+            return BOOLEANS.get(value.strip().lower(), value)
+        if {int, float} & set(self.kinds) and len(value) <= NUMBER_LIMIT_CHARS:
+            with suppress(ValueError):
+                return int(value) if int in self.kinds else float(value)
+        return value
+
+    def accepts(self, value: Any) -> bool:
+        if self.choices or type(value) not in self.kinds:
+            return (value is None and self.is_optional) or value in self.choices
+        if type(value) not in (int, float):
+            return True
+        return (
+            math.isfinite(value)
+            and (self.above is None or value > self.above)
+            and (self.at_least is None or value >= self.at_least)
+            and (self.at_most is None or value <= self.at_most)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,26 +86,37 @@ class Group:
     kind: type
     members: Mapping[str, Node]
 
+    def below(self, name: str | int) -> Node | None:
+        return self.members.get(str(name))
+
+    def build(self, values: Mapping[str, Any]) -> Any:
+        return self.kind(**{name: self.members[name].build(value) for name, value in values.items()})
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Keys that the operator chooses, each with the same shape below."""
+    """Keys that the operator chooses, with one shape of value."""
 
-    of: Node
+    values: Node
+
+    def below(self, name: str | int) -> Node | None:
+        return self.values
+
+    def build(self, values: Mapping[str, Any]) -> Any:
+        return {name: self.values.build(value) for name, value in values.items()}
 
 
-Node = Leaf | Group | Table
+Node = Group | Table | Value
 
 
-def node_of(kind: Any, metadata: Mapping[str, Any]) -> Node:
+def _node_of(kind: Any, metadata: Mapping[str, Any]) -> Node:
     if is_dataclass(kind) and isinstance(kind, type):
         hints = get_type_hints(kind)
-        shown = [item for item in fields(kind) if not item.metadata.get("is_internal")]
-        return Group(kind, {item.name: node_of(hints[item.name], item.metadata) for item in shown})
+        return Group(kind, {it.name: _node_of(hints[it.name], it.metadata) for it in fields(kind) if not it.metadata.get("is_internal")})
     if get_origin(kind) is dict:
-        return Table(node_of(get_args(kind)[1], metadata))
+        return Table(_node_of(get_args(kind)[1], metadata))
     kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-    return Leaf(
+    return Value(
         kinds=tuple(get_origin(item) or item for item in kinds if item is not NoneType),
         is_optional=NoneType in kinds,
         is_path=metadata["is_path"],
@@ -97,110 +125,25 @@ def node_of(kind: Any, metadata: Mapping[str, Any]) -> Node:
     )
 
 
-TREE = node_of(Settings, {})
+TREE = _node_of(Settings, {})
 
 
 def node_at(path: Path) -> Node | None:
-    """The shape at ``path``, None where there is no such key."""
+    """The node of a key; None if there is no such key."""
     node: Node | None = TREE
     for name in path:
-        match node:
-            case Group(_, members):
-                node = members.get(name)
-            case Table(of):
-                node = of
-            case _:
-                return None
+        node = node.below(name) if node else None
     return node
 
 
-def leaf_keys(node: Node = TREE, prefix: Path = ()) -> Iterator[Path]:
-    """The paths of all leaves whose names are fixed (nothing below a table)."""
-    match node:
-        case Leaf():
-            yield prefix
-        case Group(_, members):
-            for name, child in members.items():
-                yield from leaf_keys(child, (*prefix, name))
+def leaf_keys(node: Node | None = TREE, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The paths of all settings whose names are fixed (nothing below a table)."""
+    if isinstance(node, Value):
+        yield prefix
+    elif isinstance(node, Group):
+        for name, child in node.members.items():
+            yield from leaf_keys(child, (*prefix, name))
 
 
-def fit(leaf: Leaf, value: Any, written: str | None = None) -> Any:
-    """``value`` as the leaf holds it. Raises InvalidValue. ``written`` is how the value stood in the file."""
-    if value is None and leaf.is_optional:
-        return None
-    kind = type(value)
-    if kind is int and float in leaf.kinds and int not in leaf.kinds:
-        value, kind = float(value), float
-    if kind is tuple:
-        value, kind = list(value), list
-    if kind not in leaf.kinds or (kind is list and not all(isinstance(item, str) for item in value)):
-        raise InvalidValue(f"expected {leaf.expected()}, got {_shown(leaf, value, written)}{_hint(leaf, value)}")
-    if not _within_limits(leaf, value):
-        raise InvalidValue(f"expected {leaf.expected()}, got {_shown(leaf, value, written)}")
-    return value
-
-
-def _within_limits(leaf: Leaf, value: Any) -> bool:
-    if leaf.choices:
-        return value in leaf.choices
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return True
-    return (
-        math.isfinite(value)
-        and (leaf.above is None or value > leaf.above)
-        and (leaf.at_least is None or value >= leaf.at_least)
-        and (leaf.at_most is None or value <= leaf.at_most)
-    )
-
-
-def parse(leaf: Leaf, text: str) -> Any:
-    """The value that ``text`` (an environment variable, a command line) means. Raises InvalidValue."""
-    kinds = set(leaf.kinds)
-    if str in kinds:
-        return fit(leaf, text)
-    if list in kinds:
-        return [item.strip() for item in text.split(",") if item.strip()]
-    if dict in kinds:
-        raise InvalidValue("can only be set in the configuration file")
-    if bool in kinds:
-        known = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
-        return fit(leaf, known.get(text.strip().lower(), text))
-    number: Any = text
-    if len(text) <= NUMBER_LIMIT_CHARS:
-        with suppress(ValueError):
-            number = int(text) if int in kinds else float(text)
-    return fit(leaf, number)
-
-
-def _shown(leaf: Leaf, value: Any, written: str | None) -> str:
-    match value:
-        case None:
-            return "nothing"
-        case bool():
-            name, text = "the boolean", written or str(value).lower()
-        case int() | float():
-            name, text = "the number", written or f"{value:g}"
-        case str():
-            name, text = "the text", repr(value if len(value) <= 60 else f"{value[:57]}...")
-        case list():
-            return "a list that does not hold texts alone" if list in leaf.kinds else "a list"
-        case _:
-            return "a table"
-    return f"{name.replace('the', 'a')} that is not shown here" if leaf.is_secret else f"{name} {text}"
-
-
-def _hint(leaf: Leaf, value: Any) -> str:
-    kinds = set(leaf.kinds)
-    if str in kinds and isinstance(value, bool | int | float):
-        return "; put it in quotes"
-    if kinds & {int, float} and isinstance(value, str):
-        match = re.match(r"[0-9]+(\.[0-9]+)?", value.strip())
-        if match:
-            return f"; write the number without quotes: {match[0]}" if match[0] == value.strip() else "; write the number alone"
-    if bool in kinds and isinstance(value, str) and value.lower() in ("true", "false", "yes", "no", "on", "off"):
-        return f"; write it without quotes: {value.lower()}"
-    if list in kinds and isinstance(value, str):
-        return "" if leaf.is_secret else f"; write a list: [{value!r}]"
-    if value is None and kinds == {list}:
-        return "; write [] for an empty list"
-    return ""
+def split(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
