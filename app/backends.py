@@ -202,6 +202,10 @@ def _words(text: str) -> list[str]:
 
 def _default_backend(settings: Settings, specs: dict[str, BackendSpec]) -> Iterator[str]:
     name = settings.default_backend
+    if not name:
+        if specs and not any(spec.enabled for spec in specs.values()):
+            yield "every backend is switched off (backends.<name>.enabled); switch one on"
+        return
     if name in specs:
         if not specs[name].enabled:
             yield f"{name!r} is switched off (backends.{name}.enabled); choose another or switch it on"

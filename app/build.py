@@ -130,7 +130,7 @@ def _choices(settings: Settings, backends: Mapping[str, BackendSpec], prober: Pr
         log.warning("%s", tie)
     return {
         "models": models,
-        "default_backend": settings.default_backend,
+        "expected_backends": frozenset(settings.backends),
         "dry_run": settings.unified_flags.dry_run,
         "max_parallel": settings.parallel.max_workers,
         "fail_fast": settings.parallel.fail_fast,

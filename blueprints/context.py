@@ -31,13 +31,18 @@ class Services:
     upkeep: Upkeep
     prober: Prober
     models: ModelResolver
-    default_backend: str
+    expected_backends: frozenset[str] = frozenset()
+    """Those that the configuration names, and so expects to be available."""
     dry_run: bool = False
     """Start nothing, whatever is asked for (unified_flags.dry_run)."""
     max_parallel: int = 3
     """Runs of one /parallel request at a time, where it does not say (parallel.max_workers)."""
     fail_fast: bool = False
     """Whether one failure ends a /parallel request, where it does not say (parallel.fail_fast)."""
+
+    @property
+    def default_backend(self) -> str:
+        return self.models.default_backend
 
 
 def services() -> Services:

@@ -3,18 +3,20 @@
 A name is, in this order: a backend (`codex`), a backend with a model (`codex/gpt-5.2`), an alias of the default backend (`fast`),
 a model or an alias that a backend lists, a name that a backend claims by pattern (`*sonnet*`; of several the one with the most
 characters besides wildcards). Between equal claims the default backend wins, then the order of the backends. Only available backends
-claim. Anything else falls back to the default backend.
+claim. Anything else falls back to the default backend: the configured one, else the first available one in the order of the
+backends, the demo aside.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from services.clis.safety import safe_name
 from services.clis.spec import BackendSpec
 from services.errors import NotFound
+from services.suggestion import suggestion
 
 WILDCARDS = "*?["
 TIERS = ("fast", "balanced", "best")
@@ -28,6 +30,8 @@ class Resolution:
     backend: str
     model: str | None
     is_fallback: bool = False
+    reason: str = field(default="", compare=False)
+    """Why this backend was selected, where the request did not name it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +50,22 @@ class ModelResolver:
         self,
         backends: Mapping[str, BackendSpec],
         *,
-        default_backend: str,
+        default_backend: str = "",
         strict: bool = False,
         is_available: Callable[[BackendSpec], bool],
     ) -> None:
         self._backends = {name: spec for name, spec in backends.items() if spec.enabled}
-        self._default = default_backend
+        self._configured = default_backend
         self._strict = strict
         self._is_available = is_available
+
+    @property
+    def default_backend(self) -> str:
+        """The configured default, else the first available backend. With none available, the first: its error says how to install it."""
+        if self._configured:
+            return self._configured
+        candidates = [spec for spec in self._backends.values() if not spec.is_demo] or list(self._backends.values())
+        return next((spec.name for spec in candidates if self._is_available(spec)), candidates[0].name)
 
     def resolve(self, name: str | None) -> Resolution:
         """Who answers to ``name``; None and the empty name mean the default backend.
@@ -61,14 +73,14 @@ class ModelResolver:
         Raises InvalidRequest for a name that no CLI may be given, NotFound for an unclaimed one where names are strict.
         """
         if not name:
-            return Resolution(self._default, None)
+            return Resolution(self.default_backend, None, reason="the default; the request names no backend")
         safe_name(name, "model")
         found = self._named(name) or self._claimed(name)
         if found:
             return found
         if self._strict:
             raise self._unknown(name)
-        return Resolution(self._default, None, is_fallback=True)
+        return Resolution(self.default_backend, None, is_fallback=True, reason=self._fallback_reason(name))
 
     def model_for(self, backend: str, model: str | None) -> str | None:
         """The model that the CLI of ``backend`` is given: aliases replaced; None means its default.
@@ -88,11 +100,17 @@ class ModelResolver:
             raise self._unknown(name)
         return ListedModel(name, found.backend, self._is_available(self._backends[found.backend]))
 
-    def listed(self) -> list[ListedModel]:
-        """Names worth choosing from: of available backends first, the default backend's before the others'."""
+    def listed(self, *, in_full: bool = False) -> list[ListedModel]:
+        """Backends and their models: of available backends first, the default backend's before the others'.
+
+        ``in_full`` adds the aliases, and the demo where another backend is available.
+        """
         available = {name: self._is_available(spec) for name, spec in self._backends.items()}
-        order = sorted(self._backends, key=lambda name: (not available[name], name != self._default))
-        names = {model_id: name for name in order for model_id in self._ids(self._backends[name])}
+        default = self.default_backend
+        hides_demo = not in_full and any(available[name] for name, spec in self._backends.items() if not spec.is_demo)
+        shown = [name for name, spec in self._backends.items() if name == default or not (spec.is_demo and hides_demo)]
+        order = sorted(shown, key=lambda name: (not available[name], name != default))
+        names = {model_id: name for name in order for model_id in self._ids(self._backends[name], with_aliases=in_full)}
         return [ListedModel(model_id, name, available[name]) for model_id, name in names.items()]
 
     def ties(self) -> list[str]:
@@ -101,14 +119,14 @@ class ModelResolver:
         for name in dict.fromkeys(name for spec in self._backends.values() for name in (*spec.models, *spec.aliases)):
             listing = [backend for backend, spec in self._backends.items() if not _is_pattern(name) and _lists(spec, name)]
             if len(listing) > 1:
-                winner = self._default if self._default in listing else listing[0]
+                winner = self._configured if self._configured in listing else listing[0]
                 found.append(f"model {name!r} is listed by {', '.join(listing)}: {winner} answers it; the others by <backend>/{name}")
         return found
 
-    def _ids(self, spec: BackendSpec) -> Iterator[str]:
-        aliases = [alias for alias in spec.aliases if not _is_pattern(alias)]
+    def _ids(self, spec: BackendSpec, *, with_aliases: bool) -> Iterator[str]:
+        aliases = [alias for alias in spec.aliases if with_aliases and not _is_pattern(alias)]
         yield spec.name
-        if spec.name == self._default:
+        if spec.name == self.default_backend:
             yield from aliases
         for model in dict.fromkeys((*spec.models, *aliases)):
             yield f"{spec.name}/{model}"
@@ -120,19 +138,24 @@ class ModelResolver:
         backend, slash, model = name.partition("/")
         if slash and backend in self._backends:
             return Resolution(backend, self.model_for(backend, model))
-        default = self._backends.get(self._default)
+        default = self._backends.get(self.default_backend)
         if default and name in default.aliases:
-            return Resolution(self._default, self.model_for(self._default, name))
+            return Resolution(default.name, self.model_for(default.name, name))
         return None
 
     def _claimed(self, name: str) -> Resolution | None:
         """The available backend with the best claim: a listed model or an alias, else the longest matching pattern."""
         best: tuple[int, bool, str] | None = None
+        default = self.default_backend
         for backend, spec in self._backends.items():
             claim = _claim(spec, name)
-            if claim and (best is None or (claim, backend == self._default) > best[:2]) and self._is_available(spec):
-                best = (claim, backend == self._default, backend)
+            if claim and (best is None or (claim, backend == default) > best[:2]) and self._is_available(spec):
+                best = (claim, backend == default, backend)
         return Resolution(best[2], self.model_for(best[2], name)) if best else None
+
+    def _fallback_reason(self, name: str) -> str:
+        hint = suggestion(name, self._backends)
+        return f"the default; model {name!r} names no backend and no available backend claims it{f'; {hint}' if hint else ''}"
 
     def _unknown(self, name: str) -> NotFound:
         known = ", ".join(model.id for model in self.listed() if model.is_available and "/" not in model.id)

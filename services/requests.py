@@ -36,6 +36,8 @@ class RunRequest:
 
     prompt: str = field(repr=False)
     backend: str
+    backend_reason: str = ""
+    """Why this backend was selected, where the request did not name it; for an error message."""
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     workdir: str | None = None
     ephemeral: bool = False

@@ -22,6 +22,7 @@ from services.processes.marks import new_path
 from services.requests import RunRequest, RunResult
 from services.run_clock import RunClock
 from services.stop_sequences import cut_at_stop
+from services.suggestion import suggestion
 from services.telemetry import NOBODY, Observer, RunTelemetry
 from services.usage import Usage
 from services.workdir import WorkdirRules
@@ -94,7 +95,9 @@ class Runner:
         spec = self.backends.get(name)
         if spec is None or not spec.enabled:
             known = ", ".join(sorted(name for name, spec in self.backends.items() if spec.enabled))
-            raise InvalidRequest(f"unknown backend {name!r}; configured: {known}", field="backend", issue="unknown backend")
+            hint = suggestion(name, self.backends)
+            message = f"unknown backend {name!r}; {f'{hint} ' if hint else ''}configured: {known}"
+            raise InvalidRequest(message, field="backend", issue="unknown backend")
         return spec
 
     def prepare(self, request: RunRequest) -> Invocation:
@@ -103,6 +106,19 @@ class Runner:
         if not request.prompt.strip():
             raise InvalidRequest("prompt is empty", field="prompt", issue="must not be empty")
         return invoke(spec, request, cwd=self._workdirs.check(request.workdir), environ=self._environ, run_dir=new_path())
+
+    def why_unavailable(self, invocation: Invocation) -> str | None:
+        """What is missing, how the backend was selected, and which backends can be used instead; None if it is available."""
+        spec, reason = invocation.spec, invocation.request.backend_reason
+        availability = self.prober.availability(spec)
+        if availability.available:
+            return None
+        available = [name for name, spec in self.backends.items() if spec.enabled and self.prober.availability(spec).available]
+        return (
+            f"backend {spec.name!r} is not available: {availability.reason}"
+            + (f" ({reason})" if reason else "")
+            + f". Available: {', '.join(available) or 'none'}"
+        )
 
     def stream(self, request: RunRequest, cancellation: Cancellation | None = None) -> RunStream:
         """Start ``request`` and hand out its events. Whatever can be refused is refused before this returns.
@@ -127,9 +143,8 @@ class Runner:
         request = invocation.request
         if telemetry.env:
             invocation = replace(invocation, own_env=telemetry.env)
-        availability = self.prober.availability(invocation.spec)
-        if not availability.available:
-            raise BackendUnavailable(f"backend {request.backend!r} is not available: {availability.reason}", backend=request.backend)
+        if why := self.why_unavailable(invocation):
+            raise BackendUnavailable(why, backend=request.backend)
         slot = self.admission.acquire(request.backend, request.caller, cancellation)
         telemetry.admitted_at = monotonic()
         try:

@@ -58,7 +58,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", help="configuration file (default ~/.clinvk/config.yaml)")
-    parser.add_argument("--backend", metavar="NAME", help="backend when a request names none (default_backend; default claude)")
+    parser.add_argument(
+        "--backend", metavar="NAME", help="backend when a request names none (default_backend; default: the first available one)"
+    )
 
 
 def settings_of(args: argparse.Namespace) -> Settings:

@@ -19,6 +19,7 @@ from app.server.serve import CannotListen, listen
 from app.version import program_version
 from services.clis.probe import Availability, Prober
 from services.clis.spec import BackendSpec
+from services.models import ModelResolver
 from services.processes.memory import free_mb
 
 
@@ -64,9 +65,11 @@ def examine(load: Callable[[], Settings]) -> Report:
         findings += [Finding(name="note", is_good=True, text=str(warning)) for warning in settings.warnings]
     shown = [spec for spec in specs.values() if spec.enabled]
     findings += [_home(settings.home), _port(settings), _warm(shown, free_mb())]
-    found = Prober(os.environ).with_versions(shown)
+    prober = Prober(os.environ)
+    found = prober.with_versions(shown)
+    resolver = ModelResolver(specs, default_backend=settings.default_backend, is_available=lambda spec: prober.availability(spec).available)
     hints = {spec.name: _hint(spec, item) for spec, item in zip(shown, found, strict=True)}
-    return Report(default_backend=settings.default_backend, backends=found, hints=hints, findings=findings)
+    return Report(default_backend=resolver.default_backend, backends=found, hints=hints, findings=findings)
 
 
 def _hint(spec: BackendSpec, found: Availability) -> str:

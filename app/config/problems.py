@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
+
+from services.suggestion import suggestion
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +37,8 @@ def print_problems(error: SettingsError) -> None:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A suggestion for a misspelt name, or all there is when the names are few; empty when neither helps."""
     names = sorted(known)
-    by_folded = {item.lower(): item for item in names}
-    close = get_close_matches(name.lower(), by_folded, n=1, cutoff=0.6)
-    if close:
-        return f"did you mean {by_folded[close[0]]!r}?"
+    if close := suggestion(name, names):
+        return close
     if names and len(names) <= 12:
         return f"known here: {', '.join(names)}"
     return ""

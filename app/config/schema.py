@@ -213,7 +213,9 @@ class ParallelSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    default_backend: str = setting("claude", "backend when a request names none")
+    default_backend: str = setting(
+        "", "backend when a request names none; empty: the first available of claude, codex, gemini and your own"
+    )
     unified_flags: UnifiedFlags = field(default_factory=UnifiedFlags)
     backends: dict[str, BackendSettings] = field(default_factory=dict)
     session: SessionSettings = field(default_factory=SessionSettings)

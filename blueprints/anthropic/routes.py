@@ -134,8 +134,8 @@ def count_tokens(body: dict[str, Any]) -> Any:
 @blp.response(200, ModelListSchema())
 @can_fail("not_found")
 def list_models(query: dict[str, Any]) -> Any:
-    """The names to choose from: backends, `backend/model`, aliases; those that are available first."""
-    return jsonify(to_page(services().models.listed(), **query))
+    """The names to choose from: backends and `backend/model`, the available ones first; with `?all=true` also aliases."""
+    return jsonify(to_page(services().models.listed(in_full=query.pop("all")), **query))
 
 
 @blp.route("/models/<path:model>", methods=["GET"])

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 from marshmallow import EXCLUDE, Schema, fields, validate
 
+from blueprints.compat.model_query import ModelQuerySchema
 from blueprints.ignored import ignored_field
 from blueprints.request_fields import MESSAGES_LIMIT, TOOLS_LIMIT, Array, Flag, Number, StringOrObject, Whole
 from blueprints.typed_list import TypedList
@@ -165,7 +166,7 @@ class TokenCountSchema(Tolerant):
     input_tokens = fields.Integer(required=True, metadata={"description": "An estimate"})
 
 
-class PageQuerySchema(Tolerant):
+class PageQuerySchema(ModelQuerySchema):
     limit = fields.Integer(load_default=20, validate=validate.Range(1, PAGE_LIMIT))
     after_id = fields.String(metadata={"description": "The page after this id"})
     before_id = fields.String(metadata={"description": "The page before this id"})

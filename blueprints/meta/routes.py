@@ -32,7 +32,8 @@ def get_health() -> Any:
     backends = [svc.prober.availability(spec) for spec in svc.runner.backends.values() if spec.enabled]
     sessions = session_store_health(svc.conversations.store)
     spawner = svc.spawner
-    is_well = all(backend.available for backend in backends) and not spawner.is_being_replaced
+    expected = svc.expected_backends | {svc.default_backend}
+    is_well = all(backend.available for backend in backends if backend.name in expected) and not spawner.is_being_replaced
     up_s = monotonic() - current_app.config["CLINVK_STARTED_AT"]
     status = {"status": "unhealthy" if sessions["count"] is None else "ok" if is_well else "degraded"}
     answer = jsonify(

@@ -32,7 +32,7 @@ class HealthSchema(Schema):
         required=True,
         validate=validate.OneOf(("ok", "degraded", "unhealthy")),
         metadata={
-            "description": "`degraded`: a configured backend is not available, or the spawner is being replaced; `unhealthy`: the session store cannot be used (HTTP 503)"
+            "description": "`degraded`: the default backend, or one that the configuration names, is not available, or the spawner is being replaced; `unhealthy`: the session store cannot be used (HTTP 503)"
         },
     )
     version = fields.String(metadata={"description": "This and what follows: with a valid key, or where no keys are configured"})

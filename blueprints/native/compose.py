@@ -117,7 +117,7 @@ def _to_requests(items: Sequence[Mapping[str, Any]], field: str) -> list[RunRequ
 
 def _to_request(fields: Mapping[str, Any]) -> RunRequest:
     svc = services()
-    return to_run_request(fields, models=svc.models, default_backend=svc.default_backend, request_id=request_id(), caller=caller())
+    return to_run_request(fields, models=svc.models, default=svc.models.resolve(None), request_id=request_id(), caller=caller())
 
 
 def _carry_out(plan: Plan, body: Mapping[str, Any], answer: Answer, *, member: str, names: Sequence[str | None]) -> Any:

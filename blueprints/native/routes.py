@@ -27,7 +27,7 @@ blp = Blueprint("native", __name__, url_prefix="/api/v1", description="Prompts, 
 def run_prompt(body: dict[str, Any]) -> Any:
     """Run one prompt on one backend."""
     svc = services()
-    run_request = to_run_request(body, models=svc.models, default_backend=svc.default_backend, request_id=request_id(), caller=caller())
+    run_request = to_run_request(body, models=svc.models, default=svc.models.resolve(None), request_id=request_id(), caller=caller())
     if body["dry_run"] or svc.dry_run:
         return jsonify(to_dry_run(svc.runner.prepare(run_request), request_id()))
     about = to_about(body)

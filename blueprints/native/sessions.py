@@ -26,6 +26,7 @@ from blueprints.native.session_translate import from_session, from_turn, to_abou
 from blueprints.native.translate import meta, to_dry_run, to_run_request
 from blueprints.streaming import EVENT_STREAM, NDJSON
 from blueprints.validation import Blueprint
+from services.models import Resolution
 from services.requests import RunRequest
 from services.store.records import Session
 
@@ -129,8 +130,8 @@ def find(session_id: str) -> Session:
 
 def run_request(body: dict[str, Any], session: Session | None = None) -> RunRequest:
     svc = services()
-    backend = session.backend if session else svc.default_backend
-    return to_run_request(body, models=svc.models, default_backend=backend, request_id=request_id(), caller=caller())
+    default = Resolution(session.backend, None) if session else svc.models.resolve(None)
+    return to_run_request(body, models=svc.models, default=default, request_id=request_id(), caller=caller())
 
 
 def created(session: Session) -> Response:

@@ -15,7 +15,7 @@ from services.clis.probe import Availability
 from services.clis.spec import OPTION_NAMES, BackendSpec, Invocation
 from services.errors import RUN_FAILURE_CODES
 from services.events import Batch, Denial, Failed, Finished, Started, Text, Thinking, ToolCall, ToolProgress, ToolResult, UsageUpdate
-from services.models import ModelResolver
+from services.models import ModelResolver, Resolution
 from services.requests import RunRequest, RunResult
 from services.usage import Usage
 
@@ -23,14 +23,16 @@ OPTIONS = tuple(name for name in OPTION_NAMES if name not in ("allowed_tools", "
 """The unified options that a native request carries, under the same names."""
 
 
-def to_run_request(body: Mapping[str, Any], *, models: ModelResolver, default_backend: str, request_id: str, caller: str) -> RunRequest:
-    """The request of a validated body of `PromptSchema`."""
-    backend = body.get("backend", default_backend)
+def to_run_request(body: Mapping[str, Any], *, models: ModelResolver, default: Resolution, request_id: str, caller: str) -> RunRequest:
+    """The request of a validated body of `PromptSchema`. ``default``: the backend of a body that names none."""
+    named = body.get("backend")
+    backend = named or default.backend
     options = {name: body[name] for name in OPTIONS if name in body}
     options["model"] = models.model_for(backend, body.get("model"))
     return RunRequest(
         prompt=body["prompt"],
         backend=backend,
+        backend_reason="" if named else default.reason,
         options=options,
         workdir=body.get("workdir"),
         ephemeral=body.get("ephemeral", False),

@@ -11,6 +11,7 @@ from flask import Response, jsonify, request
 from blueprints.compat.agent_clients import is_codex, may_leave_out_tools
 from blueprints.compat.conversation import Conversation
 from blueprints.compat.estimate import estimate_tokens, estimate_usage
+from blueprints.compat.model_query import ModelQuerySchema
 from blueprints.compat.runs import (
     OF_A_RUN,
     answer_headers,
@@ -149,10 +150,11 @@ def delete_response(response_id: str) -> Any:
 
 
 @blp.route("/models", methods=["GET"])
+@blp.arguments(ModelQuerySchema(), location="query")
 @blp.response(200, OpenAIModelListSchema())
-def list_models() -> Any:
-    """The names to choose from: backends, `backend/model`, aliases; those that are available."""
-    return jsonify(to_model_list(services().models.listed(), since, for_codex="client_version" in request.args))
+def list_models(query: dict[str, Any]) -> Any:
+    """The names to choose from: the available backends and `backend/model`; with `?all=true` also aliases."""
+    return jsonify(to_model_list(services().models.listed(in_full=query["all"]), since, for_codex="client_version" in request.args))
 
 
 @blp.route("/models/<path:model>", methods=["GET"])

@@ -48,6 +48,7 @@ def to_run_request(
     return RunRequest(
         prompt=conversation.prompt,
         backend=resolution.backend,
+        backend_reason=resolution.reason,
         options={name: value for name, value in options.items() if value is not None},
         workdir=workdir,
         ephemeral=not asked.keeps_session,

@@ -41,10 +41,8 @@ def plan_chain(runner: Runner, steps: Sequence[Step], *, stop_on_failure: bool, 
             for _ in references(request.prompt, index, names):
                 pass
     for index, invocation in enumerate(invocations):
-        availability = runner.prober.availability(invocation.spec)
-        if not availability.available:
-            message = f"{labels[index]}: backend {invocation.spec.name!r} is not available: {availability.reason}"
-            raise BackendUnavailable(message, backend=invocation.spec.name, field=f"steps[{index}].backend")
+        if why := runner.why_unavailable(invocation):
+            raise BackendUnavailable(f"{labels[index]}: {why}", backend=invocation.spec.name, field=f"steps[{index}].backend")
 
     def request_of(number: int, outcomes: Sequence[Outcome | None]) -> RunRequest:
         def output(index: int) -> str:

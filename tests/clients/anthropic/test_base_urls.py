@@ -26,7 +26,7 @@ def test_sdk_answers_streams_counts_and_lists(house: House, base: str) -> None:
         with client.messages.stream(**HELLO) as stream:
             assert "".join(stream.text_stream) == answer.content[0].text
         assert client.messages.count_tokens(model="demo", messages=HELLO["messages"]).input_tokens > 0
-        assert [model.id for model in client.models.list(limit=2).data] == ["demo", "fast"]
+        assert [model.id for model in client.models.list(limit=2).data] == ["demo", "demo/demo-1"]
         assert client.models.retrieve("claude/opus").type == "model"
 
 

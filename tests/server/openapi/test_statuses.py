@@ -254,7 +254,7 @@ OWN: dict[tuple[str, str], dict[int, Provocation]] = {
     ("POST", "/openai/v1/responses"): of_an_llm("/openai/v1/responses", response, 503),
     ("GET", "/openai/v1/responses/{response_id}"): kept_nowhere("GET"),
     ("DELETE", "/openai/v1/responses/{response_id}"): kept_nowhere("DELETE"),
-    ("GET", "/openai/v1/models"): reads("/openai/v1/models"),
+    ("GET", "/openai/v1/models"): reads("/openai/v1/models") | {400: lambda world: world.ask("GET", "/openai/v1/models?all=x")},
     ("GET", "/openai/v1/models/{model}"): of_a_model("/openai/v1/models"),
     ("POST", "/anthropic/v1/messages"): of_an_llm("/anthropic/v1/messages", chat, 529),
     ("POST", COUNT): {

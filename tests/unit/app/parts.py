@@ -43,6 +43,7 @@ def stand_in_services(count_sessions: Callable[[], int] = no_sessions, **availab
         spawner=SimpleNamespace(is_being_replaced=False, replacements=0),
         conversations=SimpleNamespace(store=SimpleNamespace(count=count_sessions)),
         default_backend="claude",
+        expected_backends=frozenset(names),
         dry_run=False,
     )
 

@@ -37,6 +37,14 @@ def test_health_is_degraded_when_a_backend_is_not_available() -> None:
     assert answer.get_json()["backends"][1] == {"name": "codex", "available": False, "version": None}
 
 
+def test_health_counts_the_default_backend_and_those_that_the_configuration_names() -> None:
+    services = stand_in_services(claude=True, codex=False)
+    services.expected_backends = frozenset()
+    assert ask(make_app(services=services), "/health").get_json()["status"] == "ok"
+    services.default_backend = "codex"
+    assert ask(make_app(services=services), "/health").get_json()["status"] == "degraded"
+
+
 def test_health_is_degraded_while_the_spawner_is_being_replaced() -> None:
     services = stand_in_services()
     services.spawner.is_being_replaced, services.spawner.replacements = True, 3

@@ -193,8 +193,12 @@ def test_the_version_is_not_asked_of_a_command_with_words_of_its_own(backends, t
     [
         ("default_backend: cluade", "1:1: default_backend: unknown backend 'cluade'; did you mean 'claude'?"),
         (
-            "backends: {claude: {enabled: false}}",
-            "default_backend: 'claude' is switched off (backends.claude.enabled); choose another or switch it on",
+            "default_backend: claude\nbackends: {claude: {enabled: false}}",
+            "1:1: default_backend: 'claude' is switched off (backends.claude.enabled); choose another or switch it on",
+        ),
+        (
+            "backends: {claude: {enabled: false}, codex: {enabled: false}, gemini: {enabled: false}, demo: {enabled: false}}",
+            "default_backend: every backend is switched off (backends.<name>.enabled); switch one on",
         ),
         (
             "backends: {cluade: {model: x}}",

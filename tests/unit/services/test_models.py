@@ -24,6 +24,9 @@ def spec(name: str, **facts: Any) -> BackendSpec:
     return BackendSpec(name=name, command=(name,), decoder=PlainDecoder, **facts)
 
 
+DEMO = {"models": ("demo-1",), "is_demo": True}
+
+
 def resolver(*missing: str, default: str = "claude", strict: bool = False, **more: BackendSpec) -> ModelResolver:
     backends = {"claude": spec("claude", **CLAUDE), "codex": spec("codex", **CODEX), "gemini": spec("gemini", **GEMINI), **more}
     return ModelResolver(backends, default_backend=default, strict=strict, is_available=lambda spec: spec.name not in missing)
@@ -131,7 +134,7 @@ def test_model_for_a_named_backend(backend: str, model: str | None, told: str | 
 
 
 def test_list_starts_with_the_available_and_holds_no_pattern() -> None:
-    listed = resolver("claude").listed()
+    listed = resolver("claude").listed(in_full=True)
     assert [model.id for model in listed] == [
         "codex",
         "codex/fast",
@@ -150,10 +153,56 @@ def test_list_starts_with_the_available_and_holds_no_pattern() -> None:
     assert listed[-1] == ListedModel("claude/best", "claude", is_available=False)
 
 
+def test_the_list_leaves_out_aliases_and_the_demo_where_something_else_is_available() -> None:
+    demo = spec("demo", **DEMO)
+    ids = [model.id for model in resolver("codex", demo=demo).listed() if model.is_available]
+    assert ids == ["claude", "claude/sonnet", "claude/opus", "gemini", "gemini/gemini-2.5-pro"]
+    assert "demo/demo-1" in [model.id for model in resolver(demo=demo).listed(in_full=True)]
+    for names in (resolver("claude", "codex", "gemini", demo=demo), resolver(default="demo", demo=demo)):
+        assert names.listed()[0] == ListedModel("demo", "demo", is_available=True)
+
+
+@pytest.mark.parametrize(
+    ("missing", "expected"),
+    [((), "claude"), (("claude",), "codex"), (("claude", "codex", "gemini"), "house"), (("claude", "codex", "gemini", "house"), "claude")],
+)
+def test_without_a_configured_default_it_is_the_first_available_backend_and_never_the_demo(missing: tuple[str, ...], expected: str) -> None:
+    one = resolver(*missing, default="", demo=spec("demo", **DEMO), house=spec("house"))
+    assert one.default_backend == one.resolve(None).backend == one.resolve("nothing-like-it").backend == expected
+
+
+def test_the_default_follows_what_is_installed_while_the_server_runs() -> None:
+    there: set[str] = set()
+    backends = {name: spec(name) for name in ("claude", "codex")}
+    one = ModelResolver(backends, is_available=lambda spec: spec.name in there)
+    assert one.default_backend == "claude"
+    there.add("codex")
+    assert one.default_backend == "codex"
+
+
+def test_the_demo_is_the_default_where_every_other_backend_is_switched_off() -> None:
+    off = {name: spec(name, enabled=False) for name in ("claude", "codex", "gemini")}
+    assert resolver(default="", demo=spec("demo", **DEMO), **off).default_backend == "demo"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (None, "the default; the request names no backend"),
+        ("cluade", "the default; model 'cluade' names no backend and no available backend claims it; did you mean 'claude'?"),
+        ("xyz", "the default; model 'xyz' names no backend and no available backend claims it"),
+        ("codex", ""),
+        ("gpt-5", ""),
+    ],
+)
+def test_a_resolution_says_why_it_is_the_default(name: str | None, expected: str) -> None:
+    assert resolver().resolve(name).reason == expected
+
+
 def test_every_listed_name_resolves_to_its_backend() -> None:
     one = resolver()
-    assert all(one.resolve(model.id).backend == model.backend for model in one.listed())
-    assert all(not one.resolve(model.id).is_fallback for model in one.listed())
+    assert all(one.resolve(model.id).backend == model.backend for model in one.listed(in_full=True))
+    assert all(not one.resolve(model.id).is_fallback for model in one.listed(in_full=True))
 
 
 def test_find_tells_of_a_claimed_name_too_and_not_of_others() -> None:
