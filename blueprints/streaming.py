@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Generic, Protocol, TypeVar
 
 from flask import Response
 
-from blueprints.client_watch import ClientWatch
+from blueprints.client_watch import watch_client
+from services.cancellation import Cancellation
 
 EVENT_STREAM = "text/event-stream"
 NDJSON = "application/x-ndjson"
@@ -19,42 +21,47 @@ STREAM_HEADERS = {
 
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 
-class Source(Protocol[T_co]):
-    """What is streamed: a run's batches, or the merged events of several runs. `close` ends what has not ended."""
+class Closable(Protocol):
+    def close(self) -> None:
+        """End what has not ended."""
 
-    def __next__(self) -> T_co: ...
 
-    def close(self) -> None: ...
+R = TypeVar("R", bound=Closable)
+
+
+def open_run(start: Callable[[Cancellation], R]) -> tuple[R, ExitStack]:
+    """Start a run that is cancelled when its client closes the connection. Closing the stack ends the run and the watch."""
+    cancellation, watch = watch_client()
+    with ExitStack() as stack:
+        stack.callback(watch.close)
+        run = start(cancellation)
+        stack.callback(run.close)
+        return run, stack.pop_all()
 
 
 class StreamBody(Iterator[bytes], Generic[T]):
-    """The body of a streamed answer: every item of ``stream`` through ``encode``. Closing it ends the run.
+    """The body of a streamed answer: every item through ``encode``. Closing it closes ``closing``, which ends the run.
 
     The server calls `close` when the body is out, when writing it fails, and when it shuts down.
     """
 
-    def __init__(self, stream: Source[T], watch: ClientWatch, encode: Callable[[T], bytes]) -> None:
-        self._stream = stream
-        self._watch = watch
+    def __init__(self, items: Iterator[T], encode: Callable[[T], bytes], closing: ExitStack) -> None:
+        self._items = items
         self._encode = encode
+        self.close = closing.close
         self._has_begun = False
 
     def __next__(self) -> bytes:
         if not self._has_begun:
             self._has_begun = True
             return b""  # sends the headers now, not with the first token
-        return self._encode(next(self._stream))
-
-    def close(self) -> None:
-        self._watch.close()
-        self._stream.close()
+        return self._encode(next(self._items))
 
 
 def stream_response(
-    stream: Source[T], watch: ClientWatch, encode: Callable[[T], bytes], content_type: str, headers: dict[str, str]
+    items: Iterator[T], encode: Callable[[T], bytes], content_type: str, headers: dict[str, str], closing: ExitStack
 ) -> Response:
     """Send the run's batches as they come. ``encode`` gets an empty batch when the CLI is silent: the moment for a keep-alive."""
-    return Response(StreamBody(stream, watch, encode), content_type=content_type, headers={**STREAM_HEADERS, **headers})
+    return Response(StreamBody(items, encode, closing), content_type=content_type, headers={**STREAM_HEADERS, **headers})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from time import monotonic
 from types import TracebackType
@@ -255,7 +255,7 @@ class RunStream(Iterator[Batch]):
 
 
 class EventStream(Protocol):
-    """What `collect` folds: a run's batches, whatever is done to them on their way."""
+    """A run's batches, whatever is done to them on their way. `close` must be called, and leaves nothing of the run."""
 
     @property
     def invocation(self) -> Invocation: ...
@@ -265,15 +265,17 @@ class EventStream(Protocol):
 
     def __iter__(self) -> Iterator[Batch]: ...
 
+    def close(self) -> None: ...
 
-def collect(stream: EventStream, tell: Callable[[Batch], None] | None = None) -> RunResult:
-    """Fold a run's events into its result; ``tell`` gets every batch as it comes, and may block."""
+
+def collect(stream: EventStream, batches: Iterable[Batch] | None = None, tell: Callable[[Batch], None] | None = None) -> RunResult:
+    """Fold a run's events, or ``batches`` made of them, into its result; ``tell`` gets every batch as it comes, and may block."""
     text: list[str] = []
     thinking: list[str] = []
     started = Started()
     usage: Usage | None = None
     end: Finished | Failed = CLIENT_GONE
-    for batch in stream:
+    for batch in stream if batches is None else batches:
         if tell:
             tell(batch)
         for event in batch:

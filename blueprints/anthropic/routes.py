@@ -10,6 +10,7 @@ from typing import Any
 from flask import Blueprint as PlainBlueprint
 from flask import Response, jsonify, request
 
+from blueprints.anthropic.dialect import MessageDialect
 from blueprints.anthropic.schemas import (
     AnswerSchema,
     MessagesSchema,
@@ -19,42 +20,19 @@ from blueprints.anthropic.schemas import (
     PromptSchema,
     TokenCountSchema,
 )
-from blueprints.anthropic.stream import MessageEncoder
 from blueprints.anthropic.threads import check_thread
-from blueprints.anthropic.translate import (
-    check_tools,
-    ignored_fields,
-    prompt_tokens,
-    to_message,
-    to_model,
-    to_page,
-    to_run_request,
-    to_turns,
-    wants_thinking,
-)
+from blueprints.anthropic.translate import check_tools, prompt_tokens, to_model, to_page, to_run_request, to_turns
 from blueprints.compat.agent_clients import may_leave_out_tools
+from blueprints.compat.answer import OF_A_RUN, answer
+from blueprints.compat.context import continues_turns, request_context
 from blueprints.compat.conversation import Conversation, to_conversation
-from blueprints.compat.estimate import estimate_usage
-from blueprints.compat.runs import (
-    OF_A_RUN,
-    answer_headers,
-    asked_session,
-    asked_workdir,
-    continues_turns,
-    error_body,
-    result_headers,
-    run_streamed,
-    run_whole,
-    start_continuing_conversation,
-)
-from blueprints.context import caller, request_id, services
+from blueprints.compat.starts import continue_conversation
+from blueprints.context import services
 from blueprints.marks import can_fail, runs_cli, streams
 from blueprints.response_headers import ESTIMATED
 from blueprints.streaming import EVENT_STREAM
 from blueprints.validation import Blueprint
-from services.decoding.text import PlainDecoder
 from services.models import Resolution
-from services.requests import RunRequest
 
 blp = Blueprint("anthropic", __name__, url_prefix="/anthropic/v1", description="Compatible with Anthropic's Messages API")
 extras = PlainBlueprint("anthropic_extras", __name__, url_prefix="/anthropic")
@@ -72,48 +50,8 @@ def create_message(body: dict[str, Any]) -> Any:
     check_thread(body)
     check_tools(body, may_leave_out=may_leave_out_tools(request.headers))
     resolution, conversation = _understand(body)
-    run_request = to_run_request(
-        body,
-        conversation,
-        resolution,
-        session=asked_session(),
-        workdir=asked_workdir(),
-        request_id=request_id(),
-        caller=caller(),
-    )
-    answer = stream_message if body["stream"] else whole_message
-    return answer(body, conversation, run_request)
-
-
-def whole_message(body: dict[str, Any], conversation: Conversation, run_request: RunRequest) -> Response:
-    is_json = "json_schema" in run_request.options
-    result = run_whole(run_request, start_continuing_conversation(conversation.said, is_json=is_json))
-    usage = result.usage or estimate_usage(prompt_tokens(body, conversation), result.output)
-    response = jsonify(to_message(result, usage, model=body["model"], is_json=is_json, has_thinking=wants_thinking(body)))
-    response.headers.extend(result_headers(result, ignored_fields(body, result.ignored)))
-    return response
-
-
-def stream_message(body: dict[str, Any], conversation: Conversation, run_request: RunRequest) -> Response:
-    encode = MessageEncoder(
-        body["model"],
-        input_tokens=prompt_tokens(body, conversation),
-        has_thinking=wants_thinking(body),
-        tell_error=error_body(),
-    )
-    is_json = "json_schema" in run_request.options
-    return run_streamed(
-        run_request,
-        encode,
-        lambda invocation: answer_headers(
-            invocation.spec.name,
-            ignored_fields(body, invocation.ignored),
-            is_estimated=invocation.spec.decoder is PlainDecoder,  # the one that never has usage to tell
-        ),
-        start_continuing_conversation(conversation.said, is_json=is_json),
-        is_json=is_json,
-        waits_for_words=True,
-    )
+    run_request = to_run_request(body, conversation, resolution, request_context())
+    return answer(run_request, MessageDialect(body, conversation), continue_conversation(conversation.said), stream=body["stream"])
 
 
 @blp.route("/messages/count_tokens", methods=["POST"])

@@ -11,10 +11,10 @@ import orjson
 from blueprints.anthropic.schemas import Block, Message, MessagesSchema
 from blueprints.anthropic.threads import new_message_id
 from blueprints.compat.agent_clients import TOOLS_REFUSED
+from blueprints.compat.context import RequestContext
 from blueprints.compat.conversation import Conversation, Turn, call_text, join_parts, result_text
 from blueprints.compat.estimate import estimate_tokens
 from blueprints.compat.images import check_count, image_from_url, to_image
-from blueprints.compat.structured import json_answer
 from blueprints.ignored import ignored_names
 from services.errors import InvalidRequest, NotFound
 from services.models import ListedModel, Resolution
@@ -157,13 +157,9 @@ def to_run_request(
     body: Mapping[str, Any],
     conversation: Conversation,
     resolution: Resolution,
-    *,
-    session: str | None,
-    workdir: str | None,
-    request_id: str,
-    caller: str,
+    context: RequestContext,
 ) -> RunRequest:
-    """The request of a validated body of `MessagesSchema`. ``session``: the CLI's own, to continue; without one nothing is kept."""
+    """The request of a validated body of `MessagesSchema`. Without a session to continue nothing is kept."""
     config = body.get("output_config") or {}
     options = {
         "model": resolution.model,
@@ -178,13 +174,13 @@ def to_run_request(
         backend=resolution.backend,
         backend_reason=resolution.reason,
         options={name: value for name, value in options.items() if value is not None},
-        workdir=workdir,
-        ephemeral=session is None,
-        resume=session,
+        workdir=context.workdir,
+        ephemeral=context.session is None,
+        resume=context.session,
         images=conversation.images,
         stop=tuple(body.get("stop_sequences") or ()),
-        request_id=request_id,
-        caller=caller,
+        request_id=context.request_id,
+        caller=context.caller,
     )
 
 
@@ -225,10 +221,9 @@ def to_usage(usage: Usage) -> dict[str, Any]:
     return told
 
 
-def to_message(result: RunResult, usage: Usage, *, model: str, is_json: bool, has_thinking: bool) -> dict[str, Any]:
+def to_message(result: RunResult, usage: Usage, *, model: str, has_thinking: bool) -> dict[str, Any]:
     """The whole answer. Its text is one block: an agent's several messages are told apart by blank lines."""
-    text = json_answer(result.structured_output, result.output) if is_json else result.output
-    content: list[dict[str, Any]] = [{"type": "text", "text": text}]  # `"citations": null` fails the AI SDK's own schema
+    content: list[dict[str, Any]] = [{"type": "text", "text": result.output}]  # `"citations": null` fails the AI SDK's own schema
     if has_thinking and result.thinking:
         content.insert(0, {"type": "thinking", "thinking": result.thinking, "signature": SIGNATURE})
     return {

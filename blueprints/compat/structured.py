@@ -8,6 +8,12 @@ from typing import Any
 import orjson
 
 from services.events import Batch, Failed, Finished, Text
+from services.requests import RunRequest
+
+
+def is_json(run_request: RunRequest) -> bool:
+    """Whether the answer must be JSON alone."""
+    return "json_schema" in run_request.options
 
 
 def json_answer(structured: Any, output: str) -> str:

@@ -8,11 +8,10 @@ from typing import Any
 
 from flask import Response, jsonify, request
 
-from blueprints.client_watch import watch_client
 from blueprints.context import request_id
 from blueprints.native.translate import EventEncoder, to_result
 from blueprints.response_headers import denied_header, ignored_header
-from blueprints.streaming import EVENT_STREAM, NDJSON, stream_response
+from blueprints.streaming import EVENT_STREAM, NDJSON, open_run, stream_response
 from services.cancellation import Cancellation
 from services.errors import RunFailed
 from services.runner import collect
@@ -35,27 +34,19 @@ def stream_type(output_formats: Iterable[str]) -> str | None:
 def answer_run(begin: Begin, body: Mapping[str, Any]) -> Response:
     """What ``begin`` starts, in the form that the request asks for. What is refused is refused before the first byte."""
     content_type = stream_type([body["output_format"]])
-    cancellation, watch = watch_client()
-    try:
-        stream = begin(cancellation)
-    except BaseException:
-        watch.close()
-        raise
+    stream, closing = open_run(begin)
     invocation = stream.invocation
-    if content_type:
-        facts = {
-            "backend": invocation.spec.name,
-            "model": invocation.model,
-            "ignored": list(invocation.ignored),
-            "elapsed_ms": lambda: round((monotonic() - stream.started_at) * 1000),
-        }
-        encode = EventEncoder(facts, as_sse=content_type == EVENT_STREAM)
-        return stream_response(stream, watch, encode, content_type, ignored_header(invocation.ignored))
-    try:
-        with stream:
-            result = collect(stream)
-    finally:
-        watch.close()
+    with closing:
+        if content_type:
+            facts = {
+                "backend": invocation.spec.name,
+                "model": invocation.model,
+                "ignored": list(invocation.ignored),
+                "elapsed_ms": lambda: round((monotonic() - stream.started_at) * 1000),
+            }
+            encode = EventEncoder(facts, as_sse=content_type == EVENT_STREAM)
+            return stream_response(stream, encode, content_type, ignored_header(invocation.ignored), closing.pop_all())
+        result = collect(stream)
     if result.failure and result.failure.kind in NOT_A_RESULT:
         raise RunFailed(result.failure, result)
     response = jsonify(to_result(result, request_id()))

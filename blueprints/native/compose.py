@@ -12,7 +12,6 @@ import orjson
 from flask import jsonify
 
 from blueprints import sse
-from blueprints.client_watch import watch_client
 from blueprints.context import caller, request_id, services
 from blueprints.marks import can_fail, runs_cli, streams
 from blueprints.native.answers import stream_type
@@ -25,7 +24,7 @@ from blueprints.native.compose_schemas import (
     ParallelSchema,
 )
 from blueprints.native.translate import EventEncoder, meta, now, to_denied_tools, to_run_request, to_usage
-from blueprints.streaming import EVENT_STREAM, NDJSON, stream_response
+from blueprints.streaming import EVENT_STREAM, NDJSON, open_run, stream_response
 from blueprints.validation import Blueprint
 from services.clis.spec import Invocation
 from services.compose.chain import Step, plan_chain
@@ -132,18 +131,14 @@ def _carry_out(plan: Plan, body: Mapping[str, Any], answer: Answer, *, member: s
         parts = [{member: i, "name": names[i], **_to_part(outcome)} for i, outcome in enumerate(outcomes)]
         return _whole(parts, answer, composition.elapsed_ms(), request_id)
 
-    cancellation, watch = watch_client()
     forms: list[Mapping[str, Any]] = [body, *body.get("tasks", ()), *body.get("steps", ())]  # each may say how it is all answered
-    if content_type := stream_type(part["output_format"] for part in forms if "output_format" in part):
-        events = MergedEvents(
-            Composition(svc.runner, plan, cancellation), partial(tell, request_id=request_id()), member=member, content_type=content_type
-        )
-        return stream_response(events, watch, bytes, content_type, {})
-    try:
-        with Composition(svc.runner, plan, cancellation) as composition:
+    content_type = stream_type(part["output_format"] for part in forms if "output_format" in part)
+    composition, closing = open_run(lambda cancellation: Composition(svc.runner, plan, cancellation))
+    with closing:
+        if not content_type:
             return jsonify(tell(composition, request_id()))
-    finally:
-        watch.close()
+        events = MergedEvents(composition, partial(tell, request_id=request_id()), member=member, content_type=content_type)
+        return stream_response(events, bytes, content_type, {}, closing.pop_all())
 
 
 def _whole(parts: list[dict[str, Any]], answer: Answer, duration_ms: int, request_id: str) -> dict[str, Any]:
@@ -214,9 +209,6 @@ class MergedEvents(Iterator[bytes]):
             return self._result(self._answer(self._composition))
         except RunFailed:  # the client has gone
             raise StopIteration from None
-
-    def close(self) -> None:
-        self._composition.close()
 
     def _result(self, content: dict[str, Any]) -> bytes:
         number = next(self._sequence)

@@ -2,48 +2,32 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from flask import Blueprint as PlainBlueprint
 from flask import Response, jsonify, request
 
 from blueprints.compat.agent_clients import is_codex, may_leave_out_tools
-from blueprints.compat.conversation import Conversation
-from blueprints.compat.estimate import estimate_tokens, estimate_usage
+from blueprints.compat.answer import OF_A_RUN, answer
+from blueprints.compat.context import continues_turns, request_context
 from blueprints.compat.model_query import ModelQuerySchema
-from blueprints.compat.runs import (
-    OF_A_RUN,
-    answer_headers,
-    asked_session,
-    asked_workdir,
-    continues_turns,
-    error_body,
-    result_headers,
-    run_streamed,
-    run_whole,
-    start_continuing_conversation,
-    start_from_response,
-)
-from blueprints.context import caller, request_id, services
+from blueprints.compat.starts import continue_conversation, start_from_response
+from blueprints.context import services
 from blueprints.marks import can_fail, runs_cli, streams
 from blueprints.openai.chat import request as chat_request
-from blueprints.openai.chat.answer import ChunkEncoder, to_completion
+from blueprints.openai.chat.dialect import ChatDialect
 from blueprints.openai.chat.schemas import ChatCompletionSchema, ChatSchema, OpenAIModelListSchema, OpenAIModelSchema
-from blueprints.openai.errors import CODEX_RESPONSE_CODES, RESPONSE_CODES
 from blueprints.openai.models import to_model, to_model_list
 from blueprints.openai.responses import request as response_request
-from blueprints.openai.responses.answer import to_facts, to_response
-from blueprints.openai.responses.ids import new_id, new_node
+from blueprints.openai.responses.dialect import ResponseDialect
+from blueprints.openai.responses.ids import Session
 from blueprints.openai.responses.schemas import CreateResponseSchema, ResponseSchema
-from blueprints.openai.responses.stream import ResponseEncoder
 from blueprints.openai.run_request import to_run_request
 from blueprints.streaming import EVENT_STREAM
 from blueprints.validation import Blueprint
-from services.clis.spec import Invocation
-from services.decoding.text import PlainDecoder
+from services.clis.spec import BackendSpec
 from services.errors import NotFound
-from services.requests import RunRequest
+from services.models import Resolution
 
 blp = Blueprint("openai", __name__, url_prefix="/openai/v1", description="Compatible with OpenAI's Chat Completions and Responses")
 extras = PlainBlueprint("openai_extras", __name__, url_prefix="/openai/v1")
@@ -59,35 +43,13 @@ extras = PlainBlueprint("openai_extras", __name__, url_prefix="/openai/v1")
 def create_chat_completion(body: dict[str, Any]) -> Any:
     """Answer a conversation; with `stream: true` as server-sent events."""
     left_out = chat_request.check_request(body, may_leave_out_tools=may_leave_out_tools(request.headers))
-    svc, session = services(), asked_session()
-    resolution = svc.models.resolve(body["model"])
-    spec = svc.runner.backend(resolution.backend)
+    resolution, spec = _resolve(body)
     conversation = chat_request.to_chat_conversation(body, spec, continues_session=continues_turns())
-    asked = chat_request.to_asked(body, keeps_session=session is not None)
-    run_request = to_run_request(
-        asked, conversation, resolution, spec, session=session, workdir=asked_workdir(), request_id=request_id(), caller=caller()
-    )
-    start = start_continuing_conversation(conversation.said, is_json=is_json(run_request))
-    if body["stream"]:
-        encode = ChunkEncoder(
-            body["model"],
-            include_usage=bool((body.get("stream_options") or {}).get("include_usage")),
-            prompt_tokens=prompt_tokens(conversation),
-            tell_error=error_body(),
-        )
-        return run_streamed(
-            run_request,
-            encode,
-            lambda invocation: stream_headers(invocation, [*left_out, *chat_request.names_of(body, invocation.ignored)]),
-            start,
-            is_json=is_json(run_request),
-        )
-    result = run_whole(run_request, start)
-    usage = result.usage or estimate_usage(prompt_tokens(conversation), result.output)
-    response = jsonify(to_completion(result, usage, model=body["model"], is_json=is_json(run_request)))
-    ignored = [*left_out, *chat_request.names_of(body, result.ignored)]
-    response.headers.extend(result_headers(result, ignored))
-    return response
+    context = request_context()
+    asked = chat_request.to_asked(body, keeps_session=context.session is not None)
+    run_request = to_run_request(asked, conversation, resolution, spec, context)
+    dialect = ChatDialect(body, conversation, left_out)
+    return answer(run_request, dialect, continue_conversation(conversation.said), stream=body["stream"])
 
 
 @blp.route("/responses", methods=["POST"])
@@ -99,40 +61,13 @@ def create_chat_completion(body: dict[str, Any]) -> Any:
 def create_response(body: dict[str, Any]) -> Any:
     """Answer an input, or continue an earlier response; with `stream: true` as server-sent events."""
     left_out = response_request.check_request(body, may_leave_out_tools=may_leave_out_tools(request.headers))
-    svc = services()
-    secret = svc.secret.value()
-    resolution, session = svc.models.resolve(body["model"]), asked_session()
-    if previous := response_request.asked_response(secret, body):
-        resolution, session = response_request.continue_on(previous, resolution, body["model"]), previous.id
-    spec = svc.runner.backend(resolution.backend)
+    secret = services().secret.value()
+    resolution, spec, previous = _resolve_continued(body, secret)
     conversation = response_request.to_response_conversation(body, spec, continues_session=previous is not None or continues_turns())
-    asked = response_request.to_asked(body, spec)
-    run_request = to_run_request(
-        asked, conversation, resolution, spec, session=session, workdir=asked_workdir(), request_id=request_id(), caller=caller()
-    )
-    facts = to_facts(body, is_stored=not run_request.ephemeral)
-    make_id = partial(new_id_of, secret, run_request, new_node())
-    start = start_from_response(previous.node if previous else None)
-    if body["stream"]:
-        return run_streamed(
-            run_request,
-            ResponseEncoder(
-                facts,
-                new_id=make_id,
-                prompt_tokens=prompt_tokens(conversation),
-                tell_error=error_body(),
-                error_codes=CODEX_RESPONSE_CODES if is_codex(request.headers) else RESPONSE_CODES,
-            ),
-            lambda invocation: stream_headers(invocation, [*left_out, *response_request.names_of(invocation.ignored)]),
-            start,
-            is_json=is_json(run_request),
-        )
-    result = run_whole(run_request, start)
-    usage = result.usage or estimate_usage(prompt_tokens(conversation), result.output)
-    response = jsonify(to_response(result, usage, facts, make_id, is_json=is_json(run_request)))
-    ignored = [*left_out, *response_request.names_of(result.ignored)]
-    response.headers.extend(result_headers(result, ignored))
-    return response
+    context = request_context(session=previous.id if previous else None)
+    run_request = to_run_request(response_request.to_asked(body, spec), conversation, resolution, spec, context)
+    dialect = ResponseDialect(body, run_request, conversation, left_out, secret=secret, for_codex=is_codex(request.headers))
+    return answer(run_request, dialect, start_from_response(previous.node if previous else None), stream=body["stream"])
 
 
 @blp.route("/responses/<response_id>", methods=["GET"])
@@ -171,22 +106,18 @@ def since(backend: str) -> int | None:
     return svc.prober.availability(svc.runner.backends[backend]).since
 
 
-def prompt_tokens(conversation: Conversation) -> int:
-    """An estimate of what the model will read."""
-    return estimate_tokens(conversation.system, conversation.prompt, images=conversation.images)
+def _resolve(body: dict[str, Any]) -> tuple[Resolution, BackendSpec]:
+    """Which backend and model answer. Raises NotFound."""
+    resolution = services().models.resolve(body["model"])
+    return resolution, services().runner.backend(resolution.backend)
 
 
-def is_json(run_request: RunRequest) -> bool:
-    return "json_schema" in run_request.options
-
-
-def new_id_of(secret: bytes, run_request: RunRequest, node: bytes, prefix: str, session_id: str | None) -> str:
-    return new_id(secret, prefix, run_request.backend, None if run_request.ephemeral else session_id, node)
-
-
-def stream_headers(invocation: Invocation, ignored: list[str]) -> dict[str, str]:
-    """Of a stream, whose usage is not known yet: only a plain text CLI is certain to tell none."""
-    return answer_headers(invocation.spec.name, ignored, is_estimated=invocation.spec.decoder is PlainDecoder)
+def _resolve_continued(body: dict[str, Any], secret: bytes) -> tuple[Resolution, BackendSpec, Session | None]:
+    """The same, and the session to continue, whose backend takes precedence. Raises InvalidRequest where the model contradicts it."""
+    resolution = services().models.resolve(body["model"])
+    if previous := response_request.asked_response(secret, body):
+        resolution = response_request.continue_on(previous, resolution, body["model"])
+    return resolution, services().runner.backend(resolution.backend), previous
 
 
 def _not_kept(response_id: str) -> NotFound:

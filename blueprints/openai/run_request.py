@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from blueprints.compat.context import RequestContext
 from blueprints.compat.conversation import Conversation
 from blueprints.openai.options import check_support, to_effort
 from services.clis.spec import BackendSpec
@@ -30,13 +31,9 @@ def to_run_request(
     conversation: Conversation,
     resolution: Resolution,
     spec: BackendSpec,
-    *,
-    session: str | None,
-    workdir: str | None,
-    request_id: str,
-    caller: str,
+    context: RequestContext,
 ) -> RunRequest:
-    """``session``: the one to continue, the CLI's own or one of ours. Raises OptionNotSupported."""
+    """Raises OptionNotSupported."""
     check_support(spec, asked.schema, conversation.images, format_field=asked.format_field, text_field=asked.text_field)
     options = {
         "model": resolution.model,
@@ -50,11 +47,11 @@ def to_run_request(
         backend=resolution.backend,
         backend_reason=resolution.reason,
         options={name: value for name, value in options.items() if value is not None},
-        workdir=workdir,
+        workdir=context.workdir,
         ephemeral=not asked.keeps_session,
-        resume=session,
+        resume=context.session,
         images=conversation.images,
         stop=asked.stop,
-        request_id=request_id,
-        caller=caller,
+        request_id=context.request_id,
+        caller=context.caller,
     )

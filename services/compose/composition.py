@@ -128,7 +128,7 @@ class Composition(Iterator[Item]):
             request = self.plan.request_of(index, self._outcomes)
             with NamelessStream(self._runner.stream(request, cancellation)) as stream:
                 self._begun[index] = stream.started_at
-                result = collect(stream, lambda batch: self._put((index, batch)))
+                result = collect(stream, tell=lambda batch: self._put((index, batch)))
         except NothingToFill as error:
             return self._skip(index, Failed("cancelled", error.message))
         except ClinvkError as error:

@@ -16,7 +16,6 @@ import orjson
 
 from blueprints import sse
 from blueprints.compat.estimate import tokens_of_bytes
-from blueprints.compat.structured import json_answer
 from blueprints.openai.usage import to_chat_usage
 from services.events import Batch, Failed, Finished, StopReason, Text, Thinking, UsageUpdate
 from services.requests import RunResult
@@ -89,10 +88,9 @@ class ChunkEncoder:
         return [*parts, DONE]
 
 
-def to_completion(result: RunResult, usage: Usage, *, model: str, is_json: bool) -> dict[str, Any]:
+def to_completion(result: RunResult, usage: Usage, *, model: str) -> dict[str, Any]:
     """The whole answer at once."""
-    text = json_answer(result.structured_output, result.output) if is_json else result.output
-    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
+    message: dict[str, Any] = {"role": "assistant", "content": result.output, "refusal": None, "annotations": []}
     if result.thinking:
         message["reasoning_content"] = result.thinking
     reason = FINISH_REASONS[result.stop_reason or "end_turn"]  # type: ignore[index]

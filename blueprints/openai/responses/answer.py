@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from blueprints.compat.structured import json_answer
 from blueprints.openai.responses.ids import MESSAGE, REASONING, RESPONSE
 from blueprints.openai.usage import to_response_usage
 from services.requests import RunResult
@@ -98,11 +97,10 @@ NewId = Callable[[str, str | None], str]
 """(prefix, the CLI's session) → the id of a response or of one of its items."""
 
 
-def to_response(result: RunResult, usage: Usage, facts: Mapping[str, Any], new_id: NewId, *, is_json: bool) -> dict[str, Any]:
+def to_response(result: RunResult, usage: Usage, facts: Mapping[str, Any], new_id: NewId) -> dict[str, Any]:
     """The whole answer at once. An agent's several messages are one, told apart by blank lines."""
-    text = json_answer(result.structured_output, result.output) if is_json else result.output
     status = to_status(result.stop_reason)
-    output = [message_item(new_id(MESSAGE, result.session_id), text, status)]
+    output = [message_item(new_id(MESSAGE, result.session_id), result.output, status)]
     if result.thinking:
         output.insert(0, reasoning_item(new_id(REASONING, result.session_id), result.thinking, "completed"))
     response_id = new_id(RESPONSE, result.session_id)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from blueprints.compat.agent_clients import TOOLS_HEADER
-from blueprints.compat.runs import SESSION_HEADER, WORKDIR_HEADER
+from blueprints.compat.context import SESSION_HEADER, WORKDIR_HEADER
 from blueprints.openai.chat import request as chat_request
 from blueprints.openai.chat.schemas import ChatSchema
 from blueprints.openai.responses import request as response_request

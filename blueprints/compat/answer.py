@@ -1,0 +1,132 @@
+"""The one way in which the compatible surfaces run a request and answer it. What differs between them is their `Dialect`."""
+
+from __future__ import annotations
+
+import shlex
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import chain
+from time import monotonic
+from typing import Any, cast
+
+from flask import Response, current_app, jsonify, request
+
+from blueprints.compat.context import fields_as_sent
+from blueprints.compat.estimate import estimate_usage
+from blueprints.compat.starts import Start
+from blueprints.compat.structured import is_json, only_json
+from blueprints.context import request_id, services
+from blueprints.response_headers import BACKEND, ESTIMATED, denied_header, ignored_header
+from blueprints.streaming import open_run, stream_response
+from services.cancellation import Cancellation
+from services.clis.spec import Invocation
+from services.decoding.text import PlainDecoder
+from services.errors import RunFailed
+from services.events import Batch, Failed, Finished, Started, Text, UsageUpdate
+from services.requests import RunRequest, RunResult
+from services.runner import EventStream, collect
+from services.usage import Usage
+
+OF_A_RUN = ("not_found", "conflict", "backend_error", "backend_unavailable", "backend_overloaded", "timeout")
+"""Errors of a route that runs a CLI: a native run that failed is a result, one on a compatible surface is an error."""
+
+SSE = "text/event-stream; charset=utf-8"
+
+Encode = Callable[[Batch], bytes]
+ToError = Callable[[Failed], dict[str, Any]]
+
+
+class Dialect(ABC):
+    """How one request's outcome is written for its client. Pure."""
+
+    waits_for_output = False
+    """A stream sends its status when the CLI says something, fails, or is silent for a keep-alive's time. A run that fails at once
+    (not logged in, rate limited) is then an error with its own status and ``x-should-retry``, as the vendors' APIs answer it."""
+
+    @abstractmethod
+    def prompt_tokens(self) -> int:
+        """An estimate of what the model will read."""
+
+    @abstractmethod
+    def ignored(self, options: tuple[str, ...]) -> Iterable[str]:
+        """What the request asked for without effect, in the client's names. ``options``: those the backend has no setting for."""
+
+    @abstractmethod
+    def to_answer(self, result: RunResult, usage: Usage) -> dict[str, Any]:
+        """The whole answer. ``usage`` is estimated where the CLI reports none."""
+
+    @abstractmethod
+    def to_encoder(self, to_error: ToError) -> Encode:
+        """What writes the same as an event stream. ``to_error`` makes the body of an error."""
+
+
+@fields_as_sent()
+def answer(run_request: RunRequest, dialect: Dialect, start: Start, *, stream: bool) -> Response:
+    """Run the request; answer with one JSON object, or with ``stream`` as server-sent events.
+
+    Raises what ``start`` refuses, before anything is sent, and RunFailed for a run that failed, if no stream has begun.
+    """
+    run, closing = open_run(_dry_run(run_request) if services().dry_run else partial(start, run_request))
+    with closing:
+        batches: Iterator[Batch] = _from_first_output(run) if dialect.waits_for_output else iter(run)
+        if is_json(run_request):
+            batches = only_json(batches)
+        if stream:
+            # Only a plain text CLI is known in advance to report no usage.
+            headers = _headers(run.invocation, dialect, is_estimated=run.invocation.spec.decoder is PlainDecoder)
+            return stream_response(batches, dialect.to_encoder(_to_error()), SSE, headers, closing.pop_all())
+        result = collect(run, batches)
+    if result.failure:
+        raise RunFailed(result.failure, result)
+    usage = result.usage or estimate_usage(dialect.prompt_tokens(), result.output)
+    response = jsonify(dialect.to_answer(result, usage))
+    response.headers.extend(_headers(run.invocation, dialect, is_estimated=result.usage is None))
+    response.headers.extend(denied_header(result.denied_tools))  # a stream's headers are sent before its run is over
+    return response
+
+
+def _headers(invocation: Invocation, dialect: Dialect, *, is_estimated: bool) -> dict[str, str]:
+    """Which backend answers, what has no effect, and whether the token counts are an estimate."""
+    estimated = {ESTIMATED: "usage"} if is_estimated else {}
+    return {BACKEND: invocation.spec.name, **ignored_header(dialect.ignored(invocation.ignored)), **estimated}
+
+
+def _to_error() -> ToError:
+    """How this request's surface writes a failure, for use when the request is over and its stream goes on."""
+    error_body = current_app.extensions["clinvk.error_body"]
+    path, id = request.path, request_id()
+    return lambda failure: cast(dict[str, Any], error_body(RunFailed(failure), path, id))
+
+
+def _from_first_output(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The same batches, from when one says something or nothing comes. Raises RunFailed for a failure before that."""
+    batches = iter(batches)
+    taken: list[Batch] = []
+    for batch in batches:
+        taken.append(batch)
+        output = [event for event in batch if not isinstance(event, Started | UsageUpdate)]
+        if output and isinstance(output[0], Failed):
+            raise RunFailed(output[0])
+        if output or not batch:
+            break
+    return chain(taken, batches)
+
+
+def _dry_run(run_request: RunRequest) -> Callable[[Cancellation], EventStream]:
+    return lambda _: _DryRun(services().runner.prepare(run_request))
+
+
+class _DryRun(Iterator[Batch]):
+    """In place of a run where nothing may be started (unified_flags.dry_run): its command line."""
+
+    def __init__(self, invocation: Invocation) -> None:
+        self.invocation = invocation
+        self.started_at = monotonic()
+        self._batches: Iterator[Batch] = iter([[Started(model=invocation.model), Text(shlex.join(invocation.shown_argv)), Finished()]])
+
+    def __next__(self) -> Batch:
+        return next(self._batches)
+
+    def close(self) -> None:
+        """There is nothing to end."""

@@ -1,0 +1,59 @@
+"""What a request of a compatible surface says in its headers, and how errors of the services are put in its terms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from flask import request
+
+from blueprints.context import caller, request_id, services
+from services.errors import ClinvkError
+
+SESSION_HEADER = "X-Clinvk-Session"
+WORKDIR_HEADER = "X-Clinvk-Workdir"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestContext:
+    """What a run takes from the request besides its body."""
+
+    session: str | None
+    """The session to continue: one of ours, possibly by the beginning of its id, or the CLI's own."""
+    workdir: str | None
+    request_id: str
+    caller: str
+
+
+def request_context(session: str | None = None) -> RequestContext:
+    """``session`` takes precedence over the header."""
+    return RequestContext(
+        session=session or session_header(), workdir=request.headers.get(WORKDIR_HEADER) or None, request_id=request_id(), caller=caller()
+    )
+
+
+def session_header() -> str | None:
+    return request.headers.get(SESSION_HEADER) or None
+
+
+@contextmanager
+def fields_as_sent() -> Iterator[None]:
+    """Errors of the services name the header or the field of this request that caused them."""
+    try:
+        yield
+    except ClinvkError as error:
+        field = error.details.get("field")
+        session = SESSION_HEADER if session_header() else "previous_response_id"
+        sent = {"session_id": session, "workdir": WORKDIR_HEADER, "backend": "model"}.get(str(field))
+        if sent:
+            error.details["field"] = sent
+            error.message = f"{sent}: {error.message}"
+        raise
+
+
+@fields_as_sent()
+def continues_turns() -> bool:
+    """Whether the session of the header already has the earlier turns, so that only the last message is new. Raises NotFound."""
+    session = session_header()
+    return session is not None and services().conversations.knows_turns(session)

@@ -1,0 +1,35 @@
+"""A run's outcome as OpenAI's chat completions. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from blueprints.compat.answer import Dialect, Encode, ToError
+from blueprints.compat.conversation import Conversation
+from blueprints.compat.estimate import estimate_tokens
+from blueprints.openai.chat.answer import ChunkEncoder, to_completion
+from blueprints.openai.chat.request import names_of
+from services.requests import RunResult
+from services.usage import Usage
+
+
+class ChatDialect(Dialect):
+    def __init__(self, body: Mapping[str, Any], conversation: Conversation, left_out: Sequence[str]) -> None:
+        """``left_out``: fields of the body that have no effect."""
+        self._body = body
+        self._conversation = conversation
+        self._left_out = left_out
+
+    def prompt_tokens(self) -> int:
+        return estimate_tokens(self._conversation.system, self._conversation.prompt, images=self._conversation.images)
+
+    def ignored(self, options: tuple[str, ...]) -> Iterable[str]:
+        return [*self._left_out, *names_of(self._body, options)]
+
+    def to_answer(self, result: RunResult, usage: Usage) -> dict[str, Any]:
+        return to_completion(result, usage, model=self._body["model"])
+
+    def to_encoder(self, to_error: ToError) -> Encode:
+        include_usage = bool((self._body.get("stream_options") or {}).get("include_usage"))
+        return ChunkEncoder(self._body["model"], include_usage=include_usage, prompt_tokens=self.prompt_tokens(), tell_error=to_error)
