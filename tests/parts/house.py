@@ -1,11 +1,16 @@
-"""One server for all tests of a compatible surface: the demo answers by default, `claude` is the scripted CLI, `codex` is not installed."""
+"""One server for all tests of a compatible surface: the demo answers by default, `claude` is the scripted CLI, `codex` is not installed.
+
+A surface's conftest imports the fixtures of this module, and defines ``house_kind``: the surface's own `House`, with its path and client.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
+
+import pytest
 
 from .clis import FakeCli
 from .processes import eventually
@@ -16,13 +21,26 @@ from .server import LOG_TAIL_CHARS, Server
 class House:
     server: Server
     cli: FakeCli
+    path: ClassVar[str] = ""
+    """Below the server's address: the base URL of the surface's clients."""
+
+    @property
+    def url(self) -> str:
+        return self.server.url + self.path
+
+    def client(self) -> Any:
+        """The surface's own SDK, as a context manager."""
+        raise NotImplementedError
 
     def processes(self, about: str) -> list[dict[str, Any]]:
         """What the processes of the scripted CLI tell that were given a prompt with ``about`` in it."""
         return [report for report in self.cli.reports() if about in report["prompt"]]
 
 
-def open_house(folder: Path, **settings: Any) -> House:
+H = TypeVar("H", bound=House)
+
+
+def open_house(folder: Path, kind: type[H], **settings: Any) -> H:
     """Stop its server at the end. ``settings``: of the server, besides those that tests need."""
     cli = FakeCli(folder / "reports")
     backends = {
@@ -31,13 +49,27 @@ def open_house(folder: Path, **settings: Any) -> House:
         "echo": {"command": ["cat"], "custom": {"output": "text"}},
     }
     server_settings = {"keepalive_secs": 0.2, "max_queued_runs": 64, **settings}
-    return House(Server(folder, {"default_backend": "demo", "backends": backends, "server": server_settings}), cli)
+    return kind(Server(folder, {"default_backend": "demo", "backends": backends, "server": server_settings}), cli)
 
 
-def visited(house: House) -> Iterator[House]:
-    """The body of a fixture: its test must leave no process of a CLI behind."""
-    logged = len(house.server.log())
-    yield house
-    gone = eventually(lambda: not house.server.runs(), 5)
-    print(house.server.log()[logged:][-LOG_TAIL_CHARS:])  # pytest shows it with a test that failed
+@pytest.fixture(scope="session")
+def whole_house(house_kind: type[House], tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    opened = open_house(tmp_path_factory.mktemp("house"), house_kind)
+    yield opened
+    opened.server.stop()
+
+
+@pytest.fixture
+def house(whole_house: House) -> Iterator[House]:
+    """Its test must leave no process of a CLI behind."""
+    logged = len(whole_house.server.log())
+    yield whole_house
+    gone = eventually(lambda: not whole_house.server.runs(), 5)
+    print(whole_house.server.log()[logged:][-LOG_TAIL_CHARS:])  # pytest shows it with a test that failed
     assert gone
+
+
+@pytest.fixture
+def client(house: House) -> Iterator[Any]:
+    with house.client() as client:
+        yield client

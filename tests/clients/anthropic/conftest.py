@@ -1,37 +1,23 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Any
 
 import anthropic
 import pytest
 
 from tests.parts import house as houses
+from tests.parts.house import client as client
+from tests.parts.house import house as house
+from tests.parts.house import whole_house as whole_house
 
 
-@dataclass(frozen=True)
 class House(houses.House):
-    @property
-    def url(self) -> str:
-        return f"{self.server.url}/anthropic"
+    path = "/anthropic"
 
-    def client(self, base: str = "", **options: object) -> anthropic.Anthropic:
-        return anthropic.Anthropic(base_url=self.url + base, **{"api_key": "any", "max_retries": 0, **options})  # type: ignore[arg-type]
+    def client(self, base: str = "", **options: Any) -> anthropic.Anthropic:
+        return anthropic.Anthropic(**{"base_url": self.url + base, "api_key": "any", "max_retries": 0, **options})
 
 
 @pytest.fixture(scope="session")
-def whole_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    opened = houses.open_house(tmp_path_factory.mktemp("anthropic"))
-    yield House(opened.server, opened.cli)
-    opened.server.stop()
-
-
-@pytest.fixture
-def house(whole_house: House) -> Iterator[houses.House]:
-    yield from houses.visited(whole_house)
-
-
-@pytest.fixture
-def client(house: House) -> Iterator[anthropic.Anthropic]:
-    with house.client() as client:
-        yield client
+def house_kind() -> type[House]:
+    return House

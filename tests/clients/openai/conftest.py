@@ -1,38 +1,23 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import openai
 import pytest
 
 from tests.parts import house as houses
+from tests.parts.house import client as client
+from tests.parts.house import house as house
+from tests.parts.house import whole_house as whole_house
 
 
-@dataclass(frozen=True)
 class House(houses.House):
-    @property
-    def url(self) -> str:
-        return f"{self.server.url}/openai/v1"
+    path = "/openai/v1"
 
     def client(self, **options: Any) -> openai.OpenAI:
         return openai.OpenAI(**{"base_url": self.url, "api_key": "any", "max_retries": 0, **options})
 
 
 @pytest.fixture(scope="session")
-def whole_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    opened = houses.open_house(tmp_path_factory.mktemp("openai"))
-    yield House(opened.server, opened.cli)
-    opened.server.stop()
-
-
-@pytest.fixture
-def house(whole_house: House) -> Iterator[houses.House]:
-    yield from houses.visited(whole_house)
-
-
-@pytest.fixture
-def client(house: House) -> Iterator[openai.OpenAI]:
-    with house.client() as client:
-        yield client
+def house_kind() -> type[House]:
+    return House

@@ -137,7 +137,7 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("statuses")
-    house = open_house(folder, request_timeout_secs=4, metrics_enabled=True)
+    house = open_house(folder, House, request_timeout_secs=4, metrics_enabled=True)
     (folder / "sessions.db").write_text("somebody's shopping list, which is longer than a header")
     broken = Settings(home=str(folder), session=SessionSettings(database_url=f"sqlite:///{folder}/sessions.db"))
     storeless = create_app(broken, keys=KeyRing.of())
