@@ -17,7 +17,8 @@ from app.build import build_services
 from app.config.load import load_settings
 from app.config.schema import Settings
 from app.configuration import Configuration
-from app.observability.logs import configure_logging, error_log, request_id_of
+from app.observability.context import request_of
+from app.observability.logs import configure_logging, error_log
 from app.observability.middleware import RequestMiddleware
 from app.observability.observers import Observation, build_observation
 from app.security.api_keys import KeyRing, load_keys
@@ -99,11 +100,11 @@ def build_app(configuration: Configuration) -> flask.Flask:
 def answer_error(error: Exception) -> flask.Response:
     """Every exception of every request, in the words of the surface that the path belongs to."""
     request = flask.request
-    request_id = request_id_of(request.environ)
-    answer = error_answer(error, request.path, request_id)
-    request.environ["clinvk.error"] = answer.code
+    current = request_of(request.environ)
+    answer = error_answer(error, request.path, current.request_id)
+    current.error_code = answer.code
     if answer.status == 500:
-        fields = {"request_id": request_id, "method": request.method, "path": request.path}
+        fields = {"request_id": current.request_id, "method": request.method, "path": request.path}
         error_log.error("unhandled error", exc_info=error, extra={"fields": fields})
     return flask.Response(answer.body, answer.status, answer.headers)
 

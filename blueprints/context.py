@@ -1,11 +1,11 @@
-"""What every route may reach: the services, and who asks."""
+"""The services, which every route may use."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import cast
 
-from flask import current_app, g
+from flask import current_app
 
 from services.clis.probe import Prober
 from services.models import ModelResolver
@@ -47,17 +47,3 @@ class Services:
 
 def services() -> Services:
     return cast(Services, current_app.extensions["clinvk"])
-
-
-def request_id() -> str:
-    return cast(str, g.request_id)
-
-
-def caller() -> str:
-    """Who is served in turn with the others: the key's name, or the client's address."""
-    return cast(str, g.caller)
-
-
-def sees_details() -> bool:
-    """Whether the caller presented a valid key, or none is needed: what a public route says beyond its status is for them."""
-    return bool(g.get("sees_details", False))

@@ -15,9 +15,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from app.observability.context import CurrentRequest
 from app.observability.metric_labels import ModelLabels, method_label, route_label
 from app.observability.metrics import BUCKETS, METRICS, NO_KEY, Metric
-from app.observability.middleware import RequestRecord
 from app.observability.multiprocess import LIVE_GAUGES, files
 from app.observability.run_log import KEY
 from app.version import program_version
@@ -94,22 +94,21 @@ class RequestMeter:
     """An observer of requests."""
 
     def __init__(self, made: dict[str, Any]) -> None:
-        self.going: set[RequestRecord] = set()
+        self.going: set[CurrentRequest] = set()
         self._count = made["http_requests_total"]
         self._errors = made["http_errors_total"]
         self._duration = made["http_request_duration_seconds"]
 
-    def begin(self, record: RequestRecord) -> None:
-        self.going.add(record)
+    def begin(self, request: CurrentRequest) -> None:
+        self.going.add(request)
 
-    def finish(self, record: RequestRecord) -> None:
-        self.going.discard(record)
-        environ = record.environ
-        route, method = route_label(environ.get("clinvk.route", "")), method_label(environ["REQUEST_METHOD"])
-        self._count.labels(route, method, record.status).inc()
-        self._duration.labels(route, method).observe(record.duration_s)
-        if code := environ.get("clinvk.error"):
-            self._errors.labels(record.surface.name, code).inc()
+    def finish(self, request: CurrentRequest) -> None:
+        self.going.discard(request)
+        route, method = route_label(request.route), method_label(request.method)
+        self._count.labels(route, method, request.status).inc()
+        self._duration.labels(route, method).observe(request.duration_s)
+        if request.error_code:
+            self._errors.labels(request.surface, request.error_code).inc()
 
 
 class RunMeter:
@@ -206,5 +205,5 @@ def _family(name: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
 
 
-def _is_stream(record: RequestRecord) -> bool:
-    return any(name == "Content-Type" and value.startswith(STREAM_TYPES) for name, value in record.headers)
+def _is_stream(request: CurrentRequest) -> bool:
+    return any(name == "Content-Type" and value.startswith(STREAM_TYPES) for name, value in request.headers)

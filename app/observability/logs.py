@@ -6,38 +6,21 @@ from __future__ import annotations
 import json
 import logging
 import re
-import secrets
 import sys
-from collections.abc import MutableMapping
-from contextvars import ContextVar
 from datetime import UTC, datetime
 from logging.handlers import WatchedFileHandler
 from typing import Any, TextIO
 
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+from app.observability.context import current_request
+
 PLAIN_WORD = re.compile(r"[\x21\x23-\x3c\x3e-\x7e]+")
 """Printable ASCII without blank, ``"`` and ``=``: needs no quotes in a text log."""
 
 PATH_LIMIT_CHARS = 512
 LOGGERS = ("clinvk", "flask-limiter", "opentelemetry")
 
-current_request_id: ContextVar[str | None] = ContextVar("current_request_id", default=None)
-"""The request that this greenlet answers; in a greenlet of one of its runs the same."""
-
 access_log = logging.getLogger("clinvk.access")
 error_log = logging.getLogger("clinvk.error")
-
-
-def to_request_id(given: str | None) -> str:
-    """The caller's id if it is a sane token, else a new one."""
-    return given if given and REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
-
-
-def request_id_of(environ: MutableMapping[str, Any]) -> str:
-    """The id of a WSGI request: made once, also where `app.observability.middleware` is not in front (Flask's `test_request_context`)."""
-    request_id: str = environ.get("clinvk.request_id") or to_request_id(environ.get("HTTP_X_REQUEST_ID"))
-    environ["clinvk.request_id"] = request_id
-    return request_id
 
 
 def log_request(**fields: Any) -> None:
@@ -51,8 +34,8 @@ def log_request(**fields: Any) -> None:
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     """The record's own fields, and the id of the request that it was written for."""
     fields: dict[str, Any] = getattr(record, "fields", {})
-    request_id = current_request_id.get()
-    return fields if request_id is None or "request_id" in fields else {**fields, "request_id": request_id}
+    request = current_request()
+    return fields if request is None or "request_id" in fields else {**fields, "request_id": request.request_id}
 
 
 class JsonFormatter(logging.Formatter):

@@ -1,32 +1,26 @@
-"""The outermost layer, in WSGI: request id, client address, last-resort errors, the log line at the end, the write limit."""
+"""The outermost layer, in WSGI: the current request, last-resort errors, the log line at the end, the write timeout."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextvars import ContextVar
-from time import perf_counter
 from typing import Any, Protocol
 
 from app.api.aliases import resolve_alias
-from app.api.surfaces import Surface, error_answer, surface_of
-from app.observability.logs import current_request_id, error_log, log_request, request_id_of
-from app.observability.trace_context import to_trace
+from app.api.surfaces import error_answer, surface_of
+from app.observability.context import CurrentRequest, Environ, request_of, set_current_request
+from app.observability.logs import error_log, log_request
 from app.security.proxies import TrustedProxies
 
-Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
-
-
-current_record: ContextVar[RequestRecord | None] = ContextVar("current_record", default=None)
 
 
 class RequestObserver(Protocol):
     """Both must be quick, wait for nothing and raise nothing."""
 
-    def begin(self, record: RequestRecord) -> None: ...
+    def begin(self, request: CurrentRequest) -> None: ...
 
-    def finish(self, record: RequestRecord) -> None:
+    def finish(self, request: CurrentRequest) -> None:
         """The answer is out, or its client has gone."""
 
 
@@ -44,78 +38,42 @@ class RequestMiddleware:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         # Before all else: who looks at the path sees the one that is routed.
         environ["PATH_INFO"] = resolve_alias(_squeeze_slashes(environ["PATH_INFO"]), environ)
-        record = RequestRecord(environ, start_response, self._write_timeout_s, self._observers)
-        self._proxies.apply(environ)
+        request = request_of(environ)
+        answer = Answer(request, start_response, self._write_timeout_s, self._observers)
+        request.proxy = self._proxies.apply(environ)
         try:
-            body = self._app(environ, record.start)
+            body = self._app(environ, answer.start)
         except Exception as error:
-            body = record.fail(error)
-        return Body(record, body)
+            body = answer.fail(error)
+        return Body(answer, body)
 
 
-class RequestRecord:
-    """One request and what becomes of it, until the body is closed."""
+class Answer:
+    """The answer to one request, until its body is closed."""
 
-    __slots__ = (
-        "_connection",
-        "_environ",
-        "_observers",
-        "_start_response",
-        "_started_at",
-        "_write_timeout_s",
-        "bytes",
-        "environ",
-        "headers",
-        "is_complete",
-        "notes",
-        "request_id",
-        "status",
-        "trace",
-    )
+    __slots__ = ("_connection", "_observers", "_start_response", "_surface", "_write_timeout_s", "request")
 
     def __init__(
-        self, environ: Environ, start_response: StartResponse, write_timeout_s: float, observers: Sequence[RequestObserver] = ()
+        self, request: CurrentRequest, start_response: StartResponse, write_timeout_s: float, observers: Sequence[RequestObserver]
     ) -> None:
-        self._started_at = perf_counter()
-        self._environ = self.environ = environ
+        self.request = request
         self._observers = observers
         self._start_response = start_response
         self._write_timeout_s = write_timeout_s
-        self._connection = environ.get("gunicorn.socket")
-        self.request_id = request_id_of(environ)
-        self.status = 0
-        self.bytes = 0
-        self.is_complete = False
-        self.headers: list[tuple[str, str]] = []
-        self.trace = to_trace(environ.get("HTTP_TRACEPARENT"))
-        """Whose trace the request belongs to; then the span of our own, where there is one."""
-        self.notes: dict[str, Any] = {}
-        """What an observer keeps with the request from its beginning to its end."""
-        current_record.set(self)
-        current_request_id.set(self.request_id)
+        self._connection = request.environ.get("gunicorn.socket")
+        self._surface = surface_of(request.environ["PATH_INFO"])
+        request.surface = self._surface.name
+        set_current_request(request)
         for observer in observers:
-            observer.begin(self)
-
-    @property
-    def duration_s(self) -> float:
-        return perf_counter() - self._started_at
-
-    @property
-    def path(self) -> str:
-        # WSGI's strings are bytes in Latin-1's clothing (PEP 3333).
-        path: str = self._environ["PATH_INFO"]
-        return path.encode("latin-1", "replace").decode("utf-8", "replace")
-
-    @property
-    def surface(self) -> Surface:
-        return surface_of(self._environ["PATH_INFO"])
+            observer.begin(request)
 
     def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-        self.status = int(status[:3])
-        self.headers = headers
-        headers.append(("X-Request-ID", self.request_id))
-        if name := self.surface.request_id_header:
-            headers.append((name, self.request_id))
+        request = self.request
+        request.status = int(status[:3])
+        request.headers = headers
+        headers.append(("X-Request-ID", request.request_id))
+        if name := self._surface.request_id_header:
+            headers.append((name, request.request_id))
         headers.append(("X-Content-Type-Options", "nosniff"))
         if self._connection is not None:
             self._connection.settimeout(self._write_timeout_s)
@@ -124,73 +82,74 @@ class RequestRecord:
     def fail(self, error: Exception) -> Iterable[bytes]:
         """The answer to an error that Flask could not answer itself."""
         self.log_error(error)
-        answer = error_answer(error, self.path, self.request_id)
-        self._environ["clinvk.error"] = answer.code
+        answer = error_answer(error, self.request.path, self.request.request_id)
+        self.request.error_code = answer.code
         headers = [*answer.headers.items(), ("Content-Length", str(len(answer.body)))]
         self.start(f"{answer.status} Error", headers, (type(error), error, error.__traceback__))
         return [answer.body]
 
     def log_error(self, error: Exception) -> None:
-        fields = {"request_id": self.request_id, "method": self._environ["REQUEST_METHOD"], "path": self.path}
+        request = self.request
+        fields = {"request_id": request.request_id, "method": request.method, "path": request.path}
         error_log.error("unhandled error", exc_info=error, extra={"fields": fields})
 
     def end(self) -> None:
+        request = self.request
         if self._connection is not None:
             self._connection.settimeout(None)  # the wait for the next request has a limit of its own
         log_request(
-            method=self._environ["REQUEST_METHOD"],
-            path=self.path,
-            status=self.status,
-            duration_ms=round(self.duration_s * 1000, 1),
-            bytes=self.bytes,
-            client=self._environ.get("REMOTE_ADDR"),
-            key=self._environ.get("clinvk.key"),
-            request_id=self.request_id,
-            surface=self.surface.name,
-            **({} if self.is_complete else {"aborted": True}),
-            **({"error": code} if (code := self._environ.get("clinvk.error")) else {}),
-            **({"trace_id": self.trace.id} if self.trace else {}),
+            method=request.method,
+            path=request.path,
+            status=request.status,
+            duration_ms=round(request.duration_s * 1000, 1),
+            bytes=request.bytes,
+            client=request.environ.get("REMOTE_ADDR"),
+            key=request.key_name,
+            request_id=request.request_id,
+            surface=request.surface,
+            **({} if request.is_complete else {"aborted": True}),
+            **({"error": request.error_code} if request.error_code else {}),
+            **({"trace_id": request.trace.id} if request.trace else {}),
         )
         for observer in self._observers:
-            observer.finish(self)
-        current_record.set(None)
-        current_request_id.set(None)
+            observer.finish(request)
+        set_current_request(None)
 
 
 class Body(Iterator[bytes]):
     """The answer's body, counted. The server closes it when the last byte is out, or when it could not be."""
 
-    __slots__ = ("_body", "_parts", "_record")
+    __slots__ = ("_answer", "_body", "_parts")
 
-    def __init__(self, record: RequestRecord, body: Iterable[bytes]) -> None:
-        self._record: RequestRecord | None = record
+    def __init__(self, answer: Answer, body: Iterable[bytes]) -> None:
+        self._answer: Answer | None = answer
         self._body = body
         self._parts = iter(body)
 
     def __next__(self) -> bytes:
-        record = self._record
-        assert record is not None
+        answer = self._answer
+        assert answer is not None
         try:
             part = next(self._parts)
         except StopIteration:
-            record.is_complete = True
+            answer.request.is_complete = True
             raise
         except Exception as error:
             # Too late for an error answer: the connection breaks, which is what tells the client.
-            record.log_error(error)
+            answer.log_error(error)
             raise
-        record.bytes += len(part)
+        answer.request.bytes += len(part)
         return part
 
     def close(self) -> None:
-        record, self._record = self._record, None
-        if record is None:
+        answer, self._answer = self._answer, None
+        if answer is None:
             return
         try:
             if close := getattr(self._body, "close", None):
                 close()
         finally:
-            record.end()
+            answer.end()
 
 
 def _squeeze_slashes(path: str) -> str:

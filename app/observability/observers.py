@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from app.config.schema import ServerSettings
-from app.observability.middleware import RequestObserver, RequestRecord
+from app.observability.context import CurrentRequest
+from app.observability.middleware import RequestObserver
 from app.observability.run_log import RunLog
 from blueprints.context import Services
 from services.telemetry import Observer, RunTelemetry
@@ -66,7 +67,7 @@ class Observation:
 
 def build_observation(server: ServerSettings, services: Services) -> Observation:
     runs: list[Watcher[RunTelemetry]] = [RunLog()]
-    requests: list[Watcher[RequestRecord]] = []
+    requests: list[Watcher[CurrentRequest]] = []
     render = None
     starters = []
     if server.tracing_enabled:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from app.observability.middleware import current_record
+from app.observability.context import current_request
 from app.observability.trace_context import VARIABLE
 from app.security.authentication import presented_keys
 from services.errors import RunFailed
@@ -27,13 +27,13 @@ class RunLog:
     """An observer of runs. Also hands the caller's trace on to the run's process; `app.observability.tracing` puts its own span there."""
 
     def begin(self, run: RunTelemetry) -> None:
-        exchange = current_record.get()
-        if exchange is None:
+        request = current_request()
+        if request is None:
             return
-        run.notes[KEY] = exchange.environ.get("clinvk.key")
-        if exchange.trace:
-            run.notes[TRACE_ID] = exchange.trace.id
-            run.env = {**run.env, VARIABLE: str(exchange.trace)}
+        run.notes[KEY] = request.key_name
+        if request.trace:
+            run.notes[TRACE_ID] = request.trace.id
+            run.env = {**run.env, VARIABLE: str(request.trace)}
 
     def finish(self, run: RunTelemetry) -> None:
         level = logging.INFO if run.outcome in WELL else logging.WARNING
@@ -76,8 +76,8 @@ def _redacted_error(run: RunTelemetry) -> str | None:
     failure = run.refusal.failure if isinstance(run.refusal, RunFailed) else run.end
     if not isinstance(failure, Failed) or redact(failure.message) == failure.message:
         return None
-    exchange, text = current_record.get(), failure.message
-    for key in presented_keys(exchange.environ) if exchange else ():
+    request, text = current_request(), failure.message
+    for key in presented_keys(request.environ) if request else ():
         text = text.replace(key, REDACTED)
     return text
 

@@ -17,8 +17,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags, Tracer, set_span_in_context
 
+from app.observability.context import CurrentRequest, current_request
 from app.observability.metric_labels import method_label, route_label
-from app.observability.middleware import RequestRecord, current_record
 from app.observability.run_log import KEY, TRACE_ID, WELL
 from app.observability.trace_context import VARIABLE, Trace
 from app.version import program_version
@@ -58,26 +58,24 @@ class RequestSpans:
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
 
-    def begin(self, record: RequestRecord) -> None:
-        method = method_label(record.environ["REQUEST_METHOD"])
-        caller = record.trace
+    def begin(self, request: CurrentRequest) -> None:
+        method, caller = method_label(request.method), request.trace
         parent = set_span_in_context(NonRecordingSpan(_context_of(caller))) if caller else None
-        attributes = {"http.request.method": method, "clinvk.request_id": record.request_id}
+        attributes = {"http.request.method": method, "clinvk.request_id": request.request_id}
         span = self._tracer.start_span(method, context=parent, kind=SpanKind.SERVER, attributes=attributes)
-        record.notes[SPAN] = span
-        record.trace = _trace_of(span) or caller
+        request.notes[SPAN] = span
+        request.trace = _trace_of(span) or caller
 
-    def finish(self, record: RequestRecord) -> None:
-        span: Span = record.notes[SPAN]
-        environ = record.environ
-        route = route_label(environ.get("clinvk.route", ""))
-        span.update_name(f"{method_label(environ['REQUEST_METHOD'])} {route}")
-        span.set_attributes({"http.route": route, "http.response.status_code": record.status, "clinvk.surface": record.surface.name})
-        if key := environ.get("clinvk.key"):
-            span.set_attribute("clinvk.key", key)
-        if error := environ.get("clinvk.error"):
-            span.set_attribute("error.type", error)
-        if record.status >= 500:
+    def finish(self, request: CurrentRequest) -> None:
+        span: Span = request.notes[SPAN]
+        route = route_label(request.route)
+        span.update_name(f"{method_label(request.method)} {route}")
+        span.set_attributes({"http.route": route, "http.response.status_code": request.status, "clinvk.surface": request.surface})
+        if request.key_name:
+            span.set_attribute("clinvk.key", request.key_name)
+        if request.error_code:
+            span.set_attribute("error.type", request.error_code)
+        if request.status >= 500:
             span.set_status(Status(StatusCode.ERROR))
         span.end()
 
@@ -89,8 +87,8 @@ class RunSpans:
         self._tracer = tracer
 
     def begin(self, run: RunTelemetry) -> None:
-        record = current_record.get()
-        parent = set_span_in_context(record.notes[SPAN]) if record and SPAN in record.notes else None
+        request = current_request()
+        parent = set_span_in_context(request.notes[SPAN]) if request and SPAN in request.notes else None
         span = self._tracer.start_span("run", context=parent, attributes={"clinvk.backend": run.backend})
         run.notes[SPAN] = span
         if trace := _trace_of(span):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import flask
-from flask import g, request
+from flask import request
 
 from app.config.schema import ServerSettings
-from app.observability.logs import request_id_of
+from app.observability.context import request_of
 from app.security.authentication import Keys, authenticate, presented_keys
 from app.security.body import check_declared_size, check_media_type
 from app.security.hosts import SAFE_METHODS, HostRules, OriginRules, allow_origins, check_peer, is_loopback, is_preflight
@@ -27,14 +27,13 @@ def register_request_checks(app: flask.Flask, server: ServerSettings, keys: Keys
     def check() -> flask.Response | None:
         environ = request.environ
         address = environ.get("REMOTE_ADDR", "")
-        g.request_id = request_id_of(environ)
-        g.key_name = None
-        g.caller = address
+        current = request_of(environ)
+        current.caller = address
+        current.route = request.url_rule.rule if request.url_rule else ""
         host = environ.get("HTTP_HOST")
-        environ["clinvk.route"] = request.url_rule.rule if request.url_rule else ""
 
         if is_private:
-            check_peer(environ.get("clinvk.peer") or address)
+            check_peer(current.proxy or address)
         check_declared_size(environ, server.max_request_body_bytes)
         hosts.check(host)
         if is_preflight(environ):
@@ -46,15 +45,15 @@ def register_request_checks(app: flask.Flask, server: ServerSettings, keys: Keys
             origins.check(environ, host if host and (keys or hosts.knows(host)) else None)
         marks = marks_of(app.view_functions.get(request.endpoint or ""))
         # A proxy in front may fence off the route's own path, so by no other spelling of it does a setting open it.
-        is_opened = bool(marks.public_setting) and getattr(server, marks.public_setting) and environ["PATH_INFO"] == environ["clinvk.route"]
+        is_opened = bool(marks.public_setting) and getattr(server, marks.public_setting) and environ["PATH_INFO"] == current.route
         is_open = marks.is_public or is_opened
         has_key = any(presented_keys(environ))
-        g.sees_details = not keys
+        current.sees_details = not keys
         if keys and environ["REQUEST_METHOD"] != "OPTIONS" and (has_key or not is_open):
             # A right key always passes, whatever else its address has sent.
             try:
-                g.key_name = g.caller = environ["clinvk.key"] = authenticate(environ, keys)
-                g.sees_details = True
+                current.key_name = current.caller = authenticate(environ, keys)
+                current.sees_details = True
             except AuthenticationFailed:
                 is_over = has_key and not wrong_keys.take(address)
                 if not is_open:

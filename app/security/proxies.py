@@ -27,10 +27,10 @@ class TrustedProxies:
     def __bool__(self) -> bool:
         return bool(self._networks)
 
-    def apply(self, environ: dict[str, Any]) -> None:
-        """Put the client's address into ``REMOTE_ADDR``, its scheme into ``wsgi.url_scheme`` and the path prefix that the proxy has taken
-        off into ``SCRIPT_NAME``; the peer's address is kept aside."""
-        peer = environ.get("REMOTE_ADDR", "")
+    def apply(self, environ: dict[str, Any]) -> str:
+        """Put the client's address into ``REMOTE_ADDR``, its scheme into ``wsgi.url_scheme`` and the path prefix that the proxy has
+        removed into ``SCRIPT_NAME``. Returns the address of the trusted proxy, "" for a peer that is none."""
+        peer: str = environ.get("REMOTE_ADDR", "")
         if not self._trusts(to_address(peer)):
             if "HTTP_X_FORWARDED_FOR" in environ and not self._has_warned:
                 self._has_warned = True
@@ -38,8 +38,7 @@ class TrustedProxies:
                     "%s sent X-Forwarded-For but is not in server.trusted_proxies: if it is your proxy, all its clients count as one address",
                     peer,
                 )
-            return
-        environ["clinvk.peer"] = peer
+            return ""
         environ["REMOTE_ADDR"] = self.client(peer, environ.get("HTTP_X_FORWARDED_FOR", ""))
         scheme = environ.get("HTTP_X_FORWARDED_PROTO", "").rpartition(",")[2].strip().lower()
         if scheme in ("http", "https"):
@@ -47,6 +46,7 @@ class TrustedProxies:
         prefix = environ.get("HTTP_X_FORWARDED_PREFIX", "").rpartition(",")[2].strip().rstrip("/")
         if PREFIX.fullmatch(prefix):
             environ["SCRIPT_NAME"] = prefix
+        return peer
 
     def client(self, peer: str, forwarded_for: str) -> str:
         """The rightmost address that no trusted proxy owns. What stands left of it is the client's own claim."""

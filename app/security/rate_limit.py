@@ -18,13 +18,14 @@ from functools import partial
 from typing import Any, Protocol
 
 import flask
-from flask import g, request
+from flask import request
 from flask_limiter import Limiter, RateLimitExceeded
 from limits import RateLimitItem, WindowStats
 from limits.storage import RedisStorage
 from limits.strategies import STRATEGIES, RateLimiter
 
 from app.config.schema import ServerSettings
+from app.observability.context import request_of
 from app.security.proxies import to_limit_key
 from blueprints.marks import marks_of
 from services.errors import RateLimited
@@ -174,12 +175,12 @@ def limit_runs(app: flask.Flask, server: ServerSettings, counted: InMemory, answ
     def refuse(error: RateLimitExceeded) -> flask.Response:
         limit = limiter.current_limit
         wait_s = limit.window[0] - time.time() if limit else 1 / rps
-        who = "this API key" if g.get("key_name") else "this address"
+        who = "this API key" if request_of(request.environ).key_name else "this address"
         return answer(RateLimited(f"{who} may send {rps:g} requests a second, {burst} at once", retry_after_s=wait_s))
 
     @app.after_request
     def tell_limit(response: flask.Response) -> flask.Response:
-        if "is_limited" in g and (limit := limiter.current_limit):
+        if request_of(request.environ).is_limited and (limit := limiter.current_limit):
             reset_at, remaining = limit.window
             response.headers["X-RateLimit-Limit"] = str(burst)
             response.headers["X-RateLimit-Remaining"] = str(remaining)
@@ -188,8 +189,9 @@ def limit_runs(app: flask.Flask, server: ServerSettings, counted: InMemory, answ
 
 
 def to_limit_key_of_request() -> str:
-    g.is_limited = True
-    return f"key:{g.key_name}" if g.key_name else to_limit_key(request.remote_addr or "unknown")
+    current = request_of(request.environ)
+    current.is_limited = True
+    return f"key:{current.key_name}" if current.key_name else to_limit_key(request.remote_addr or "unknown")
 
 
 def _storage_options(uri: str) -> dict[str, Any]:

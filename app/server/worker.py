@@ -26,7 +26,7 @@ from gunicorn.http.errors import ParseException
 from gunicorn.workers.ggevent import GeventWorker
 
 from app.config.problems import SettingsError
-from app.observability.logs import to_request_id
+from app.observability.context import to_request_id
 from app.security.body import READ_TIMEOUT
 from app.server import background
 from app.server.malformed import answer_malformed

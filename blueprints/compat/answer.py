@@ -16,7 +16,8 @@ from blueprints.compat.context import fields_as_sent
 from blueprints.compat.estimate import estimate_usage
 from blueprints.compat.starts import Start
 from blueprints.compat.structured import is_json, only_json
-from blueprints.context import request_id, services
+from blueprints.context import services
+from blueprints.current_request import request_id
 from blueprints.response_headers import BACKEND, ESTIMATED, denied_header, ignored_header
 from blueprints.streaming import open_run, stream_response
 from services.cancellation import Cancellation

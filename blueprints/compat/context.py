@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from flask import request
 
-from blueprints.context import caller, request_id, services
+from blueprints.context import services
+from blueprints.current_request import caller, request_id
 from services.errors import ClinvkError
 
 SESSION_HEADER = "X-Clinvk-Session"

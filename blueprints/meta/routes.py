@@ -9,7 +9,8 @@ from typing import Any
 import orjson
 from flask import Response, current_app, jsonify, redirect, request, url_for
 
-from blueprints.context import request_id, sees_details, services
+from blueprints.context import services
+from blueprints.current_request import request_id, sees_details
 from blueprints.marks import public
 from blueprints.meta.schemas import HealthSchema
 from blueprints.native.translate import meta

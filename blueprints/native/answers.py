@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Response, jsonify, request
 
-from blueprints.context import request_id
+from blueprints.current_request import request_id
 from blueprints.native.translate import EventEncoder, to_result
 from blueprints.response_headers import denied_header, ignored_header
 from blueprints.streaming import EVENT_STREAM, NDJSON, open_run, stream_response

@@ -12,7 +12,8 @@ import orjson
 from flask import jsonify
 
 from blueprints import sse
-from blueprints.context import caller, request_id, services
+from blueprints.context import services
+from blueprints.current_request import caller, request_id
 from blueprints.marks import can_fail, runs_cli, streams
 from blueprints.native.answers import stream_type
 from blueprints.native.compose_schemas import (

@@ -6,7 +6,8 @@ from typing import Any
 
 from flask import jsonify
 
-from blueprints.context import caller, request_id, services
+from blueprints.context import services
+from blueprints.current_request import caller, request_id
 from blueprints.marks import can_fail, runs_cli, streams
 from blueprints.native.answers import answer_run
 from blueprints.native.schemas import BackendListSchema, PromptResultSchema, PromptSchema

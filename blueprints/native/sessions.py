@@ -7,7 +7,8 @@ from typing import Any
 from flask import Response, jsonify, url_for
 from marshmallow import RAISE
 
-from blueprints.context import caller, request_id, services
+from blueprints.context import services
+from blueprints.current_request import caller, request_id
 from blueprints.marks import can_fail, runs_cli, streams
 from blueprints.native.answers import answer_run
 from blueprints.native.schemas import PromptResultSchema

@@ -9,12 +9,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import flask
-from flask import Flask, g, request
+from flask import Flask, request
 from flask.testing import FlaskClient
 
 from app.config.schema import ServerSettings, Settings
 from app.factory import create_app
+from app.observability.context import request_of
 from app.security.api_keys import KeyRing
+from blueprints.current_request import caller, request_id
 from services.clis.probe import Availability
 from services.clis.spec import BackendSpec
 
@@ -73,12 +75,12 @@ def make_app(*keys: str, services: Any = None, **server: Any) -> Flask:
 def _add_test_routes(app: Flask, prefix: str) -> None:
     name = prefix.replace("/", "_")
     app.add_url_rule(f"{prefix}/echo", f"echo{name}", echo, methods=["GET", "POST", "DELETE"])
-    app.add_url_rule(f"{prefix}/who", f"who{name}", lambda: flask.jsonify(caller=g.caller, request_id=g.request_id))
+    app.add_url_rule(f"{prefix}/who", f"who{name}", lambda: flask.jsonify(caller=caller(), request_id=request_id()))
 
 
 def echo() -> Any:
     return flask.jsonify(
-        bytes=len(request.get_data()), client=request.remote_addr, scheme=request.scheme, peer=request.environ.get("clinvk.peer")
+        bytes=len(request.get_data()), client=request.remote_addr, scheme=request.scheme, peer=request_of(request.environ).proxy or None
     )
 
 

@@ -9,10 +9,11 @@ from functools import cache
 from typing import Any
 
 import pytest
-from flask import Flask, g
+from flask import Flask
 from werkzeug.exceptions import ImATeapot
 
 from app.api.errors import STATUS
+from blueprints.current_request import request_id
 from blueprints.openai.errors import TYPES as OPENAI_TYPES
 from services import errors
 from services.events import Failed, FailureKind
@@ -171,8 +172,8 @@ def test_flask_s_own_testing_idiom_works_without_the_wsgi_layer(path: str, statu
     with app.test_request_context(path):
         answer = app.full_dispatch_request()
         assert answer.status_code == status
-        assert g.request_id.startswith("req_")
-        assert status == 200 or answer.get_json()["meta"]["request_id"] == g.request_id
+        assert request_id().startswith("req_")
+        assert status == 200 or answer.get_json()["meta"]["request_id"] == request_id()
 
 
 def test_what_breaks_outside_of_flask_is_answered_too(caplog: pytest.LogCaptureFixture) -> None:

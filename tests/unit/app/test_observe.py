@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from app.observability.logs import REQUEST_ID, JsonFormatter, TextFormatter, configure_logging
+from app.observability.context import REQUEST_ID
+from app.observability.logs import JsonFormatter, TextFormatter, configure_logging
 from tests.unit.app.parts import PREFIXES, ask, fail_with, make_app, shared_app
 
 

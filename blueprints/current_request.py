@@ -1,0 +1,39 @@
+"""What routes may know of the request that they answer."""
+
+from __future__ import annotations
+
+from typing import Protocol, cast
+
+from flask import request
+
+CURRENT_REQUEST = "clinvk.request"
+"""Key of the WSGI environ: the request's `app.observability.context.CurrentRequest`."""
+
+
+class CurrentRequest(Protocol):
+    @property
+    def request_id(self) -> str: ...
+
+    @property
+    def caller(self) -> str:
+        """The unit of fair queueing: the key's name, or the client's address."""
+
+    @property
+    def sees_details(self) -> bool:
+        """Whether a public route may show more than its status: a valid key was sent, or none is needed."""
+
+
+def current_request() -> CurrentRequest:
+    return cast(CurrentRequest, request.environ[CURRENT_REQUEST])
+
+
+def request_id() -> str:
+    return current_request().request_id
+
+
+def caller() -> str:
+    return current_request().caller
+
+
+def sees_details() -> bool:
+    return current_request().sees_details
