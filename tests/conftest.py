@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.parts.clis import NO_WAY_OUT, REAL_CLIS, FakeCli, RealCli, cli_path, real_cli_in, require
+from tests.parts.clis import NO_WAY_OUT, REAL_CLIS, TESTED_CLIS, FakeCli, RealCli, cli_path, real_cli_in, require
 from tests.parts.model_api import FakeModelApi
 from tests.parts.processes import command_line, eventually
 from tests.parts.server import LOG_TAIL_CHARS, Server
@@ -22,6 +22,27 @@ ServerFactory = Callable[..., Server]
 def pytest_configure() -> None:
     """Ctrl-C is heard also where a shell started the tests in the background: it has that ignored, by them and by all they start."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Before ``-m`` selects: make ``long`` what is `long_with` its CLI; leave out CLIs of which this run has no other version."""
+    same_version: list[pytest.Item] = []
+    for item in items:
+        clis = _real_clis_of(item)
+        if clis & {mark.args[0] for mark in item.iter_markers("long_with")}:
+            item.add_marker("long")
+        if clis - TESTED_CLIS:
+            same_version.append(item)
+    if same_version:
+        config.hook.pytest_deselected(items=same_version)
+        items[:] = [item for item in items if item not in same_version]
+
+
+def _real_clis_of(item: pytest.Item) -> set[str]:
+    parameters = getattr(item, "callspec", None)
+    is_real = item.get_closest_marker("real_cli")
+    return {name for name in REAL_CLIS if name in parameters.params.values()} if parameters and is_real else set()
 
 
 @pytest.fixture(scope="module", autouse=True)

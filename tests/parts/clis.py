@@ -138,6 +138,9 @@ CLI_FOLDERS = {"newest": (".clis",), "oldest": (".clis-oldest", ".clis")}
 """Where the real CLIs are installed, by CLI_VERSIONS: the newest tested versions (tests/clis), or the oldest supported
 (tests/clis/oldest) where those are others."""
 CLI_VERSIONS = os.environ.get("CLI_VERSIONS", "newest")
+OLDEST_PINS = json.loads((PARTS.parent / "clis" / "oldest" / "package.json").read_text())["dependencies"]
+TESTED_CLIS = {name for name in REAL_CLIS if CLI_VERSIONS == "newest" or any(name in package for package in OLDEST_PINS)}
+"""Those whose tests this run is about: where the oldest and the newest version are the same, the run with the newest tests it."""
 
 NO_WAY_OUT = {
     # Whatever is not on loopback goes to a proxy that nobody runs: a CLI that phones home fails at once, and shows.
