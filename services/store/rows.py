@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import Row
 
 from services.store.records import Session, Turn
+from services.store.schema import USAGE
 from services.usage import Usage
 
-USAGE = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "cache_write_tokens")
+OF_SESSION = tuple(item.name for item in fields(Session) if item.name not in ("tags", "metadata", "options", "usage", "left_out"))
+OF_TURN = tuple(item.name for item in fields(Turn) if item.name != "usage")
+"""Fields whose column has their name and holds the value as it is."""
 
 TEXT_LIMIT_CHARS = 8 * 1024 * 1024
-"""Of a prompt or an output as it is kept. More is cut, and the place says so."""
+"""The longest prompt or output that is stored. The rest is cut off, with a note at the end."""
 
 
 def storable(text: str) -> str:
@@ -26,72 +30,39 @@ def storable(text: str) -> str:
 
 
 def to_session(row: Row[Any]) -> Session:
-    """What the row has null of the fields that never are null was left out by a list."""
+    """A NULL in a field that is never NULL was left out by a list."""
+    held = row._mapping
     return Session(
-        id=row.id,
-        backend=row.backend,
-        workdir=row.workdir,
-        model=row.model,
-        title=row.title,
-        status=row.status,
+        **{name: held[name] for name in OF_SESSION},
         tags=tuple(json.loads(row.tags)),
         metadata=json.loads(row.metadata or "{}"),
         options=json.loads(row.options or "{}"),
-        parent_id=row.parent_id,
-        cli_session_id=row.cli_session_id,
-        needs_rebuild=row.needs_rebuild,
-        turn_count=row.turn_count,
-        usage=Usage(*(getattr(row, name) for name in USAGE)),
-        cost_usd=row.cost_usd,
-        error=row.error,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        left_out=tuple(name for name in ("metadata", "options") if getattr(row, name) is None),
+        usage=Usage(*(held[name] for name in USAGE)),
+        left_out=tuple(name for name in ("metadata", "options") if held[name] is None),
     )
 
 
 def from_session(session: Session) -> dict[str, Any]:
     return {
-        "id": session.id,
-        "backend": session.backend,
-        "model": session.model,
+        **{name: getattr(session, name) for name in OF_SESSION},
         "workdir": storable(session.workdir),
         "title": storable(session.title) if session.title else None,
-        "status": session.status,
         "tags": dumped(tuple(map(storable, session.tags))),
         "metadata": dumped(session.metadata),
         "options": dumped(session.options),
-        "parent_id": session.parent_id,
-        "cli_session_id": session.cli_session_id,
-        "needs_rebuild": session.needs_rebuild,
-        "turn_count": session.turn_count,
         **from_usage(session.usage),
-        "cost_usd": session.cost_usd,
-        "error": session.error,
-        "created_at": session.created_at,
-        "updated_at": session.updated_at,
     }
 
 
 def to_turn(row: Row[Any]) -> Turn:
-    has_usage = row.input_tokens is not None
-    return Turn(
-        session_id=row.session_id,
-        number=row.number,
-        status=row.status,
-        prompt=row.prompt,
-        output=row.output,
-        model=row.model,
-        failure=row.failure,
-        error=row.error,
-        exit_code=row.exit_code,
-        started_at=row.started_at,
-        duration_ms=row.duration_ms,
-        usage=Usage(*(getattr(row, name) for name in USAGE)) if has_usage else None,
-        cost_usd=row.cost_usd,
-        request_id=row.request_id,
-        is_inherited=row.is_inherited,
-    )
+    held = row._mapping
+    usage = Usage(*(held[name] for name in USAGE)) if row.input_tokens is not None else None
+    return Turn(**{name: held[name] for name in OF_TURN}, usage=usage)
+
+
+def from_turn(turn: Turn) -> dict[str, Any]:
+    usage = from_usage(turn.usage) if turn.usage else dict.fromkeys(USAGE)
+    return {name: getattr(turn, name) for name in OF_TURN} | usage
 
 
 def from_usage(usage: Usage) -> dict[str, int]:

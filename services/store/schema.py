@@ -1,18 +1,45 @@
-"""The tables as they are now, for SQLAlchemy. What makes them is in `migrations`; a test holds the two together.
+"""The tables: created in an empty database as they are here, read and written through SQLAlchemy. An older database is changed by
+a step in `migrations`; a test compares the two.
 
 Times are microseconds since the epoch (UTC). Ids are lower-case UUIDs, compared byte by byte.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Double, Integer, MetaData, PrimaryKeyConstraint, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    insert,
+)
+from sqlalchemy.dialects.postgresql import TSVECTOR
+
+from services.usage import Usage
+
+Id = Text().with_variant(Text(collation="C"), "postgresql")
+
+USAGE = Usage.__struct_fields__
+"""Columns of token counts, named as the fields of `Usage`."""
+
+
+def _session_id(*, primary_key: bool = False) -> Column[str]:
+    return Column("session_id", Id, ForeignKey("sessions.id", ondelete="CASCADE"), nullable=False, primary_key=primary_key)
+
 
 metadata = MetaData()
 
 sessions = Table(
     "sessions",
     metadata,
-    Column("id", Text, primary_key=True),
+    Column("id", Id, primary_key=True),
     Column("backend", Text, nullable=False),
     Column("model", Text),
     Column("workdir", Text, nullable=False),
@@ -27,32 +54,32 @@ sessions = Table(
     Column("owner", Text),  # of the running turn
     Column("running_turn", Integer),
     Column("turn_count", Integer, nullable=False),
-    Column("input_tokens", BigInteger, nullable=False),
-    Column("output_tokens", BigInteger, nullable=False),
-    Column("cached_tokens", BigInteger, nullable=False),
-    Column("reasoning_tokens", BigInteger, nullable=False),
-    Column("cache_write_tokens", BigInteger, nullable=False),
+    *(Column(name, BigInteger, nullable=False) for name in USAGE),
     Column("cost_usd", Double),
     Column("error", Text),  # of the last turn
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    Index("sessions_by_update", "updated_at", "id"),
+    Index("sessions_by_backend", "backend", "updated_at", "id"),
+    Index("sessions_by_status", "status", "updated_at", "id"),
+    Index("sessions_by_workdir", "workdir", "updated_at", "id"),
 )
 
 # `updated_at` is that of the session: with it, a page of one tag is read from one index, however many sessions have the tag.
 session_tags = Table(
     "session_tags",
     metadata,
-    Column("session_id", Text, nullable=False),
-    Column("tag", Text, nullable=False),
+    _session_id(primary_key=True),
+    Column("tag", Text, primary_key=True),
     Column("updated_at", BigInteger, nullable=False),
-    PrimaryKeyConstraint("session_id", "tag"),
+    Index("session_tags_by_tag", "tag", "updated_at", "session_id"),
 )
 
 turns = Table(
     "turns",
     metadata,
-    Column("session_id", Text, nullable=False),
-    Column("number", Integer, nullable=False),
+    _session_id(primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
     Column("status", Text, nullable=False),
     Column("prompt", Text, nullable=False),
     Column("output", Text, nullable=False),
@@ -62,15 +89,10 @@ turns = Table(
     Column("exit_code", Integer),
     Column("started_at", BigInteger, nullable=False),
     Column("duration_ms", BigInteger),
-    Column("input_tokens", BigInteger),  # NULL: the CLI did not tell, or session.store_token_usage is off
-    Column("output_tokens", BigInteger),
-    Column("cached_tokens", BigInteger),
-    Column("reasoning_tokens", BigInteger),
-    Column("cache_write_tokens", BigInteger),
+    *(Column(name, BigInteger) for name in USAGE),  # NULL: the CLI did not report them, or session.store_token_usage is off
     Column("cost_usd", Double),
     Column("request_id", Text, nullable=False),
     Column("is_inherited", Boolean, nullable=False),  # copied from the session that this one was forked from
-    PrimaryKeyConstraint("session_id", "number"),
 )
 
 # What a search looks through: one row for a session's title and tags, one for every turn. Ids only grow, so the newest
@@ -79,11 +101,28 @@ documents = Table(
     "documents",
     metadata,
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    Column("session_id", Text, nullable=False),
-    Column("words", Text, nullable=False),
+    _session_id(),
+    Column("words", Text().with_variant(TSVECTOR(), "postgresql"), nullable=False),
+    Index("documents_by_session", "session_id", "id"),
+    sqlite_autoincrement=True,
+)
+Index("documents_words", documents.c.words, postgresql_using="gin").ddl_if(dialect="postgresql")
+
+# `words` is separated by spaces and holds nothing but word characters (services.store.tokenizer), so the plainest tokenizer splits
+# it as it is meant. No positions are kept: a search is for documents that hold all words.
+SQLITE_SEARCH = (
+    """CREATE VIRTUAL TABLE documents_words USING fts5(
+        words, content='documents', content_rowid='id', detail=none, columnsize=0, tokenize="ascii tokenchars '_'"
+    )""",
+    """CREATE TRIGGER documents_inserted AFTER INSERT ON documents BEGIN
+        INSERT INTO documents_words (rowid, words) VALUES (new.id, new.words);
+    END""",
+    """CREATE TRIGGER documents_deleted AFTER DELETE ON documents BEGIN
+        INSERT INTO documents_words (documents_words, rowid, words) VALUES ('delete', old.id, old.words);
+    END""",
 )
 
-# Processes that run turns; see `owners`.
+# Processes that run turns; see `leases`.
 owners = Table(
     "owners",
     metadata,
@@ -96,3 +135,11 @@ owners = Table(
 
 # One row: how many sessions there are. `count(*)` reads the whole table.
 totals = Table("totals", metadata, Column("id", Integer, primary_key=True), Column("sessions", BigInteger, nullable=False))
+
+
+def create_tables(connection: Connection) -> None:
+    metadata.create_all(connection, checkfirst=False)
+    if connection.dialect.name == "sqlite":
+        for statement in SQLITE_SEARCH:
+            connection.exec_driver_sql(statement)
+    connection.execute(insert(totals).values(id=1, sessions=0))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Double, Text, and_, bindparam, case, delete, func, insert, literal, select, update
 
@@ -15,8 +14,8 @@ from services.store import documents
 from services.store import leases as owners
 from services.store.leases import Owner
 from services.store.records import NewTurn, Turn, TurnEnd
-from services.store.rows import USAGE, dumped, from_usage, storable, to_turn
-from services.store.schema import session_tags, sessions, turns
+from services.store.rows import dumped, from_turn, from_usage, storable, to_turn
+from services.store.schema import USAGE, session_tags, sessions, turns
 from services.store.tokenizer import facet, indexed_words
 from services.usage import Usage
 
@@ -86,14 +85,14 @@ def add_running(connection: Connection, session_id: str, number: int, new: NewTu
         started_at=now,
         request_id=new.request_id,
     )
-    connection.execute(insert(turns), _from_turn(turn))
+    connection.execute(insert(turns), from_turn(turn))
     return turn
 
 
 def end(connection: Connection, turn: Turn, end: TurnEnd, now: int) -> None:
     """Keep the end of a turn that has none yet; an interrupted one that did come to its end after all counts too."""
     here = {"of_session": turn.session_id, "of_number": turn.number}
-    row = _from_turn(
+    row = from_turn(
         replace(
             turn,
             status=end.status,
@@ -204,23 +203,3 @@ def _retag(connection: Connection, session_id: str, added: list[str], now: int) 
     if added:
         rows = [{"session_id": session_id, "tag": tag, "updated_at": now} for tag in dict.fromkeys(added)]
         connection.execute(insert(session_tags), rows)
-
-
-def _from_turn(turn: Turn) -> dict[str, Any]:
-    return {
-        "session_id": turn.session_id,
-        "number": turn.number,
-        "status": turn.status,
-        "prompt": turn.prompt,
-        "output": turn.output,
-        "model": turn.model,
-        "failure": turn.failure,
-        "error": turn.error,
-        "exit_code": turn.exit_code,
-        "started_at": turn.started_at,
-        "duration_ms": turn.duration_ms,
-        **(from_usage(turn.usage) if turn.usage else dict.fromkeys(USAGE)),
-        "cost_usd": turn.cost_usd,
-        "request_id": turn.request_id,
-        "is_inherited": turn.is_inherited,
-    }

@@ -22,28 +22,40 @@ def postgres() -> Iterator[URL]:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[URL]:
-    """An empty database."""
+def make_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], URL]]:
+    """Each call is another empty database."""
     if request.param == "sqlite":
-        yield to_url("", str(tmp_path / "home"))
+        yield lambda: to_url("", str(tmp_path / uuid.uuid4().hex))
         return
     server: URL = request.getfixturevalue("postgres")
-    name = f"test_{uuid.uuid4().hex}"
     engine = create_engine(server, isolation_level="AUTOCOMMIT")
+    made: list[str] = []
+
+    def create() -> URL:
+        made.append(f"test_{uuid.uuid4().hex}")
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {made[-1]}"))
+        return server.set(database=made[-1])
+
+    yield create
     with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    yield server.set(database=name)
-    with engine.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+        for name in made:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
     engine.dispose()
 
 
 @pytest.fixture
-def open_store(url: URL) -> Iterator[Callable[[], SessionStore]]:
+def url(make_url: Callable[[], URL]) -> URL:
+    """An empty database."""
+    return make_url()
+
+
+@pytest.fixture
+def open_store(url: URL) -> Iterator[Callable[..., SessionStore]]:
     """``open_store()`` opens another store on the same database, as another process would."""
     opened: list[SessionStore] = []
 
-    def start(*, keeps_usage: bool = True) -> SessionStore:
+    def start(*, keeps_usage: bool = True, url: URL = url) -> SessionStore:
         opened.append(SessionStore(url, keeps_usage=keeps_usage))
         opened[-1].open()
         return opened[-1]
@@ -54,5 +66,5 @@ def open_store(url: URL) -> Iterator[Callable[[], SessionStore]]:
 
 
 @pytest.fixture
-def store(open_store: Callable[[], SessionStore]) -> SessionStore:
+def store(open_store: Callable[..., SessionStore]) -> SessionStore:
     return open_store()

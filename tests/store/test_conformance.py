@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, inspect, text, update
@@ -16,10 +17,11 @@ from sqlalchemy.engine import URL
 
 from services.errors import Conflict, InvalidRequest, NotFound, StoreUnavailable
 from services.store import documents, schema
-from services.store.migrations import STEPS
+from services.store.migrations import NEWEST
 from services.store.records import Filter, NewTurn, Session, Turn, TurnEnd
 from services.store.sessions import SessionStore, new_id
 from services.usage import Usage
+from tests.store import version_1
 
 ROOT = Path(__file__).parents[2]
 USAGE = Usage(100, 20, 30, 5, 7)
@@ -457,21 +459,60 @@ def test_many_processes_may_start_at_once(url: URL) -> None:
     assert [process.communicate()[0] for process in started] == [b"0\n"] * 6
 
 
-def test_tables_are_what_the_schema_says(store: SessionStore, url: URL) -> None:
+def shape(url: URL) -> dict[str, Any]:
+    """All that a database has: columns with their types, keys, indexes; SQLite's triggers and virtual tables."""
     engine = create_engine(url)
     found = inspect(engine)
-    for table in schema.metadata.sorted_tables:
-        if table is not schema.documents:
-            columns = {column["name"]: bool(column["nullable"]) for column in found.get_columns(table.name)}
-            assert columns == {column.name: bool(column.nullable) for column in table.columns}, table.name
+    tables: dict[str, Any] = {}
+    for name in found.get_table_names():
+        keys = found.get_pk_constraint(name)["constrained_columns"]
+        columns = [
+            (
+                item["name"],
+                item["type"]._type_affinity,
+                getattr(item["type"], "collation", None),
+                item["nullable"] and item["name"] not in keys,
+            )
+            for item in found.get_columns(name)
+        ]
+        references = [(item["constrained_columns"], item["referred_table"]) for item in found.get_foreign_keys(name)]
+        indexes = sorted((str(item["name"]), item["column_names"]) for item in found.get_indexes(name))
+        tables[name] = {"columns": columns, "keys": keys, "references": references, "indexes": indexes}
+    more = {
+        "sqlite": (
+            "SELECT name, sql FROM sqlite_master WHERE sql LIKE '%VIRTUAL%' OR type = 'trigger' ORDER BY name",
+            "SELECT t.name, k.on_delete FROM sqlite_master t, pragma_foreign_key_list(t.name) k ORDER BY t.name",
+        ),
+        "postgresql": (
+            "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY indexname",
+            "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'f' ORDER BY conname",
+        ),
+    }
+    with engine.connect() as connection:
+        tables["more"] = [tuple(row) for query in more[engine.dialect.name] for row in connection.execute(text(query))]
     engine.dispose()
+    return tables
+
+
+def test_a_database_of_version_1_gets_the_tables_of_a_new_one(make_url: Callable[[], URL], open_store: Callable[..., SessionStore]) -> None:
+    old, new = make_url(), make_url()
+    if old.get_backend_name() == "sqlite":
+        Path(old.database or "").parent.mkdir()
+    engine = create_engine(old)
+    with engine.begin() as connection:
+        version_1.create(connection)
+    engine.dispose()
+    one = conversation(open_store(url=old), tags=("x",))
+    assert open_store(url=old).get(one.id) == one
+    open_store(url=new)
+    assert shape(old) == shape(new)
 
 
 def test_a_database_of_a_newer_clinvk_is_left_alone(open_store: Callable[[], SessionStore], url: URL) -> None:
     open_store()
     engine = create_engine(url)
     with engine.begin() as connection:
-        connection.execute(text(f"INSERT INTO schema_version VALUES ({len(STEPS) + 1})"))
+        connection.execute(text(f"INSERT INTO schema_version VALUES ({NEWEST + 1})"))
     engine.dispose()
     with pytest.raises(StoreUnavailable, match="newer clinvk"):
         open_store()

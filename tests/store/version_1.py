@@ -1,4 +1,4 @@
-"""Sessions, their turns, and what finds them."""
+"""The tables of version 1 as its migration created them. Databases in use have them, so this text is never changed."""
 
 from __future__ import annotations
 
@@ -108,9 +108,11 @@ SQLITE_TYPES = {"id": "TEXT", "growing_id": "INTEGER PRIMARY KEY AUTOINCREMENT",
 POSTGRES_TYPES = {"id": 'TEXT COLLATE "C"', "growing_id": "BIGSERIAL PRIMARY KEY", "words": "TSVECTOR"}
 
 
-def upgrade(connection: Connection) -> None:
+def create(connection: Connection) -> None:
     is_sqlite = connection.dialect.name == "sqlite"
     tables = TABLES.format_map(SQLITE_TYPES if is_sqlite else POSTGRES_TYPES)
     for statement in (*tables.split(";"), *(SQLITE_SEARCH if is_sqlite else POSTGRES_SEARCH)):
         if statement.strip():
             connection.exec_driver_sql(statement)
+    connection.exec_driver_sql("CREATE TABLE schema_version (version INTEGER NOT NULL PRIMARY KEY)")
+    connection.exec_driver_sql("INSERT INTO schema_version (version) VALUES (1)")
