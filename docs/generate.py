@@ -1,4 +1,4 @@
-"""`python -m docs.generate`: write the tables of the documentation anew, from the code that they tell of.
+"""`python -m docs.generate`: rewrite the tables of the documentation from the code that they describe, and draw its pictures.
 
 A table stands between `<!-- generated: NAME -->` and `<!-- end -->`; the rest of a page is written by hand.
 With `--check` nothing is written, and the exit code is 1 where a page is stale.
@@ -14,6 +14,7 @@ from pathlib import Path
 from docs.api_tables import aliases, anthropic_ignored, chat_ignored, error_codes, response_ignored, response_refused, routes_below
 from docs.backend_tables import backend_facts, backend_options
 from docs.metrics_tables import metric_labels, metrics
+from docs.pictures import PICTURES
 from docs.settings_tables import left_out, named_variables, settings_tables
 
 ROOT = Path(__file__).parents[1]
@@ -49,12 +50,16 @@ def renewed(text: str) -> str:
 
 
 def stale_pages() -> Iterator[tuple[Path, str]]:
-    """Each page that is not what it should be, with what it should be."""
+    """Each page and picture that is not what it should be, with what it should be."""
     for page in PAGES:
         if page.exists():
             text = page.read_text()
             if (new := renewed(text)) != text:
                 yield page, new
+    for name, draw in PICTURES.items():
+        file = ROOT / "docs" / "images" / f"{name}.svg"
+        if not file.exists() or file.read_text() != draw():
+            yield file, draw()
 
 
 def main(argv: list[str]) -> int:
