@@ -15,6 +15,7 @@ from app.cli.command import build_parser
 from app.config.environment import NAMED, READ_ELSEWHERE, variable
 from app.config.validation import leaf_keys, node_at
 from docs.generate import GENERATED, MARKED, PAGES, ROOT, stale_pages
+from docs.pictures import MODULES
 from services.errors import RUN_FAILURE_CODES, ClinvkError
 from services.events import FailureKind
 from tests.docs.blocks import blocks_of
@@ -36,6 +37,12 @@ def headings(text: str) -> list[str]:
 
 def test_no_table_is_stale() -> None:
     assert [page.name for page, _ in stale_pages()] == [], "run python -m docs.generate"
+
+
+def test_the_module_map_shows_every_folder() -> None:
+    for layer, modules in MODULES.items():
+        folders = {folder.name for folder in (ROOT / layer).iterdir() if list(folder.glob("*.py"))}
+        assert {name for name, _ in modules} == folders
 
 
 def test_every_generated_table_stands_somewhere() -> None:
