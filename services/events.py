@@ -132,9 +132,11 @@ def is_terminal(event: Event) -> bool:
     return isinstance(event, Finished | Failed)
 
 
-def for_callers(event: Event) -> Event:
-    """The event without what looks like a credential: a failure's message is what the CLI wrote to stderr."""
-    return msgspec.structs.replace(event, message=redact(event.message)) if isinstance(event, Failed) else event
+def for_callers(end: Finished | Failed, usage: Usage | None) -> Finished | Failed:
+    """The end as callers get it: with the run's usage, and in a failure's message, which the CLI wrote, without credentials."""
+    if isinstance(end, Failed):
+        return msgspec.structs.replace(end, message=redact(end.message), usage=usage)
+    return msgspec.structs.replace(end, usage=usage)
 
 
 def separated(batches: Iterable[Batch]) -> Iterator[Batch]:

@@ -22,31 +22,31 @@ class _OpenCall:
 
 
 class RunClock:
-    """The limits of one run. `observe` must see every batch."""
+    """The limits of one run. `observe` must see every batch with a tool call, and every batch while one is open."""
 
     def __init__(self, backend: str, limits: Limits, clock: Callable[[], float] = monotonic) -> None:
         self._backend = backend
         self._limits = limits
         self._clock = clock
-        self._open: list[_OpenCall] = []
+        self.open_calls: list[_OpenCall] = []
         self._reported_at = clock()
 
     def observe(self, batch: Batch) -> None:
         for event in batch:
             kind = type(event)
-            if self._open:
-                self._open = [one for one in self._open if one.call.reports_result]
+            if self.open_calls:
+                self.open_calls = [one for one in self.open_calls if one.call.reports_result]
             if kind is ToolCall:
                 now = self._clock()
-                self._open.append(_OpenCall(event, now, now))  # type: ignore[arg-type]
+                self.open_calls.append(_OpenCall(event, now, now))  # type: ignore[arg-type]
             elif kind is ToolResult:
                 self._close(event.id)  # type: ignore[union-attr]
 
     def progress(self) -> ToolProgress | None:
         """A report on an open call, when one is due; several calls take turns."""
-        if not self._open:
+        if not self.open_calls:
             return None
-        now, one = self._clock(), min(self._open, key=lambda one: one.reported_at)
+        now, one = self._clock(), min(self.open_calls, key=lambda one: one.reported_at)
         if now - max(self._reported_at, one.reported_at) < self._limits.tool_progress_s:
             return None
         self._reported_at = one.reported_at = now
@@ -55,7 +55,7 @@ class RunClock:
     def idle_failure(self, last_output_at: float) -> Failed | None:
         """The run's end where its CLI, with no tool call open, has written nothing for too long."""
         limit_s = self._limits.idle_output_timeout_s
-        if self._open or self._clock() - last_output_at < limit_s:
+        if self.open_calls or self._clock() - last_output_at < limit_s:
             return None
         limit = f"{limit_s:g} s (server.idle_output_timeout_secs)"
         return Failed("timeout", f"{self._backend} wrote nothing for {limit} with no tool call open, and was stopped")
@@ -63,14 +63,14 @@ class RunClock:
     def timeout_failure(self) -> Failed:
         """The run's end where it has taken too long."""
         limit = f"{self._limits.request_timeout_s:g} s ({self._limits.request_timeout_name})"
-        names = ", ".join(dict.fromkeys(one.call.name for one in self._open))
-        calls = "tool calls" if len(self._open) > 1 else "tool call"
-        open_calls = f" with {len(self._open)} {calls} open ({names})" if self._open else ""
+        names = ", ".join(dict.fromkeys(one.call.name for one in self.open_calls))
+        calls = "tool calls" if len(self.open_calls) > 1 else "tool call"
+        open_calls = f" with {len(self.open_calls)} {calls} open ({names})" if self.open_calls else ""
         return Failed("timeout", f"the run passed its time limit of {limit}{open_calls}, and was stopped")
 
     def _close(self, id: str) -> None:
         """A result without an id, or the result of a call without one, belongs to the call that has been open longest."""
-        found = next((one for one in self._open if one.call.id == id), None)
-        found = found or next((one for one in self._open if not (id and one.call.id)), None)
+        found = next((one for one in self.open_calls if one.call.id == id), None)
+        found = found or next((one for one in self.open_calls if not (id and one.call.id)), None)
         if found:
-            self._open.remove(found)
+            self.open_calls.remove(found)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from time import monotonic
 from types import TracebackType
-from typing import Protocol
 
 import gevent
 
@@ -16,11 +15,13 @@ from services.clis.command import invoke
 from services.clis.probe import Prober
 from services.clis.spec import BackendSpec, Invocation
 from services.errors import BackendUnavailable, InvalidRequest
-from services.events import Batch, Failed, Finished, Started, Text, Thinking, UsageUpdate, for_callers, is_terminal, separated
+from services.events import Batch, Failed, Finished, Started, ToolCall, UsageUpdate, for_callers, separated
 from services.execution.driver import Driver, KeepsProcesses, Limits, Running
+from services.fold import collect
 from services.processes.marks import new_path
 from services.requests import RunRequest, RunResult
 from services.run_clock import RunClock
+from services.session_hook import SessionHook
 from services.stop_sequences import cut_at_stop
 from services.suggestion import suggestion
 from services.telemetry import NOBODY, Observer, RunTelemetry
@@ -174,6 +175,9 @@ class Runner:
         return replace(limits, request_timeout_s=request.timeout_s, request_timeout_name="the request's timeout_secs")
 
 
+BUG = Failed("backend", "an error inside the server ended this run; its log has the details")
+
+
 class RunStream(Iterator[Batch]):
     """One run's batches of events. `close` must be called (it is a context manager), and leaves nothing of the run;
     closing it early stops the run. The time limit holds also while nobody takes the events."""
@@ -189,9 +193,10 @@ class RunStream(Iterator[Batch]):
         observer: Observer,
     ) -> None:
         self.telemetry = telemetry
+        self.fold = telemetry.fold
         self.invocation = invocation = telemetry.invocation
         self.started_at = monotonic()
-        self._observer: Observer | None = observer
+        self._observer = observer
         self._running = running
         self._slot = slot
         self._forget = forget
@@ -202,29 +207,63 @@ class RunStream(Iterator[Batch]):
         self._timer.start(lambda: cancellation.cancel(self._clock.timeout_failure()))
         batches = separated(running.batches())
         self._batches = cut_at_stop(batches, invocation.request.stop) if invocation.request.stop else batches
-        self._is_over = False
+        self._session = SessionHook()
+        self._has_begun = self._is_over = self._has_ended = False
+        self._end: Finished | Failed = CLIENT_GONE
+
+    def attach(self, session: SessionHook, *, usage_before: Usage | None = None) -> RunStream:
+        """Tie the run to its session, before its first event. ``usage_before``: for a CLI that reports the session's total."""
+        self._session = session
+        self.fold.usage_before = usage_before
+        return self
 
     def __next__(self) -> Batch:
         if self._is_over:
             raise StopIteration
-        if progress := self._clock.progress():
+        if self._clock.open_calls and (progress := self._clock.progress()):
             return [progress]
-        batch = next(self._batches)
-        if batch:
-            self._clock.observe(batch)
-            self.telemetry.see(batch)
-            if is_terminal(batch[-1]):
-                self._is_over = True
-                self.close()
-                batch[-1] = for_callers(batch[-1])
-        elif failure := self._clock.idle_failure(self._running.last_output_at):
+        try:
+            batch = next(self._batches)
+            if batch:
+                self._take(batch)
+        except StopIteration:
+            raise
+        except Exception:
+            self.fold.end = BUG
+            self.close()
+            raise
+        if not batch and (failure := self._clock.idle_failure(self._running.last_output_at)):
             self.cancel(failure)
         return batch
 
+    def _take(self, batch: Batch) -> None:
+        """Record the events, and turn them into what callers get."""
+        if not self._has_begun:
+            self._has_begun = True
+            if self._session.always_starts and type(batch[0]) is not Started:
+                batch.insert(0, Started())
+        fold, clock = self.fold, self._clock
+        concerns_clock = bool(clock.open_calls)
+        for index, event in enumerate(batch):
+            if type(event) is Started:
+                batch[index] = self._session.on_started(event)
+            elif type(event) is ToolCall:
+                concerns_clock = True
+        if concerns_clock:
+            clock.observe(batch)
+        if self.telemetry.first_token_at is None:
+            self.telemetry.look_for_output(batch)
+        fold.add(batch)
+        if before := fold.usage_before:
+            batch[:] = [UsageUpdate(event.usage - before) if type(event) is UsageUpdate else event for event in batch]
+        if fold.end:
+            self.close()
+            batch[-1] = self._end
+
     @property
-    def failure(self) -> Failed | None:
-        """Why the run was ended from outside, if it was."""
-        return self._cancellation.failure
+    def session_id(self) -> str | None:
+        """The session of ours whose turn the run is."""
+        return self._session.id
 
     def close(self) -> None:
         """End the run if it is still going; returns when nothing of it is left. May be called twice."""
@@ -236,76 +275,21 @@ class RunStream(Iterator[Batch]):
         finally:
             self._slot.release()
             self._forget(self)
-            self._tell_end()
+            self._finish()
 
-    def _tell_end(self) -> None:
-        observer, self._observer = self._observer, None
-        if observer:
-            telemetry = self.telemetry
-            telemetry.end = telemetry.end or self._cancellation.failure or CLIENT_GONE
-            telemetry.ended_at = monotonic()
-            telemetry.start = getattr(self._running, "began_as", "cold")  # only some drivers have a choice
-            observer.finish(telemetry)
+    def _finish(self) -> None:
+        if self._has_ended:
+            return
+        self._has_ended = True
+        telemetry, fold = self.telemetry, self.fold
+        end = fold.end = fold.end or self._cancellation.failure or CLIENT_GONE
+        telemetry.ended_at = monotonic()
+        telemetry.start = getattr(self._running, "began_as", "cold")  # only some drivers have a choice
+        self._observer.finish(telemetry)
+        self._end = self._session.on_ended(for_callers(end, fold.usage), fold)
 
     def __enter__(self) -> RunStream:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-
-class EventStream(Protocol):
-    """A run's batches, whatever is done to them on their way. `close` must be called, and leaves nothing of the run."""
-
-    @property
-    def invocation(self) -> Invocation: ...
-
-    @property
-    def started_at(self) -> float: ...
-
-    def __iter__(self) -> Iterator[Batch]: ...
-
-    def close(self) -> None: ...
-
-
-def collect(stream: EventStream, batches: Iterable[Batch] | None = None, tell: Callable[[Batch], None] | None = None) -> RunResult:
-    """Fold a run's events, or ``batches`` made of them, into its result; ``tell`` gets every batch as it comes, and may block."""
-    text: list[str] = []
-    thinking: list[str] = []
-    started = Started()
-    usage: Usage | None = None
-    end: Finished | Failed = CLIENT_GONE
-    for batch in stream if batches is None else batches:
-        if tell:
-            tell(batch)
-        for event in batch:
-            match event:
-                case Text():
-                    text.append(event.text)
-                case Thinking():
-                    thinking.append(event.text)
-                case Started():
-                    started = event
-                case UsageUpdate():
-                    usage = event.usage
-                case Finished() | Failed():
-                    end = event
-    invocation = stream.invocation
-    finished = end if isinstance(end, Finished) else None
-    return RunResult(
-        backend=invocation.spec.name,
-        model=started.model or invocation.model,
-        session_id=started.session_id,
-        output="".join(text),
-        thinking="".join(thinking),
-        exit_code=end.exit_code,
-        duration_ms=round((monotonic() - stream.started_at) * 1000),
-        usage=end.usage or usage,
-        cost_usd=end.cost_usd,
-        stop_reason=finished.stop_reason if finished else None,
-        stop_sequence=finished.stop_sequence if finished else None,
-        structured_output=finished.structured_output if finished else None,
-        failure=None if finished else end,  # type: ignore[arg-type]
-        ignored=invocation.ignored,
-        denied_tools=end.denied_tools,
-    )

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from time import monotonic
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol
 
 from services.clis.spec import Invocation
 from services.errors import ClinvkError, QueueFull, RunFailed
-from services.events import Batch, Failed, Finished, Started, Text, Thinking, ToolCall, UsageUpdate
-from services.usage import Usage
+from services.events import Batch, Failed, Finished, Text, Thinking, ToolCall
+from services.fold import Fold
 
 Start = Literal["cold", "warm", "fallback"]
 """A process of its own; one that was there already; one of its own after a warm one that broke."""
 
-FIRST_WORDS = (Text, Thinking, ToolCall)
+FIRST_OUTPUT = (Text, Thinking, ToolCall)
 
 
 class RunTelemetry:
@@ -27,22 +27,20 @@ class RunTelemetry:
     __slots__ = (
         "admitted_at",
         "asked_at",
-        "end",
         "ended_at",
         "env",
         "first_token_at",
+        "fold",
         "invocation",
-        "model",
         "notes",
         "refusal",
         "spawned_at",
         "start",
-        "usage",
-        "usage_before",
     )
 
     def __init__(self, invocation: Invocation) -> None:
         self.invocation = invocation
+        self.fold = Fold()
         self.asked_at = monotonic()
         self.admitted_at: float | None = None
         self.spawned_at: float | None = None
@@ -51,12 +49,6 @@ class RunTelemetry:
         """When the agent first said something: text, thinking, or the use of a tool."""
         self.ended_at = 0.0
         self.start: Start = "cold"
-        self.model = invocation.model
-        """What was asked for; then what the CLI says it asks."""
-        self.usage: Usage | None = None
-        self.usage_before: Usage | None = None
-        """What the session had used before, for a CLI that counts that in."""
-        self.end: Finished | Failed | None = None
         self.refusal: BaseException | None = None
         """Why it was never started."""
         self.env: Mapping[str, str] = {}
@@ -69,29 +61,25 @@ class RunTelemetry:
         return self.invocation.spec.name
 
     @property
+    def model(self) -> str | None:
+        """The model that the CLI reports, else the one asked for."""
+        return self.fold.model or self.invocation.model
+
+    @property
+    def end(self) -> Finished | Failed | None:
+        return self.fold.end
+
+    @property
     def outcome(self) -> str:
         """``completed``, or the kind of the failure; of a run that was never started, `refused_as` of its refusal."""
         if self.refusal:
             return refused_as(self.refusal)
         return self.end.kind if isinstance(self.end, Failed) else "completed"
 
-    def see(self, batch: Batch) -> None:
-        """Events on their way to the client."""
-        for event in batch:
-            kind = type(event)
-            if self.first_token_at is None and kind in FIRST_WORDS:
-                self.first_token_at = monotonic()
-            elif kind is UsageUpdate:
-                self.usage = cast(UsageUpdate, event).usage
-            elif kind is Started:
-                self.model = cast(Started, event).model or self.model
-            elif kind is Finished or kind is Failed:
-                self.end = cast("Finished | Failed", event)
-
-    def total(self) -> Usage | None:
-        """The tokens of this run alone."""
-        usage = (self.end.usage if self.end else None) or self.usage
-        return usage - self.usage_before if usage and self.usage_before else usage
+    def look_for_output(self, batch: Batch) -> None:
+        """Note the time of the first output; needed until there is one."""
+        if any(isinstance(event, FIRST_OUTPUT) for event in batch):
+            self.first_token_at = monotonic()
 
 
 class Observer(Protocol):

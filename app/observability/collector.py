@@ -147,7 +147,7 @@ class RunMeter:
         self._account(run)
 
     def _account(self, run: RunTelemetry) -> None:
-        usage, cost_usd = run.total(), run.end.cost_usd if run.end else None
+        usage, cost_usd = run.fold.usage, run.end.cost_usd if run.end else None
         if usage is None and not cost_usd:
             return
         model = self._models.label(run.invocation.spec, run.model, is_vouched=run.outcome == "completed")

@@ -42,7 +42,7 @@ class RunLog:
 
 
 def fields_of_run(run: RunTelemetry) -> dict[str, Any]:
-    usage = run.total()
+    usage = run.fold.usage
     fields = {
         "backend": run.backend,
         "model": run.model and run.model[:MODEL_LIMIT_CHARS],

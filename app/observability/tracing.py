@@ -109,7 +109,7 @@ class RunSpans:
             "gen_ai.request.model": run.invocation.model,
             "gen_ai.response.model": run.model,
         }
-        if usage := run.total():
+        if usage := run.fold.usage:
             # https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
             told |= {"gen_ai.usage.input_tokens": usage.input_tokens, "gen_ai.usage.output_tokens": usage.output_tokens}
         span.set_attributes({name: value for name, value in told.items() if value is not None})

@@ -14,8 +14,8 @@ import orjson
 
 from blueprints.anthropic.threads import new_message_id
 from blueprints.anthropic.translate import SIGNATURE, to_usage
-from blueprints.compat.estimate import tokens_of_bytes
-from services.events import Batch, Event, Failed, Finished, Text, Thinking, UsageUpdate
+from blueprints.compat.estimate import usage_or_estimate
+from services.events import Batch, Event, Failed, Finished, Text, Thinking
 from services.usage import Usage
 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
@@ -43,7 +43,6 @@ class MessageEncoder:
         self._index = -1
         self._open: type[Event] | None = None
         self._has_text = False
-        self._usage: Usage | None = None
         self._output_bytes = 0
 
     def __call__(self, batch: Batch) -> bytes:
@@ -63,8 +62,6 @@ class MessageEncoder:
                 case Thinking() if event.text and self._has_thinking:
                     self._to_block(Thinking, parts)
                     parts.append(THINKING_DELTA % (self._index, orjson.dumps(event.text)))
-                case UsageUpdate():
-                    self._usage = event.usage
                 case Finished():
                     self._end(event, parts)
                 case Failed():
@@ -105,10 +102,7 @@ class MessageEncoder:
         if not self._has_text:  # a stop sequence at the very start; programs read content[0].text all the same
             self._to_block(Text, parts)
         self._close_block(parts)
-        usage = event.usage or self._usage
-        told = to_usage(usage or Usage(input_tokens=self._input_tokens, output_tokens=tokens_of_bytes(self._output_bytes)))
-        if usage is None:
-            told["estimated"] = True
+        told = usage_or_estimate(event.usage, self._input_tokens, self._output_bytes, to_usage)
         delta = {"stop_reason": event.stop_reason, "stop_sequence": event.stop_sequence}
         data = orjson.dumps({"type": "message_delta", "delta": delta, "usage": told})
         parts.append(b"event: message_delta\ndata: %s\n\n" % data)

@@ -25,8 +25,8 @@ from services.clis.spec import Invocation
 from services.decoding.text import PlainDecoder
 from services.errors import RunFailed
 from services.events import Batch, Failed, Finished, Started, Text, UsageUpdate
+from services.fold import EventStream, collect
 from services.requests import RunRequest, RunResult
-from services.runner import EventStream, collect
 from services.usage import Usage
 
 OF_A_RUN = ("not_found", "conflict", "backend_error", "backend_unavailable", "backend_overloaded", "timeout")

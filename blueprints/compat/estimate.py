@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from services.requests import Image
 from services.usage import Usage
 
@@ -20,6 +23,15 @@ def estimate_tokens(*texts: str | None, images: tuple[Image, ...] = ()) -> int:
 def estimate_usage(prompt_tokens: int, output: str) -> Usage:
     """The usage of a run whose CLI told none."""
     return Usage(input_tokens=prompt_tokens, output_tokens=estimate_tokens(output))
+
+
+def usage_or_estimate(
+    usage: Usage | None, prompt_tokens: int, output_bytes: int, form: Callable[[Usage], dict[str, Any]]
+) -> dict[str, Any]:
+    """The usage at the end of a stream, in a surface's ``form``; where the CLI reports none, an estimate marked as one."""
+    if usage:
+        return form(usage)
+    return {**form(Usage(input_tokens=prompt_tokens, output_tokens=tokens_of_bytes(output_bytes))), "estimated": True}
 
 
 def tokens_of_bytes(size: int) -> int:

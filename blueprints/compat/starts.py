@@ -10,8 +10,8 @@ from blueprints.context import services
 from services.cancellation import Cancellation
 from services.errors import Conflict, InvalidRequest, NotFound
 from services.events import Finished
+from services.fold import EventStream
 from services.requests import RunRequest
-from services.runner import EventStream
 from services.sessions.transcript import Turn
 
 Start = Callable[[RunRequest, Cancellation], EventStream]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import orjson
 
-from services.events import Batch, Failed, Finished, Text
+from services.events import Batch, Finished, Text
+from services.fold import Fold
 from services.requests import RunRequest
 
 
@@ -28,21 +29,16 @@ def json_answer(structured: Any, output: str) -> str:
     return output
 
 
-def only_json(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The same events with the text at the end, in one piece: what of it is the answer is known only then."""
-    said: list[str] = []
+def only_json(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The same events with the text at the end, in one piece: only then is it known which part is the answer."""
+    fold = Fold()
     for batch in batches:
-        kept: Batch = []
-        for event in batch:
-            match event:
-                case Text():
-                    said.append(event.text)
-                case Finished():
-                    kept += [Text(json_answer(event.structured_output, "".join(said)), is_partial=False), event]
-                case Failed():
-                    kept += [Text("".join(said)), event] if said else [event]
-                case _:
-                    kept.append(event)
+        fold.add(batch)
+        kept: Batch = [event for event in batch if not isinstance(event, Text)]
+        if isinstance(fold.end, Finished):
+            kept.insert(-1, Text(json_answer(fold.end.structured_output, fold.text), is_partial=False))
+        elif fold.end and fold.text:
+            kept.insert(-1, Text(fold.text))
         yield kept
 
 

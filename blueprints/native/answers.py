@@ -14,10 +14,10 @@ from blueprints.response_headers import denied_header, ignored_header
 from blueprints.streaming import EVENT_STREAM, NDJSON, open_run, stream_response
 from services.cancellation import Cancellation
 from services.errors import RunFailed
-from services.runner import collect
-from services.sessions.turn_stream import NamelessStream, TurnStream
+from services.fold import collect
+from services.runner import RunStream
 
-Begin = Callable[[Cancellation], TurnStream | NamelessStream]
+Begin = Callable[[Cancellation], RunStream]
 
 NOT_A_RESULT = {"timeout", "not_logged_in", "cancelled", "shutdown", "unknown_session"}
 """Kinds of failure that are an error answer (504, 503, 404); after any other the CLI has run, and this is its result."""

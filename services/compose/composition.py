@@ -14,9 +14,10 @@ from services.cancellation import CLIENT_GONE, Cancellation
 from services.compose.plan import NothingToFill, Outcome, Plan
 from services.errors import BackendUnavailable, ClinvkError, RunFailed
 from services.events import Batch, Failed
+from services.fold import collect
 from services.requests import RunResult
-from services.runner import Runner, collect
-from services.sessions.turn_stream import NamelessStream
+from services.runner import Runner
+from services.session_hook import WithoutSession
 
 QUEUE_LIMIT_BATCHES = 64
 """Batches that wait for the reader; beyond it the runs wait, and with them their CLIs. Never fewer than there are runs at
@@ -126,7 +127,7 @@ class Composition(Iterator[Item]):
         cancellation = self._going[index] = Cancellation()
         try:
             request = self.plan.request_of(index, self._outcomes)
-            with NamelessStream(self._runner.stream(request, cancellation)) as stream:
+            with self._runner.stream(request, cancellation).attach(WithoutSession()) as stream:
                 self._begun[index] = stream.started_at
                 result = collect(stream, tell=lambda batch: self._put((index, batch)))
         except NothingToFill as error:

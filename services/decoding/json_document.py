@@ -129,7 +129,7 @@ class FieldReader:
     def text(self, path: str | None) -> str:
         values = self.all(path)
         if len(values) == 1:
-            return _to_text(values[0])
+            return values[0] if type(values[0]) is str else _to_text(values[0])
         return "\n".join(text for value in values if (text := _to_text(value)))
 
     def number(self, path: str | None) -> float | None:

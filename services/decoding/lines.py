@@ -39,7 +39,7 @@ class JsonLines:
         self._noise = b""
 
     def feed(self, chunk: bytes) -> list[dict[str, Any]]:
-        return self._objects(self.split(chunk))
+        return self._objects(self._splitter.feed(chunk))
 
     def flush(self) -> list[dict[str, Any]]:
         """The object of a last line that no newline ended."""
@@ -53,7 +53,7 @@ class JsonLines:
         """The line's object; None, and the line is kept as noise, where it is none."""
         value = to_object(line)
         if value is None and line:
-            self._noise = (self._noise + line[-NOISE_LIMIT_BYTES:] + b"\n")[-NOISE_LIMIT_BYTES:]
+            self._keep(line)
         return value
 
     @property
@@ -62,7 +62,16 @@ class JsonLines:
         return self._noise.decode(errors="replace").strip()
 
     def _objects(self, lines: list[bytes]) -> list[dict[str, Any]]:
-        return [value for line in lines if (value := self.to_object(line)) is not None]
+        objects = []
+        for line in lines:
+            if (value := to_object(line)) is not None:
+                objects.append(value)
+            elif line:
+                self._keep(line)
+        return objects
+
+    def _keep(self, line: bytes) -> None:
+        self._noise = (self._noise + line[-NOISE_LIMIT_BYTES:] + b"\n")[-NOISE_LIMIT_BYTES:]
 
 
 NOISE_LIMIT_BYTES = 2000

@@ -5,7 +5,7 @@ The demo backend and the CLIs that a YAML file declares are read so. Every rule 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,28 +58,43 @@ class Rule:
             if type(wanted) is Exists:
                 if bool(found) != wanted.expected:
                     return False
-            elif not any(value == wanted and (type(value) is bool) == (type(wanted) is bool) for value in found):
-                return False  # in Python, True == 1
+                continue
+            for value in found:
+                if value == wanted and (type(value) is bool) == (type(wanted) is bool):  # in Python, True == 1
+                    break
+            else:
+                return False
         return True
+
+
+def by_kind(rules: tuple[Rule, ...]) -> tuple[str, dict[str, list[Rule]]]:
+    """A top-level field whose text is a condition of every rule (``type``, usually), and the rules by that text. Empty for no such field."""
+    fields = [{path for path, wanted in rule.when.items() if type(wanted) is str and path.isidentifier()} for rule in rules]
+    shared = set.intersection(*fields) if fields else set()
+    if not shared:
+        return "", {}
+    field = min(shared)
+    grouped: dict[str, list[Rule]] = {}
+    for rule in rules:
+        grouped.setdefault(rule.when[field], []).append(rule)
+    return field, grouped
 
 
 class RulesDecoder:
     def __init__(self, rules: tuple[Rule, ...]) -> None:
         self._rules = rules
+        self._kind_field, self._by_kind = by_kind(rules)
         self._reports_results = any(rule.event == "tool_result" for rule in rules)
         self._needs_done = any(rule.event == "done" for rule in rules)
         self._lines = JsonLines()
         self._usage: Usage | None = None
         self._end: Finished | Failed | None = None
+        self.is_complete = False
         self._block = 0
         self._is_new_block = False
         self._has_begun = False
         self._has_text = False
         self._has_worked = False
-
-    @property
-    def is_complete(self) -> bool:
-        return self._end is not None
 
     def feed(self, chunk: bytes) -> Batch:
         return self._decode(self._lines.feed(chunk))
@@ -106,9 +121,14 @@ class RulesDecoder:
         batch: Batch = []
         for value in objects:
             line = FieldReader(value)
-            for rule in self._rules:
+            rules: Sequence[Rule] = self._rules
+            if self._kind_field:  # only the rules that can match: one lookup for each token, not one for each rule
+                kind = value.get(self._kind_field)
+                rules = self._by_kind.get(kind, ()) if type(kind) is str else ()
+            for rule in rules:
                 if rule.matches(line):
                     self._apply(rule, line, batch)
+        self.is_complete = self._end is not None
         self._has_begun = self._has_begun or bool(batch)
         return batch
 

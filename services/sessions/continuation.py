@@ -20,8 +20,8 @@ from services.clis.spec import BackendSpec
 from services.requests import RunRequest
 from services.runner import Runner, RunStream
 from services.sessions.cli_sessions import CliSessions
-from services.sessions.continuation_stream import AnswerOf, KeptStream, Outcome
 from services.sessions.conversation_digest import Point, point_of
+from services.sessions.kept_session import AnswerOf, KeptSession, Outcome, ResumedStream
 from services.sessions.transcript import Turn, render
 from services.usage import Usage
 
@@ -58,7 +58,7 @@ class Continuation:
 
     def stream(
         self, request: RunRequest, said: Sequence[Turn], answer_of: AnswerOf, cancellation: Cancellation | None = None
-    ) -> RunStream | KeptStream:
+    ) -> RunStream | ResumedStream:
         """Run ``request``, whose prompt renders ``said``. ``answer_of`` gives the text of the answer as the client gets it.
 
         Raises what the runner does, before anything has begun.
@@ -70,20 +70,23 @@ class Continuation:
             return self._runner.stream(request, cancellation)
         whole = replace(request, ephemeral=False)
         kept = self._kept.pop(point.before, None) if point.before else None
+
+        def start(request: RunRequest, kept: Kept | None = None) -> RunStream:
+            session = KeptSession(
+                note=lambda id: self._note(request.backend, id),
+                end=lambda outcome: self._end(request.backend, point, kept, outcome, limits),
+                answer_of=answer_of,
+            )
+            usage_before = kept.used if kept and spec.resumed_usage_is_total else None
+            return self._runner.stream(request, cancellation).attach(session, usage_before=usage_before)
+
+        if kept is None or point.before is None:
+            return start(whole)
         try:
-            first = self._runner.stream(self._resumed(whole, kept, point) if kept else whole, cancellation)
+            return ResumedStream(start(self._resumed(whole, kept, point), kept), lambda: start(whole))
         except BaseException:
-            if kept and point.before:
-                self._kept[point.before] = kept  # nothing has begun
+            self._kept[point.before] = kept  # nothing has begun
             raise
-        return KeptStream(
-            first,
-            start_again=(lambda: self._runner.stream(whole, cancellation)) if kept else None,
-            note=lambda id: self._note(request.backend, id),
-            end=lambda outcome: self._end(request.backend, point, kept, outcome, limits),
-            answer_of=answer_of,
-            used=kept.used if kept and spec.resumed_usage_is_total else None,
-        )
 
     def renew(self, limits: ContinuationLimits) -> None:
         """Go on with other settings. What is remembered is forgotten: a key's name may be another's now."""
@@ -125,7 +128,7 @@ class Continuation:
         """
         ids = {id for id in (kept.id if kept else None, outcome.session_id) if id}
         if outcome.answer and outcome.session_id and UUID.fullmatch(outcome.session_id) and limits is self._limits:
-            self._keep(point.after(outcome.answer), Kept(backend, outcome.session_id, monotonic(), outcome.used))
+            self._keep(point.after(outcome.answer), Kept(backend, outcome.session_id, monotonic(), outcome.reported_usage))
             ids.discard(outcome.session_id)
         for id in ids:
             self._sessions.forget(backend, id)

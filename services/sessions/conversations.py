@@ -21,9 +21,10 @@ from services.clis.spec import BackendSpec
 from services.errors import Conflict, InvalidRequest, NotFound, StoreUnavailable
 from services.requests import RunRequest
 from services.runner import Runner, RunStream
+from services.session_hook import WithoutSession
 from services.sessions.transcript import Turn as Said
 from services.sessions.transcript import render
-from services.sessions.turn_stream import NamelessStream, TurnStream
+from services.sessions.turn_recorder import TurnRecorder
 from services.store.records import NewTurn, Session, Turn, TurnEnd
 from services.store.sessions import SessionStore, new_id
 
@@ -62,10 +63,10 @@ class Conversations:
         self._default_tags = tuple(default_tags)
         self._unsaved: deque[tuple[Turn, TurnEnd]] = deque(maxlen=UNSAVED_LIMIT)
 
-    def begin(self, request: RunRequest, about: About = NOTHING, cancellation: Cancellation | None = None) -> TurnStream | NamelessStream:
+    def begin(self, request: RunRequest, about: About = NOTHING, cancellation: Cancellation | None = None) -> RunStream:
         """Run ``request`` as the first turn of a new session; an ephemeral one as no session's. Raises what the runner does."""
         if request.ephemeral:
-            return NamelessStream(self._runner.stream(request, cancellation))
+            return self._runner.stream(request, cancellation).attach(WithoutSession())
         self.store.open()
         stream = self._runner.stream(request, cancellation)
         try:
@@ -74,7 +75,7 @@ class Conversations:
         except BaseException:
             stream.close()
             raise
-        return TurnStream(stream, turn, self._record, gone_hint=REBUILD_HINT)
+        return stream.attach(TurnRecorder(turn, self._record, stream=stream, gone_hint=REBUILD_HINT))
 
     def create(self, request: RunRequest, about: About = NOTHING) -> Session:
         """A session with no turn yet; ``request`` says the backend, the folder and the options of the turns to come."""
@@ -89,7 +90,7 @@ class Conversations:
         *,
         rebuild: bool = False,
         cancellation: Cancellation | None = None,
-    ) -> TurnStream:
+    ) -> RunStream:
         """Run ``request`` as the next turn of ``session``, in the CLI's own session where it has one.
 
         ``rebuild``: where the CLI has it no more, tell a new one the turns so far. Raises Conflict while another turn runs,
@@ -114,9 +115,9 @@ class Conversations:
         def record(turn: Turn, end: TurnEnd) -> None:
             self._record(turn, replace(end, title=about.title, tags=tuple(about.tags), metadata=about.metadata))
 
-        return TurnStream(stream, turn, record, gone_hint=REBUILD_HINT, usage_before=usage_before)
+        return stream.attach(TurnRecorder(turn, record, stream=stream, gone_hint=REBUILD_HINT), usage_before=usage_before)
 
-    def stream(self, request: RunRequest, session_id: str | None, cancellation: Cancellation | None = None) -> RunStream | TurnStream:
+    def stream(self, request: RunRequest, session_id: str | None, cancellation: Cancellation | None = None) -> RunStream:
         """For surfaces that keep nothing by themselves: ``request`` as the next turn of the session that it names, or as it is."""
         if session_id is None:
             return self._runner.stream(request, cancellation)

@@ -23,7 +23,7 @@ from services.errors import Conflict, InvalidRequest, NotFound, OptionNotSupport
 from services.requests import RunRequest
 from services.runner import Runner, RunStream
 from services.sessions.cli_sessions import BETWEEN, CliSessions
-from services.sessions.continuation_stream import KeptStream, Outcome
+from services.sessions.kept_session import KeptSession, Outcome
 
 FIELD = "previous_response_id"
 OURS = "clinvk"
@@ -45,7 +45,7 @@ class ResponseTree:
         self._running: set[str] = set()
         self._swept_at = 0.0
 
-    def stream(self, request: RunRequest, node: str | None, cancellation: Cancellation | None = None) -> RunStream | KeptStream:
+    def stream(self, request: RunRequest, node: str | None, cancellation: Cancellation | None = None) -> RunStream:
         """Run ``request``; where it resumes a CLI's session, from the response ``node`` that left it.
 
         Raises NotFound where the CLI has no such session, Conflict while that response is being made, InvalidRequest for a branch of
@@ -109,7 +109,7 @@ class ResponseTree:
             raise NotFound(f"Previous response not found: {spec.name} has no session {request.resume} any more", field=FIELD)
         return extent
 
-    def _kept(self, start: Callable[[], RunStream], undo: Callable[[], object] = lambda: None) -> KeptStream:
+    def _kept(self, start: Callable[[], RunStream], undo: Callable[[], object] = lambda: None) -> RunStream:
         """The run, known to be running as long as it does. ``undo``: where it does not begin."""
         try:
             stream = start()
@@ -120,9 +120,9 @@ class ResponseTree:
         def end(outcome: Outcome) -> None:
             self._running.discard(outcome.session_id or "")
 
-        return KeptStream(stream, note=self._running.add, end=end)
+        return stream.attach(KeptSession(note=self._running.add, end=end))
 
-    def _in_passing(self, spec: BackendSpec, request: RunRequest, extent: Extent, cancellation: Cancellation | None) -> KeptStream:
+    def _in_passing(self, spec: BackendSpec, request: RunRequest, extent: Extent, cancellation: Cancellation | None) -> RunStream:
         """The run in a copy that goes with it."""
         assert request.resume
         copy = self._copy(spec, request.resume, extent, is_passing=True)
@@ -135,7 +135,7 @@ class ResponseTree:
         except BaseException:
             forget()
             raise
-        return KeptStream(stream, note=lambda _: None, end=forget)
+        return stream.attach(KeptSession(note=lambda _: None, end=forget))
 
     def _copy(self, spec: BackendSpec, id: str, extent: Extent, *, is_passing: bool = False) -> str:
         """The id of a new session that is what the other was at ``extent``."""

@@ -15,9 +15,9 @@ from typing import Any
 import orjson
 
 from blueprints import sse
-from blueprints.compat.estimate import tokens_of_bytes
+from blueprints.compat.estimate import usage_or_estimate
 from blueprints.openai.usage import to_chat_usage
-from services.events import Batch, Failed, Finished, StopReason, Text, Thinking, UsageUpdate
+from services.events import Batch, Failed, Finished, StopReason, Text, Thinking
 from services.requests import RunResult
 from services.usage import Usage
 
@@ -51,7 +51,6 @@ class ChunkEncoder:
         self._prompt_tokens = prompt_tokens
         self._tell_error = tell_error
         self._has_begun = False
-        self._usage: Usage | None = None
         self._output_bytes = 0
 
     def __call__(self, batch: Batch) -> bytes:
@@ -67,8 +66,6 @@ class ChunkEncoder:
                     parts += (self._text[0], text, self._text[1])
                 case Thinking() if event.text:
                     parts += (self._thinking[0], orjson.dumps(event.text), self._thinking[1])
-                case UsageUpdate():
-                    self._usage = event.usage
                 case Finished():
                     parts += self._end(event)
                 case Failed():
@@ -80,10 +77,7 @@ class ChunkEncoder:
         choice = b'{"index":0,"delta":{},"logprobs":null,"finish_reason":"%s"}' % reason
         parts = [b'data: %s,"choices":[%s]%s' % (self._facts, choice, self._tail)]
         if self._include_usage:
-            usage = event.usage or self._usage
-            told = to_chat_usage(usage or Usage(input_tokens=self._prompt_tokens, output_tokens=tokens_of_bytes(self._output_bytes)))
-            if usage is None:
-                told["estimated"] = True
+            told = usage_or_estimate(event.usage, self._prompt_tokens, self._output_bytes, to_chat_usage)
             parts.append(b'data: %s,"choices":[],"usage":%s}\n\n' % (self._facts, orjson.dumps(told)))
         return [*parts, DONE]
 

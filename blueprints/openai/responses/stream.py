@@ -14,13 +14,12 @@ from typing import Any
 import orjson
 
 from blueprints import sse
-from blueprints.compat.estimate import tokens_of_bytes
+from blueprints.compat.estimate import usage_or_estimate
 from blueprints.openai.errors import SERVER_ERROR
 from blueprints.openai.responses import ids as response_id
 from blueprints.openai.responses.answer import NewId, message_item, reasoning_item, summary_part, text_part, to_state, to_status
 from blueprints.openai.usage import to_response_usage
-from services.events import Batch, Failed, FailureKind, Finished, Started, Text, Thinking, UsageUpdate
-from services.usage import Usage
+from services.events import Batch, Failed, FailureKind, Finished, Started, Text, Thinking
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,6 @@ class ResponseEncoder:
         self._sequence = 0
         self._output: list[dict[str, Any]] = []
         self._item: OpenItem | None = None
-        self._usage: Usage | None = None
         self._output_bytes = 0
 
     def __call__(self, batch: Batch) -> bytes:
@@ -95,8 +93,6 @@ class ResponseEncoder:
                     self._say(MESSAGE, event.text, parts)
                 case Thinking() if event.text:
                     self._say(REASONING, event.text, parts)
-                case UsageUpdate():
-                    self._usage = event.usage
                 case Finished():
                     self._end(event, parts)
                 case Failed():
@@ -153,10 +149,7 @@ class ResponseEncoder:
         if not any(item["type"] == "message" for item in self._output):  # tools alone, and no word: an answer all the same
             self._to_item(MESSAGE, parts)
         self._close_item(status, parts)
-        usage = event.usage or self._usage
-        told = to_response_usage(usage or Usage(input_tokens=self._prompt_tokens, output_tokens=tokens_of_bytes(self._output_bytes)))
-        if usage is None:
-            told["estimated"] = True
+        told = usage_or_estimate(event.usage, self._prompt_tokens, self._output_bytes, to_response_usage)
         state = to_state(self._facts, self._id, status, self._output, usage=told, stop_reason=event.stop_reason)
         parts.append(self._frame(f"response.{status}", response=state))
 
@@ -166,8 +159,7 @@ class ResponseEncoder:
         told = {"code": error["code"], "message": error["message"], "param": error["param"], "error": error}
         self._close_item("incomplete", parts)
         parts.append(self._frame("error", **told))
-        usage = event.usage or self._usage
-        told_usage = to_response_usage(usage) if usage else None
+        told_usage = to_response_usage(event.usage) if event.usage else None
         why = {"code": self._error_codes.get(event.kind, SERVER_ERROR), "message": event.message}
         state = to_state(self._facts, self._id, "failed", self._output, usage=told_usage, error=why)
         parts.append(self._frame("response.failed", response=state))

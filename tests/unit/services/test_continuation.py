@@ -11,14 +11,16 @@ import gevent
 import pytest
 
 from services.errors import QueueFull
+from services.fold import collect
 from services.processes.spawner import Spawner
 from services.requests import RunResult
-from services.runner import collect
 from services.sessions.cli_sessions import CliSessions
 from services.sessions.continuation import Continuation, ContinuationLimits
 from services.sessions.transcript import Turn, render
+from services.usage import Usage
 from tests.parts.processes import eventually
 from tests.unit.services.test_conversations import NOTES, Desk
+from tests.unit.services.test_measured import Notebook
 
 LIMITS = ContinuationLimits(max_sessions=2, idle_s=0.2)
 
@@ -106,6 +108,15 @@ def test_a_cli_that_counts_the_whole_session_is_told_by_the_turn(desk: Desk, con
     talk = Talk(desk, continuation)
     used = [talk.say(text).usage for text in ("one", "two", "three")]
     assert [usage and (usage.input_tokens, usage.output_tokens) for usage in used] == [(1, 2), (1, 0), (1, 0)]
+
+
+def test_the_log_and_the_metrics_count_the_turn_alone(desk: Desk, continuation: Continuation) -> None:
+    desk.runner.backends = {"notes": replace(NOTES, resumed_usage_is_total=True)}
+    desk.runner.observer = notebook = Notebook()
+    talk = Talk(desk, continuation)
+    for text in ("one", "two"):
+        talk.say(text)
+    assert [run.fold.usage for run in notebook.finished] == [Usage(1, 2), Usage(1, 0)]
 
 
 def test_a_lost_session_s_count_is_no_part_of_the_new_one_s(desk: Desk, continuation: Continuation) -> None:

@@ -20,13 +20,15 @@ from services.clis.probe import Prober
 from services.clis.session_files import SessionFiles
 from services.clis.spec import BackendSpec
 from services.decoding.rules import Rule, RulesDecoder
+from services.decoding.text import PlainDecoder
 from services.errors import BackendUnavailable, Conflict, InvalidRequest, NotFound, QueueFull, StoreUnavailable
-from services.events import Event, Failed, Finished, Started
+from services.events import Batch, Event, Failed, Finished, Started
 from services.execution.driver import Limits
 from services.execution.run import ProcessDriver
+from services.fold import collect
 from services.processes.spawner import Spawner
 from services.requests import RunRequest, RunResult
-from services.runner import Runner, collect
+from services.runner import BUG, Runner
 from services.sessions.conversations import About, Conversations
 from services.sessions.upkeep import Upkeep
 from services.store.db import to_url
@@ -129,6 +131,19 @@ def test_the_first_event_carries_our_id_and_the_turn_is_recorded_before_the_last
             events += batch
         assert events[0] == Started(stream.session_id, "notes-1")
     assert sum(isinstance(event, Started) for event in events) == 1
+
+
+class Broken(PlainDecoder):
+    def feed(self, chunk: bytes) -> Batch:
+        raise ZeroDivisionError
+
+
+def test_an_error_inside_the_server_ends_the_turn_as_failed(desk: Desk) -> None:
+    desk.runner.backends = {"notes": replace(NOTES, decoder=Broken)}
+    with desk.talk.begin(desk.request("one")) as stream, pytest.raises(ZeroDivisionError):
+        collect(stream)
+    (turn,) = desk.store.turns(stream.session_id or "")
+    assert (turn.status, turn.failure, turn.error) == ("failed", "backend", BUG.message)
 
 
 def test_turns_continue_the_cli_s_own_session(desk: Desk) -> None:

@@ -129,15 +129,22 @@ def measured() -> RunTelemetry:
 
 def test_the_tokens_are_the_ends_own_else_the_latest_told() -> None:
     run = measured()
-    run.see([Started("s", "told"), UsageUpdate(Usage(5, 1)), UsageUpdate(Usage(5, 2))])
-    assert (run.model, run.total(), run.first_token_at) == ("told", Usage(5, 2), None)
-    run.see([Text("x"), Finished(usage=Usage(7, 3))])
-    assert run.total() == Usage(7, 3)
+    run.fold.add([Started("s", "told"), UsageUpdate(Usage(5, 1)), UsageUpdate(Usage(5, 2))])
+    assert (run.model, run.fold.usage) == ("told", Usage(5, 2))
+    run.fold.add([Text("x"), Finished(usage=Usage(7, 3))])
+    assert run.fold.usage == Usage(7, 3)
+
+
+def test_the_first_output_is_text_thinking_or_a_tool_s_use() -> None:
+    run = measured()
+    run.look_for_output([Started("s", "told"), UsageUpdate(Usage(5, 1))])
+    assert run.first_token_at is None
+    run.look_for_output([Text("x"), Finished(usage=Usage(7, 3))])
     assert run.first_token_at
 
 
 def test_the_tokens_of_a_resumed_session_are_those_of_the_turn() -> None:
     run = measured()
-    run.usage_before = Usage(100, 10)
-    run.see([Finished(usage=Usage(130, 15))])
-    assert run.total() == Usage(30, 5)
+    run.fold.usage_before = Usage(100, 10)
+    run.fold.add([Finished(usage=Usage(130, 15))])
+    assert run.fold.usage == Usage(30, 5)

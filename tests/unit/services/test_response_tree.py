@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from services.errors import InvalidRequest, NotFound, QueueFull
+from services.fold import collect
 from services.processes.spawner import Spawner
 from services.requests import RunResult
-from services.runner import collect
 from services.sessions.cli_sessions import CliSessions
 from services.sessions.response_tree import ResponseTree
 from tests.unit.services.test_conversations import Desk

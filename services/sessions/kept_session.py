@@ -1,0 +1,82 @@
+"""A run whose CLI session is kept, or continued: once more with the full text where the CLI no longer knows the session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+
+from services.errors import ClinvkError
+from services.events import Batch, Failed, Finished, Started
+from services.fold import Fold
+from services.retried import retried
+from services.runner import RunStream
+from services.session_hook import SessionHook
+from services.usage import Usage
+
+AnswerOf = Callable[[Finished, str], str]
+"""(the end, the text) → the answer as the client gets it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    session_id: str | None
+    answer: str | None
+    """None where it is not whole."""
+    reported_usage: Usage | None
+
+
+class KeptSession(SessionHook):
+    """``note`` gets the id of the CLI's session, ``end`` the outcome, once, before the client sees it."""
+
+    def __init__(
+        self, *, note: Callable[[str], None], end: Callable[[Outcome], None], answer_of: AnswerOf = lambda end, text: text
+    ) -> None:
+        self._note = note
+        self._end = end
+        self._answer_of = answer_of
+
+    def on_started(self, started: Started) -> Started:
+        if started.session_id is not None:
+            self._note(started.session_id)
+        return started
+
+    def on_ended(self, end: Finished | Failed, fold: Fold) -> Finished | Failed:
+        is_whole = isinstance(end, Finished) and end.stop_reason == "end_turn"
+        answer = self._answer_of(end, fold.text) if is_whole else None  # type: ignore[arg-type]
+        self._end(Outcome(fold.session_id, answer, fold.reported_usage))
+        return end
+
+
+class ResumedStream(Iterator[Batch]):
+    """A run that resumes a session. If the CLI no longer has the session, ``start_again`` starts one with the full text instead."""
+
+    def __init__(self, stream: RunStream, start_again: Callable[[], RunStream]) -> None:
+        self.invocation = stream.invocation
+        self.started_at = stream.started_at
+        self._stream = stream
+        self._start_again = start_again
+        self._batches = retried(stream, self._again)
+
+    def __next__(self) -> Batch:
+        return next(self._batches)
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def _again(self, failure: Failed) -> Iterable[Batch] | None:
+        if failure.kind != "unknown_session":
+            return None
+        self._stream.close()
+        try:
+            self._stream = self._start_again()
+        except ClinvkError as error:
+            refusal = getattr(error, "failure", None)
+            return [[refusal if isinstance(refusal, Failed) else Failed("backend", error.message)]]
+        return self._stream
+
+    def __enter__(self) -> ResumedStream:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
