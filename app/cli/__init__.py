@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import signal
+
 
 def main() -> None:
-    """The console script. Exits with 0, 1 (it did not work out), or 2 (it was asked for the wrong thing)."""
+    """The console script. Exits with 0, 1 (the command failed), or 2 (usage or configuration error)."""
+    # Ctrl-C during the imports ends the process without a traceback. A shell's background job ignores it throughout.
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    if on_interrupt is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     from gevent import monkey
 
     monkey.patch_all()
 
     from app.cli.command import run
 
+    signal.signal(signal.SIGINT, on_interrupt)
     raise SystemExit(run())

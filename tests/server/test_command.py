@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -32,6 +35,23 @@ def install(home, name, script):
 def test_no_command_prints_the_help(capsys):
     assert run([]) == 2
     assert "serve" in capsys.readouterr().out
+
+
+def test_ctrl_c_while_the_command_is_imported_leaves_no_traceback():
+    interrupts = """
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "app.cli.command":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+from app.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", interrupts], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
 def test_version(capsys):
