@@ -6,7 +6,7 @@ The demo backend and the CLIs that a YAML file declares are read so. Every rule 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from services.decoding.decoder import Exit
@@ -68,7 +68,8 @@ class Rule:
 
 
 def by_kind(rules: tuple[Rule, ...]) -> tuple[str, dict[str, list[Rule]]]:
-    """A top-level field whose text is a condition of every rule (``type``, usually), and the rules by that text. Empty for no such field."""
+    """A top-level field whose text is a condition of every rule (``type``, usually), and by that text the rules with their other
+    conditions. Empty for no such field."""
     fields = [{path for path, wanted in rule.when.items() if type(wanted) is str and path.isidentifier()} for rule in rules]
     shared = set.intersection(*fields) if fields else set()
     if not shared:
@@ -76,7 +77,8 @@ def by_kind(rules: tuple[Rule, ...]) -> tuple[str, dict[str, list[Rule]]]:
     field = min(shared)
     grouped: dict[str, list[Rule]] = {}
     for rule in rules:
-        grouped.setdefault(rule.when[field], []).append(rule)
+        others = {path: wanted for path, wanted in rule.when.items() if path != field}
+        grouped.setdefault(rule.when[field], []).append(replace(rule, when=others))
     return field, grouped
 
 
@@ -126,7 +128,7 @@ class RulesDecoder:
                 kind = value.get(self._kind_field)
                 rules = self._by_kind.get(kind, ()) if type(kind) is str else ()
             for rule in rules:
-                if rule.matches(line):
+                if not rule.when or rule.matches(line):
                     self._apply(rule, line, batch)
         self.is_complete = self._end is not None
         self._has_begun = self._has_begun or bool(batch)
