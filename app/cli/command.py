@@ -1,12 +1,15 @@
-"""What the command line says, and what each command does with it. A command is a function of the parsed arguments."""
+"""The command line and its commands. A command is a function of the parsed arguments."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+
+import gevent.hub
 
 from app.cli.client.commands import add_client_commands
+from app.cli.parser import Parser
 from app.config.load import load_settings
 from app.config.problems import SettingsError, print_problems
 from app.config.schema import Settings
@@ -14,24 +17,30 @@ from app.version import program_version
 
 
 def run(argv: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code. What is wrong with a configuration is 2."""
+    """Run one command and return its exit code. A wrong command or configuration is 2."""
     parser = build_parser()
+    argv = sys.argv[1:] if argv is None else argv
+    parser.refuse_unknown_command(argv, commands_of(parser))
     args = parser.parse_args(argv)
     if args.command is None:
         parser.print_help()
         return 2
+    # Ctrl-C is raised in whatever runs, mostly in gevent's hub, which would print it with a traceback.
+    gevent.hub.Hub.NOT_ERROR = (*gevent.hub.Hub.NOT_ERROR, KeyboardInterrupt)
     try:
         code: int = args.run(args)
     except SettingsError as error:
         print_problems(error)
         return 2
     except KeyboardInterrupt:
+        if sys.stderr.isatty():
+            print("\nstopped", file=sys.stderr)
         return 130
     return code
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="clinvk", description="One HTTP server in front of AI coding CLIs.")
+def build_parser() -> Parser:
+    parser = Parser(prog="clinvk", description="One HTTP server in front of AI coding CLIs.")
     parser.add_argument("--version", action="version", version=f"clinvk {program_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
 
@@ -40,20 +49,36 @@ def build_parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", help="address to listen on (server.host; default 127.0.0.1)")
     serve.add_argument("--port", help="port to listen on, 0 for any free one (server.port; default 8080)")
     serve.add_argument("--workers", help="worker processes (server.workers; default 1)")
-    serve.add_argument("--no-auth", action="store_true", help="ask for no key, also beyond this machine: whoever asks runs coding agents")
+    serve.add_argument(
+        "--no-auth", action="store_true", help="disable API keys on any address (dangerous: anyone who can connect can run coding agents)"
+    )
     serve.set_defaults(run=run_serve)
 
     doctor = commands.add_parser(
         "doctor",
-        help="say what works and what is missing",
-        description="Say which CLIs are found, whether they look logged in, and what is missing. Exits with 0 when the default backend can be used.",
+        help="check the installation",
+        description="Check which CLIs are installed, whether they look logged in, and what is missing. Exits with 0 if the default backend can be used.",
     )
     add_settings(doctor)
-    doctor.add_argument("--json", action="store_true", help="the same for programs")
+    doctor.add_argument("--json", action="store_true", help="print JSON, for programs")
     doctor.set_defaults(run=run_doctor)
+
+    keys = commands.add_parser("keys", help="make API keys", description="Make API keys.")
+    make = keys.add_subparsers(dest="action", metavar="{create}", required=True)
+    create = make.add_parser("create", help="make a key and print it", description="Make a key. It is printed once and stored nowhere.")
+    create.add_argument("name", metavar="NAME", help="name of the key in logs and metrics")
+    create.set_defaults(run=run_create_key)
+
+    version = commands.add_parser("version", help="print the version")
+    version.set_defaults(run=run_version)
 
     add_client_commands(commands)
     return parser
+
+
+def commands_of(parser: argparse.ArgumentParser) -> Collection[str]:
+    (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return commands.choices
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -90,3 +115,21 @@ def run_doctor(args: argparse.Namespace) -> int:
     report = examine(lambda: settings_of(args))
     print(to_json(report) if args.json else to_text(report))
     return 0 if report.is_usable else 1
+
+
+def run_version(args: argparse.Namespace) -> int:
+    print(f"clinvk {program_version()}")
+    return 0
+
+
+def run_create_key(args: argparse.Namespace) -> int:
+    from app.security.api_keys import new_entry
+
+    try:
+        key, entry = new_entry(args.name)
+    except SettingsError as error:
+        print(*error.problems, sep="\n", file=sys.stderr)
+        return 2
+    print(key)
+    print(f"This key is shown only once. Add its digest to the configuration:\n\nserver:\n  api_keys:\n    - {entry}", file=sys.stderr)
+    return 0

@@ -79,8 +79,18 @@ def load_keys(settings: Settings, environ: Mapping[str, str] = os.environ) -> Ke
 
 
 def new_key() -> str:
-    """A key for this run alone."""
     return secrets.token_urlsafe(32)
+
+
+def new_entry(name: str) -> tuple[str, str]:
+    """A new key, and its entry in the configuration. Raises SettingsError for a name that cannot be used."""
+    key = new_key()
+    entry = f"{name}=sha256:{_digest(key).hex()}"
+    if KeyRing.of(entry).names != (name,):
+        raise SettingsError(
+            [Problem("", name, "expected a name of letters, digits, '_', '.' and '-' that starts with a letter, at most 64")]
+        )
+    return key, entry
 
 
 def ask_gopass(path: str, environ: Mapping[str, str]) -> str:

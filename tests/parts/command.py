@@ -6,7 +6,8 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,19 @@ from .processes import MARK
 from .server import ROOT
 
 END_S = 60.0
+
+
+@dataclass(frozen=True)
+class Terminal:
+    process: subprocess.Popen[bytes]
+    descriptor: int
+
+    def read_to_end(self) -> str:
+        shown = b""
+        with suppress(OSError):  # the other end is closed
+            while chunk := os.read(self.descriptor, 65_536):
+                shown += chunk
+        return shown.decode()
 
 
 @dataclass(frozen=True)
@@ -28,25 +42,27 @@ class Command:
     def __call__(self, *args: str, stdin: str = "", env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(self._line(args), input=stdin, capture_output=True, encoding="utf-8", timeout=END_S, **self._options(env))
 
-    def start(self, *args: str, **more: Any) -> subprocess.Popen[bytes]:
+    def start(self, *args: str, env: Mapping[str, str] | None = None, **more: Any) -> subprocess.Popen[bytes]:
         """Begin it and go on. It leads a process group of its own, as a shell would have it."""
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more
-        return subprocess.Popen(self._line(args), process_group=0, **pipes, **self._options(None))
+        return subprocess.Popen(self._line(args), process_group=0, **pipes, **self._options(env))
 
-    def on_a_terminal(self, *args: str) -> tuple[int, str]:
+    def on_a_terminal(self, *args: str, env: Mapping[str, str] | None = None) -> tuple[int, str]:
         """Exit code, and what the terminal got of stdout and stderr."""
+        with self.terminal(*args, env=env) as terminal:
+            shown = terminal.read_to_end()
+        return terminal.process.wait(END_S), shown
+
+    @contextmanager
+    def terminal(self, *args: str, env: Mapping[str, str] | None = None) -> Iterator[Terminal]:
+        """The command on a terminal, while it runs."""
         ours, theirs = pty.openpty()
-        process = self.start(*args, stdin=theirs, stdout=theirs, stderr=theirs)
+        process = self.start(*args, env=env, stdin=theirs, stdout=theirs, stderr=theirs)
         os.close(theirs)
-        shown = b""
         try:
-            while chunk := os.read(ours, 65_536):
-                shown += chunk
-        except OSError:  # the other end is closed
-            pass
+            yield Terminal(process, ours)
         finally:
             os.close(ours)
-        return process.wait(END_S), shown.decode()
 
     def _line(self, args: Sequence[str]) -> list[str]:
         return [sys.executable, "-m", "app.cli", *args]

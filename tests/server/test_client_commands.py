@@ -139,6 +139,8 @@ def test_a_run_that_failed_is_exit_code_1(clinvk: Command, options: tuple[str, .
         (("parallel", "-f", "missing.yaml"), "missing.yaml: No such file"),
         (("parallel",), "required: -f"),
         (("compare", "x"), "which backends"),
+        (("prompt", "x", "-c", "-w", "/tmp"), "there is no session to continue in /tmp"),
+        (("prompt", "x", "-c", "--session", "a"), "choose one"),
     ],
 )
 def test_a_wrong_command_is_exit_code_2(clinvk: Command, args: tuple[str, ...], message: str) -> None:
@@ -232,6 +234,41 @@ def test_ctrl_c_stops_the_runs_on_the_server(clinvk: Command, cli: FakeCli) -> N
     assert eventually(lambda: not [pid for pid in pids if alive(pid)], GONE_WITHIN_S)
 
 
+def test_ctrl_c_on_a_terminal_prints_one_word(clinvk: Command, cli: FakeCli) -> None:
+    with clinvk.terminal("prompt", do(["hang"], about="stopped by hand")) as terminal:
+        pid_of(cli, "stopped by hand")
+        terminal.process.send_signal(signal.SIGINT)
+        shown = terminal.read_to_end()
+    assert terminal.process.wait(END_S) == 130
+    assert shown.endswith("\r\nstopped\r\n")
+    assert "KeyboardInterrupt" not in shown
+
+
+def test_continue_takes_the_last_session_of_this_folder(clinvk: Command, tmp_path_factory: pytest.TempPathFactory) -> None:
+    elsewhere = str(tmp_path_factory.mktemp("elsewhere"))
+    first, second = (json.loads(told(clinvk("prompt", "hi", "-b", "demo", "--json"), 0)) for _ in range(2))
+    told(clinvk("prompt", "hi", "-b", "demo", "-w", elsewhere), 0)
+    assert first["session_id"] != second["session_id"]
+    assert json.loads(told(clinvk("prompt", "again", "-c", "--json"), 0))["session_id"] == second["session_id"]
+    turns = json.loads(told(clinvk("sessions", "show", second["session_id"], "--json"), 0))["turns"]
+    assert [turn["prompt"] for turn in turns] == ["hi", "again"]
+
+
+def test_on_a_terminal_the_answer_is_rendered_and_elsewhere_it_is_as_it_came(clinvk: Command) -> None:
+    steps = do(["say", "# Title\n\nSome **bold** text.\n\n"], ["tool", "echo hi", "hi"], ["say", "- item\n"])
+    assert "Some **bold** text." in told(clinvk("prompt", steps), 0)
+    code, shown = clinvk.on_a_terminal("prompt", steps, env={"TERM": "xterm"})
+    assert code == 0
+    assert "\x1b[1mbold\x1b[0m" in shown
+    assert "• " in shown
+    assert "\x1b[2mBash: echo hi\x1b[0m" in shown
+    _, plain = clinvk.on_a_terminal("prompt", steps, env={"TERM": "xterm", "NO_COLOR": "1"})
+    assert "Bash: echo hi\r\n" in plain
+    assert "\x1b[2m" not in plain
+    _, dumb = clinvk.on_a_terminal("prompt", steps, env={"TERM": "dumb"})
+    assert "Some **bold** text." in dumb
+
+
 def test_a_server_that_is_killed_is_exit_code_3(clinvk: Command, cli: FakeCli, tmp_path_factory: pytest.TempPathFactory) -> None:
     one = Server(tmp_path_factory.mktemp("server"), {"default_backend": "claude", "backends": {"claude": cli.backend()}})
     try:
@@ -260,7 +297,7 @@ def test_on_a_terminal_the_progress_is_shown_and_the_model_cannot_steer_it(clinv
     body = {"tasks": [{"prompt": do(["wait", 0.2], ["say", "one \x1b]0;title\x07"])}, {"prompt": do(["say", "two"])}]}
     code, shown = clinvk.on_a_terminal("parallel", "-f", file_in(clinvk.folder, body))
     assert code == 0
-    assert "1 of 2 done, 1 going" in shown
+    assert "1 of 2 done, 1 running" in shown
     assert "one ]0;title" in shown
     assert "\x1b]" not in shown
 
@@ -329,5 +366,5 @@ def test_on_a_terminal_the_session_is_named_at_the_end(clinvk: Command) -> None:
     code, shown = clinvk.on_a_terminal("prompt", do(["say", "answer"]))
     assert code == 0
     assert "answer\r\n" in shown
-    assert "go on with `clinvk prompt --session " in shown
+    assert "continue with: clinvk prompt --session " in shown
     assert "--session" not in clinvk.on_a_terminal("prompt", do(["say", "answer"]), "--ephemeral")[1]

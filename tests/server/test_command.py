@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from app.cli.command import run
+from app.security.api_keys import KeyRing
 from services.clis.claude.spec import SPEC as CLAUDE
 
 
@@ -61,10 +62,36 @@ def test_version(capsys):
     assert capsys.readouterr().out.startswith("clinvk ")
 
 
-def test_an_unknown_option_is_a_usage_error():
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("serve --prot 1", "clinvk serve: error: unrecognized arguments: --prot 1; did you mean '--port'?"),
+        ("hello", "clinvk: 'hello' is not a command; did you mean: clinvk prompt hello"),
+        ("sevre --port 1", "clinvk: 'sevre' is not a command; did you mean: clinvk serve --port 1"),
+        ("-c hi", "clinvk: '-c' is not a command; did you mean: clinvk prompt -c hi"),
+        ("resume --last", "'resume' is not a command; use clinvk sessions resume ID"),
+        ("config show", "'config' is not a command; use clinvk doctor"),
+        ("mcp", "'mcp' is not a command; there is no MCP server"),
+        ("sessions clean", "session.retention_days deletes old sessions"),
+        ("sessions lst", "did you mean 'list'?"),
+        ("sessions", "required: {list,show,resume,delete}"),
+        ("compare --all-backends x", "unrecognized arguments: --all-backends; use -b claude,codex,gemini"),
+        ("prompt -o json x", "unrecognized arguments: -o x; use --json or --ndjson"),
+    ],
+)
+def test_a_wrong_command_line_says_what_was_probably_meant(capsys, line, expected):
     with pytest.raises(SystemExit) as ended:
-        run(["serve", "--prot", "1"])
+        run(line.split())
     assert ended.value.code == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_a_created_key_is_printed_once_with_the_line_for_the_configuration(capsys):
+    assert run(["keys", "create", "anna"]) == 0
+    out, err = capsys.readouterr()
+    entry = err.splitlines()[-1].strip().removeprefix("- ")
+    assert KeyRing.of(entry).find(out.strip()) == "anna"
+    assert out.strip() not in err
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,11 @@ started for this command. Its key: CLINVK_API_KEY. Exit codes: 0 success, 1 a ru
 
 def add_client_commands(commands: Any) -> None:
     """Add them to ``commands``, the result of `add_subparsers`."""
-    prompt = _add(commands, "prompt", run_prompt, "run one prompt; the answer is shown as it is said")
-    prompt.add_argument("text", nargs="?", help="what the agent is asked; `-` or nothing: stdin")
-    prompt.add_argument("-b", "--backend", metavar="NAME", help="which CLI answers")
+    prompt = _add(commands, "prompt", run_prompt, "run one prompt and stream the answer")
+    prompt.add_argument("text", nargs="?", help="the prompt; `-` or nothing: stdin")
+    prompt.add_argument("-b", "--backend", metavar="NAME", help="the CLI to use (default: the server's default backend)")
     prompt.add_argument("--session", metavar="ID", help="continue this session")
+    prompt.add_argument("-c", "--continue", dest="continues", action="store_true", help="continue the last session of this folder")
     prompt.add_argument("--ephemeral", action="store_true", help="keep no session")
     prompt.add_argument("--title", help="title of the new session")
     prompt.add_argument("--tag", dest="tags", action="append", help="tag of the new session; may be repeated")
@@ -40,13 +41,13 @@ def add_client_commands(commands: Any) -> None:
     _add_outputs(chain)
 
     compare = _add(commands, "compare", run_compare, "run one prompt on several backends")
-    compare.add_argument("text", nargs="?", help="what all of them are asked; `-` or nothing: stdin")
+    compare.add_argument("text", nargs="?", help="the prompt; `-` or nothing: stdin")
     compare.add_argument("-b", "--backends", metavar="A,B", help="backends, or backend/model")
     compare.add_argument("--sequential", action="store_true", help="one after the other")
     _add_run_options(compare, model=False)
 
     sessions = commands.add_parser("sessions", help="list, show, continue and delete sessions")
-    actions = sessions.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions = sessions.add_subparsers(dest="action", metavar="{list,show,resume,delete}", required=True)
     listed = _add(actions, "list", run_list, "the latest sessions first")
     for name in ("backend", "status", "tag", "workdir", "cursor"):
         listed.add_argument(f"--{name}")
@@ -57,17 +58,17 @@ def add_client_commands(commands: Any) -> None:
     show.add_argument("id", help="its id, or the beginning of it")
     resume = _add(actions, "resume", run_prompt, "another turn in a session")
     resume.add_argument("session", metavar="ID", help="its id, or the beginning of it")
-    resume.add_argument("text", nargs="?", help="what the agent is asked; `-` or nothing: stdin")
-    resume.add_argument("--rebuild", action="store_true", help="where the CLI has lost its session: tell a new one the turns so far")
+    resume.add_argument("text", nargs="?", help="the prompt; `-` or nothing: stdin")
+    resume.add_argument("--rebuild", action="store_true", help="if the CLI has lost its session, start a new one with the turns so far")
     resume.set_defaults(ephemeral=False)
     _add_run_options(resume, model=True)
-    delete = _add(actions, "delete", run_delete, "delete sessions, and the CLI's own files of them")
+    delete = _add(actions, "delete", run_delete, "delete sessions and the CLI's files of them")
     delete.add_argument("id", nargs="+", help="its id, or the beginning of it")
     for parser in (listed, show, delete):
-        parser.add_argument("--json", action="store_true", help="the server's answer, for programs")
+        parser.add_argument("--json", action="store_true", help="the server's response, for programs")
 
     backends = _add(commands, "backends", run_backends, "the CLIs that the server can run")
-    backends.add_argument("--json", action="store_true", help="the server's answer, for programs")
+    backends.add_argument("--json", action="store_true", help="the server's response, for programs")
 
 
 def _add(commands: Any, name: str, run: Command, about: str) -> argparse.ArgumentParser:
@@ -78,7 +79,7 @@ def _add(commands: Any, name: str, run: Command, about: str) -> argparse.Argumen
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--server", metavar="URL", help="the server to ask")
+    parser.add_argument("--server", metavar="URL", help="the server to use")
     parser.add_argument("--config", metavar="FILE", help="configuration file (default ~/.clinvk/config.yaml)")
     parser.set_defaults(run=exit_code(run))
     return parser
@@ -88,8 +89,12 @@ def _add_run_options(parser: argparse.ArgumentParser, *, model: bool) -> None:
     if model:
         parser.add_argument("-m", "--model", help="model, as the CLI names it, or an alias of the backend")
     parser.add_argument("-w", "--workdir", metavar="FOLDER", help="folder that the agent works in (default: this one)")
-    parser.add_argument("--approval-mode", choices=get_args(ApprovalMode), help="what the agent may do without asking")
-    parser.add_argument("--sandbox-mode", choices=get_args(SandboxMode), help="what the agent may write to")
+    parser.add_argument(
+        "--approval-mode",
+        choices=get_args(ApprovalMode),
+        help="which actions the agent may take without approval: default (the CLI's own rule; usually reading only), auto (also edit files), none (everything), always (approval for everything, so nothing)",
+    )
+    parser.add_argument("--sandbox-mode", choices=get_args(SandboxMode), help="which files the agent's commands may write to")
     parser.add_argument("--system-prompt", metavar="TEXT", help="replaces the CLI's own system prompt")
     parser.add_argument("--max-turns", type=int, metavar="N", help="upper bound of the agent's turns")
     parser.add_argument("--timeout", dest="timeout_secs", type=float, metavar="SECONDS", help="shortens the server's time limit")

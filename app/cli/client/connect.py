@@ -40,17 +40,21 @@ def exit_code(command: Command) -> Command:
             complain(str(error))
             return UNREACHABLE
         except Refused as refused:
-            complain(str(refused) + ("; set CLINVK_API_KEY" if refused.status == 401 else ""))
+            complain(str(refused) + (f"; {key_hint()}" if refused.status == 401 else ""))
             if getattr(args, "json", False):
                 say_json(refused.body)
             if refused.has_run:
                 return FAILED
             return USAGE if refused.status in WRONG_REQUEST else UNREACHABLE
-        except BrokenPipeError:  # whoever reads our output has had enough
+        except BrokenPipeError:  # the reader of our output is gone
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return FAILED
 
     return run
+
+
+def key_hint() -> str:
+    return "CLINVK_API_KEY holds another key" if os.environ.get("CLINVK_API_KEY", "").strip() else "set CLINVK_API_KEY"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`clinvk prompt` and `clinvk sessions resume`: one answer, on the terminal while it is being said."""
+"""`clinvk prompt` and `clinvk sessions resume`: one answer, shown while it arrives."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from contextlib import closing
 from typing import Any
 from urllib.parse import quote
 
+from app.cli.client.answer import answer_writer
 from app.cli.client.connect import FAILED, OK, Usage, connected
 from app.cli.client.remote import NotReachable, Remote
-from app.cli.client.screen import Progress, complain, note, printable, say, say_json
+from app.cli.client.screen import Progress, complain, dimmed, note, printable, say_json
 
 OPTIONS = ("backend", "model", "approval_mode", "sandbox_mode", "system_prompt", "max_turns", "timeout_secs", "verbose")
 """Options of the command that are fields of a request under the same name."""
@@ -30,15 +31,17 @@ def run_prompt(args: argparse.Namespace) -> int:
     body = {name: value for name in OPTIONS if (value := getattr(args, name, None)) is not None}
     body["prompt"] = read_text(args.text)
     body |= {name: value for name in ("title", "tags") if (value := getattr(args, name, None))}
-    if args.ephemeral and args.session:
-        raise Usage("--session continues a session, --ephemeral keeps none: choose one")
+    continues = getattr(args, "continues", False)
+    if sum(map(bool, (args.ephemeral, args.session, continues))) > 1:
+        raise Usage("--session and --continue continue a session, --ephemeral keeps none: choose one")
     if args.ephemeral:
         body["ephemeral"] = True
     if getattr(args, "rebuild", False):
         body["rebuild"] = True
-    path = f"/api/v1/sessions/{quote(args.session, safe='')}/resume" if args.session else "/api/v1/prompt"
     with connected(args) as remote:
-        if workdir := workdir_for(remote, args.workdir, is_default=not args.session):
+        session = latest_session(remote, args) if continues else args.session
+        path = f"/api/v1/sessions/{quote(session, safe='')}/resume" if session else "/api/v1/prompt"
+        if workdir := workdir_for(remote, args.workdir, is_default=not session):
             body["workdir"] = workdir
         if args.dry_run:
             answer = remote.ask("POST", path, {**body, "dry_run": True})
@@ -51,8 +54,19 @@ def run_prompt(args: argparse.Namespace) -> int:
         return show(remote, path, {**body, "output_format": "stream-json"}, as_lines=args.ndjson)
 
 
+def latest_session(remote: Remote, args: argparse.Namespace) -> str:
+    """The session of this folder that was used last, of ``--backend`` if that is given. Raises Usage where there is none."""
+    workdir = workdir_for(remote, args.workdir, is_default=True)
+    found = remote.ask("GET", "/api/v1/sessions", query={"workdir": workdir, "backend": args.backend, "limit": 1})["sessions"]
+    if not found:
+        raise Usage(
+            f"there is no session to continue in {workdir or 'any folder'}; start one with `clinvk prompt` or see `clinvk sessions list`"
+        )
+    return str(found[0]["id"])
+
+
 def read_text(text: str | None) -> str:
-    """The prompt: from the command line, or from stdin where it is `-` or missing."""
+    """The prompt from the command line, or from stdin if it is `-` or missing."""
     if text is None and sys.stdin.isatty():
         print("Type the prompt; end with Ctrl-D.", file=sys.stderr, flush=True)
     if text is None or text == "-":
@@ -70,9 +84,9 @@ def workdir_for(remote: Remote, workdir: str | None, *, is_default: bool) -> str
 
 
 def show(remote: Remote, path: str, body: dict[str, Any], *, as_lines: bool) -> int:
-    """Say the answer as it comes. Its text on stdout is what the agent said, and a newline."""
+    """Show the answer as it arrives. Standard output gets the agent's text and a newline, nothing else."""
     progress = Progress()
-    last = ""
+    answer = answer_writer(progress.close)
     progress.tell("waiting for the agent")
     try:
         with closing(remote.lines(path, body)) as events:
@@ -81,23 +95,21 @@ def show(remote: Remote, path: str, body: dict[str, Any], *, as_lines: bool) -> 
                 if as_lines:
                     say_json(event, is_line=True)
                 elif kind == "message" and content:
-                    if not last:
-                        progress.close()
-                    say(content)
-                    last = content
+                    answer.write(content)
                 elif kind == "tool_use" and sys.stderr.isatty():
-                    progress.note(tool_line(content["name"], content["input"]))
+                    answer.flush()
+                    progress.note(dimmed(tool_line(content["name"], content["input"])))
                 if kind in ("done", "error"):
-                    if last and not last.endswith("\n"):
-                        say("\n")
+                    answer.close()
                     progress.close()
                     for denied in () if as_lines else content.get("denied_tools", ()):
                         note(refusal_line(denied, body.get("approval_mode", "default")))
-                    if sys.stderr.isatty() and event["session_id"] and not body.get("ephemeral"):
-                        progress.note(f"session {event['session_id']}: go on with `clinvk prompt --session {event['session_id'][:8]}`")
                     if kind == "error":
                         complain(content["message"])
-                    return OK if kind == "done" else FAILED
+                        return FAILED
+                    if sys.stderr.isatty() and event["session_id"] and not body.get("ephemeral"):
+                        note(dimmed(f'continue with: clinvk prompt --session {event["session_id"][:8]} "…"'))
+                    return OK
     finally:
         progress.close()
     raise NotReachable("the stream ended before the answer did")

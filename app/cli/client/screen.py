@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from typing import Any
@@ -12,12 +13,17 @@ import gevent
 TICK_S = 0.5
 CLEAR_LINE = "\r\x1b[K"
 UNSAFE = dict.fromkeys([*range(9), *range(11, 32), *range(127, 160)])
-"""Control characters but tab and newline: what a model says must not steer the terminal of whoever reads it."""
+"""Control characters except tab and newline: a model's output must not control the reader's terminal."""
 
 
 def say(text: str) -> None:
-    """Part of an answer, shown at once."""
-    sys.stdout.write(text.translate(UNSAFE) if sys.stdout.isatty() else text)
+    """Write part of an answer and flush."""
+    show(text.translate(UNSAFE) if sys.stdout.isatty() else text)
+
+
+def show(text: str) -> None:
+    """Write text that is safe for a terminal, with its escape sequences, and flush."""
+    sys.stdout.write(text)
     sys.stdout.flush()
 
 
@@ -37,8 +43,23 @@ def complain(text: str) -> None:
     note(f"clinvk: {text}")
 
 
+def dimmed(text: str) -> str:
+    """``text`` in a faint colour, where standard error is a terminal that shows colours."""
+    return f"\x1b[2m{text}\x1b[0m" if sys.stderr.isatty() and has_colours() else text
+
+
+def has_colours() -> bool:
+    """See https://no-color.org."""
+    return not os.environ.get("NO_COLOR") and not is_dumb()
+
+
+def is_dumb() -> bool:
+    """Whether the terminal understands no escape sequences."""
+    return os.environ.get("TERM", "dumb") == "dumb"
+
+
 def printable(text: str) -> str:
-    """One line of ``text`` that does nothing to a terminal."""
+    """``text`` on one line, without control characters."""
     return "".join(char if char.isprintable() else " " for char in text)
 
 
@@ -57,7 +78,7 @@ def costs(part: dict[str, Any]) -> str:
 
 
 class Progress:
-    """One line on the terminal that tells what is going on, with the time it has taken. Silent elsewhere."""
+    """A status line with the elapsed time, on a terminal. Silent elsewhere."""
 
     def __init__(self) -> None:
         self._is_shown = sys.stderr.isatty()
@@ -66,8 +87,9 @@ class Progress:
         self._ticker = gevent.spawn(self._tick) if self._is_shown else None
 
     def tell(self, text: str) -> None:
-        self._text = printable(text)
-        self._draw()
+        if printable(text) != self._text:
+            self._text = printable(text)
+            self._draw()
 
     def note(self, text: str) -> None:
         """A line that stays, above the progress."""

@@ -115,15 +115,17 @@ def carry_out(remote: Remote, path: str, body: dict[str, Any], args: argparse.Na
                 if event["type"] == "result":
                     content: dict[str, Any] = event["content"]
                     return content
-                states[event[member]] = event["type"] if event["type"] in ("done", "error") else "going"
-                counts = Counter(states.values())
-                progress.tell(
-                    f"{counts['done']} of {total} done, {counts['going']} going"
-                    + (f", {counts['error']} failed" if counts["error"] else "")
-                )
+                states[event[member]] = event["type"] if event["type"] in ("done", "error") else "running"
+                progress.tell(progress_line(Counter(states.values()), total))
     finally:
         progress.close()
     raise NotReachable("the stream ended before the result came")
+
+
+def progress_line(counts: Counter[str], total: int) -> str:
+    """``counts``: runs that have begun, by state."""
+    shown = {"running": counts["running"], "waiting": total - counts.total(), "failed": counts["error"]}
+    return ", ".join([f"{counts['done']} of {total} done", *(f"{count} {state}" for state, count in shown.items() if count)])
 
 
 def report(answer: dict[str, Any], args: argparse.Namespace, *, member: str) -> int:

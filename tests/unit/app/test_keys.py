@@ -8,7 +8,7 @@ from hashlib import sha256
 import pytest
 
 from app.config.load import SettingsError, load_settings
-from app.security.api_keys import KeyRing, load_keys, new_key
+from app.security.api_keys import KeyRing, load_keys, new_entry, new_key
 
 
 @pytest.fixture
@@ -164,6 +164,15 @@ def test_a_silent_gopass_is_given_up(gopass, monkeypatch):
 
 def test_a_path_never_becomes_a_flag(gopass):
     assert "expected a path" in refused(gopass("true") | {"CLINVK_API_KEYS_GOPASS_PATH": "--help"})[0]
+
+
+def test_a_new_entry_is_the_digest_of_its_key():
+    key, entry = new_entry("anna")
+    assert key not in entry
+    assert KeyRing.of(entry).find(key) == "anna"
+    for name in ("1x", "a b", "", "local"):
+        with pytest.raises(SettingsError):
+            new_entry(name)
 
 
 def test_a_new_key_is_long_and_another_each_time():
