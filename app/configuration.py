@@ -12,7 +12,7 @@ from app.config.checks import check_together
 from app.config.load import load_settings
 from app.config.problems import Problem, SettingsError
 from app.config.schema import Settings
-from app.security.api_keys import THIS_RUN, KeyRing, load_keys
+from app.security.api_keys import THIS_RUN, KeyRing, load_keys, refuse_short_keys
 from app.security.hosts import is_loopback
 
 FIXED = {
@@ -43,6 +43,8 @@ class Configuration:
             raise SettingsError(problems)
         build_backends(settings)
         keys = KeyRing() if self.is_open else load_keys(settings, os.environ)
+        if not self.is_local:
+            refuse_short_keys(keys)
         if not keys and not self.is_open and not self.is_local:
             if self.keys.names != (THIS_RUN,):
                 message = f"there would be none, and the server listens on {settings.server.host}: whoever asks would run coding agents"

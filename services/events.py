@@ -132,11 +132,15 @@ def is_terminal(event: Event) -> bool:
     return isinstance(event, Finished | Failed)
 
 
-def for_callers(end: Finished | Failed, usage: Usage | None) -> Finished | Failed:
-    """The end as callers get it: with the run's usage, and in a failure's message, which the CLI wrote, without credentials."""
-    if isinstance(end, Failed):
-        return msgspec.structs.replace(end, message=redact(end.message), usage=usage)
-    return msgspec.structs.replace(end, usage=usage)
+def for_callers(end: Finished | Failed, usage: Usage | None, backend: str = "", login_hint: str = "") -> Finished | Failed:
+    """The end as callers get it: with the run's usage; in a failure's message, which the CLI wrote, without credentials, and with
+    what to do on the server where the CLI is not logged in."""
+    if not isinstance(end, Failed):
+        return msgspec.structs.replace(end, usage=usage)
+    message = redact(end.message)
+    if end.kind == "not_logged_in" and login_hint:
+        message = f"{backend} is not logged in on the server: {login_hint} as the server's user, then try again (the CLI said: {message})"
+    return msgspec.structs.replace(end, message=message, usage=usage)
 
 
 def separated(batches: Iterable[Batch]) -> Iterator[Batch]:

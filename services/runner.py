@@ -281,12 +281,12 @@ class RunStream(Iterator[Batch]):
         if self._has_ended:
             return
         self._has_ended = True
-        telemetry, fold = self.telemetry, self.fold
+        telemetry, fold, spec = self.telemetry, self.fold, self.invocation.spec
         end = fold.end = fold.end or self._cancellation.failure or CLIENT_GONE
         telemetry.ended_at = monotonic()
         telemetry.start = getattr(self._running, "began_as", "cold")  # only some drivers have a choice
         self._observer.finish(telemetry)
-        self._end = self._session.on_ended(for_callers(end, fold.usage), fold)
+        self._end = self._session.on_ended(for_callers(end, fold.usage, spec.name, spec.login_hint), fold)
 
     def __enter__(self) -> RunStream:
         return self

@@ -25,7 +25,11 @@ class WorkdirRules:
     def check(self, workdir: str | None) -> str:
         """The real path of ``workdir``, or the default folder. Raises WorkdirNotAllowed, saying what is wrong."""
         if workdir is None:
-            return self.default()
+            default = self.default()
+            if not os.path.isdir(default):
+                message = "is the default workdir, but is not an existing folder; create it, or set `workdir` in the request"
+                raise WorkdirNotAllowed(default, message)
+            return default
         if "\0" in workdir:
             raise WorkdirNotAllowed(workdir, "holds a NUL character")
         if not os.path.isabs(workdir):

@@ -104,6 +104,32 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
 hold a value for every field, and be refused."""
 
 
+_ANSWER = {"exit_code": 0, "duration_ms": 1234, "output": "Hello!", "error": None, "cost_usd": 0.0123}
+_USAGE = {"input_tokens": 2, "output_tokens": 20, "cached_tokens": 0, "reasoning_tokens": 0}
+_RESULT = {
+    "session_id": "b7a3ee61-6f3c-4f0e-9d5c-0a4b1d1f2c3d",
+    "backend": "claude",
+    "model": "claude-sonnet-5",
+    **_ANSWER,
+    "token_usage": _USAGE,
+    "ignored": [],
+    "denied_tools": [],
+    "meta": {"request_id": "req_0123456789abcdef01234567", "timestamp": "2026-01-31T12:00:00.000Z"},
+}
+
+RESULT_EXAMPLES: Mapping[str, Mapping[str, Any]] = dict.fromkeys(("/api/v1/prompt", "/api/v1/sessions/{session_id}/resume"), _RESULT)
+"""What a run answers, without the members of a dry run that an example made up of the schema would have."""
+
+HEADERS: Mapping[str, str] = {
+    "X-Clinvk-Session": "Id of the session to continue; without it, nothing is kept",
+    "X-Clinvk-Workdir": "Absolute path of the folder in which the agent works",
+    "X-Clinvk-Tools": "`ignore`: leave out the request's client tools instead of refusing them",
+}
+"""Request headers of the compatible surfaces' runs."""
+
+HEADER_PARAMETERS = [{"in": "header", "name": name, "schema": {"type": "string"}, "description": text} for name, text in HEADERS.items()]
+
+
 class Describe(BasePlugin):
     """An apispec plugin: completes every operation as it is registered, by the marks of its view."""
 
@@ -137,6 +163,10 @@ class Describe(BasePlugin):
                 responses.setdefault(status, _response_name(_envelope_name(surface), code))
         if marks.stream_types:
             add_streams(responses, marks.stream_types)
+        if marks.runs_cli and surface.name in ERROR_SCHEMAS:
+            operation["parameters"] = [*operation.get("parameters", []), *HEADER_PARAMETERS]
+        if path in RESULT_EXAMPLES:
+            (responses.get("200") or responses[200])["content"]["application/json"]["example"] = RESULT_EXAMPLES[path]
         if method == "post" and path in EXAMPLES:
             operation["requestBody"]["content"]["application/json"]["example"] = EXAMPLES[path]
 

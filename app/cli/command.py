@@ -63,6 +63,13 @@ def build_parser() -> Parser:
     doctor.add_argument("--json", action="store_true", help="print JSON, for programs")
     doctor.set_defaults(run=run_doctor)
 
+    backup = commands.add_parser(
+        "backup", help="copy the session store", description="Copy the session store (SQLite), also while the server runs."
+    )
+    backup.add_argument("file", metavar="FILE", help="where to; it must not exist")
+    backup.add_argument("--config", metavar="FILE", help="configuration file (default ~/.clinvk/config.yaml)")
+    backup.set_defaults(run=run_backup)
+
     keys = commands.add_parser("keys", help="make API keys", description="Make API keys.")
     make = keys.add_subparsers(dest="action", metavar="{create}", required=True)
     create = make.add_parser("create", help="make a key and print it", description="Make a key. It is printed once and stored nowhere.")
@@ -132,4 +139,15 @@ def run_create_key(args: argparse.Namespace) -> int:
         return 2
     print(key)
     print(f"This key is shown only once. Add its digest to the configuration:\n\nserver:\n  api_keys:\n    - {entry}", file=sys.stderr)
+    return 0
+
+
+def run_backup(args: argparse.Namespace) -> int:
+    from app.cli.backup import CannotBackUp, back_up
+
+    try:
+        back_up(load_settings(args.config), args.file)
+    except CannotBackUp as error:
+        print(f"clinvk: {error}", file=sys.stderr)
+        return 1
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from ipaddress import ip_network
@@ -14,6 +15,7 @@ from app.config.schema import ServerSettings, Settings
 from app.observability.trace_context import wrong_variables
 
 ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s?#]+")
+OTEL_PACKAGES = "opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
 STORAGES = ("memory", "redis", "rediss", "redis+unix")
 
 
@@ -65,7 +67,7 @@ def rate_limit_problems(server: ServerSettings) -> Iterator[tuple[str, str]]:
     if scheme not in STORAGES:
         yield "server.rate_limit_storage", "expected memory:// or a redis:// address"
     elif scheme != "memory" and find_spec("redis") is None:
-        yield "server.rate_limit_storage", "needs the redis package, which is not installed: pip install 'clinvk[redis]'"
+        yield "server.rate_limit_storage", f"needs the redis package, which is not installed: {sys.executable} -m pip install redis"
     elif scheme == "memory" and server.workers > 1 and server.rate_limit_enabled:
         yield (
             "server.workers",
@@ -78,7 +80,7 @@ def _tracing(server: ServerSettings) -> Iterator[tuple[str, str]]:
     if not server.tracing_enabled:
         return
     if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
-        yield "server.tracing_enabled", "needs OpenTelemetry, which is not installed: pip install 'clinvk[otel]'"
+        yield "server.tracing_enabled", f"needs OpenTelemetry, which is not installed: {sys.executable} -m pip install {OTEL_PACKAGES}"
     for problem in wrong_variables(os.environ):
         yield "server.tracing_enabled", problem
 

@@ -49,8 +49,12 @@ def setting(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnifiedFlags:
-    approval_mode: str = setting("default", "default | auto | none | always: what the agent may do without asking", choices=APPROVAL_MODES)
-    sandbox_mode: str = setting("default", "default | read-only | workspace | full: what the agent may write to", choices=SANDBOX_MODES)
+    approval_mode: str = setting(
+        "default", "default | auto | none | always: which actions the agent may take without approval", choices=APPROVAL_MODES
+    )
+    sandbox_mode: str = setting(
+        "default", "default | read-only | workspace | full: what the commands of the agent may write to", choices=SANDBOX_MODES
+    )
     verbose: bool = setting(False, "ask the CLI for its own diagnostics")
     dry_run: bool = setting(False, "start nothing; answer every run with the command line it would have had")
     max_turns: int | None = setting(None, "upper bound of an agent's turns", at_least=1)
@@ -134,7 +138,7 @@ class SessionSettings:
     database_url: str = setting(
         "",
         "where sessions are kept: empty for the file sessions.db in the home folder, or sqlite:////folder/file.db, or"
-        " postgresql://user:password@host/database (needs the extra `postgres`)",
+        " postgresql://user:password@host/database (needs psycopg)",
         is_secret=True,
     )
 
@@ -186,7 +190,8 @@ class ServerSettings:
     metrics_enabled: bool = setting(False, "serve GET /metrics, in Prometheus' format")
     metrics_public: bool = setting(False, "let GET /metrics be read without a key, where keys are asked for")
     tracing_enabled: bool = setting(
-        False, "send OpenTelemetry traces, as the OTEL_* variables say; needs the extra: pip install 'clinvk[otel]'"
+        False,
+        "send OpenTelemetry traces, configured by the OTEL_* variables; needs opentelemetry-sdk and opentelemetry-exporter-otlp-proto-http",
     )
     strict_models: bool = setting(
         False, "answer 404 to a model name that no available backend claims, instead of using the default backend"

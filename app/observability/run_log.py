@@ -9,7 +9,7 @@ from typing import Any
 from app.observability.context import current_request
 from app.observability.trace_context import VARIABLE
 from app.security.authentication import presented_keys
-from services.errors import RunFailed
+from services.errors import BackendUnavailable, RunFailed
 from services.events import Failed
 from services.redaction import REDACTED, redact
 from services.telemetry import RunTelemetry
@@ -17,6 +17,7 @@ from services.telemetry import RunTelemetry
 WELL = ("completed", "cancelled", "shutdown")
 """Outcomes that are nobody's failure."""
 MODEL_LIMIT_CHARS = 128
+REASON_LIMIT_CHARS = 300
 
 run_log = logging.getLogger("clinvk.run")
 
@@ -47,6 +48,7 @@ def fields_of_run(run: RunTelemetry) -> dict[str, Any]:
         "backend": run.backend,
         "model": run.model and run.model[:MODEL_LIMIT_CHARS],
         "outcome": run.outcome,
+        "reason": _refusal(run),
         "exit_code": run.end.exit_code if run.end else None,
         "start": None if run.refusal else run.start,
         "duration_ms": _ms(run.asked_at, run.ended_at),
@@ -63,6 +65,11 @@ def fields_of_run(run: RunTelemetry) -> dict[str, Any]:
         "trace_id": run.notes.get(TRACE_ID),
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _refusal(run: RunTelemetry) -> str | None:
+    """Why nothing was started. Only of an unavailable backend: other refusals may quote the request."""
+    return run.refusal.message[:REASON_LIMIT_CHARS] if isinstance(run.refusal, BackendUnavailable) else None
 
 
 def _denied_tools(run: RunTelemetry) -> str | None:

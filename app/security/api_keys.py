@@ -29,6 +29,13 @@ THIS_RUN = "this-run"
 NAME_DIGITS = 8
 """Of the SHA-256 of a key without a name: with ``key-`` before them they are its name, wherever in a list it stands."""
 
+WEAK_WORDS = ("secret", "password", "changeme", "change-me", "clinvk", "test", "admin", "abc123", "123456", "key", "api-key")
+WEAK_DIGESTS = frozenset(sha256(word.encode()).digest() for word in WEAK_WORDS)
+"""Of keys that everybody tries first, and of those that examples had: refused in every form."""
+
+MIN_CHARS = 16
+"""A plain key that is shorter is accepted on loopback only."""
+
 DIGEST = re.compile(r"sha256:([0-9a-fA-F]{64})")
 KEY = re.compile(r"[\x21-\x7e]+")
 
@@ -36,8 +43,10 @@ KEY = re.compile(r"[\x21-\x7e]+")
 class KeyRing:
     """The keys in force, by digest. An empty ring is false: no key is asked for."""
 
-    def __init__(self, digests: Iterable[tuple[str, bytes]] = ()) -> None:
+    def __init__(self, digests: Iterable[tuple[str, bytes]] = (), short: Iterable[str] = ()) -> None:
         self._digests = tuple(digests)
+        self.short = tuple(short)
+        """Names of the keys that are known to have fewer than `MIN_CHARS` characters."""
 
     @classmethod
     def of(cls, *entries: str) -> KeyRing:
@@ -93,6 +102,13 @@ def new_entry(name: str) -> tuple[str, str]:
     return key, entry
 
 
+def refuse_short_keys(keys: KeyRing) -> None:
+    """For a server that other machines can reach. Raises SettingsError."""
+    if keys.short:
+        message = f"{', '.join(keys.short)}: shorter than {MIN_CHARS} characters, too short for a server that other machines can reach"
+        raise SettingsError([Problem("", "API keys", f"{message}; make one with `clinvk keys create NAME`")])
+
+
 def ask_gopass(path: str, environ: Mapping[str, str]) -> str:
     """The secret at ``path``. Raises SettingsError, with gopass' own words where it failed."""
 
@@ -129,6 +145,7 @@ def _ring(entries: Iterable[tuple[str, str]]) -> KeyRing:
     """``entries`` with the setting each comes from. The same key twice is one key, two keys with the same name are a problem."""
     digests: dict[bytes, str] = {}
     first: dict[str, str] = {}
+    short: list[str] = []
     problems: list[Problem] = []
     for entry, source in entries:
         named = NAMED.fullmatch(entry) if source != "CLINVK_API_KEY" else None
@@ -140,16 +157,20 @@ def _ring(entries: Iterable[tuple[str, str]]) -> KeyRing:
             problems.append(Problem("", source, "expected 64 hexadecimal digits after sha256:"))
         elif not KEY.fullmatch(key):
             problems.append(Problem("", source, "expected a key of printable ASCII characters without spaces"))
+        elif source and digest in WEAK_DIGESTS:
+            problems.append(Problem("", source, "is the key of an example or easily guessed; make one with `clinvk keys create NAME`"))
         elif name == RESERVED:
             problems.append(Problem("", source, f"the name {name!r} is reserved; choose another"))
         elif digest not in digests:
             if name in first:
                 problems.append(Problem("", source, f"another key is named {name!r} ({first[name]}); give each key a name of its own"))
             digests[digest] = name
+            if not hashed and len(key) < MIN_CHARS:
+                short.append(name)
             first.setdefault(name, source)
     if problems:
         raise SettingsError(problems)
-    return KeyRing((name, digest) for digest, name in digests.items())
+    return KeyRing(((name, digest) for digest, name in digests.items()), short)
 
 
 def _digest(key: str) -> bytes:

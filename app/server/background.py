@@ -59,8 +59,8 @@ def end_leftovers() -> None:
     """What a server that was killed with all its processes' supervisors could not end itself."""
     processes, folders = end_leftover_processes(), remove_leftover_folders()
     if processes or folders:
-        log = logging.getLogger("clinvk.start")
-        log.warning("ended %s process(es) and removed %s folder(s) that an earlier run of the server had left behind", processes, folders)
+        parts = [f"ended {processes} process(es)"] * bool(processes) + [f"removed {folders} folder(s)"] * bool(folders)
+        logging.getLogger("clinvk.start").info("%s left behind by a server that was killed", " and ".join(parts))
 
 
 def grace_notice(busy: int, grace_s: float) -> str:

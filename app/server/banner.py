@@ -1,24 +1,28 @@
-"""What `clinvk serve` says at its start: where it listens, for whom, with what. Text only."""
+"""What `clinvk serve` prints at startup: addresses, access, configuration, backends. Text only."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from app.config.schema import Settings
 from app.server.shared_state import notes
 from app.version import program_version
 from services.clis.probe import Availability
+from services.clis.spec import BackendSpec
 
 INDENT = " " * 12
 
 
 def opening(settings: Settings, url: str, access: str, files: str | None = None) -> str:
-    """The lines that are known at once. ``access`` says who may call; ``files`` what is wrong with the limit of open files."""
+    """The lines that are known at once. ``access``: who has access; ``files``: what is wrong with the limit of open files."""
     lines = [
         f"clinvk {program_version()} listens on {url}",
+        f"  openai    {url}/openai/v1",
+        f"  anthropic {url}/anthropic",
         f"  docs      {url}/docs",
         f"  access    {access}",
         f"  config    {config_source(settings)}",
+        '  try       clinvk prompt -b demo "Say hello"     (Ctrl-C stops the server)',
     ]
     if settings.server.workers > 1:
         lines.append(f"  workers   {settings.server.workers}; max_concurrent_runs and max_queued_runs count for each of them")
@@ -28,18 +32,25 @@ def opening(settings: Settings, url: str, access: str, files: str | None = None)
     return "\n".join(lines)
 
 
-def backend_lines(found: Iterable[Availability], default: str) -> str:
-    """One line a backend: its version, or why it is not there."""
-    found = list(found)
+def backend_lines(specs: Sequence[BackendSpec], found: Sequence[Availability], default: str) -> str:
+    """One line a backend: its version, what its agent may do, or why it is not available."""
     width = max((len(item.name) for item in found), default=0)
     lines = []
-    for item in found:
+    for spec, item in zip(specs, found, strict=True):
         about = (
             f"{item.name:<{width}}  {item.version or 'found'}" if item.available else f"{item.name:<{width}}  not available: {item.reason}"
         )
-        about += "; does not look logged in" if item.available and item.logged_in is False else ""
+        if item.available:
+            about += f"; {modes_of(spec)}" if modes_of(spec) else ""
+            about += f"; probably not logged in: {spec.login_hint}" if item.logged_in is False else ""
         lines.append(about + (" (default)" if item.name == default else ""))
     return "\n".join(("  backends  " if not index else INDENT) + line for index, line in enumerate(lines))
+
+
+def modes_of(spec: BackendSpec) -> str:
+    """The approval and sandbox modes in force for a request that sets none; nothing for a CLI that has no such options."""
+    names = [name for name in ("approval_mode", "sandbox_mode") if spec.honours(name)]
+    return ", ".join(f"{name} {spec.defaults.get(name, 'default')}" for name in names)
 
 
 def config_source(settings: Settings) -> str:

@@ -21,7 +21,7 @@ from app.config.schema import ServerSettings, Settings
 from app.configuration import Configuration
 from app.observability import multiprocess as metrics_files
 from app.observability.logs import configure_logging
-from app.security.api_keys import THIS_RUN, KeyRing, load_keys, new_key
+from app.security.api_keys import THIS_RUN, KeyRing, load_keys, new_key, refuse_short_keys
 from app.security.hosts import is_loopback
 from app.server.arbiter import GracefulArbiter
 from app.server.banner import backend_lines, opening
@@ -141,21 +141,30 @@ def _why_not(error: OSError, host: str, port: int) -> str:
 
 
 def admit(keys: KeyRing, *, is_local: bool, is_open: bool) -> tuple[KeyRing, str]:
-    """The keys in force, and in words who may call. Beyond loopback a server without keys makes one for this run."""
+    """The keys in force, and who has access, as text. Beyond loopback, a server without keys makes one for this run.
+
+    Raises SettingsError for keys that are too short there.
+    """
     if is_open:
         where = "programs on this machine" if is_local else "EVERYONE who can reach this address"
-        return KeyRing(), f"open to {where}, without a key (--no-auth): whoever asks runs coding agents as this user"
+        return KeyRing(), f"open to {where}, without a key (--no-auth): anyone who can connect can run coding agents as this user"
     if keys:
-        return keys, f"with a key: {', '.join(keys.names)}"
+        if not is_local:
+            refuse_short_keys(keys)
+        return keys, f"with an API key: {', '.join(keys.names)}"
     if is_local:
-        return keys, "open to programs on this machine; set CLINVK_API_KEY to ask for a key"
+        return keys, "no API key required (local connections only); set CLINVK_API_KEY to require one"
     key = new_key()
-    return KeyRing.of(f"{THIS_RUN}={key}"), f"with this key, made for this run (set CLINVK_API_KEY for one that stays):\n            {key}"
+    return KeyRing.of(f"{THIS_RUN}={key}"), f"with this API key, made for this run (set CLINVK_API_KEY to keep one):\n            {key}"
 
 
 def refuse_if_open(settings: Settings) -> None:
     """For servers that `serve` does not start: nobody would read a key made for one run. Raises SettingsError."""
-    if not is_loopback(settings.server.host) and not load_keys(settings):
+    if is_loopback(settings.server.host):
+        return
+    keys = load_keys(settings)
+    refuse_short_keys(keys)
+    if not keys:
         message = f"is {settings.server.host}, and there is no API key: set CLINVK_API_KEYS, or listen on 127.0.0.1"
         raise SettingsError([Problem(settings.source_of("server.host"), "server.host", message)])
 
@@ -187,7 +196,8 @@ class Gunicorn(BaseApplication):
 
         def tell() -> None:
             specs = [spec for spec in services.runner.backends.values() if spec.enabled]
-            print(backend_lines(services.prober.with_versions(specs, BANNER_WAIT_S), services.default_backend), file=sys.stderr, flush=True)
+            found = services.prober.with_versions(specs, BANNER_WAIT_S)
+            print(backend_lines(specs, found, services.default_backend), file=sys.stderr, flush=True)
 
         gevent.spawn(tell)
 

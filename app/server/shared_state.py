@@ -8,6 +8,7 @@ queue (`max_concurrent_runs`, `max_queued_runs`), warm processes, wrong keys. Se
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -68,6 +69,11 @@ def notes(settings: Settings) -> list[str]:
             "server.allowed_hosts names hosts that only a proxy on this machine can serve, but server.trusted_proxies is empty: "
             "all its clients count as one address; add 127.0.0.1"
         )
+    found += [
+        f"server.allowed_workdir_prefixes: {path} is not an existing folder"
+        for path in server.allowed_workdir_prefixes
+        if not os.path.isdir(path)
+    ]
     is_shared = settings.session.database_url.startswith("postgres")
     if is_shared and server.rate_limit_enabled and server.rate_limit_storage.startswith("memory"):
         found.append(

@@ -70,20 +70,6 @@ def create_response(body: dict[str, Any]) -> Any:
     return answer(run_request, dialect, start_from_response(previous.node if previous else None), stream=body["stream"])
 
 
-@blp.route("/responses/<response_id>", methods=["GET"])
-@can_fail("not_found")
-def get_response(response_id: str) -> Any:
-    """Always a 404: the CLI keeps its session, but nobody keeps the response."""
-    raise _not_kept(response_id)
-
-
-@blp.route("/responses/<response_id>", methods=["DELETE"])
-@can_fail("not_found")
-def delete_response(response_id: str) -> Any:
-    """Always a 404: there is nothing that could be deleted by a response's id."""
-    raise _not_kept(response_id)
-
-
 @blp.route("/models", methods=["GET"])
 @blp.arguments(ModelQuerySchema(), location="query")
 @blp.response(200, OpenAIModelListSchema())
@@ -120,8 +106,9 @@ def _resolve_continued(body: dict[str, Any], secret: bytes) -> tuple[Resolution,
     return resolution, services().runner.backend(resolution.backend), previous
 
 
-def _not_kept(response_id: str) -> NotFound:
-    return NotFound(
+def no_response(response_id: str) -> Response:
+    """The CLI keeps its session, but the server keeps no response that could be fetched or deleted."""
+    raise NotFound(
         f"Response with id {response_id[:200]!r} not found: this server keeps no responses; it can be continued with previous_response_id",
         field="response_id",
     )
@@ -137,6 +124,7 @@ def no_websocket() -> Response:
     return Response(status=426)
 
 
+extras.add_url_rule("/responses/<response_id>", view_func=no_response, methods=["GET", "DELETE"])
 extras.add_url_rule("/responses", view_func=no_websocket, methods=["GET"], websocket=True)
 for index, rule in enumerate(("/", "/chat/completions", "/responses")):
     extras.add_url_rule(rule, view_func=probe, methods=["HEAD"], endpoint=f"probe_{index}")

@@ -8,6 +8,7 @@ gevent has patched it (its C loop would stop the whole worker), so PostgreSQL yi
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -64,7 +65,7 @@ def to_url(database_url: str, home: str) -> URL:
             return url.set(drivername="sqlite")
         case "postgresql" | "postgres":
             if find_spec("psycopg") is None:
-                raise ValueError("needs psycopg, which is not installed: pip install 'clinvk[postgres]'")
+                raise ValueError(f"needs psycopg, which is not installed: {sys.executable} -m pip install 'psycopg[binary]'")
             return url.set(drivername="postgresql+psycopg")
     raise ValueError("expected sqlite:///<absolute path> or postgresql://user:password@host/database")
 

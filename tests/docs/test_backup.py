@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 from pathlib import Path
 
@@ -32,8 +33,17 @@ def prompts_of(server: Server, session: str) -> list[str]:
 def test_sqlite(server: ServerFactory, reader: Reader) -> None:
     live = server()
     session = live.client.prompt("demo", PROMPT).json["session_id"]
-    done = reader.run("env", f"CLINVK_HOME={live.clinvk_home}", "bash", "-euc", commands("live.backup"))
+    done = reader.run("env", f"CLINVK_HOME={live.clinvk_home}", "bash", "-euc", commands("clinvk backup sessions"))
     assert done.returncode == 0, done.stderr
+    assert stat.S_IMODE((reader.folder / "sessions-backup.db").stat().st_mode) == 0o600
+    again = reader.run("env", f"CLINVK_HOME={live.clinvk_home}", "bash", "-euc", commands("clinvk backup sessions"))
+    assert (again.returncode, "File exists" in again.stderr) == (1, True), "an older backup is not overwritten"
+    nowhere = reader.run(
+        "env", f"CLINVK_HOME={reader.folder}/nobody", "bash", "-euc", commands("clinvk backup sessions").replace(".db", "2.db")
+    )
+    assert (nowhere.returncode, "there is no session store" in nowhere.stderr) == (1, True)
+    assert not (reader.folder / "sessions-backup2.db").exists()
+    assert not (reader.folder / "nobody").exists()
 
     restored = reader.folder / "restored" / "sessions.db"
     restored.parent.mkdir()
@@ -66,6 +76,6 @@ def run(command: str, folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("word", ["live.backup", "pg_dump"])
+@pytest.mark.parametrize("word", ["clinvk backup sessions", "pg_dump"])
 def test_the_guide_has_it(word: str) -> None:
     assert commands(word)

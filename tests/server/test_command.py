@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from app.cli.client.remote import Remote
 from app.cli.command import run
 from app.security.api_keys import KeyRing
 from services.clis.claude.spec import SPEC as CLAUDE
@@ -123,10 +124,10 @@ def test_doctor_is_content_with_a_default_backend_that_is_there(home, capsys):
     install(home, "claude", "echo 9.8.7")
     assert run(["doctor"]) == 0
     text = capsys.readouterr().out
-    assert f"9.8.7, does not look logged in, {home}/bin/claude" in text
+    assert f"9.8.7, probably not logged in, approval_mode default, sandbox_mode default, {home}/bin/claude" in text
     assert "npm install -g @openai/codex" in text
     assert "The default backend, claude, can be used." in text
-    assert "warm processes up to 3 of claude, up to 2 of codex" in text
+    assert "kept ready     up to 3 of claude\n" in text
 
 
 @pytest.mark.parametrize(
@@ -149,12 +150,13 @@ def test_doctor_names_what_speaks_against_a_version(home, capsys, caplog, versio
 
 def test_doctor_tells_which_backends_have_no_processes_that_wait(home, capsys, monkeypatch):
     install(home, "claude", "echo 9.8.7")
+    install(home, "codex", "echo 9.8.7")
     monkeypatch.setenv("CLINVK_BACKENDS__CLAUDE__WARM__MAX", "0")
     monkeypatch.setenv("CLINVK_BACKENDS__CODEX__WARM__MIN_FREE_MB", str(1 << 30))
     assert run(["doctor"]) == 0
     text = capsys.readouterr().out
-    assert "warm processes up to 2 of codex, up to 3 of gemini; not now, " in text
-    assert "codex wants 1073741824 MB (warm.min_free_mb)" in text
+    assert "kept ready     up to 2 of codex; none at present, " in text
+    assert "codex needs 1073741824 MB (warm.min_free_mb)" in text
 
 
 def test_doctor_says_how_to_get_what_is_missing(capsys):
@@ -178,7 +180,7 @@ def test_doctor_for_programs(home, capsys):
     assert backends["codex"]["logged_in"] is False
     assert "codex login" in backends["codex"]["hint"]
     assert backends["claude"]["available"] is False
-    assert {"clinvk", "configuration", "home", "address", "warm processes"} == {finding["name"] for finding in report["findings"]}
+    assert {"clinvk", "configuration", "home", "address", "kept ready"} == {finding["name"] for finding in report["findings"]}
 
 
 def test_doctor_tells_the_problems_of_the_configuration_and_goes_on(home, capsys, monkeypatch):
@@ -192,8 +194,34 @@ def test_doctor_tells_the_problems_of_the_configuration_and_goes_on(home, capsys
     assert "/dev/null/x cannot be written" in text
 
 
-def test_doctor_sees_a_port_in_use_and_a_home_that_cannot_be_written(capsys, monkeypatch):
+def test_doctor_recognizes_a_server_of_ours(capsys, monkeypatch):
+    monkeypatch.setattr(Remote, "is_up", lambda self: True)
     with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        monkeypatch.setenv("CLINVK_SERVER__PORT", str(port))
+        run(["doctor"])
+    assert f"ok   address        a clinvk server runs at http://127.0.0.1:{port}\n" in capsys.readouterr().out
+
+
+def test_doctor_asks_the_database_and_redis(capsys, monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        monkeypatch.setenv("CLINVK_SESSION__DATABASE_URL", f"postgresql://user:hush@127.0.0.1:{port}/clinvk")
+        monkeypatch.setenv("CLINVK_SERVER__RATE_LIMIT_ENABLED", "true")
+        monkeypatch.setenv("CLINVK_SERVER__RATE_LIMIT_STORAGE", f"redis://127.0.0.1:{port}/0")
+        monkeypatch.setenv("CLINVK_SERVER__ALLOWED_WORKDIR_PREFIXES", "/no/such/folder")
+        run(["doctor"])
+    text = capsys.readouterr().out
+    assert "!!   database       connection failed" in text
+    assert "!!   redis          127.0.0.1 does not answer" in text
+    assert "!!   workdir        /no/such/folder (server.allowed_workdir_prefixes) is not an existing folder" in text
+    assert "hush" not in text
+
+
+def test_doctor_sees_a_port_in_use_and_a_home_that_cannot_be_written(capsys, monkeypatch):
+    monkeypatch.setattr("app.cli.client.remote.CONNECT_TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as other:  # it accepts connections and answers none
         monkeypatch.setenv("CLINVK_SERVER__PORT", str(other.getsockname()[1]))
         monkeypatch.setenv("CLINVK_HOME", "/dev/null/x")
         run(["doctor"])

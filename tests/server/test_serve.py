@@ -91,7 +91,7 @@ def test_the_banner_says_where_for_whom_and_with_what(start):
     with start() as server:
         server.says(r"demo +found \(default\)\n")
         assert f"  docs      http://127.0.0.1:{server.port}/docs\n" in server.log
-        assert "  access    open to programs on this machine; " in server.log
+        assert "  access    no API key required (local connections only); " in server.log
         assert "CLINVK_BACKEND" in server.log
         assert re.search(r"codex +not available: 'codex' was not found on PATH; install it with", server.log)
 
@@ -126,7 +126,7 @@ def test_a_configured_key_is_asked_for_and_not_shown(start):
     with start(CLINVK_API_KEYS="ci=top-secret") as server:
         assert server.status() == 401
         assert server.status(**{"X-Api-Key": "top-secret"}) == 200
-        assert "access    with a key: ci\n" in server.log
+        assert "access    with an API key: ci\n" in server.log
         assert "top-secret" not in server.log
 
 
@@ -292,9 +292,9 @@ def test_the_options_follow_the_settings():
 @pytest.mark.parametrize(
     ("keys", "is_local", "is_open", "names", "word"),
     [
-        ((), True, False, (), "open to programs on this machine"),
-        (("a=x",), True, False, ("a",), "with a key: a"),
-        (("a=x",), False, False, ("a",), "with a key: a"),
+        ((), True, False, (), "no API key required (local connections only)"),
+        (("a=x",), True, False, ("a",), "with an API key: a"),
+        (("a=0123456789abcdef",), False, False, ("a",), "with an API key: a"),
         ((), False, False, ("this-run",), "made for this run"),
         ((), False, True, (), "EVERYONE"),
         (("a=x",), True, True, (), "--no-auth"),

@@ -66,7 +66,7 @@ def test_what_is_left_of_a_server_that_was_killed_with_its_supervisors_ends_at_t
     two = server(config, {"TMPDIR": str(temp)})
     assert not [pid for pid in left if alive(pid)]
     assert not list(temp.glob("clinvk-*"))
-    assert "that an earlier run of the server had left behind" in two.log()
+    assert "left behind by a server that was killed" in two.log()
 
 
 def test_sigterm_lets_a_run_finish_and_takes_no_new_one(server: ServerFactory, fake_cli: FakeCli) -> None:

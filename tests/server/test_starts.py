@@ -86,7 +86,7 @@ def add_old_session(home: Path) -> str:
 
 def test_what_a_killed_server_left_is_removed(standing: Standing) -> None:
     assert eventually(lambda: not standing.left.exists())
-    assert eventually(lambda: "an earlier run of the server had left behind" in standing.log())
+    assert eventually(lambda: "left behind by a server that was killed" in standing.log())
 
 
 def test_old_sessions_are_deleted(standing: Standing) -> None:

@@ -12,6 +12,7 @@ from app.cli.client.private import private_server
 from app.cli.client.remote import NotReachable, Refused, Remote
 from app.cli.client.screen import complain, note, say_json
 from app.config.load import load_settings
+from app.config.schema import ServerSettings
 
 OK, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
 """It worked; a run failed; the command or the configuration is wrong; no server, or it refused. Ctrl-C is 130."""
@@ -57,6 +58,12 @@ def key_hint() -> str:
     return "CLINVK_API_KEY holds another key" if os.environ.get("CLINVK_API_KEY", "").strip() else "set CLINVK_API_KEY"
 
 
+def url_of(server: ServerSettings) -> str:
+    """Where a server with these settings is reached from this machine."""
+    host = ANY_ADDRESS.get(server.host, server.host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{server.port}"
+
+
 @contextmanager
 def connected(args: argparse.Namespace) -> Iterator[Remote]:
     """The server that was named; else the one that the configuration describes, where it runs; else a private one."""
@@ -69,8 +76,7 @@ def connected(args: argparse.Namespace) -> Iterator[Remote]:
         yield remote
         return
     server = load_settings(args.config).server
-    host = ANY_ADDRESS.get(server.host, server.host)
-    remote = Remote(f"http://{f'[{host}]' if ':' in host else host}:{server.port}", key)
+    remote = Remote(url_of(server), key)
     if server.port and remote.is_up():
         yield remote
         return

@@ -31,7 +31,9 @@ class Refused(Exception):
 class Remote:
     """One server. Every request has its own connection, which is closed with it: then the server stops what it runs."""
 
-    def __init__(self, url: str, key: str = "") -> None:
+    def __init__(self, url: str, key: str = "", *, answer_timeout_s: float | None = None) -> None:
+        """``answer_timeout_s`` None: an agent may work for long before it says anything."""
+        self._answer_timeout_s = answer_timeout_s
         self.url = url.rstrip("/")
         self._where = urlsplit(self.url)
         if self._where.scheme not in ("http", "https") or not self._where.hostname:
@@ -44,9 +46,9 @@ class Remote:
         return self._where.hostname in LOOPBACK
 
     def is_up(self) -> bool:
-        """Whether one of our servers answers there. It is sent no key."""
+        """Whether a clinvk server answers there, within seconds. It is sent no key."""
         try:
-            health = Remote(self.url).ask("GET", "/health")
+            health = Remote(self.url, answer_timeout_s=CONNECT_TIMEOUT_S).ask("GET", "/health")
         except Refused as refused:  # unhealthy, but ours
             health = refused.body
         except NotReachable:
@@ -94,7 +96,7 @@ class Remote:
         try:
             connection.connect()
             connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            connection.sock.settimeout(None)  # an agent may work for long before it says anything
+            connection.sock.settimeout(self._answer_timeout_s)
             connection.request(method, self._where.path + path, data, headers)
             answer = connection.getresponse()
             if answer.status >= 400:

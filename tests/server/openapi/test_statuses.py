@@ -206,10 +206,6 @@ def reads(path: str) -> dict[int, Provocation]:
     return {200: lambda world: world.ask("GET", path)}
 
 
-def kept_nowhere(method: str) -> dict[int, Provocation]:
-    return {404: lambda world: world.ask(method, "/openai/v1/responses/resp_1")}
-
-
 NATIVE = "/api/v1"
 SESSION = "/api/v1/sessions/{session_id}"
 HANGING = {"backend": "claude", "prompt": do(["hang"]), "timeout_secs": 0.5}
@@ -252,8 +248,6 @@ OWN: dict[tuple[str, str], dict[int, Provocation]] = {
     | {400: lambda world: world.ask("GET", f"{NATIVE}/sessions/{UNKNOWN}/turns?limit=x")},
     ("POST", "/openai/v1/chat/completions"): of_an_llm("/openai/v1/chat/completions", chat, 503),
     ("POST", "/openai/v1/responses"): of_an_llm("/openai/v1/responses", response, 503),
-    ("GET", "/openai/v1/responses/{response_id}"): kept_nowhere("GET"),
-    ("DELETE", "/openai/v1/responses/{response_id}"): kept_nowhere("DELETE"),
     ("GET", "/openai/v1/models"): reads("/openai/v1/models") | {400: lambda world: world.ask("GET", "/openai/v1/models?all=x")},
     ("GET", "/openai/v1/models/{model}"): of_a_model("/openai/v1/models"),
     ("POST", "/anthropic/v1/messages"): of_an_llm("/anthropic/v1/messages", chat, 529),
