@@ -70,9 +70,9 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
 def renew_services(running: Services, settings: Settings) -> Services:
     """The same services with other settings: what runs and what is kept goes on in them. Raises SettingsError."""
     backends = _backends(settings)
-    running.runner.renew(backends, workdirs=_workdirs(settings.server), limits=_limits(settings))
+    running.runner.reconfigure(backends, workdirs=_workdirs(settings.server), limits=_limits(settings))
     running.continuation.renew(_continuation(settings.server))
-    running.runner.admission.renew(**_admission(settings.server, backends))
+    running.runner.admission.reconfigure(**_admission(settings.server, backends))
     return replace(running, **_choices(settings, backends, running.prober))
 
 

@@ -1,1 +1,1 @@
-"""What the product exists for. Knows nothing of HTTP: no module here imports flask or ``app``."""
+"""The domain layer. Independent of HTTP: no module here imports flask or ``app``."""

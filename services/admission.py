@@ -1,4 +1,4 @@
-"""Admission: how many CLI processes run at a time, and who waits. Nothing is started for a request that is refused."""
+"""Admission control: limits the CLI processes that run at a time and queues the requests beyond the limit."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from services.cancellation import Cancellation
 from services.errors import QueueFull, RunFailed
 
 SMOOTHING = 0.2
-"""Weight of the latest run in the running mean of run times."""
-FIRST_GUESS_S = 10.0
-LONGEST_WAIT_S = 600.0
-"""No client is told to stay away for longer, whatever the estimate says."""
+"""Weight of the latest run in the exponential moving average of run times."""
+INITIAL_MEAN_RUN_S = 10.0
+MAX_RETRY_AFTER_S = 600.0
+"""Upper bound of the ``Retry-After`` estimate."""
 
 
 class Slot:
-    """The right to run one process; given back by `release`."""
+    """The right to run one process, until `release`."""
 
     def __init__(self, admission: AdmissionControl, backend: str) -> None:
         self._admission: AdmissionControl | None = admission
@@ -29,7 +29,7 @@ class Slot:
     def release(self) -> None:
         if self._admission:
             admission, self._admission = self._admission, None
-            admission._leave(self._backend, monotonic() - self._since)
+            admission._release(self._backend, monotonic() - self._since)
 
 
 class _Waiter:
@@ -41,20 +41,20 @@ class _Waiter:
 
 
 class AdmissionControl:
-    """At most ``limit`` runs at a time, and per backend what ``backend_limits`` says; beyond that a bounded queue.
+    """At most ``limit`` runs at a time, at most ``backend_limits[name]`` of a backend, and a bounded queue for the rest.
 
-    Fair between callers: they are served in turn, whoever has how many requests waiting; one caller's own in order. Where the
-    queue is full, who has the most in it makes room for who has fewer.
+    The queue is fair: callers are served round-robin, each caller's requests in order. When it is full, the newest request of the
+    caller with the most queued requests is displaced by that of a caller with fewer.
     """
 
     def __init__(self, limit: int, *, queue_limit: int, queue_timeout_s: float, backend_limits: Mapping[str, int]) -> None:
         self._running: Counter[str] = Counter()
         self._queues: dict[str, deque[_Waiter]] = {}
-        self._mean_run_s = FIRST_GUESS_S
-        self.renew(limit, queue_limit=queue_limit, queue_timeout_s=queue_timeout_s, backend_limits=backend_limits)
+        self._mean_run_s = INITIAL_MEAN_RUN_S
+        self.reconfigure(limit, queue_limit=queue_limit, queue_timeout_s=queue_timeout_s, backend_limits=backend_limits)
 
-    def renew(self, limit: int, *, queue_limit: int, queue_timeout_s: float, backend_limits: Mapping[str, int]) -> None:
-        """Other limits from now on. Who is in stays in."""
+    def reconfigure(self, limit: int, *, queue_limit: int, queue_timeout_s: float, backend_limits: Mapping[str, int]) -> None:
+        """Replace the limits. Runs that hold a slot keep it."""
         self._limit = limit
         self._queue_limit = queue_limit
         self._queue_timeout_s = queue_timeout_s
@@ -78,8 +78,8 @@ class AdmissionControl:
         return self._queue_limit
 
     def acquire(self, backend: str, caller: str, cancellation: Cancellation) -> Slot:
-        """Wait for a place. Raises QueueFull when there is none to be had in time, RunFailed when cancelled meanwhile."""
-        # `_admit_waiting` runs whenever a place is freed, so where there is room, no queued request could have used it.
+        """Wait for a slot. Raises QueueFull when the queue is full or the wait times out, RunFailed when cancelled while waiting."""
+        # `_admit_waiting` runs whenever a slot is freed, so no queued request can use the room that is left.
         if self._has_room(backend):
             self._running[backend] += 1
             return Slot(self, backend)
@@ -104,12 +104,12 @@ class AdmissionControl:
         if waiter.is_displaced:
             raise self._full(waiter.backend)
         raise QueueFull(
-            f"no place became free in {self._queue_timeout_s:g} s (server.queue_timeout_secs)",
+            f"no slot became free in {self._queue_timeout_s:g} s (server.queue_timeout_secs)",
             retry_after_s=self._wait_estimate_s(waiter.backend),
         )
 
     def _displace_for(self, caller: str) -> bool:
-        """Whether the latest of the caller with the most in the queue has made room for one with fewer."""
+        """Displace the newest request of the caller with the most queued ones, if ``caller`` has fewer. Returns whether it did."""
         own = len(self._queues.get(caller, ()))
         greediest = max(self._queues, key=lambda name: len(self._queues[name]), default=caller)
         if greediest == caller or len(self._queues[greediest]) <= own + 1:
@@ -122,7 +122,7 @@ class AdmissionControl:
 
     def _full(self, backend: str) -> QueueFull:
         return QueueFull(
-            f"{self.running} runs are going and {self.queued} wait: the queue is full (server.max_queued_runs)",
+            f"the queue is full: {self.running} runs in progress, {self.queued} waiting (server.max_queued_runs)",
             retry_after_s=self._wait_estimate_s(backend),
         )
 
@@ -130,13 +130,13 @@ class AdmissionControl:
         of_backend = self._backend_limits.get(backend, self._limit)
         return self.running < self._limit and self._running[backend] < of_backend
 
-    def _leave(self, backend: str, run_s: float) -> None:
+    def _release(self, backend: str, run_s: float) -> None:
         self._running[backend] -= 1
         self._mean_run_s += SMOOTHING * (run_s - self._mean_run_s)
         self._admit_waiting()
 
     def _admit_waiting(self) -> None:
-        """Give free places to the callers in turn; the caller that got one goes to the end of the round."""
+        """Give free slots to the callers round-robin: a caller that got one moves to the end of the round."""
         admitted = True
         while admitted:
             admitted = False
@@ -159,6 +159,6 @@ class AdmissionControl:
                 del self._queues[caller]
 
     def _wait_estimate_s(self, backend: str) -> float:
-        """What a caller who comes now would wait, from what runs have been taking."""
+        """Expected wait of a new request, from the mean run time."""
         at_a_time = min(self._limit, self._backend_limits.get(backend, self._limit))
-        return min(max(1.0, self._mean_run_s * (self.queued + 1) / at_a_time), LONGEST_WAIT_S)
+        return min(max(1.0, self._mean_run_s * (self.queued + 1) / at_a_time), MAX_RETRY_AFTER_S)

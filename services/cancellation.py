@@ -1,4 +1,4 @@
-"""Ending a run from outside: its client has gone, its time is up, the server stops."""
+"""Cancelling a run from outside: client disconnect, timeout, server shutdown."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from services.events import Failed
 
 
 class Cancellation:
-    """One per request. The first `cancel` counts; everyone who listens is told at once, in the event loop: do not block there."""
+    """One per request. Only the first `cancel` counts. It calls the listeners in the event loop, so they must not block."""
 
     def __init__(self) -> None:
         self.failure: Failed | None = None
         self._listeners: list[Callable[[], None]] = []
 
     def cancel(self, failure: Failed) -> None:
-        """End whatever runs under this cancellation; ``failure`` is how its stream ends."""
+        """End the run. ``failure`` becomes the last event of its stream."""
         if self.failure is None:
             self.failure = failure
-            for tell in tuple(self._listeners):
-                tell()
+            for callback in tuple(self._listeners):
+                callback()
 
-    def listen(self, tell: Callable[[], None]) -> Callable[[], None]:
-        """Call ``tell`` at the cancellation, now if it has been. Returns the function that stops listening."""
-        self._listeners.append(tell)
+    def listen(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback`` on cancellation, immediately if already cancelled. Returns a function that removes the listener."""
+        self._listeners.append(callback)
         if self.failure is not None:
-            tell()
-        return lambda: self._listeners.remove(tell)
+            callback()
+        return lambda: self._listeners.remove(callback)
 
 
 CLIENT_GONE = Failed("cancelled", "the client closed its connection, so the run was stopped")

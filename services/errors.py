@@ -1,7 +1,7 @@
-"""Everything that can be refused or go wrong, one class a code. The HTTP status of a code is `app.api.errors`' business.
+"""The exception hierarchy: one class per error code. `app.api.errors` maps codes to HTTP statuses.
 
 ClinvkError                    internal_error
-├── InvalidRequest             invalid_request          what came, what was expected, where
+├── InvalidRequest             invalid_request          the message says what was received, what was expected and where
 │   ├── WorkdirNotAllowed
 │   └── OptionNotSupported
 ├── AuthenticationFailed       authentication_error
@@ -10,10 +10,10 @@ ClinvkError                    internal_error
 ├── Conflict                   conflict
 ├── RequestTooLarge            request_too_large
 ├── RateLimited                rate_limit_exceeded
-├── BackendUnavailable         backend_unavailable      nothing was started; may be tried again
+├── BackendUnavailable         backend_unavailable      no CLI was started; safe to retry
 │   ├── QueueFull
 │   └── StoreUnavailable
-└── RunFailed                  by its failure's kind    a CLI was started: not safe to repeat
+└── RunFailed                  by its failure's kind    a CLI was started; not safe to retry
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class ClinvkError(Exception):
-    """``message`` tells the caller what to change; ``details`` names the field and the issue where there is one."""
+    """``message`` says what the caller must change; ``details`` holds the field and the issue, if any."""
 
     code: ClassVar[str] = "internal_error"
 
@@ -40,7 +40,7 @@ class ClinvkError(Exception):
 
 
 class InvalidRequest(ClinvkError):
-    """``field`` is the path of the offending field in the request (``messages[2].content``), where there is one."""
+    """``field`` is the path of the offending field in the request (``messages[2].content``), if any."""
 
     code = "invalid_request"
 
@@ -55,7 +55,7 @@ class WorkdirNotAllowed(InvalidRequest):
 
 
 class OptionNotSupported(InvalidRequest):
-    """The backend cannot do what was asked, and ignoring it would be a lie (an image, a schema)."""
+    """The backend does not support an option that cannot be ignored silently (an image, a schema)."""
 
     def __init__(self, backend: str, option: str, hint: str) -> None:
         super().__init__(f"backend {backend!r} does not support {option}: {hint}", field=option, issue=hint)
@@ -111,11 +111,11 @@ RUN_FAILURE_CODES: dict[FailureKind, str] = {
     "unavailable": "backend_unavailable",
     "backend": "backend_error",
 }
-"""The error code of a failed run, by its kind."""
+"""Failure kind → error code."""
 
 
 class RunFailed(ClinvkError):
-    """A CLI was started and failed. Not safe to repeat: the answer says so (``x-should-retry: false``)."""
+    """A CLI was started and failed. Not safe to retry: the response has ``x-should-retry: false``."""
 
     def __init__(self, failure: Failed, result: RunResult | None = None) -> None:
         super().__init__(redact(failure.message), retry_after_s=failure.retry_after_s, exit_code=failure.exit_code)

@@ -1,8 +1,8 @@
-"""What a CLI says, in one vocabulary.
+"""The events of a run, the same for every CLI.
 
 Grammar of a run: ``Started? (Text | Thinking | ToolCall | ToolProgress | ToolResult | UsageUpdate)* (Finished | Failed)``,
-so exactly one terminal event. Events travel in *batches* (``list[Event]``): all that one read of the CLI's pipe gave,
-so that a burst costs one write to the client. An empty batch says that the CLI is silent: a moment for a keep-alive.
+so exactly one terminal event. Events travel in *batches* (``list[Event]``): the events of one read of the CLI's pipe,
+so that a burst costs one write to the client. An empty batch means that the CLI is silent; streams send a keep-alive then.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ FailureKind = Literal[
     "unavailable",
     "backend",
 ]
-"""Why a run did not end well. ``unavailable`` is one that never started, told so where it is one of several
-(`services.compose`); ``backend`` is everything that has no name of its own."""
+"""Why a run failed. ``unavailable``: it never started (only in `services.compose`, where the other runs continue);
+``backend``: every failure without a kind of its own."""
 
 FAILURE_KINDS: tuple[FailureKind, ...] = get_args(FailureKind)
 
 
 class Started(msgspec.Struct, frozen=True, gc=False):
-    """The CLI is up. ``session_id`` is the CLI's own; ``model`` is what it says it will ask."""
+    """The CLI is ready. ``session_id`` is the CLI's own id; ``model`` is the model that it reports."""
 
     session_id: str | None = None
     model: str | None = None
 
 
 class Text(msgspec.Struct, frozen=True, gc=False):
-    """Text of the answer. ``block`` counts the separate messages of one run: text with another number is
-    another message, set apart by a blank line in the folded output (`separated`)."""
+    """Text of the answer. ``block`` is the index of the message within the run; `separated` puts a blank line between
+    messages."""
 
     text: str
     block: int = 0
@@ -56,14 +56,14 @@ class Text(msgspec.Struct, frozen=True, gc=False):
 
 
 class Thinking(msgspec.Struct, frozen=True, gc=False):
-    """Text of the model's reasoning, where the CLI shows it."""
+    """Reasoning text, where the CLI reports it."""
 
     text: str
 
 
 class ToolCall(msgspec.Struct, frozen=True):
-    """The agent uses one of its own tools. The call is open until its ToolResult; where the CLI reports no results
-    (``reports_result`` is False), until the next event."""
+    """The agent calls one of its own tools. The call is open until its ToolResult, or until the next event where the CLI
+    reports no results (``reports_result`` is False)."""
 
     id: str
     name: str
@@ -72,7 +72,7 @@ class ToolCall(msgspec.Struct, frozen=True):
 
 
 class ToolProgress(msgspec.Struct, frozen=True, gc=False):
-    """The call ``id`` of the tool ``name`` has been open for so long. From the runner, not from the CLI."""
+    """The call ``id`` of tool ``name`` has been open for ``elapsed_s``. Emitted by the runner, not by the CLI."""
 
     id: str
     name: str
@@ -80,28 +80,26 @@ class ToolProgress(msgspec.Struct, frozen=True, gc=False):
 
 
 class ToolResult(msgspec.Struct, frozen=True, gc=False):
-    """What the tool said."""
-
     id: str
     output: str
     is_error: bool = False
 
 
 class UsageUpdate(msgspec.Struct, frozen=True):
-    """Tokens of the turn so far; a later one replaces an earlier one."""
+    """Tokens of the turn so far. Replaces earlier updates."""
 
     usage: Usage
 
 
 class Denial(msgspec.Struct, frozen=True, gc=False):
-    """A tool that the agent called and the CLI refused to run. ``reason`` is the CLI's own text."""
+    """A tool call that the CLI refused to run. ``reason`` is the CLI's own text."""
 
     tool: str
     reason: str
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """The run ended well. ``usage`` and ``cost_usd`` are of this turn alone, None where the CLI does not tell."""
+    """The run succeeded. ``usage`` and ``cost_usd`` cover this turn only; None where the CLI does not report them."""
 
     exit_code: int = 0
     stop_reason: StopReason = "end_turn"
@@ -113,7 +111,7 @@ class Finished(msgspec.Struct, frozen=True):
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """The run ended badly, after it had started. ``exit_code`` is None when no process ended (or it was ours to end)."""
+    """The run failed after it had started. ``exit_code`` is None when no process exited, or the server stopped it."""
 
     kind: FailureKind
     message: str
@@ -133,8 +131,8 @@ def is_terminal(event: Event) -> bool:
 
 
 def for_callers(end: Finished | Failed, usage: Usage | None, backend: str = "", login_hint: str = "") -> Finished | Failed:
-    """The end as callers get it: with the run's usage; in a failure's message, which the CLI wrote, without credentials, and with
-    what to do on the server where the CLI is not logged in."""
+    """The end as callers get it: with ``usage``; a failure's message, which may quote the CLI, with credentials redacted and,
+    if the CLI is not logged in, with the login command."""
     if not isinstance(end, Failed):
         return msgspec.structs.replace(end, usage=usage)
     message = redact(end.message)
@@ -144,9 +142,9 @@ def for_callers(end: Finished | Failed, usage: Usage | None, backend: str = "", 
 
 
 def separated(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Put a blank line before the first text of every message but the first, for every consumer alike.
+    """Insert a blank line between messages.
 
-    An agent says "I'll look", uses a tool, and answers: two messages, which would otherwise be glued together.
+    An agent writes "I'll look", calls a tool and answers: two messages that would otherwise run together.
     """
     block: int | None = None
     tail = ""

@@ -1,4 +1,4 @@
-"""Why a CLI failed, told from what it says: its message for people, and our `FailureKind` from its statuses and phrases."""
+"""Classify CLI failures: a readable message, and the `FailureKind` from HTTP statuses and phrases in the output."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ BY_STATUS: dict[int, FailureKind] = {
     503: "overloaded",
     529: "overloaded",
 }
-"""HTTP status of the model API, as the CLI repeats it. What is not here is ``backend``."""
+"""HTTP status of the model API, as the CLI reports it. Every other status is ``backend``."""
 
-# Order matters: "prompt is too long" comes with a 400 and is the more exact word.
+# Order matters: "prompt is too long" comes with a 400 and is the more specific kind.
 PHRASES: tuple[tuple[str, FailureKind], ...] = (
     (r"prompt is too long|context.length.exceeded|context window|input token count .*exceeds|maximum context", "prompt_too_long"),
     (r"no conversation found|no rollout found|invalid session identifier|error resuming session", "unknown_session"),
@@ -38,7 +38,7 @@ STATUS = re.compile(r'(?:status:?|API Error:|"code":|rejected \()\s*"?(\d{3})\b'
 
 
 def classify(message: str, status: int | None = None) -> FailureKind:
-    """The kind of a failure, from the CLI's message and, where it gives one, the model API's HTTP status."""
+    """The kind of a failure, from the CLI's message and the model API's HTTP status, if known."""
     for pattern, kind in BY_PHRASE:
         if pattern.search(message):
             return kind
@@ -51,10 +51,10 @@ WRAPPED = re.compile(r"\[API Error: (.*?)\](?=\s|$)", re.DOTALL)
 
 
 def human(message: str) -> str:
-    """``message`` as a person would want to read it: the model API's error is taken out of the JSON that CLIs wrap it in.
+    """``message`` in readable form: the model API's error is extracted from the JSON that CLIs wrap it in.
 
-    Gemini says ``[API Error: {"error":{"code":401,"message":"…"}}]``, Codex ``{"error": {"message": "…"}}``, and the inner
-    message may be such JSON again (recordings gemini/err-401, codex/err-400).
+    Gemini writes ``[API Error: {"error":{"code":401,"message":"…"}}]``, Codex ``{"error": {"message": "…"}}``; the inner
+    message may again be such JSON (recordings gemini/err-401, codex/err-400).
     """
     for _ in range(3):
         start = message.find("{")
@@ -64,15 +64,15 @@ def human(message: str) -> str:
             value, end = json.JSONDecoder().raw_decode(message, start)
         except (ValueError, RecursionError):
             break
-        told = _told(value)
-        if told is None:
+        text = _error_text(value)
+        if text is None:
             break
-        message = message[:start] + told + message[end:]
+        message = message[:start] + text + message[end:]
     return WRAPPED.sub(r"API Error: \1", message).strip()
 
 
-def _told(value: Any) -> str | None:
-    """The message of an API's error object, with its status in front."""
+def _error_text(value: Any) -> str | None:
+    """The message of an API error object, prefixed with its status."""
     match value:
         case {"error": {"message": str(text), **rest}}:
             status = rest.get("code", rest.get("status"))

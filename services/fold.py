@@ -1,4 +1,4 @@
-"""What a run's events add up to, as far as they have come."""
+"""The fold over a run's events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from services.usage import Usage
 
 
 class Fold:
-    """The fold over the events of one run: whoever needs its text, its usage or its end reads it here."""
+    """The text, usage and end of one run so far."""
 
     __slots__ = ("_reported_usage", "_text", "_thinking", "end", "model", "session_id", "usage_before")
 
@@ -24,7 +24,7 @@ class Fold:
         """The model that the CLI reports."""
         self.end: Finished | Failed | None = None
         self.usage_before: Usage | None = None
-        """What the session had used before the run, for a CLI that reports the session's total."""
+        """The session's usage before the run, for a CLI that reports running totals."""
         self._text: list[str] = []
         self._thinking: list[str] = []
         self._reported_usage: Usage | None = None
@@ -50,12 +50,12 @@ class Fold:
 
     @property
     def reported_usage(self) -> Usage | None:
-        """That of the end, else the latest; as the CLI reports it."""
+        """The usage of the end, else of the latest update, as the CLI reports it."""
         return (self.end.usage if self.end else None) or self._reported_usage
 
     @property
     def usage(self) -> Usage | None:
-        """The tokens of this run alone."""
+        """The tokens of this run only."""
         return self.own(self.reported_usage)
 
     def own(self, reported: Usage | None) -> Usage | None:
@@ -84,7 +84,7 @@ class Fold:
 
 
 class EventStream(Protocol):
-    """A run's batches, whatever is done to them on their way. `close` must be called, and leaves nothing of the run."""
+    """The event batches of a run, possibly transformed. `close` must be called and ends every process of the run."""
 
     @property
     def invocation(self) -> Invocation: ...
@@ -97,11 +97,11 @@ class EventStream(Protocol):
     def close(self) -> None: ...
 
 
-def collect(stream: EventStream, batches: Iterable[Batch] | None = None, tell: Callable[[Batch], None] | None = None) -> RunResult:
-    """The result of a run, from its events or from ``batches`` made of them. ``tell`` gets every batch as it comes, and may block."""
+def collect(stream: EventStream, batches: Iterable[Batch] | None = None, on_batch: Callable[[Batch], None] | None = None) -> RunResult:
+    """The result of a run, from its events or from ``batches`` derived from them. Calls ``on_batch``, which may block, with each."""
     fold = Fold()
     for batch in stream if batches is None else batches:
-        if tell:
-            tell(batch)
+        if on_batch:
+            on_batch(batch)
         fold.add(batch)
     return fold.result(stream.invocation, round((monotonic() - stream.started_at) * 1000))

@@ -1,10 +1,10 @@
-"""The only resolver of model names: which backend answers to a name, and which model its CLI is told to ask.
+"""Resolves model names: which backend serves a name, and which model is passed to its CLI.
 
 A name is, in this order: a backend (`codex`), a backend with a model (`codex/gpt-5.2`), an alias of the default backend (`fast`),
-a model or an alias that a backend lists, a name that a backend claims by pattern (`*sonnet*`; of several the one with the most
-characters besides wildcards). Between equal claims the default backend wins, then the order of the backends. Only available backends
-claim. Anything else falls back to the default backend: the configured one, else the first available one in the order of the
-backends, the demo aside.
+a model or an alias that a backend lists, a name that matches a backend's pattern (`*sonnet*`; the pattern with the most
+characters other than wildcards wins). Between equal matches the default backend wins, then the order of the backends. Only available
+backends match. Any other name falls back to the default backend: the configured one, else the first available one in the order of the
+backends, except the demo.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from services.suggestion import suggestion
 
 WILDCARDS = "*?["
 TIERS = ("fast", "balanced", "best")
-"""Aliases that belong to the default backend alone: to answer `fast` with another one would be a surprise."""
+"""Aliases that always refer to the default backend: serving `fast` from another one would be surprising."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """``model`` None means the backend's default. ``is_fallback``: nothing available claims the name."""
+    """``model`` None means the backend's default. ``is_fallback``: no available backend claims the name."""
 
     backend: str
     model: str | None
     is_fallback: bool = False
     reason: str = field(default="", compare=False)
-    """Why this backend was selected, where the request did not name it."""
+    """Why this backend was selected, if the request did not name it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListedModel:
-    """A name that a client may ask for. ``backend`` answers it."""
+    """A name that a client may request. ``backend`` serves it."""
 
     id: str
     backend: str
@@ -44,7 +44,7 @@ class ListedModel:
 
 
 class ModelResolver:
-    """``is_available`` is asked at every resolution: a CLI may be installed while the server runs."""
+    """``is_available`` is called at every resolution: a CLI may be installed while the server runs."""
 
     def __init__(
         self,
@@ -61,16 +61,16 @@ class ModelResolver:
 
     @property
     def default_backend(self) -> str:
-        """The configured default, else the first available backend. With none available, the first: its error says how to install it."""
+        """The configured default, else the first available backend. If none is available, the first: its error says how to install it."""
         if self._configured:
             return self._configured
         candidates = [spec for spec in self._backends.values() if not spec.is_demo] or list(self._backends.values())
         return next((spec.name for spec in candidates if self._is_available(spec)), candidates[0].name)
 
     def resolve(self, name: str | None) -> Resolution:
-        """Who answers to ``name``; None and the empty name mean the default backend.
+        """The backend that serves ``name``; None and the empty name mean the default backend.
 
-        Raises InvalidRequest for a name that no CLI may be given, NotFound for an unclaimed one where names are strict.
+        Raises InvalidRequest for a name that is unsafe as a CLI argument, NotFound for an unclaimed one in strict mode.
         """
         if not name:
             return Resolution(self.default_backend, None, reason="the default; the request names no backend")
@@ -83,9 +83,9 @@ class ModelResolver:
         return Resolution(self.default_backend, None, is_fallback=True, reason=self._fallback_reason(name))
 
     def model_for(self, backend: str, model: str | None) -> str | None:
-        """The model that the CLI of ``backend`` is given: aliases replaced; None means its default.
+        """The model to pass to the CLI of ``backend``, aliases replaced; None means its default.
 
-        A backend's own name is no model: the real CLIs answer 404 to `--model=codex`.
+        A backend's own name is not a model: the real CLIs answer 404 to `--model=codex`.
         """
         if not model or model == backend:
             return None
@@ -94,16 +94,16 @@ class ModelResolver:
         return _aliased(spec, model) if spec else model
 
     def find(self, name: str) -> ListedModel:
-        """What can be told of one model. Raises NotFound where asking for it would only reach the default backend as a last resort."""
+        """One model. Raises NotFound for a name that would only reach the default backend as a fallback."""
         found = self.resolve(name)
         if found.is_fallback:
             raise self._unknown(name)
         return ListedModel(name, found.backend, self._is_available(self._backends[found.backend]))
 
     def listed(self, *, in_full: bool = False) -> list[ListedModel]:
-        """Backends and their models: of available backends first, the default backend's before the others'.
+        """Backends and their models: available backends first, and among them the default backend.
 
-        ``in_full`` adds the aliases, and the demo where another backend is available.
+        ``in_full`` adds the aliases, and the demo even if another backend is available.
         """
         available = {name: self._is_available(spec) for name, spec in self._backends.items()}
         default = self.default_backend
@@ -114,13 +114,13 @@ class ModelResolver:
         return [ListedModel(model_id, name, available[name]) for model_id, name in names.items()]
 
     def ties(self) -> list[str]:
-        """Names that several backends list, each with who answers it while all of them are available."""
+        """A warning for each name that several backends list, naming the one that serves it while all are available."""
         found = []
         for name in dict.fromkeys(name for spec in self._backends.values() for name in (*spec.models, *spec.aliases)):
             listing = [backend for backend, spec in self._backends.items() if not _is_pattern(name) and _lists(spec, name)]
             if len(listing) > 1:
                 winner = self._configured if self._configured in listing else listing[0]
-                found.append(f"model {name!r} is listed by {', '.join(listing)}: {winner} answers it; the others by <backend>/{name}")
+                found.append(f"model {name!r} is listed by {', '.join(listing)}: {winner} serves it; use <backend>/{name} for the others")
         return found
 
     def _ids(self, spec: BackendSpec, *, with_aliases: bool) -> Iterator[str]:
@@ -132,7 +132,7 @@ class ModelResolver:
             yield f"{spec.name}/{model}"
 
     def _named(self, name: str) -> Resolution | None:
-        """The names that leave no doubt."""
+        """Resolve an unambiguous name: a backend, ``backend/model``, or an alias of the default backend."""
         if name in self._backends:
             return Resolution(name, None)
         backend, slash, model = name.partition("/")
@@ -159,15 +159,15 @@ class ModelResolver:
 
     def _unknown(self, name: str) -> NotFound:
         known = ", ".join(model.id for model in self.listed() if model.is_available and "/" not in model.id)
-        return NotFound(f"model {name!r} is not known here; there are: {known or 'none'}, and <backend>/<model>", field="model")
+        return NotFound(f"unknown model {name!r}; known: {known or 'none'}, and <backend>/<model>", field="model")
 
 
 LISTED = 1_000
-"""The strength of a claim to a name that the backend lists: above any pattern, which is as long as a name at most."""
+"""Claim strength of a listed name: above that of any pattern, which is at most the length of a name."""
 
 
 def _claim(spec: BackendSpec, name: str) -> int:
-    """How exactly ``spec`` claims ``name``; 0: not at all."""
+    """How specifically ``spec`` claims ``name``; 0: not at all."""
     if _lists(spec, name):
         return LISTED
     lower = name.lower()
@@ -184,7 +184,7 @@ def _exactness(pattern: str) -> int:
 
 
 def _aliased(spec: BackendSpec, model: str) -> str | None:
-    """``model`` after the alias table: an exact key before a pattern, among patterns the longest."""
+    """``model`` with aliases applied: an exact key before a pattern, the longest pattern first."""
     target = spec.aliases.get(model)
     if target is None:
         lower = model.lower()

@@ -1,4 +1,4 @@
-"""What looks like a credential, taken out of a text before callers see it. CLIs repeat keys and headers in their errors."""
+"""Redact credentials from text before callers see it. CLIs repeat keys and headers in their errors."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ ASSIGNED = re.compile(
 
 
 def redact(text: str) -> str:
-    """``text`` without keys of the known vendors, values of Authorization headers, the user part of URLs, and what is assigned to a
-    name such as ``api_key`` or ``token``. Numbers stay: ``tokens: 200000`` is no secret."""
+    """``text`` without vendor API keys, Authorization header values, the userinfo of URLs, and values assigned to names
+    such as ``api_key`` or ``token``. Numbers stay: ``tokens: 200000`` is not a secret."""
     text = TOKENS.sub(REDACTED, text)
     text = SCHEME.sub(rf"\1\2{REDACTED}", text)
     text = USER_INFO.sub(rf"\1{REDACTED}@", text)

@@ -27,17 +27,17 @@ class Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """One prompt in our vocabulary, whatever surface it came through. ``None`` means "not asked for".
+    """One prompt, the same for every API surface. ``None`` means "not set".
 
     ``options`` holds the unified options that a backend maps through its option table, by name; see
-    `services.clis.spec.OPTION_NAMES`. An option that the backend cannot honour is reported in
-    `Invocation.ignored`, never dropped in silence.
+    `services.clis.spec.OPTION_NAMES`. An option that the backend does not support is reported in
+    `Invocation.ignored`.
     """
 
     prompt: str = field(repr=False)
     backend: str
     backend_reason: str = ""
-    """Why this backend was selected, where the request did not name it; for an error message."""
+    """Why this backend was selected, if the request did not name it; for error messages."""
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     workdir: str | None = None
     ephemeral: bool = False
@@ -45,18 +45,18 @@ class RunRequest:
     """The CLI's own session id to continue."""
     images: tuple[Image, ...] = ()
     stop: tuple[str, ...] = ()
-    """Stop sequences: the text is cut before the first of them and the CLI is stopped."""
+    """Stop sequences: the text is cut before the first match and the CLI is stopped."""
     extra: tuple[str, ...] = ()
     """Flags for the CLI, allow-listed by the backend."""
     timeout_s: float | None = None
     request_id: str = ""
     caller: str = ""
-    """Whose place in the queue this is: the key's name or the client's address."""
+    """Identifies the caller for fair queueing: the API key's name or the client's address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """What came of a run: the fold of its events (`services.runner.collect`)."""
+    """The result of a run, folded from its events (`services.runner.collect`)."""
 
     backend: str
     model: str | None

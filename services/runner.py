@@ -1,4 +1,4 @@
-"""The only way to run anything: resolve → guard → admit → drive. Always streams; an answer is a fold over the same events."""
+"""Runs requests: resolve → check → admit → drive. Always streams; a non-streaming result is a fold over the same events."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from services.run_clock import RunClock
 from services.session_hook import SessionHook
 from services.stop_sequences import cut_at_stop
 from services.suggestion import suggestion
-from services.telemetry import NOBODY, Observer, RunTelemetry
+from services.telemetry import NULL_OBSERVER, Observer, RunTelemetry
 from services.usage import Usage
 from services.workdir import WorkdirRules
 
 
 class Runner:
-    """Runs requests on backends. Holds no state of a run: that is the `RunStream`'s."""
+    """Runs requests on backends. The state of a run is in its `RunStream`."""
 
     def __init__(
         self,
@@ -51,10 +51,10 @@ class Runner:
         self._limits = limits
         self._environ = environ
         self._streams: set[RunStream] = set()
-        self.observer: Observer = NOBODY
+        self.observer: Observer = NULL_OBSERVER
 
-    def renew(self, backends: Mapping[str, BackendSpec], *, workdirs: WorkdirRules, limits: Limits) -> None:
-        """Run what comes from now on by these. What runs goes on as it began."""
+    def reconfigure(self, backends: Mapping[str, BackendSpec], *, workdirs: WorkdirRules, limits: Limits) -> None:
+        """Apply a new configuration to later runs. Runs in progress are not affected."""
         self.backends = backends
         self._workdirs = workdirs
         self._limits = limits
@@ -63,7 +63,7 @@ class Runner:
             self.prestart()
 
     def prestart(self) -> None:
-        """Have processes ready for the plainest runs, stateless and not, where the configuration says so. For a process that serves."""
+        """Prewarm processes of the default invocation, ephemeral and not, of backends with ``warm.min``. Only in serving processes."""
         driver = self._driver
         for spec in self.backends.values():
             if not isinstance(driver, KeepsProcesses) or not spec.enabled or not spec.warm or not spec.warm.min:
@@ -73,26 +73,26 @@ class Runner:
                     driver.prestart(self.prepare(RunRequest(prompt="-", backend=spec.name, ephemeral=ephemeral)), spec.warm.min)
 
     def ready_counts(self) -> Mapping[str, int]:
-        """By backend, the processes that are there before anybody asks."""
+        """Prewarmed CLI processes ready, by backend."""
         return self._driver.ready_counts() if isinstance(self._driver, KeepsProcesses) else {}
 
     def retire(self) -> None:
-        """Keep no processes ready any more; runs go on, and may still come."""
+        """Stop keeping processes ready. Runs in progress and new runs are not affected."""
         if isinstance(self._driver, KeepsProcesses):
             self._driver.retire()
 
     def release(self, backend: str, cli_session_id: str) -> None:
-        """Have no process hold the session: its files may go. Returns when that is so."""
+        """End any process that has the session open, so that its files can be deleted. Waits until it has ended."""
         if isinstance(self._driver, KeepsProcesses):
             self._driver.release(backend, cli_session_id)
 
     def close(self) -> None:
-        """End the processes that wait for runs. The runs themselves are ended by `cancel_all`."""
+        """End idle processes. `cancel_all` ends the runs."""
         if isinstance(self._driver, KeepsProcesses):
             self._driver.close()
 
     def backend(self, name: str) -> BackendSpec:
-        """The backend of that name. Raises InvalidRequest, naming those that there are."""
+        """The enabled backend ``name``. Raises InvalidRequest for any other name."""
         spec = self.backends.get(name)
         if spec is None or not spec.enabled:
             known = ", ".join(sorted(name for name, spec in self.backends.items() if spec.enabled))
@@ -102,14 +102,14 @@ class Runner:
         return spec
 
     def prepare(self, request: RunRequest) -> Invocation:
-        """Everything that would be started for ``request``; starts nothing. Raises InvalidRequest for what is not allowed."""
+        """The invocation for ``request``; starts nothing. Raises InvalidRequest if the request is not allowed."""
         spec = self.backend(request.backend)
         if not request.prompt.strip():
             raise InvalidRequest("prompt is empty", field="prompt", issue="must not be empty")
         return invoke(spec, request, cwd=self._workdirs.check(request.workdir), environ=self._environ, run_dir=new_path())
 
     def why_unavailable(self, invocation: Invocation) -> str | None:
-        """What is missing, how the backend was selected, and which backends can be used instead; None if it is available."""
+        """Why the backend is unavailable, how it was selected and which backends are available; None if it is available."""
         spec, reason = invocation.spec, invocation.request.backend_reason
         availability = self.prober.availability(spec)
         if availability.available:
@@ -122,9 +122,9 @@ class Runner:
         )
 
     def stream(self, request: RunRequest, cancellation: Cancellation | None = None) -> RunStream:
-        """Start ``request`` and hand out its events. Whatever can be refused is refused before this returns.
+        """Start ``request`` and return its event stream. All checks are made before this returns.
 
-        Raises InvalidRequest, BackendUnavailable (QueueFull too); RunFailed when cancelled in the queue.
+        Raises InvalidRequest, BackendUnavailable (or QueueFull); RunFailed when cancelled in the queue.
         """
         cancellation = cancellation or Cancellation()
         telemetry = RunTelemetry(self.prepare(request))
@@ -158,29 +158,29 @@ class Runner:
         return RunStream(telemetry, running, slot, limits, cancellation, self._streams.discard, observer)
 
     def cancel_all(self, failure: Failed) -> None:
-        """End every run that is going: the server stops. Each stream ends with ``failure``."""
+        """Cancel every run, at server shutdown. Each stream ends with ``failure``."""
         for stream in tuple(self._streams):
             stream.cancel(failure)
 
     def run(self, request: RunRequest, cancellation: Cancellation | None = None) -> RunResult:
-        """The whole of a run at once. A CLI that failed is a result too: see its ``failure``."""
+        """Run to completion. A failed CLI is returned as a result with ``failure`` set."""
         with self.stream(request, cancellation) as stream:
             return collect(stream)
 
     def _limits_of(self, request: RunRequest) -> Limits:
-        """A request may shorten the server's time limit, never lengthen it."""
+        """The server's limits; a request may shorten the time limit but not extend it."""
         limits = self._limits
         if not request.timeout_s or request.timeout_s >= limits.request_timeout_s:
             return limits
         return replace(limits, request_timeout_s=request.timeout_s, request_timeout_name="the request's timeout_secs")
 
 
-BUG = Failed("backend", "an error inside the server ended this run; its log has the details")
+BUG = Failed("backend", "an internal error ended this run; see the server log")
 
 
 class RunStream(Iterator[Batch]):
-    """One run's batches of events. `close` must be called (it is a context manager), and leaves nothing of the run;
-    closing it early stops the run. The time limit holds also while nobody takes the events."""
+    """The event batches of one run. A context manager: `close` must be called and ends every process of the run.
+    The time limit also applies while the stream is not being read."""
 
     def __init__(
         self,
@@ -212,7 +212,7 @@ class RunStream(Iterator[Batch]):
         self._end: Finished | Failed = CLIENT_GONE
 
     def attach(self, session: SessionHook, *, usage_before: Usage | None = None) -> RunStream:
-        """Tie the run to its session, before its first event. ``usage_before``: for a CLI that reports the session's total."""
+        """Attach the run to its session, before the first event. ``usage_before``: for a CLI that reports the session's running total."""
         self._session = session
         self.fold.usage_before = usage_before
         return self
@@ -237,7 +237,7 @@ class RunStream(Iterator[Batch]):
         return batch
 
     def _take(self, batch: Batch) -> None:
-        """Record the events, and turn them into what callers get."""
+        """Record the events and replace them in place with those for callers."""
         if not self._has_begun:
             self._has_begun = True
             if self._session.always_starts and type(batch[0]) is not Started:
@@ -262,11 +262,11 @@ class RunStream(Iterator[Batch]):
 
     @property
     def session_id(self) -> str | None:
-        """The session of ours whose turn the run is."""
+        """The id of our session that this run is a turn of, if any."""
         return self._session.id
 
     def close(self) -> None:
-        """End the run if it is still going; returns when nothing of it is left. May be called twice."""
+        """End the run if it is in progress. Returns when all of its processes have ended. Idempotent."""
         self._is_over = True
         self._timer.stop()
         self._timer.close()
@@ -284,7 +284,7 @@ class RunStream(Iterator[Batch]):
         telemetry, fold, spec = self.telemetry, self.fold, self.invocation.spec
         end = fold.end = fold.end or self._cancellation.failure or CLIENT_GONE
         telemetry.ended_at = monotonic()
-        telemetry.start = getattr(self._running, "began_as", "cold")  # only some drivers have a choice
+        telemetry.start = getattr(self._running, "began_as", "cold")  # only pooled drivers set it
         self._observer.finish(telemetry)
         self._end = self._session.on_ended(for_callers(end, fold.usage, spec.name, spec.login_hint), fold)
 

@@ -1,4 +1,4 @@
-"""The secret with which the server signs what it hands out and must recognize later, such as the ids of responses."""
+"""The secret that signs values the server must recognize later, such as response ids."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ SECRET_BYTES = 32
 
 
 class ServerSecret:
-    """A file that only the server's user may read, made when it is first needed. Every worker and server of one home folder
-    shares it, and it survives restarts."""
+    """A file readable by the server's user only, created on first use. It is shared by every worker and server with the same
+    home folder and survives restarts."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
         self._value = b""
 
     def value(self) -> bytes:
-        """Raises StoreUnavailable where the file can be neither read nor made."""
+        """Raises StoreUnavailable if the file can be neither read nor created."""
         if not self._value:
             try:
                 self._value = self._read_or_create()
@@ -38,7 +38,7 @@ class ServerSecret:
         return value
 
     def _create(self) -> None:
-        """Linked into place whole, so that of several workers the first one wins and no one reads half a secret."""
+        """Create the file atomically with link(2): the first of several workers wins, and no reader sees a partial secret."""
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         new = self._path.with_name(f".{self._path.name}.{secrets.token_hex(8)}")
         descriptor = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)

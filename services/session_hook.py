@@ -1,4 +1,4 @@
-"""What ties a run to the session whose turn it is."""
+"""Callbacks from a run to the session that it is a turn of."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from services.fold import Fold
 
 
 class SessionHook:
-    """What the start and the end of a run mean to its session. This one: nothing."""
+    """Called at the start and the end of a run. The default does nothing."""
 
     id: str | None = None
-    """Of a session of ours, known before the run begins."""
+    """The id of our session, known before the run starts."""
 
     always_starts = False
-    """Whether the events begin with Started even where the CLI reports no session."""
+    """Whether the stream starts with Started even if the CLI reports no session."""
 
     def on_started(self, started: Started) -> Started:
-        """The CLI reports its session. Returns what callers get to know of it."""
+        """The CLI reported its session. Returns the event for callers."""
         return started
 
     def on_ended(self, end: Finished | Failed, fold: Fold) -> Finished | Failed:
-        """Called once, however the run ended, before a caller gets the end. Returns the end that callers get."""
+        """Called once when the run has ended, before the last event is sent. Returns the event for callers."""
         return end
 
 
 class WithoutSession(SessionHook):
-    """The CLI's session can be continued by nobody, so its id is removed."""
+    """Removes the id of the CLI's session, which cannot be continued."""
 
     def on_started(self, started: Started) -> Started:
         return Started(None, started.model)

@@ -1,4 +1,4 @@
-"""Stop sequences, honoured by the server: no CLI takes them."""
+"""Stop sequences, implemented by the server: no CLI supports them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from services.usage import Usage
 
 
 def cut_at_stop(batches: Iterable[Batch], stops: tuple[str, ...]) -> Iterator[Batch]:
-    """The same events until the text reaches one of ``stops``; then Finished with what was used so far.
+    """Pass events through until the text contains one of ``stops``, then end with Finished and the usage so far.
 
-    Text that may be the start of a stop sequence is held back until it is known to be none, so nothing of a stop
-    sequence is ever sent, however the CLI cuts its text.
+    Text that may be the start of a stop sequence is held back, so no part of a stop sequence is ever sent, however the CLI
+    splits its text.
     """
     longest = max(map(len, stops))
     held = Text("")
@@ -43,7 +43,7 @@ def cut_at_stop(batches: Iterable[Batch], stops: tuple[str, ...]) -> Iterator[Ba
 
 
 def _first(text: str, stops: tuple[str, ...]) -> tuple[int, str] | None:
-    """Where the stop sequence begins that is whole first, and which it is: a model stops when one is written, not when one may come."""
+    """Start and text of the stop sequence that is completed first: a model stops when one is complete, not when one begins."""
     ends = [(text.find(stop) + len(stop), -len(stop), stop) for stop in stops if stop in text]
     if not ends:
         return None
@@ -52,7 +52,7 @@ def _first(text: str, stops: tuple[str, ...]) -> tuple[int, str] | None:
 
 
 def _held_back(text: str, stops: tuple[str, ...], longest: int) -> int:
-    """Length of the longest end of ``text`` that is the start of a stop sequence."""
+    """Length of the longest suffix of ``text`` that is a prefix of a stop sequence."""
     for length in range(min(longest - 1, len(text)), 0, -1):
         if any(stop.startswith(text[-length:]) for stop in stops):
             return length

@@ -7,13 +7,13 @@ from difflib import get_close_matches
 
 
 def close_match(name: str, known: Iterable[str]) -> str | None:
-    """The known name that ``name`` is most likely a misspelling of; None where none is close."""
+    """The known name that ``name`` most likely misspells; None if none is close."""
     by_folded = {item.lower(): item for item in sorted(known)}
     close = get_close_matches(name.lower(), by_folded, n=1, cutoff=0.6)
     return by_folded[close[0]] if close else None
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """``did you mean 'x'?``, or nothing."""
+    """``did you mean 'x'?``, or the empty string."""
     match = close_match(name, known)
     return f"did you mean {match!r}?" if match else ""

@@ -1,7 +1,7 @@
-"""What a run tells of itself to whoever counts, logs or traces it. Two calls a run; what lies between is a reading of the clock.
+"""Telemetry of runs for metrics, logs and traces.
 
-The pipeline fills in one `RunTelemetry` as it goes and hands it to an `Observer` twice: when the run is asked for and when it is over.
-So the way of a token costs no call, and nothing here knows who observes.
+The runner fills in one `RunTelemetry` per run and passes it to an `Observer` twice: when the run is requested and when it has ended.
+So a token costs no observer call, and this module does not depend on the observers.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ from services.events import Batch, Failed, Finished, Text, Thinking, ToolCall
 from services.fold import Fold
 
 Start = Literal["cold", "warm", "fallback"]
-"""A process of its own; one that was there already; one of its own after a warm one that broke."""
+"""A new process; a warm process; a new process after a warm one failed."""
 
 FIRST_OUTPUT = (Text, Thinking, ToolCall)
 
 
 class RunTelemetry:
-    """One run. Times are readings of `time.monotonic` in seconds, None for what did not come to pass."""
+    """One run. Times are `time.monotonic` seconds, None for events that did not occur."""
 
     __slots__ = (
         "admitted_at",
-        "asked_at",
         "ended_at",
         "env",
         "first_token_at",
@@ -34,6 +33,7 @@ class RunTelemetry:
         "invocation",
         "notes",
         "refusal",
+        "requested_at",
         "spawned_at",
         "start",
     )
@@ -41,20 +41,20 @@ class RunTelemetry:
     def __init__(self, invocation: Invocation) -> None:
         self.invocation = invocation
         self.fold = Fold()
-        self.asked_at = monotonic()
+        self.requested_at = monotonic()
         self.admitted_at: float | None = None
         self.spawned_at: float | None = None
-        """When its process had been started, or a warm one had been found."""
+        """When its process was started, or a warm one was assigned."""
         self.first_token_at: float | None = None
-        """When the agent first said something: text, thinking, or the use of a tool."""
+        """When the first text, thinking or tool call arrived."""
         self.ended_at = 0.0
         self.start: Start = "cold"
         self.refusal: BaseException | None = None
-        """Why it was never started."""
+        """Why the run was not started."""
         self.env: Mapping[str, str] = {}
-        """Variables that an observer gives to the run's process. One that was there before the run cannot have them."""
+        """Environment variables that an observer adds to the run's process. Warm processes do not get them."""
         self.notes: dict[str, Any] = {}
-        """What an observer keeps with the run from its beginning to its end."""
+        """State that observers keep between `begin` and `finish`."""
 
     @property
     def backend(self) -> str:
@@ -62,7 +62,7 @@ class RunTelemetry:
 
     @property
     def model(self) -> str | None:
-        """The model that the CLI reports, else the one asked for."""
+        """The model that the CLI reports, else the requested one."""
         return self.fold.model or self.invocation.model
 
     @property
@@ -71,40 +71,40 @@ class RunTelemetry:
 
     @property
     def outcome(self) -> str:
-        """``completed``, or the kind of the failure; of a run that was never started, `refused_as` of its refusal."""
+        """``completed``, or the kind of the failure; for a run that was not started, `refusal_kind`."""
         if self.refusal:
-            return refused_as(self.refusal)
+            return refusal_kind(self.refusal)
         return self.end.kind if isinstance(self.end, Failed) else "completed"
 
     def look_for_output(self, batch: Batch) -> None:
-        """Note the time of the first output; needed until there is one."""
+        """Record the time of the first output. Called until there is one."""
         if any(isinstance(event, FIRST_OUTPUT) for event in batch):
             self.first_token_at = monotonic()
 
 
 class Observer(Protocol):
-    """Both must be quick, wait for nothing and raise nothing."""
+    """Both methods must be fast and must neither block nor raise."""
 
     def begin(self, run: RunTelemetry) -> None:
-        """A run is asked for. May set its ``env``."""
+        """A run was requested. May set its ``env``."""
 
     def finish(self, run: RunTelemetry) -> None:
-        """It is over, however it ended, refused included. Called once."""
+        """The run has ended or was refused. Called once."""
 
 
-class Nobody:
-    """Observes nothing."""
+class NullObserver:
+    """Does nothing."""
 
     def begin(self, run: RunTelemetry) -> None: ...
 
     def finish(self, run: RunTelemetry) -> None: ...
 
 
-NOBODY = Nobody()
+NULL_OBSERVER = NullObserver()
 
 
-def refused_as(error: BaseException) -> str:
-    """A word for why a run was not started, from a small set: ``queue_full``, the kind of what cancelled it, or the error's code."""
+def refusal_kind(error: BaseException) -> str:
+    """Why a run was not started, from a fixed set: ``queue_full``, the kind of the cancellation, or the error's code."""
     match error:
         case QueueFull():
             return "queue_full"

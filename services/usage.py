@@ -8,9 +8,9 @@ import msgspec
 class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens of one turn.
 
-    ``input_tokens`` is everything the model read, cached tokens included (OpenAI's and Gemini's convention);
-    ``cached_tokens`` is the part read from the vendor's prompt cache and ``cache_write_tokens`` the part written to it.
-    ``output_tokens`` is everything the model wrote, ``reasoning_tokens`` included where the vendor counts them so.
+    ``input_tokens`` includes cached tokens (OpenAI's and Gemini's convention); ``cached_tokens`` is the part read from the
+    vendor's prompt cache and ``cache_write_tokens`` the part written to it. ``output_tokens`` includes ``reasoning_tokens``
+    where the vendor counts them so.
     """
 
     input_tokens: int = 0
@@ -29,9 +29,9 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
         )
 
     def __sub__(self, before: Usage) -> Usage:
-        """The tokens of a turn, where ``self`` is the session's running total after it and ``before`` the total at its start.
+        """The tokens of a turn: ``self`` is the session's running total after it, ``before`` the total at its start.
 
-        A total that shrank was restarted by the CLI, so all of it belongs to the turn.
+        A total that decreased was reset by the CLI, so all of it belongs to the turn.
         """
         if self.input_tokens < before.input_tokens or self.output_tokens < before.output_tokens:
             return self

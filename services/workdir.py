@@ -1,4 +1,4 @@
-"""Which folders an agent may be let loose in."""
+"""Rules for the folders that an agent may work in."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from time import monotonic
 
 from services.errors import WorkdirNotAllowed
 
-LOOKED_UP_FOR_S = 2.0
-"""So long a configured folder is taken to lead where it led: following the links of all of them costs 45 system calls."""
+RESOLVED_FOR_S = 2.0
+"""How long the resolved path of a configured folder is cached: resolving all of them costs 45 system calls."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkdirRules:
-    """``allowed`` empty means everywhere but ``blocked``. Both are compared by whole path components, symlinks resolved."""
+    """An empty ``allowed`` means everywhere except ``blocked``. Both match whole path components, with symlinks resolved."""
 
     allowed: Sequence[str] = ()
     blocked: Sequence[str] = ()
 
     def check(self, workdir: str | None) -> str:
-        """The real path of ``workdir``, or the default folder. Raises WorkdirNotAllowed, saying what is wrong."""
+        """The real path of ``workdir``, or the default folder for None. Raises WorkdirNotAllowed."""
         if workdir is None:
             default = self.default()
             if not os.path.isdir(default):
@@ -31,17 +31,17 @@ class WorkdirRules:
                 raise WorkdirNotAllowed(default, message)
             return default
         if "\0" in workdir:
-            raise WorkdirNotAllowed(workdir, "holds a NUL character")
+            raise WorkdirNotAllowed(workdir, "contains a NUL character")
         if not os.path.isabs(workdir):
             raise WorkdirNotAllowed(workdir, "must be an absolute path")
-        # Whether a folder exists is told only about folders that may be used.
+        # Check the rules first: do not reveal whether a folder outside them exists.
         try:
             real = os.path.realpath(workdir)
-        except UnicodeEncodeError:  # a lone surrogate: JSON may hold one, a path cannot
+        except UnicodeEncodeError:  # a lone surrogate, valid in JSON but not in a path
             raise WorkdirNotAllowed(
-                workdir.encode("utf-8", "backslashreplace").decode(), "holds a character that UTF-8 does not have"
+                workdir.encode("utf-8", "backslashreplace").decode(), "contains a character that cannot be encoded as UTF-8"
             ) from None
-        if issue := self._objection(real):
+        if issue := self._violation(real):
             raise WorkdirNotAllowed(workdir, issue)
         if not os.path.exists(real):
             raise WorkdirNotAllowed(workdir, "does not exist")
@@ -50,13 +50,13 @@ class WorkdirRules:
         return real
 
     def default(self) -> str:
-        """The server's own working directory where the rules allow it, else the first folder that they allow, else home."""
+        """The server's working directory if the rules allow it, else the first allowed folder, else the home directory."""
         here = os.getcwd()  # a real path
-        if not self._objection(here):
+        if not self._violation(here):
             return here
         return os.path.realpath(self.allowed[0]) if self.allowed else str(Path.home())
 
-    def _objection(self, real: str) -> str | None:
+    def _violation(self, real: str) -> str | None:
         if _is_within(real, self.blocked):
             return "is in a blocked folder"
         if self.allowed and not _is_within(real, self.allowed):
@@ -65,11 +65,11 @@ class WorkdirRules:
 
 
 def _is_within(path: str, prefixes: Sequence[str]) -> bool:
-    roots = _roots(tuple(prefixes), monotonic() // LOOKED_UP_FOR_S)
+    roots = _roots(tuple(prefixes), monotonic() // RESOLVED_FOR_S)
     return f"{path.rstrip('/')}/".startswith(roots)
 
 
 @lru_cache(maxsize=8)
 def _roots(prefixes: tuple[str, ...], _when: float) -> tuple[str, ...]:
-    """The folders, links followed, each with a slash at its end."""
+    """The folders, symlinks resolved, each with a trailing slash."""
     return tuple(os.path.realpath(os.path.expanduser(prefix)).rstrip("/") + "/" for prefix in prefixes)

@@ -133,17 +133,17 @@ class RunMeter:
     def finish(self, run: RunTelemetry) -> None:
         made, backend = self._made, run.backend
         if run.admitted_at:
-            made["queue_wait_seconds"].labels(backend).observe(run.admitted_at - run.asked_at)
+            made["queue_wait_seconds"].labels(backend).observe(run.admitted_at - run.requested_at)
         if run.refusal:
             made["runs_refused_total"].labels(backend, run.outcome).inc()
             return
         made["runs_total"].labels(backend, run.outcome).inc()
         made["run_starts_total"].labels(backend, run.start).inc()
-        made["run_duration_seconds"].labels(backend).observe(run.ended_at - run.asked_at)
+        made["run_duration_seconds"].labels(backend).observe(run.ended_at - run.requested_at)
         if run.spawned_at and run.admitted_at:
             made["spawn_seconds"].labels(backend, run.start).observe(run.spawned_at - run.admitted_at)
         if run.first_token_at:
-            made["time_to_first_token_seconds"].labels(backend, run.start).observe(run.first_token_at - run.asked_at)
+            made["time_to_first_token_seconds"].labels(backend, run.start).observe(run.first_token_at - run.requested_at)
         self._account(run)
 
     def _account(self, run: RunTelemetry) -> None:

@@ -129,7 +129,7 @@ class Composition(Iterator[Item]):
             request = self.plan.request_of(index, self._outcomes)
             with self._runner.stream(request, cancellation).attach(WithoutSession()) as stream:
                 self._begun[index] = stream.started_at
-                result = collect(stream, tell=lambda batch: self._put((index, batch)))
+                result = collect(stream, on_batch=lambda batch: self._put((index, batch)))
         except NothingToFill as error:
             return self._skip(index, Failed("cancelled", error.message))
         except ClinvkError as error:

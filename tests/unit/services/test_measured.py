@@ -74,7 +74,7 @@ def test_a_run_that_goes_well_has_all_its_moments_in_order(observed: tuple[Runne
     runner, notebook = observed
     assert runner.run(shell("echo hello; echo $OBSERVED")).output == "hello\nyes\n"
     (run,) = notebook.finished
-    moments = [run.asked_at, run.admitted_at, run.spawned_at, run.first_token_at, run.ended_at]
+    moments = [run.requested_at, run.admitted_at, run.spawned_at, run.first_token_at, run.ended_at]
     assert moments == sorted(moments)  # type: ignore[type-var]
     assert (run.backend, run.outcome, run.start, run.refusal) == ("shell", "completed", "cold", None)
 

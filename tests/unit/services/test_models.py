@@ -222,6 +222,6 @@ def test_empty_claims_free_listed_models_and_alias_patterns() -> None:
 @pytest.mark.parametrize(("default", "winner"), [("claude", "codex"), ("house", "house")])
 def test_a_name_that_several_backends_list_is_reported(default: str, winner: str) -> None:
     one = resolver(default=default, house=spec("house", aliases={"mine": "m", "fast": "m"}))
-    assert one.ties() == [f"model 'mine' is listed by codex, house: {winner} answers it; the others by <backend>/mine"]
+    assert one.ties() == [f"model 'mine' is listed by codex, house: {winner} serves it; use <backend>/mine for the others"]
     assert one.resolve("mine").backend == winner
     assert resolver().ties() == []

@@ -38,7 +38,7 @@ def test_a_silent_cli_is_idle_once_the_limit_has_passed_and_not_before() -> None
     failure = run.at(IDLE_S).idle_failure(0.0)
     assert failure
     assert failure.kind == "timeout"
-    assert failure.message == "claude wrote nothing for 5 s (server.idle_output_timeout_secs) with no tool call open, and was stopped"
+    assert failure.message == "claude wrote nothing for 5 s (server.idle_output_timeout_secs) with no tool call open, so it was stopped"
 
 
 def test_output_restarts_the_limit() -> None:
@@ -108,11 +108,11 @@ def test_a_call_that_is_over_within_30_s_reports_nothing() -> None:
 @pytest.mark.parametrize(
     ("events", "message"),
     [
-        ([], "the run passed its time limit of 300 s (server.request_timeout_secs), and was stopped"),
-        ([BASH], "the run passed its time limit of 300 s (server.request_timeout_secs) with 1 tool call open (Bash), and was stopped"),
+        ([], "the run exceeded its time limit of 300 s (server.request_timeout_secs) and was stopped"),
+        ([BASH], "the run exceeded its time limit of 300 s (server.request_timeout_secs) with 1 tool call open (Bash) and was stopped"),
         (
             [BASH, AGENT, ToolCall("3", "Bash", {})],
-            "the run passed its time limit of 300 s (server.request_timeout_secs) with 3 tool calls open (Bash, Agent), and was stopped",
+            "the run exceeded its time limit of 300 s (server.request_timeout_secs) with 3 tool calls open (Bash, Agent) and was stopped",
         ),
     ],
 )

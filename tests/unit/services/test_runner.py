@@ -149,7 +149,7 @@ CALL, RESULT, TEXT = (f'echo \'{{"type": "{kind}", "id": "7", "name": "make", "t
 def test_a_stream_reports_on_an_open_call_until_its_result(spawner: Spawner) -> None:
     backends = {"shell": replace(SHELL, decoder=partial(RulesDecoder, TOOLS))}
     one = runner(spawner)
-    one.renew(backends, workdirs=WorkdirRules(), limits=Limits(keepalive_s=0.05, tool_progress_s=0.3))
+    one.reconfigure(backends, workdirs=WorkdirRules(), limits=Limits(keepalive_s=0.05, tool_progress_s=0.3))
     events = rest(one.stream(shell(f"{CALL}; sleep 1; {RESULT}; {TEXT}")))
     reports = [event for event in events if isinstance(event, ToolProgress)]
     assert reports

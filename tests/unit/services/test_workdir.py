@@ -18,7 +18,7 @@ def test_a_folder_within_an_allowed_prefix_is_its_real_path(tmp_path: Path) -> N
     ("workdir", "issue"),
     [
         ("relative/path", "must be an absolute path"),
-        ("a\0b", "holds a NUL character"),
+        ("a\0b", "contains a NUL character"),
         ("/etc", "is in a blocked folder"),
         ("/etc/ssl", "is in a blocked folder"),
         ("/usr/../etc", "is in a blocked folder"),
