@@ -16,7 +16,7 @@ from services.admission import AdmissionControl
 from services.clis.probe import Prober
 from services.clis.spec import BackendSpec
 from services.execution.driver import Limits
-from services.execution.driver_pooled import WarmDriver
+from services.execution.driver_pooled import PooledDriver
 from services.execution.run import ProcessDriver
 from services.models import ModelResolver
 from services.processes.spawner import Spawner
@@ -41,7 +41,7 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
     spawner = Spawner(limit_at_start())
     runner = Runner(
         backends,
-        driver=WarmDriver(ProcessDriver(spawner), spawner, environ),
+        driver=PooledDriver(ProcessDriver(spawner), spawner, environ),
         admission=AdmissionControl(**_admission(settings.server, backends)),
         prober=prober,
         workdirs=_workdirs(settings.server),

@@ -16,7 +16,7 @@ from services.clis.probe import Prober
 from services.clis.spec import BackendSpec, Invocation
 from services.errors import BackendUnavailable, InvalidRequest
 from services.events import Batch, Failed, Finished, Started, ToolCall, UsageUpdate, for_callers, separated
-from services.execution.driver import Driver, KeepsProcesses, Limits, Running
+from services.execution.driver import Driver, Limits, Running
 from services.fold import collect
 from services.processes.marks import new_path
 from services.requests import RunRequest, RunResult
@@ -58,38 +58,34 @@ class Runner:
         self.backends = backends
         self._workdirs = workdirs
         self._limits = limits
-        if isinstance(self._driver, KeepsProcesses):
-            self._driver.renew(backends)
-            self.prestart()
+        self._driver.reconfigure(backends)
+        self.prestart()
 
     def prestart(self) -> None:
         """Prewarm processes of the default invocation, ephemeral and not, of backends with ``warm.min``. Only in serving processes."""
-        driver = self._driver
         for spec in self.backends.values():
-            if not isinstance(driver, KeepsProcesses) or not spec.enabled or not spec.warm or not spec.warm.min:
+            if not spec.enabled or not spec.warm or not spec.warm.min:
                 continue
             if self.prober.availability(spec).available:
                 for ephemeral in (False, True):
-                    driver.prestart(self.prepare(RunRequest(prompt="-", backend=spec.name, ephemeral=ephemeral)), spec.warm.min)
+                    request = RunRequest(prompt="-", backend=spec.name, ephemeral=ephemeral)
+                    self._driver.prestart(self._prepared(request, is_warm=True), spec.warm.min)
 
     def ready_counts(self) -> Mapping[str, int]:
         """Prewarmed CLI processes ready, by backend."""
-        return self._driver.ready_counts() if isinstance(self._driver, KeepsProcesses) else {}
+        return self._driver.ready_counts()
 
-    def retire(self) -> None:
+    def drain(self) -> None:
         """Stop keeping processes ready. Runs in progress and new runs are not affected."""
-        if isinstance(self._driver, KeepsProcesses):
-            self._driver.retire()
+        self._driver.drain()
 
-    def release(self, backend: str, cli_session_id: str) -> None:
+    def evict_session(self, backend: str, cli_session_id: str) -> None:
         """End any process that has the session open, so that its files can be deleted. Waits until it has ended."""
-        if isinstance(self._driver, KeepsProcesses):
-            self._driver.release(backend, cli_session_id)
+        self._driver.evict_session(backend, cli_session_id)
 
     def close(self) -> None:
         """End idle processes. `cancel_all` ends the runs."""
-        if isinstance(self._driver, KeepsProcesses):
-            self._driver.close()
+        self._driver.close()
 
     def backend(self, name: str) -> BackendSpec:
         """The enabled backend ``name``. Raises InvalidRequest for any other name."""
@@ -103,10 +99,20 @@ class Runner:
 
     def prepare(self, request: RunRequest) -> Invocation:
         """The invocation for ``request``; starts nothing. Raises InvalidRequest if the request is not allowed."""
+        return self._prepared(request, is_warm=False)
+
+    def _prepared(self, request: RunRequest, *, is_warm: bool) -> Invocation:
+        """``is_warm``: for a process that may have been started early, where such a process can take it."""
         spec = self.backend(request.backend)
         if not request.prompt.strip():
             raise InvalidRequest("prompt is empty", field="prompt", issue="must not be empty")
-        return invoke(spec, request, cwd=self._workdirs.check(request.workdir), environ=self._environ, run_dir=new_path())
+        cwd, run_dir = self._workdirs.check(request.workdir), new_path()
+        try:
+            return invoke(spec, request, cwd=cwd, environ=self._environ, run_dir=run_dir, is_warm=is_warm)
+        except InvalidRequest:
+            if not is_warm:
+                raise
+        return invoke(spec, request, cwd=cwd, environ=self._environ, run_dir=run_dir)
 
     def why_unavailable(self, invocation: Invocation) -> str | None:
         """Why the backend is unavailable, how it was selected and which backends are available; None if it is available."""
@@ -127,7 +133,7 @@ class Runner:
         Raises InvalidRequest, BackendUnavailable (or QueueFull); RunFailed when cancelled in the queue.
         """
         cancellation = cancellation or Cancellation()
-        telemetry = RunTelemetry(self.prepare(request))
+        telemetry = RunTelemetry(self._prepared(request, is_warm=self._driver.is_warm(self.backend(request.backend))))
         observer = self.observer
         observer.begin(telemetry)
         try:
@@ -284,7 +290,7 @@ class RunStream(Iterator[Batch]):
         telemetry, fold, spec = self.telemetry, self.fold, self.invocation.spec
         end = fold.end = fold.end or self._cancellation.failure or CLIENT_GONE
         telemetry.ended_at = monotonic()
-        telemetry.start = getattr(self._running, "began_as", "cold")  # only pooled drivers set it
+        telemetry.start = self._running.began_as
         self._observer.finish(telemetry)
         self._end = self._session.on_ended(for_callers(end, fold.usage, spec.name, spec.login_hint), fold)
 

@@ -45,7 +45,7 @@ def finish(
             beat()
             gevent.sleep(POLL_S)
 
-    services.runner.retire()
+    services.runner.drain()
     wait_until_idle(grace_s, is_hurried)
     # Again and again: a run that ends makes room for one that waited in the queue.
     wait_until_idle(DRAIN_S, lambda: services.runner.cancel_all(SERVER_STOPS))

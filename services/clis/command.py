@@ -24,11 +24,15 @@ REFUSED_IF_UNSUPPORTED = {"json_schema"}
 PLACEHOLDER = re.compile(r"\{\}|\{json\}|\{file\}|\{run_dir\}")
 
 
-def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping[str, str], run_dir: str) -> Invocation:
+def invoke(
+    spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping[str, str], run_dir: str, is_warm: bool = False
+) -> Invocation:
     """Apply the table: everything a driver needs for ``request``. Raises InvalidRequest for what must not be ignored.
 
-    ``environ`` is what the CLI's environment is picked from; ``run_dir`` is where private files will live.
+    ``environ`` is what the CLI's environment is picked from; ``run_dir`` is where private files will live; ``is_warm``: for a
+    process that may have been started early (`BackendSpec.as_warm`).
     """
+    configured, spec = spec, spec.as_warm() if is_warm else spec
     asked = {**spec.defaults, **{name: value for name, value in request.options.items() if value is not None}}
     build = _Build(spec, run_dir, cli_environment(spec, environ), is_resumed=bool(request.resume))
     for name in sorted(asked, key=_place):
@@ -40,9 +44,11 @@ def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping
     if request.ephemeral:
         build.env |= {key: build.fill(value, "") for key, value in spec.ephemeral_env.items()}
         build.argv += spec.ephemeral_args
+    resume_argv: list[str] = []
     if request.resume:
         session_id = safe_name(request.resume, "session_id")
-        build.argv += [part.replace("{}", session_id) for part in spec.resume_args]
+        resume_argv = [part.replace("{}", session_id) for part in spec.resume_args]
+    build.argv += resume_argv
     build.argv += check_extra(spec, request.extra)
     for part in (*request.extra, *spec.extra_args):
         build.set_resumed(part.partition("=")[0])
@@ -53,10 +59,10 @@ def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping
     if spec.private_home:
         build.make_home(spec.private_home, is_ephemeral=request.ephemeral)
     stdin = utf8(prompt, "prompt") if spec.prompt_via == "stdin" else b""
-    driver = spec.driver
+    conversation = spec.conversation
     if spec.message_input and (request.images or build.fields):
         build.argv += spec.message_input.args
-        driver = spec.message_input.driver
+        conversation = spec.message_input.conversation
     prompt_args = [part.replace("{}", prompt) if spec.prompt_via == "arg" else part for part in spec.prompt_args]
     replace(confinement, run_dir=run_dir).put(build.env)
     argv = (*_command(spec, build.env), *spec.args, *build.argv, *spec.extra_args, *prompt_args)
@@ -65,7 +71,7 @@ def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping
     for path, content in build.files.items():
         utf8(content, os.path.basename(path).partition(".")[0])
     return Invocation(
-        spec=spec,
+        spec=configured,
         request=request,
         argv=argv,
         env=build.env,
@@ -77,7 +83,9 @@ def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping
         prompt_files=frozenset(build.prompt_files),
         home=home,
         fields=build.fields,
-        driver=driver,
+        conversation=conversation,
+        is_warm=spec is not configured,
+        resume_argv=frozenset(resume_argv),
         model=asked.get("model"),
         ignored=tuple(build.ignored),
         run_dir=run_dir,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from services.clis.config_overlay import PrivateHome
+from services.clis.conversation import Conversation, OneShot
 from services.clis.option import Option
 from services.clis.session_files import SessionFiles
 from services.clis.shown_command import redacted_argv
@@ -57,8 +58,7 @@ class PromptEscaping:
 class MessageInput:
     """How a CLI whose prompt is plain text on stdin takes a run that needs more: pictures, or fields to set before the prompt."""
 
-    driver: str
-    """Its name in `services.execution.run.PROTOCOLS`."""
+    conversation: Callable[[Invocation], Conversation]
     args: tuple[str, ...] = ()
 
 
@@ -71,7 +71,7 @@ class BackendSpec:
     args: tuple[str, ...] = ()
     options: Mapping[str, Option] = field(default_factory=dict)
     decoder: Callable[[], Decoder]
-    driver: str = "oneshot"
+    conversation: Callable[[Invocation], Conversation] = OneShot
     prompt_via: Literal["stdin", "arg"] = "stdin"
     prompt_args: tuple[str, ...] = ()
     """Last in the argv; ``{}`` stands for the prompt when it travels as an argument."""
@@ -132,7 +132,7 @@ class BackendSpec:
     max_concurrent_runs: int | None = None
     confinement: Confinement = Confinement()
     warm: WarmLimits | None = None
-    """None: nothing is started before it is asked for."""
+    """None: no process is started before its run."""
 
     resolve: Callable[[str], str] | None = None
     """The program to start for the one that was found, where the found one is a wrapper."""
@@ -143,10 +143,12 @@ class BackendSpec:
         return bool(self.warm and self.warmth) and not self.confinement
 
     def as_warm(self) -> BackendSpec:
-        """This spec as it applies to a process that was started before its run."""
-        assert self.warmth
-        args = self.args if self.warmth.args is None else self.warmth.args
-        return replace(self, args=args, options={**self.options, **self.warmth.options}, message_input=None)
+        """This table for a run that a process started early can take; itself where that makes no difference."""
+        warmth = self.warmth
+        if warmth is None or warmth.conversation is None:
+            return self
+        options = {**self.options, **warmth.options}
+        return replace(self, args=warmth.args, options=options, conversation=warmth.conversation, message_input=None)
 
     def honours(self, option: str) -> bool:
         return option in self.options
@@ -173,8 +175,12 @@ class Invocation:
     home: str = ""
     """The CLI's own folder, the real one; empty where that is not known."""
     fields: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    driver: str
-    """The protocol of a process of the run's own, by its name in `services.execution.run.PROTOCOLS`."""
+    conversation: Callable[[Invocation], Conversation]
+    """With a process that is started for the run."""
+    is_warm: bool = False
+    """Made by `BackendSpec.as_warm`, where that differs from the spec itself."""
+    resume_argv: frozenset[str] = frozenset()
+    """Those of the arguments that name the session."""
     own_env: Mapping[str, str] = field(default_factory=dict)
     """Variables for a process of the run's own. They set no kind of run apart: one that is there already serves it without them."""
     model: str | None = None

@@ -1,15 +1,19 @@
-"""What it takes to keep processes of a CLI started beforehand: facts of the CLI (`Warmth`), and what the operator allows (`WarmLimits`)."""
+"""Processes that are started before their run: facts of the CLI (`Warmth`), and what the operator allows (`WarmLimits`)."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import islice
+from typing import Any
 
+from services.clis.conversation import Conversation, Handshake, Invocation
 from services.clis.option import Option
+
+Parameters = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,21 +30,32 @@ class WarmLimits:
     max_age_s: float = 3600.0
     max_rss_mb: int = 600
     min_free_mb: int = 1024
-    """With less memory left, nothing is started beforehand; with less than half of it, what waits is ended."""
+    """With less memory left, nothing is started early; with less than half of it, idle processes are ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Warmth:
-    """How a CLI is spoken to when it was started before anybody asked."""
+    """How a CLI is used when its process was started before the run."""
 
     limits: WarmLimits = WarmLimits(max=0)
-    """Where the operator says nothing and runs the CLI itself. ``max`` 0: only if he asks for it."""
-    driver: str
-    """Its name in `services.execution.driver_pooled.POOLS`."""
-    args: tuple[str, ...] | None = None
-    """Instead of the spec's own."""
+    """Where the operator sets none and runs the CLI itself. ``max`` 0: only if the operator asks for it."""
+    is_multiplexed: bool = False
+    """One process serves many runs at once (`services.execution.multiplexed`). Else it serves one run, of which the rest is:"""
+    handshake: Callable[[Invocation, Parameters | None], Handshake] | None = None
+    """(the run that it is started like, what it is initialized with; None: nothing yet)"""
+    parameters: Callable[[Invocation], Parameters] = lambda _: {}
+    """What a process is initialized with, early or by its first run, and never again."""
+    kind: Callable[[Invocation], Hashable] = lambda _: None
+    """What of the run, besides its command line and environment, the process must have been started for."""
+    keeps_sessions: bool = False
+    """After a turn the process can wait for the next one of its session."""
+    idle_args: tuple[str, ...] = ()
+    """Arguments of a process that is started without a run; ``{session_id}`` is a new id."""
+    conversation: Callable[[Invocation], Conversation] | None = None
+    """The conversation of a process that is started for its run, where args and options are others than the spec's own."""
+    args: tuple[str, ...] = ()
     options: Mapping[str, Option] = field(default_factory=dict)
-    """The rules that are others here: what can be told to a process that runs goes as fields, the rest is argv, and so its key."""
+    """The rules that differ: what a running process can still be sent goes as fields, the rest is argv, and so its key."""
     home_files: tuple[str, ...] = ()
     """Files of the CLI's own folder that it reads at its start."""
     project_files: tuple[str, ...] = ()
@@ -51,7 +66,7 @@ class Warmth:
     """Folders in which it does not look for them."""
 
     def state(self, home: str, cwd: str) -> tuple[object, ...]:
-        """Compares equal as long as a process that was started then would be told the same now: its files, its workdir, the day."""
+        """Compares equal as long as a process started now would read the same: its files, its workdir, the day."""
         return (date.today(), *map(_stamp, self._paths(home, cwd)), *self._names(cwd))
 
     def _paths(self, home: str, cwd: str) -> Iterator[str]:

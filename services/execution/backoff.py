@@ -1,4 +1,4 @@
-"""When to try again what has failed: soon, then later each time. Pure, by a given clock."""
+"""Exponential back-off: when to try again what has failed."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ class Backoff:
     @property
     def is_due(self) -> bool:
         return self._clock() >= self._due_at
+
+    def expedite(self) -> None:
+        """Try again at once: somebody needs it now."""
+        self._due_at = self._clock()
 
     def record_success(self) -> None:
         self._delay_s, self._due_at = 0.0, self._clock()

@@ -1,4 +1,4 @@
-"""One process, one run: the loop that reads a CLI, whatever it speaks."""
+"""One process, one run: the loop that reads a CLI's output, whatever its protocol."""
 
 from __future__ import annotations
 
@@ -11,35 +11,25 @@ from typing import Any
 import gevent
 
 from services.cancellation import Cancellation
-from services.clis.claude import conversation as claude_stream
-from services.clis.codex.connection import CodexAppServer
+from services.clis.conversation import Conversation
 from services.clis.spec import Invocation
-from services.decoding.decoder import Decoder, Exit
+from services.decoding.decoder import Exit
 from services.errors import BackendUnavailable
 from services.events import Batch, Failed
-from services.execution.driver import Breakable, Conversation, Interruptible, Limits, SpeaksOnce
+from services.execution.driver import Driver, Limits
 from services.execution.line_limit import LineLimit, LineTooLong
 from services.processes.child import Child
 from services.processes.marks import RunFolder
 from services.processes.spawner import Spawner
-
-PROTOCOLS: dict[str, Callable[[Invocation], Decoder | Conversation]] = {
-    "oneshot": lambda invocation: invocation.spec.decoder(),
-    "codex-app-server": CodexAppServer,
-    "claude-stream": claude_stream.begin,
-}
-"""How a process is spoken to, by the invocation's ``driver``: a decoder is only listened to, a conversation is also talked to."""
-
+from services.telemetry import Start
 
 RETRY_S = 5.0
-"""When to come again where the system had no file, process or space left."""
-
-
+"""When to try again where the system had no file, process or space left."""
 INTERRUPT_GRACE_S = 0.5
-"""How long a CLI that was interrupted by its protocol's own word may take, before it is told by signal."""
+"""How long a CLI that was interrupted by a message may take, before it gets a signal."""
 
 
-class ProcessDriver:
+class ProcessDriver(Driver):
     """Starts a process for every run."""
 
     def __init__(self, spawner: Spawner) -> None:
@@ -52,24 +42,18 @@ class ProcessDriver:
 
 
 class ProcessRun:
-    """A `Running` over one `Child` and one private folder. A CLI that converses gets a pipe as its stdin; any other
-    gets a file with the prompt, so that a prompt of any size never waits for its reader.
-    """
+    """A `Running` over one `Child` and one private folder."""
+
+    began_as: Start = "cold"
 
     def __init__(
-        self,
-        invocation: Invocation,
-        limits: Limits,
-        cancellation: Cancellation,
-        protocol: Decoder | Conversation | None = None,
+        self, invocation: Invocation, limits: Limits, cancellation: Cancellation, conversation: Conversation | None = None
     ) -> None:
-        """``protocol``: where it is not the one of the spec's driver."""
+        """``conversation``: where it is not that of a process that is started for the run."""
         self._invocation = invocation
         self._limits = limits
         self._cancellation = cancellation
-        self._protocol = protocol or PROTOCOLS[invocation.driver](invocation)
-        # Asked here, once: for a protocol class `isinstance` takes as long as reading an event.
-        self._talks = self._protocol if isinstance(self._protocol, Conversation) else None
+        self._conversation = conversation or invocation.conversation(invocation)
         self._is_cut_short = False
         self._kill_timer: Any = None
         self._child: Child | None = None
@@ -95,19 +79,20 @@ class ProcessRun:
         invocation = self._invocation
         self._folder = RunFolder(invocation.run_dir)
         invocation.prepare()
-        stdin = None if self._talks else invocation.stdin
+        stdin = None if self._conversation.needs_pipe else invocation.stdin
         env = {**invocation.env, **invocation.own_env} if invocation.own_env else invocation.env
         self._child = spawner.start(invocation.argv, env=env, cwd=invocation.cwd, stdin=stdin)
         self._stop_listening = self._cancellation.listen(self._stop)
 
-    def adopt(self, child: Child, folder: RunFolder) -> None:
-        """Instead of `start`: run in a process that is there already. It is this run's from now on."""
+    def attach(self, child: Child, folder: RunFolder) -> None:
+        """Instead of `start`: run in a process that is there already. It belongs to this run from now on."""
+        self.began_as = "warm"
         self._child, self._folder = child, folder
         self._stop_listening = self._cancellation.listen(self._stop)
 
     @property
-    def has_broken(self) -> bool:
-        return not self._is_cut_short and isinstance(self._protocol, Breakable) and self._protocol.has_broken
+    def is_retryable(self) -> bool:
+        return not self._is_cut_short and self._conversation.is_retryable
 
     def batches(self) -> Iterator[Batch]:
         child = self._child
@@ -117,7 +102,7 @@ class ProcessRun:
             self._stop()
         exit = self._wait_exit(child)
         failure = self._cancellation.failure or failure or self._breach(child)
-        yield [failure] if failure else self._protocol.finish(exit or self._unknown_exit(child))
+        yield [failure] if failure else self._conversation.finish(exit or self._unknown_exit(child))
 
     def close(self) -> None:
         """End what is left of the process and remove the folder. Returns when both are gone."""
@@ -133,8 +118,8 @@ class ProcessRun:
         if self._folder:
             self._folder.remove()
 
-    def _stays(self, child: Child) -> bool:
-        """Whether the process, whose turn is over, is to stay. Asked once; else it is told that nothing more comes."""
+    def _is_kept(self, child: Child) -> bool:
+        """Whether the process, whose turn is over, stays for another. Called once; else its stdin is closed."""
         return False
 
     def _wait_exit(self, child: Child) -> Exit | None:
@@ -143,13 +128,13 @@ class ProcessRun:
         return child.wait_exit(self._limits.leave_grace_s)
 
     def _stop(self) -> None:
-        """By the protocol's own word where it has one, and a little later by signal. Runs in the event loop: never blocks."""
+        """By a message where the protocol has one, and a little later by signal. Runs in the event loop: never blocks."""
         child = self._child
         if not child or self._is_cut_short:
             return
         self._is_cut_short = True
         stop = partial(child.stop, self._invocation.spec.interrupt_signal, self._limits.stop_grace_s)
-        if isinstance(self._protocol, Interruptible) and child.try_send(self._protocol.interrupt()):
+        if (message := self._conversation.interrupt()) and child.try_send(message):
             self._kill_timer = gevent.get_hub().loop.timer(INTERRUPT_GRACE_S)
             self._kill_timer.start(stop)
         else:
@@ -157,44 +142,44 @@ class ProcessRun:
         child.wake()
 
     def _unknown_exit(self, child: Child) -> Exit:
-        return Exit(None, was_stopped=self._protocol.is_complete and not child.is_gone)
+        return Exit(None, was_stopped=self._conversation.is_complete and not child.is_gone)
 
     def _breach(self, child: Child) -> Failed | None:
         if not child.breach:
             return None
         most = getattr(self._invocation.spec.confinement.limits, child.breach)
-        told = f"the run used more than its limit of {most} (run_limits.{child.breach}), so it was stopped"
-        return Failed("backend", told, child.exit.code if child.exit else None)
+        message = f"the run used more than its limit of {most} (run_limits.{child.breach}), so it was stopped"
+        return Failed("backend", message, child.exit.code if child.exit else None)
 
     def _read(self, child: Child) -> Generator[Batch, None, Failed | None]:
-        """Yield what the CLI says, until it has no more to say; returns the failure of ours that cut it short, if any."""
-        protocol, limits = self._protocol, self._limits
+        """Yield the CLI's events until its output ends or its work is done; returns the failure of ours that cut it short, if any."""
+        conversation, limits = self._conversation, self._limits
         self.last_output_at = monotonic()
         leave_by: float | None = None
-        self._answer(child)
-        if isinstance(protocol, SpeaksOnce):
+        self._write(child)
+        if conversation.closes_stdin:
             child.end_input()
         while not self._cancellation.failure:
             now = monotonic()
             if leave_by and now >= leave_by:
                 return None
-            chunk = child.read(min(limits.keepalive_s, limits.idle_output_timeout_s, leave_by - now if leave_by else limits.keepalive_s))
-            if chunk is None:
+            data = child.read(min(limits.keepalive_s, limits.idle_output_timeout_s, leave_by - now if leave_by else limits.keepalive_s))
+            if data is None:
                 yield []
                 continue
-            if not chunk:
+            if not data:
                 return None
             self.last_output_at = monotonic()
-            if problem := self._count(chunk):
+            if problem := self._count(data):
                 return Failed("backend", problem)
-            batch = protocol.feed(chunk)
-            self._answer(child)
-            if protocol.is_complete and leave_by is None:
-                if self._stays(child):
+            batch = conversation.receive(data)
+            self._write(child)
+            if leave_by is None and conversation.is_complete:
+                if self._is_kept(child):
                     if batch:
                         yield batch
                     return None
-                if self.has_broken:  # what it was asked is asked elsewhere now
+                if self.is_retryable:  # another process takes the run: this one must not begin it
                     child.stop(signal.SIGKILL, 0.0)
                 child.end_input()
                 leave_by = monotonic() + limits.leave_grace_s
@@ -202,25 +187,21 @@ class ProcessRun:
                 yield batch
         return None
 
-    def _answer(self, child: Child) -> None:
-        if self._talks and (data := self._talks.take_outgoing()):
-            _write(child, data)
+    def _write(self, child: Child) -> None:
+        if data := self._conversation.outgoing():
+            try:
+                child.send(data)
+            except BrokenPipeError:  # the CLI has gone: its exit code and output tell why
+                child.end_input()
 
-    def _count(self, chunk: bytes) -> str | None:
-        """What is wrong with the amount of output, if anything."""
+    def _count(self, data: bytes) -> str | None:
+        """Which limit the output has passed, if any."""
         limits = self._limits
-        self._output_bytes += len(chunk)
+        self._output_bytes += len(data)
         if self._output_bytes > limits.max_output_bytes:
             return f"the output passed {limits.max_output_bytes} bytes (server.max_output_bytes), so the run was stopped"
         try:
-            self._line_limit.check(chunk)
+            self._line_limit.check(data)
         except LineTooLong as error:
             return f"{error} (server.line_limit_bytes), so the run was stopped"
         return None
-
-
-def _write(child: Child, data: bytes) -> None:
-    try:
-        child.send(data)
-    except BrokenPipeError:  # the CLI has gone: its exit and what it said before tell why
-        child.end_input()

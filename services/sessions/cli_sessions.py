@@ -109,7 +109,7 @@ class CliSessions:
     def _delete(self, backend: str, id: str) -> None:
         spec = self._runner.backends.get(backend)
         if spec and spec.session_files:
-            self._runner.release(backend, id)
+            self._runner.evict_session(backend, id)
             with_files(spec, self._environ, lambda files, env: files.delete(id, env))
 
     def _sweep(self, folder: str) -> int:

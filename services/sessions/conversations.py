@@ -251,7 +251,7 @@ class Conversations:
         spec = self._runner.backends.get(session.backend)
         cli_id = session.cli_session_id
         if spec and spec.session_files and cli_id:
-            self._runner.release(spec.name, cli_id)
+            self._runner.evict_session(spec.name, cli_id)
             try:
                 self._with_files(spec, lambda files, env: files.delete(cli_id, env))
             except OSError:

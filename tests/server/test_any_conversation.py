@@ -12,17 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.clis.claude.conversation import ClaudeStream, Greeting
+from services.clis.claude.conversation import ClaudeConversation, ClaudeHandshake
 from services.clis.codex import spec as codex
-from services.clis.codex.connection import CodexAppServer
+from services.clis.codex.connection import CodexConversation
 from services.clis.codex.turn import CodexTurn
 from services.clis.command import invoke
+from services.clis.conversation import Conversation
 from services.clis.gemini import spec as gemini
-from services.clis.gemini.deferred_stdin import HeldTurn
+from services.clis.gemini.deferred_stdin import DeferredConversation
 from services.clis.spec import Invocation
 from services.decoding.decoder import Exit
 from services.events import Event, Failed, Finished, is_terminal
-from services.execution.driver import Conversation
 from services.requests import RunRequest
 from tests.unit.services.decoding.recorded import check_grammar, recording
 from tests.unit.services.decoding.test_any_bytes import exits, lines, with_another_value
@@ -49,22 +49,25 @@ def gemini_run() -> Invocation:
     return invoke(gemini.SPEC, RunRequest(backend="gemini", prompt="hello"), cwd="/", environ={}, run_dir="/tmp/run")
 
 
-def next_claude_turn() -> ClaudeStream:
-    first = ClaudeStream(claude_run(), is_initialized=True)
-    first.feed(encoded(heard("claude/2.1.197/warm-control.jsonl")))
+def next_claude_turn() -> ClaudeConversation:
+    first = ClaudeConversation(claude_run(), is_initialized=True)
+    first.receive(encoded(heard("claude/2.1.197/warm-control.jsonl")))
     return first.next(claude_run())
 
 
 CONVERSATIONS: dict[str, tuple[Callable[[], Conversation], list[dict[str, Any]]]] = {
-    "claude": (lambda: ClaudeStream(claude_run(), is_initialized=True), heard("claude/2.1.197/warm-control.jsonl")),
+    "claude": (lambda: ClaudeConversation(claude_run(), is_initialized=True), heard("claude/2.1.197/warm-control.jsonl")),
     "claude, to be initialised": (
-        lambda: ClaudeStream(claude_run(system_prompt="S"), is_initialized=False),
+        lambda: ClaudeConversation(claude_run(system_prompt="S"), is_initialized=False),
         heard("claude/2.1.197/warm-initialize.jsonl"),
     ),
     "claude, a next turn": (next_claude_turn, heard("claude/2.1.197/warm-control.jsonl")),
-    "codex": (lambda: CodexAppServer(codex_run(ephemeral=True)), heard("codex/0.169.0/warm-appserver-basic.jsonl")),
-    "codex, resumed": (lambda: CodexAppServer(codex_run(resume=THREAD)), heard("codex/0.169.0/warm-appserver-resume.jsonl")),
-    "gemini": (lambda: HeldTurn(gemini_run()), [json.loads(line) for line in recording("gemini/tool-yolo").stdout.splitlines()]),
+    "codex": (lambda: CodexConversation(codex_run(ephemeral=True)), heard("codex/0.169.0/warm-appserver-basic.jsonl")),
+    "codex, resumed": (lambda: CodexConversation(codex_run(resume=THREAD)), heard("codex/0.169.0/warm-appserver-resume.jsonl")),
+    "gemini": (
+        lambda: DeferredConversation(gemini_run()),
+        [json.loads(line) for line in recording("gemini/tool-yolo").stdout.splitlines()],
+    ),
 }
 ANY = pytest.mark.parametrize("name", CONVERSATIONS)
 
@@ -72,12 +75,12 @@ ANY = pytest.mark.parametrize("name", CONVERSATIONS)
 def converse(conversation: Conversation, messages: Iterable[dict[str, Any]], exit: Exit) -> list[Event]:
     events: list[Event] = []
     for message in messages:
-        for line in conversation.take_outgoing().splitlines() if not isinstance(conversation, HeldTurn) else ():
+        for line in conversation.outgoing().splitlines() if not isinstance(conversation, DeferredConversation) else ():
             assert isinstance(orjson.loads(line), dict)
-        batch = conversation.feed(json.dumps(message).encode() + b"\n")
+        batch = conversation.receive(json.dumps(message).encode() + b"\n")
         assert not any(map(is_terminal, batch))
         events += batch
-    conversation.take_outgoing()
+    conversation.outgoing()
     end = conversation.finish(exit)
     assert [is_terminal(event) for event in end] == [False] * (len(end) - 1) + [True]
     events += end
@@ -112,10 +115,10 @@ def test_a_recorded_message_with_a_value_of_another_type(name: str, data: st.Dat
 @settings(max_examples=150, deadline=None)
 @given(made_up=st.lists(lines, max_size=4), parameters=st.none() | st.just({"systemPrompt": ["S"]}))
 def test_any_answer_to_the_greeting(made_up: list[dict[str, Any]], parameters: dict[str, Any] | None) -> None:
-    greeting = Greeting(parameters)
+    handshake = ClaudeHandshake(parameters)
     for line in made_up:
-        greeting.feed(json.dumps(line).encode() + b"\n")
-    assert isinstance(greeting.refusal, str)
+        handshake.receive(json.dumps(line).encode() + b"\n")
+    assert isinstance(handshake.refusal, str)
 
 
 @settings(max_examples=250, deadline=None)
@@ -130,14 +133,14 @@ def test_an_odd_message_of_one_thread_fails_its_own_run_only(data: st.DataObject
     body = "result" if "result" in answers[at] else "params"
     answers[at] = answers[at] | {body: with_another_value(data, deepcopy(answers[at][body]))}
     for message in answers[:1]:
-        connection.feed(json.dumps(message).encode() + b"\n")
-    connection.take_outgoing()
+        connection.receive(json.dumps(message).encode() + b"\n")
+    connection.outgoing()
     begin(connection, sound, "thread-2")
     said: dict[CodexTurn, list[Event]] = {odd: [], sound: []}
     for message in [*answers[1:], *notifications("two", "thread-2")]:
-        for turn, batch, _ in connection.feed(json.dumps(message).encode() + b"\n"):
+        for turn, batch, _ in connection.receive(json.dumps(message).encode() + b"\n"):
             said[turn] += batch
-        connection.take_outgoing()
+        connection.outgoing()
     assert text(said[sound]) == "two0 two1 two2 two3"
     assert isinstance(sound.finish(Exit(0))[-1], Finished)
     assert is_terminal(odd.finish(Exit(0))[-1])
@@ -154,7 +157,7 @@ def test_an_answer_that_lacks_what_comes_next_is_said_to_be_of_another_version(
     for count, answer in enumerate([{"thread": {"id": "t"}}, result] if number else [result]):
         (asked,) = sent(connection)
         assert asked["method"] == ("thread/start", "turn/start")[count]
-        connection.feed(encoded([{"id": asked["id"], "result": answer}]))
+        connection.receive(encoded([{"id": asked["id"], "result": answer}]))
     assert (turn.is_complete, turn.is_misunderstood, turn.has_tried) == (True, True, has_tried)
     (end,) = turn.finish(Exit(0))
     assert isinstance(end, Failed)

@@ -11,10 +11,10 @@ from typing import Any
 import orjson
 import pytest
 
-from services.clis.claude.conversation import ClaudeStream
+from services.clis.claude.conversation import ClaudeConversation
 from services.decoding.decoder import Exit
 from services.events import Finished
-from services.execution.session_worker import TAIL_BYTES, Transcript, holds, stamp_of
+from services.execution.transcript import TAIL_BYTES, Transcript, contains, stamp_of
 from services.processes.procfs import descendants, parent_of
 from services.usage import Usage
 from tests.unit.services.execution.test_warm_protocols import claude_run, encoded, heard, text
@@ -33,13 +33,13 @@ def turns() -> list[list[dict[str, Any]]]:
 FIRST, INTERRUPTED, THIRD, WITH_TOOL = turns()[:4]
 
 
-def after(turn: list[dict[str, Any]], before: ClaudeStream | None = None) -> ClaudeStream:
-    stream = before.next(claude_run()) if before else ClaudeStream(claude_run(), is_initialized=True)
-    stream.feed(encoded(turn))
+def after(turn: list[dict[str, Any]], before: ClaudeConversation | None = None) -> ClaudeConversation:
+    stream = before.next(claude_run()) if before else ClaudeConversation(claude_run(), is_initialized=True)
+    stream.receive(encoded(turn))
     return stream
 
 
-def end(stream: ClaudeStream) -> Finished:
+def end(stream: ClaudeConversation) -> Finished:
     *_, last = stream.finish(Exit(0))
     assert isinstance(last, Finished)
     return last
@@ -60,16 +60,16 @@ def test_usage_of_a_turn_that_has_none_of_its_own_is_what_its_models_have_more_t
 
 
 def test_the_question_of_the_next_turn_goes_out_at_once_and_alone() -> None:
-    (asked,) = map(orjson.loads, after(FIRST).next(claude_run(system_prompt="S")).take_outgoing().splitlines())
+    (asked,) = map(orjson.loads, after(FIRST).next(claude_run(system_prompt="S")).outgoing().splitlines())
     assert asked["message"]["content"][-1]["text"] == "hello"
 
 
-def test_the_last_word_of_a_good_turn_is_the_id_of_its_last_message() -> None:
+def test_the_checkpoint_of_a_good_turn_is_the_id_of_its_last_message() -> None:
     first = after(FIRST)
     *_, message = (line for line in FIRST if line["type"] == "assistant")
-    assert first.last_word == message["uuid"]
+    assert first.checkpoint == message["uuid"]
     assert first.session_id == message["session_id"]
-    assert text(first.feed(b"")) == ""
+    assert text(first.receive(b"")) == ""
 
 
 def used(name: str, **input: Any) -> list[dict[str, Any]]:
@@ -96,15 +96,15 @@ def used(name: str, **input: Any) -> list[dict[str, Any]]:
     ids=["plain", "shell", "edit", "background", "agent", "appointment", "server's tool", "interrupted", "no end", "more after the end"],
 )
 def test_a_process_is_kept_after_a_turn_of_which_nothing_goes_on(turn: list[dict[str, Any]], lasts: bool) -> None:
-    assert bool(after(turn).last_word) == lasts
+    assert bool(after(turn).checkpoint) == lasts
 
 
 @pytest.mark.parametrize("size", [1, 7, 4096])
 def test_a_turn_that_comes_in_pieces_lasts_as_well(size: int) -> None:
-    stream, data = ClaudeStream(claude_run(), is_initialized=True), encoded(FIRST)
+    stream, data = ClaudeConversation(claude_run(), is_initialized=True), encoded(FIRST)
     for start in range(0, len(data), size):
-        stream.feed(data[start : start + size])
-    assert stream.last_word
+        stream.receive(data[start : start + size])
+    assert stream.checkpoint
 
 
 def test_a_transcript_is_untouched_until_somebody_writes_to_it_or_puts_another_in_its_place(tmp_path: Path) -> None:
@@ -134,9 +134,9 @@ def test_a_transcript_is_untouched_until_somebody_writes_to_it_or_puts_another_i
 def test_a_word_is_found_near_the_end_of_a_long_file(tmp_path: Path) -> None:
     path = tmp_path / "session.jsonl"
     path.write_bytes(b"first" + b"x" * TAIL_BYTES + b"last\n")
-    assert holds(str(path), "last")
-    assert not holds(str(path), "first")
-    assert not holds(str(tmp_path / "missing"), "last")
+    assert contains(str(path), "last")
+    assert not contains(str(path), "first")
+    assert not contains(str(tmp_path / "missing"), "last")
 
 
 def test_what_a_process_has_started_is_below_it() -> None:

@@ -1,25 +1,27 @@
-"""Talking to `claude -p --input-format=stream-json`, which may have been started long before it is asked. Pure: bytes in, events
-and bytes out (recordings claude/…/warm-*; claude 2.1.197). Its stdin must be a pipe: from a file it reads nothing (exit 0, no output).
+"""The protocol of `claude -p --input-format=stream-json`, for a process of any age. Sans-IO (recordings claude/…/warm-*;
+claude 2.1.197). Its stdin must be a pipe: from a file it reads nothing (exit 0, no output).
 
-A process is silent until it is spoken to, and most of its 0.45 s go by then. So it is asked something harmless when it is
-started: the answer says that it is up, and that it speaks this protocol. System prompt and schema travel with ``initialize``,
-of which only the first counts; a process may have had it beforehand, and then only fits runs that have the same.
+A process writes nothing before its first message, and most of its 0.45 s pass after that. So the handshake is a harmless request:
+the answer shows that the process is up, and that it speaks this protocol. System prompt and schema travel with ``initialize``,
+of which only the first counts; a process that was initialized early serves only runs with the same parameters.
 """
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from services.clis.claude.decoder import ClaudeDecoder
-from services.clis.claude.spec import encode_message
+from services.clis.conversation import Conversation, Handshake
 from services.clis.spec import Invocation
 from services.decoding.decoder import Exit
 from services.decoding.fields import list_of, map_of, number_of, text_of
 from services.decoding.lines import JsonLines
 from services.events import Batch, Failed
+from services.requests import Image
 
 
 def control(request_id: str, subtype: str, **more: Any) -> bytes:
@@ -34,29 +36,29 @@ def initialize(request_id: str, parameters: Mapping[str, Any]) -> bytes:
 INTERRUPT = control("interrupt", "interrupt")
 READY = "mcp_status"
 """Is answered before ``initialize`` as well, and changes nothing."""
+SNAPSHOT = "systemPromptSnapshot"
 
 
-class Greeting:
-    """What is said to a process when it has been started: is it up, and, with ``parameters``, is it initialised."""
-
-    is_silent = False
+class ClaudeHandshake(Handshake):
+    """Shows that a process is up; with ``parameters`` it is initialized as well."""
 
     def __init__(self, parameters: Mapping[str, Any] | None) -> None:
         self.is_initialize = parameters is not None
-        self.is_answered = False
-        self.refusal = ""
-        self._outgoing = control("greeting", READY) if parameters is None else initialize("greeting", parameters)
+        self._outgoing = control("handshake", READY) if parameters is None else initialize("handshake", parameters)
         self._lines = JsonLines()
 
-    def take_outgoing(self) -> bytes:
+    def outgoing(self) -> bytes:
         outgoing, self._outgoing = self._outgoing, b""
         return outgoing
 
-    def feed(self, chunk: bytes) -> None:
-        for line in self._lines.feed(chunk):
-            if response := response_to("greeting", line):
-                self.is_answered = True
+    def receive(self, data: bytes) -> None:
+        for line in self._lines.feed(data):
+            if response := response_to("handshake", line):
+                self.is_complete = True
                 self.refusal = refusal_of(response)
+
+    def next(self, invocation: Invocation) -> ClaudeConversation:
+        return ClaudeConversation(invocation, is_initialized=self.is_initialize)
 
 
 def response_to(request_id: str, line: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -76,20 +78,19 @@ SETTLED_TOOLS = {
 """Are over when they have answered. Any other may have begun what goes on without the model: an agent, a watch, an appointment."""
 
 
-class ClaudeStream(ClaudeDecoder):
-    """One turn; a `services.execution.driver.Conversation` that is `Lasting`. What is asked goes out when all that must be set has
-    been set."""
+class ClaudeConversation(ClaudeDecoder, Conversation):
+    """One turn. The prompt is sent once everything is set that must be set before it."""
 
     def __init__(
         self,
         invocation: Invocation,
         *,
         is_initialized: bool,
-        is_pressing: bool = False,
+        pipelined: bool = False,
         before: Mapping[str, Any] | None = None,
     ) -> None:
-        """``is_pressing``: the question goes out with ``initialize``, which a process that is only starting takes in their order.
-        ``before``: the last line of the turn before this one in the same process, for it counts on from there."""
+        """``pipelined``: the prompt is sent right behind ``initialize``; a process that is just starting takes them in order.
+        ``before``: the result line of the previous turn in the same process, for its totals continue."""
         super().__init__()
         self.session_id = ""
         self._before = before or {}
@@ -97,38 +98,43 @@ class ClaudeStream(ClaudeDecoder):
         self._last_uuid = ""
         self._is_answered = False
         self._is_settled = True
-        self._question = encode_message(invocation.stdin.decode(), invocation.request.images)
+        self._prompt = encode_message(invocation.stdin.decode(), invocation.request.images)
         self._refusal = ""
-        self._outgoing = self._question if is_initialized else initialize("initialize", parameters_of(invocation))
-        if is_pressing and not is_initialized:
-            self._outgoing, self._question = self._outgoing + self._question, b""
+        self._outgoing = self._prompt if is_initialized else initialize("initialize", invocation.fields.get("initialize", {}))
+        if pipelined and not is_initialized:
+            self._outgoing, self._prompt = self._outgoing + self._prompt, b""
+
+    @classmethod
+    def start(cls, invocation: Invocation) -> ClaudeConversation:
+        """In a process that is just starting. As fast as the plain CLI (measured): nothing is waited for."""
+        return cls(invocation, is_initialized=not invocation.fields.get("initialize"), pipelined=True)
 
     @property
     def is_complete(self) -> bool:
         return bool(self._refusal) or super().is_complete
 
     @property
-    def has_broken(self) -> bool:
-        """Not once the model has begun to answer: a tool is what may come next."""
+    def is_retryable(self) -> bool:
+        """Not once the model has begun to answer: a tool may run next."""
         return bool(self._refusal) or not (super().is_complete or self._is_answered)
 
     @property
-    def last_word(self) -> str:
-        """Each line of a message has an id, which it also has in the session's file (claude 2.1.197)."""
+    def checkpoint(self) -> str:
+        """Each line of a message has an id, which the session's file contains as well (claude 2.1.197)."""
         is_good = self._last_line.get("subtype") == "success" and not self._last_line.get("is_error")
         return self._last_uuid if is_good and self._is_settled else ""
 
-    def next(self, invocation: Invocation) -> ClaudeStream:
-        return ClaudeStream(invocation, is_initialized=True, before=self._last_line)
+    def next(self, invocation: Invocation) -> ClaudeConversation:
+        return ClaudeConversation(invocation, is_initialized=True, before=self._last_line)
 
-    def feed(self, chunk: bytes) -> Batch:
+    def receive(self, data: bytes) -> Batch:
         was_over = bool(self._last_line)
-        batch = super().feed(chunk)
-        if self._last_line and (was_over or not _is_end(chunk)):
+        batch = self.feed(data)
+        if self._last_line and (was_over or not _is_end(data)):
             self._is_settled = False
-        return [] if self._refusal else batch  # what it says then is not what it was asked
+        return [] if self._refusal else batch  # without its setup it answers something else
 
-    def take_outgoing(self) -> bytes:
+    def outgoing(self) -> bytes:
         outgoing, self._outgoing = self._outgoing, b""
         return outgoing
 
@@ -144,7 +150,7 @@ class ClaudeStream(ClaudeDecoder):
             case "control_response":
                 if response := response_to("initialize", line):
                     self._refusal = refusal_of(response)
-                    self._outgoing += b"" if self._refusal else self._question
+                    self._outgoing += b"" if self._refusal else self._prompt
             case "control_request":
                 self._outgoing += _declined(line)
             case "result":
@@ -156,7 +162,7 @@ class ClaudeStream(ClaudeDecoder):
                 super()._on_line(line, batch)
 
     def _follow(self, kind: object, line: Mapping[str, Any]) -> None:
-        """Note what must be known to keep the process."""
+        """Note what decides whether the process can be kept."""
         if kind == "system" and line.get("subtype") == "init":
             self.session_id = text_of(line.get("session_id"))
         elif kind in ("assistant", "user"):
@@ -168,14 +174,19 @@ class ClaudeStream(ClaudeDecoder):
                 self._last_uuid = text_of(line.get("uuid"))
 
 
-def begin(invocation: Invocation) -> ClaudeStream:
-    """As fast as the plain CLI (measured): nothing is waited for."""
-    return ClaudeStream(invocation, is_initialized=not parameters_of(invocation), is_pressing=True)
-
-
 def parameters_of(invocation: Invocation) -> dict[str, Any]:
-    """What ``initialize`` carries for this run."""
-    return dict(invocation.fields.get("initialize", {}))
+    """What ``initialize`` sets for the life of a process. Whether the session's first system prompt counts matters at its start alone."""
+    return {name: value for name, value in invocation.fields.get("initialize", {}).items() if name != SNAPSHOT}
+
+
+def encode_message(prompt: str, images: tuple[Image, ...]) -> bytes:
+    """One line of ``--input-format=stream-json``: Anthropic content blocks."""
+    content: list[dict[str, object]] = [
+        {"type": "image", "source": {"type": "base64", "media_type": image.media_type, "data": base64.b64encode(image.data).decode()}}
+        for image in images
+    ]
+    content.append({"type": "text", "text": prompt})
+    return orjson.dumps({"type": "user", "message": {"role": "user", "content": content}}) + b"\n"
 
 
 def _is_end(chunk: bytes) -> bool:
@@ -204,6 +215,6 @@ def _less(total: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _declined(line: Mapping[str, Any]) -> bytes:
-    """Nobody is there to be asked."""
+    """Nobody can answer a request of the CLI's."""
     response = {"subtype": "error", "request_id": text_of(line.get("request_id")), "error": "this client answers no requests"}
     return orjson.dumps({"type": "control_response", "response": response}) + b"\n"

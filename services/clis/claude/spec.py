@@ -25,17 +25,13 @@ Every line was checked by running claude 2.1.197 once against a fake model API a
 
 from __future__ import annotations
 
-import base64
-
-import orjson
-
+from services.clis.claude.conversation import SNAPSHOT, ClaudeConversation, ClaudeHandshake, parameters_of
 from services.clis.claude.decoder import ClaudeDecoder
 from services.clis.option import Option
 from services.clis.session_files import SessionFiles
 from services.clis.spec import BackendSpec, MessageInput, PromptEscaping
 from services.clis.versions import Fault, SupportedVersions
 from services.clis.warmth import WarmLimits, Warmth
-from services.requests import Image
 
 
 def no_slash_command(prompt: str, _: str) -> tuple[str, dict[str, str]]:
@@ -43,17 +39,7 @@ def no_slash_command(prompt: str, _: str) -> tuple[str, dict[str, str]]:
     return "\n" + prompt if prompt.lstrip().startswith("/") else prompt, {}
 
 
-def encode_message(prompt: str, images: tuple[Image, ...]) -> bytes:
-    """One line of ``--input-format=stream-json``: Anthropic content blocks."""
-    content: list[dict[str, object]] = [
-        {"type": "image", "source": {"type": "base64", "media_type": image.media_type, "data": base64.b64encode(image.data).decode()}}
-        for image in images
-    ]
-    content.append({"type": "text", "text": prompt})
-    return orjson.dumps({"type": "user", "message": {"role": "user", "content": content}}) + b"\n"
-
-
-FRESH_PROMPT = {"initialize.systemPromptSnapshot": False}
+FRESH_PROMPT = {f"initialize.{SNAPSHOT}": False}
 """Without it claude 2.1.332 goes on with the system prompt that the session began with, whatever its flags and ``initialize`` say.
 2.1.197 takes the field and needs it not. The flag of the same meaning, ``--system-prompt-snapshot=off``, it refuses."""
 
@@ -90,7 +76,7 @@ SPEC = BackendSpec(
     },
     decoder=ClaudeDecoder,
     escaping=PromptEscaping(escape=no_slash_command, env={"CLAUDE_CODE_DISABLE_ATTACHMENTS": "1"}),
-    message_input=MessageInput(driver="claude-stream", args=("--input-format=stream-json",)),
+    message_input=MessageInput(conversation=ClaudeConversation.start, args=("--input-format=stream-json",)),
     takes_images=True,
     streams_tokens=True,
     resume_args=("--resume={}",),
@@ -158,7 +144,10 @@ SPEC = BackendSpec(
         "CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "~/.claude/.credentials.json",
     ),
     warmth=Warmth(
-        driver="claude-stream",
+        handshake=lambda _, parameters: ClaudeHandshake(parameters),
+        parameters=parameters_of,
+        keeps_sessions=True,
+        conversation=ClaudeConversation.start,
         limits=WarmLimits(max=3),  # 150 MB each
         args=("-p", "--output-format=stream-json", "--input-format=stream-json", "--verbose", "--include-partial-messages"),
         options={

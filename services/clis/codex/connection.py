@@ -1,7 +1,7 @@
-"""Talking to `codex app-server`: JSON-RPC lines without a ``jsonrpc`` member. The only way to token deltas from Codex.
+"""The protocol of `codex app-server`: JSON-RPC lines without a ``jsonrpc`` member. The only way to token deltas from Codex.
 
-Pure: bytes in, events and bytes out. One process carries many turns at once, each of a thread of its own; what comes back is
-told apart by the request's number or the thread's id. First of all comes initialize → initialized.
+Sans-IO. One process carries many turns at once, each in a thread of its own; the request's number or the thread's id says whose a
+message is. The connection begins with initialize → initialized.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from services.clis.codex.turn import CodexTurn
+from services.clis.conversation import Conversation
 from services.clis.spec import Invocation
 from services.decoding.decoder import Exit
 from services.decoding.fields import map_of, text_of
@@ -19,15 +20,15 @@ from services.events import Batch
 
 CLIENT = {"name": "clinvk", "title": None, "version": "1"}
 
-# With a policy that asks, the server asks its client. Nobody is there to be asked, so the answer is no.
+# With a policy that asks, the server asks its client. Nobody can decide here, so the answer is no.
 DECLINED = {"decision": "decline"}
 
-Told = tuple[CodexTurn, Batch, int]
-"""What a line meant for a turn, and how long the line was."""
+Received = tuple[CodexTurn, Batch, int]
+"""The events of a line, for the turn that they belong to, and the line's length."""
 
 
 class CodexConnection:
-    """All that is said to one app-server, and by it."""
+    """The connection to one app-server."""
 
     def __init__(self) -> None:
         self.is_ready = False
@@ -46,21 +47,21 @@ class CodexConnection:
             turn.begin()
 
     def drop(self, turn: CodexTurn) -> None:
-        """Nothing is told to ``turn`` any more; its thread may go."""
+        """Route nothing to ``turn`` any more; its thread may be unloaded."""
         self._turns.remove(turn)
         self._awaited = {number: (whose, method) for number, (whose, method) in self._awaited.items() if whose is not turn}
         if turn.thread_id and turn.has_tried and turn.is_ephemeral:
             self._ask(None, "thread/unsubscribe", {"threadId": turn.thread_id})
 
-    def feed(self, chunk: bytes) -> list[Told]:
-        told: list[Told] = []
-        for line in self._lines.feed(chunk):
+    def receive(self, data: bytes) -> list[Received]:
+        received: list[Received] = []
+        for line in self._lines.feed(data):
             message = to_object(line)
             if message is not None:
-                told += ((turn, batch, len(line)) for turn, batch in self._receive(message))
-        return told
+                received += ((turn, batch, len(line)) for turn, batch in self._receive(message))
+        return received
 
-    def take_outgoing(self) -> bytes:
+    def outgoing(self) -> bytes:
         for turn in self._turns:
             for method, params in turn.take_requests():
                 self._ask(turn, method, params)
@@ -119,8 +120,8 @@ class CodexConnection:
             self._outgoing.append({"id": number, "error": error})
 
 
-class CodexAppServer:
-    """One turn in an app-server of its own; a `services.execution.driver.Conversation`."""
+class CodexConversation(Conversation):
+    """One turn in an app-server of its own."""
 
     def __init__(self, invocation: Invocation) -> None:
         self._turn = CodexTurn(invocation)
@@ -131,11 +132,11 @@ class CodexAppServer:
     def is_complete(self) -> bool:
         return self._turn.is_complete
 
-    def feed(self, chunk: bytes) -> Batch:
-        return [event for _, batch, _ in self._connection.feed(chunk) for event in batch]
+    def receive(self, data: bytes) -> Batch:
+        return [event for _, batch, _ in self._connection.receive(data) for event in batch]
 
     def finish(self, exit: Exit) -> Batch:
         return self._turn.finish(exit)
 
-    def take_outgoing(self) -> bytes:
-        return self._connection.take_outgoing()
+    def outgoing(self) -> bytes:
+        return self._connection.outgoing()

@@ -26,8 +26,10 @@ import platform
 from dataclasses import replace
 from pathlib import Path
 
+from services.clis.codex.connection import CodexConversation
 from services.clis.codex.decoder import CodexAppServerDecoder
 from services.clis.codex.exec_decoder import CodexExecDecoder
+from services.clis.conversation import OneShot
 from services.clis.option import Option
 from services.clis.session_files import SessionFiles
 from services.clis.spec import BackendSpec
@@ -90,7 +92,7 @@ SPEC = BackendSpec(
     name="codex",
     command=("codex",),
     args=("app-server",),
-    driver="codex-app-server",
+    conversation=CodexConversation,
     fixed_fields={"thread.approvalPolicy": "never"},  # as `codex exec` has it, whatever the user's own configuration says
     options={
         "model": in_thread(model="{}"),
@@ -133,7 +135,7 @@ SPEC = BackendSpec(
     login_hint="run `codex login`, or set OPENAI_API_KEY",
     credentials=("OPENAI_API_KEY", "CODEX_API_KEY", "~/.codex/auth.json"),
     # One for each environment; 90 MB, and one more for every run that it has served.
-    warmth=Warmth(driver="codex-app-server", limits=WarmLimits(max=2), home_files=("config.toml", "auth.json")),
+    warmth=Warmth(is_multiplexed=True, limits=WarmLimits(max=2), home_files=("config.toml", "auth.json")),
     interrupt_signal=15,
     resolve=native_binary,
 )
@@ -141,7 +143,7 @@ SPEC = BackendSpec(
 EXEC = replace(
     SPEC,
     args=("exec", "--json", "--skip-git-repo-check"),
-    driver="oneshot",
+    conversation=OneShot,
     warmth=None,
     fixed_fields={},
     options={

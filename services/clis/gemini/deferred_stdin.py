@@ -1,6 +1,6 @@
-"""A CLI that reads its whole stdin before it asks its model anything, started early and held there. Pure: bytes in, events and bytes out.
+"""A CLI that reads its whole stdin before it asks its model anything, started early with its stdin left open. Sans-IO.
 
-What it is told then is all that it is ever told: program, flags, answers, sessions and exit codes are those of a run of its own.
+The prompt is all that it gets later: program, flags, answers, sessions and exit codes are those of a cold run.
 
 Gemini CLI reads its stdin once all is set up, and takes it for empty when nothing has come within 0.5 s; after a first character
 it waits for the end however long (0.61.0: `readStdin`, measured). So that character is written at the start. It is the slash of a
@@ -13,60 +13,62 @@ tool's name and input, nor cached tokens, nor that an answer broke off.
 
 from __future__ import annotations
 
+from services.clis.conversation import Conversation, Handshake
 from services.clis.spec import Invocation
 from services.decoding.decoder import Exit
 from services.events import Batch
 
 
-def gate(invocation: Invocation) -> bytes:
-    """The first character, by which the process is held; it cannot be taken back."""
+def first_character(invocation: Invocation) -> bytes:
+    """What makes the process wait for the rest of its stdin; it cannot be taken back."""
     return b"/" if invocation.stdin.startswith(b"/") else b"\n"
 
 
-class Gate:
-    """A `services.execution.protocols.Greeting` without an answer: the process is ready when it has read this and stays silent."""
+class DeferredStdin(Handshake):
+    """The process does not answer: it is ready when it has read the first character and stays silent."""
 
-    is_silent = True
+    expects_answer = False
 
-    def __init__(self, character: bytes) -> None:
-        self.is_answered = False
-        self.refusal = ""
-        self._outgoing = character
+    def __init__(self, first: bytes) -> None:
+        self._outgoing = first
 
-    def take_outgoing(self) -> bytes:
+    def outgoing(self) -> bytes:
         outgoing, self._outgoing = self._outgoing, b""
         return outgoing
 
-    def feed(self, chunk: bytes) -> None:
-        self.is_answered = True
-        self.refusal = "it spoke before it was asked"
+    def receive(self, data: bytes) -> None:
+        self.is_complete = True
+        self.refusal = "it wrote output before it had a prompt"
+
+    def next(self, invocation: Invocation) -> DeferredConversation:
+        return DeferredConversation(invocation)
 
 
-class HeldTurn:
-    """The run in such a process; a `services.execution.driver.Conversation` that `SpeaksOnce`."""
+class DeferredConversation(Conversation):
+    """The run in such a process."""
 
-    speaks_once = True
+    closes_stdin = True
 
     def __init__(self, invocation: Invocation) -> None:
         self._decoder = invocation.spec.decoder()
-        self._outgoing = invocation.stdin.removeprefix(gate(invocation)) or b"\n"
-        self._has_spoken = False
+        self._outgoing = invocation.stdin.removeprefix(first_character(invocation)) or b"\n"
+        self._has_events = False
 
     @property
     def is_complete(self) -> bool:
         return self._decoder.is_complete
 
     @property
-    def has_broken(self) -> bool:
-        return not self._has_spoken
+    def is_retryable(self) -> bool:
+        return not self._has_events
 
-    def take_outgoing(self) -> bytes:
+    def outgoing(self) -> bytes:
         outgoing, self._outgoing = self._outgoing, b""
         return outgoing
 
-    def feed(self, chunk: bytes) -> Batch:
-        batch = self._decoder.feed(chunk)
-        self._has_spoken = self._has_spoken or bool(batch)
+    def receive(self, data: bytes) -> Batch:
+        batch = self._decoder.feed(data)
+        self._has_events = self._has_events or bool(batch)
         return batch
 
     def finish(self, exit: Exit) -> Batch:

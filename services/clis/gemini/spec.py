@@ -29,6 +29,7 @@ import re
 
 from services.clis.config_overlay import HOME, PrivateHome
 from services.clis.gemini.decoder import WRITING_TOOLS, GeminiDecoder
+from services.clis.gemini.deferred_stdin import DeferredStdin, first_character
 from services.clis.option import Option
 from services.clis.session_files import SessionFiles
 from services.clis.spec import BackendSpec, PromptEscaping
@@ -132,10 +133,11 @@ SPEC = BackendSpec(
     login_hint="run `gemini` and log in, or set GEMINI_API_KEY",
     credentials=("GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_GENAI_USE_VERTEXAI", "GOOGLE_GENAI_USE_GCA", "~/.gemini/oauth_creds.json"),
     warmth=Warmth(
-        driver="held-stdin",
+        handshake=lambda invocation, _: DeferredStdin(first_character(invocation)),
+        kind=first_character,
         limits=WarmLimits(max=3),  # 220 MB each
-        # A process that is never asked leaves a session's file behind all the same; by its id that is found.
-        args=("--output-format=stream-json", "--session-id={session_id}"),
+        # A process that never gets a prompt leaves a session's file behind all the same; its id finds it.
+        idle_args=("--session-id={session_id}",),
         home_files=("GEMINI.md", ".env", "oauth_creds.json", "google_accounts.json", "trustedFolders.json"),
         project_files=("GEMINI.md", ".gemini/settings.json", ".gemini/.env", ".env", ".geminiignore", ".gitignore", ".git"),
         # Its getFolderStructure: MAX_ITEMS and DEFAULT_IGNORED_FOLDERS.

@@ -8,6 +8,7 @@ import pytest
 
 from app.backends import build_backends
 from app.config.load import SettingsError, load_settings
+from services.clis.codex.connection import CodexConversation
 from services.clis.registry import BUILT_IN
 
 
@@ -151,7 +152,7 @@ def test_a_backend_that_is_switched_off_stays_known(backends):
 
 
 def test_codex_can_be_spoken_to_in_two_ways(backends):
-    assert backends()["codex"].driver == "codex-app-server"
+    assert backends()["codex"].conversation is CodexConversation
     assert backends("backends: {codex: {driver: exec, model: m}}")["codex"].args[0] == "exec"
 
 

@@ -20,7 +20,7 @@ from tests.unit.properties.strategies import json_objects, tried, unruly_texts
 
 RUN_DIR = "/run/clinvk-0123456789abcdef"
 SPECS = (*BUILT_IN.values(), EXEC)
-EVERY = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.name}-{spec.driver}")
+EVERY = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.name}-{spec.conversation.__name__}")
 
 names = st.sampled_from(["m", "gpt-5.2", "claude-3", "a/b"]) | unruly_texts
 option_values: dict[str, st.SearchStrategy[Any]] = {

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from services.clis.claude.spec import SPEC
+from services.clis.conversation import OneShot
 from services.clis.spec import Invocation
-from services.execution.driver import Conversation
-from services.execution.run import PROTOCOLS
 from services.requests import Image
 from tests.unit.services.clis.invoked import ENVIRON, added, invoked, variables
 
@@ -94,7 +93,7 @@ def test_images_go_before_the_text_through_stdin() -> None:
     ]
     assert "--input-format=stream-json" in invocation.argv
     assert "--input-format=stream-json" not in invoked(SPEC).argv
-    assert invoked(SPEC).driver == "oneshot"
+    assert invoked(SPEC).conversation is OneShot
 
 
 @pytest.mark.parametrize(
@@ -111,14 +110,13 @@ def test_a_resumed_session_is_asked_not_to_go_on_with_its_first_system_prompt(as
 
 def test_a_session_resumed_without_a_system_prompt_keeps_its_own() -> None:
     invocation = invoked(SPEC, resume="abc-1", options={"effort": "low"})
-    assert (invocation.fields, invocation.driver) == ({}, "oneshot")
+    assert (invocation.fields, invocation.conversation) == ({}, OneShot)
 
 
 def sent(invocation: Invocation) -> list[dict[str, Any]]:
     """What the CLI is sent on its stdin at the start."""
-    conversation = PROTOCOLS[invocation.driver](invocation)
-    assert isinstance(conversation, Conversation)
-    return [json.loads(line) for line in conversation.take_outgoing().splitlines()]
+    conversation = invocation.conversation(invocation)
+    return [json.loads(line) for line in conversation.outgoing().splitlines()]
 
 
 def test_sessions() -> None:

@@ -41,7 +41,7 @@ SPEC = BackendSpec(
 )
 BY_ARG = replace(SPEC, prompt_via="arg", prompt_args=("--prompt={}",))
 ALL = [*BUILT_IN.values(), EXEC, SPEC, BY_ARG]
-EVERY = pytest.mark.parametrize("spec", ALL, ids=lambda spec: f"{spec.name}-{spec.driver}-{spec.prompt_via}")
+EVERY = pytest.mark.parametrize("spec", ALL, ids=lambda spec: f"{spec.name}-{spec.conversation.__name__}-{spec.prompt_via}")
 
 
 def test_the_order_of_an_argv() -> None:
@@ -253,7 +253,7 @@ def test_a_private_home_follows_a_home_that_the_operator_moved(tmp_path: Path) -
 # -- the built-in ones --
 
 
-@pytest.mark.parametrize("spec", [*BUILT_IN.values(), EXEC], ids=lambda spec: f"{spec.name}-{spec.driver}")
+@pytest.mark.parametrize("spec", [*BUILT_IN.values(), EXEC], ids=lambda spec: f"{spec.name}-{spec.conversation.__name__}")
 def test_built_in_specs_are_whole(spec: BackendSpec) -> None:
     assert set(spec.options) <= set(OPTION_NAMES)
     assert spec.decoder().is_complete is False

@@ -18,18 +18,19 @@ import pytest
 from services.cancellation import Cancellation
 from services.clis.command import invoke
 from services.clis.gemini import spec as gemini
-from services.clis.gemini.deferred_stdin import Gate, HeldTurn, gate
+from services.clis.gemini.deferred_stdin import DeferredConversation, DeferredStdin, first_character
 from services.clis.spec import Invocation
 from services.clis.warmth import WarmLimits
 from services.decoding.decoder import Exit
 from services.events import Event, Failed, Finished, Started, Text
-from services.execution import backoff, starting
+from services.execution import backoff, handshake
 from services.execution import pool as pool_module
 from services.execution.circuit_breaker import CircuitBreaker
-from services.execution.demand import Idle, key_of
 from services.execution.driver import Limits
-from services.execution.pool import ProcessPool
+from services.execution.pool import Pool
+from services.execution.process_workers import IdleWorker, ProcessWorkers, key_of
 from services.execution.run import ProcessRun
+from services.execution.worker import Need
 from services.processes.marks import new_path
 from services.processes.spawner import Spawner
 from services.requests import RunRequest
@@ -44,18 +45,18 @@ def made(folder: Path, prompt: str = "hello", manner: str = "patient", **options
     assert spec.warmth
     request = RunRequest(backend="gemini", prompt=prompt, options=options, ephemeral=True)
     environ = {"PATH": os.environ["PATH"], "HOME": str(folder)}
-    return invoke(spec.as_warm(), request, cwd=str(folder), environ=environ, run_dir=new_path())
+    return invoke(spec, request, cwd=str(folder), environ=environ, run_dir=new_path(), is_warm=True)
 
 
 @pytest.fixture
-def pool(tmp_path: Path) -> Iterator[Callable[..., tuple[ProcessPool, CircuitBreaker]]]:
+def pool(tmp_path: Path) -> Iterator[Callable[..., tuple[Pool, CircuitBreaker]]]:
     """``pool(manner)``: the pool of a CLI of that manner, and whether it is to be relied on."""
     spawner, pools = Spawner(), []
 
-    def make(manner: str) -> tuple[ProcessPool, CircuitBreaker]:
+    def make(manner: str) -> tuple[Pool, CircuitBreaker]:
         breaker = CircuitBreaker("gemini")
         spec = made(tmp_path, manner=manner).spec
-        pools.append(ProcessPool(spec, spawner, {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}, breaker))
+        pools.append(Pool(spec, lambda spec: ProcessWorkers(spec, spawner, {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}), breaker))
         return pools[-1], breaker
 
     yield make
@@ -72,11 +73,11 @@ def eventually(check: Callable[[], object], within_s: float = 20.0) -> bool:
     return bool(check())
 
 
-def begun(pool: ProcessPool, invocation: Invocation) -> ProcessRun:
+def begun(pool: Pool, invocation: Invocation) -> ProcessRun:
     """The run in a process that waited: its kind is asked for twice, then one is there."""
     for _ in range(2):
         assert pool.start(invocation, Limits(), Cancellation()) is None
-    pool.settle(invocation.cwd, has_worked=False)
+    pool.on_run_finished(invocation.cwd, used_tools=False)
     assert eventually(lambda: pool.ready_count)
     run = pool.start(invocation, Limits(), Cancellation())
     assert run
@@ -123,16 +124,16 @@ def test_version_that_does_not_wait_is_found_out_before_it_is_asked(pool: Any, t
     one, breaker = pool("hasty")
     for _ in range(2):
         assert one.start(made(tmp_path, manner="hasty"), Limits(), Cancellation()) is None
-    one.settle(str(tmp_path), has_worked=False)
+    one.on_run_finished(str(tmp_path), used_tools=False)
     assert eventually(lambda: not breaker.is_closed)
     assert one.ready_count == 0
 
 
-def test_process_that_ends_without_a_word_has_broken(pool: Any, tmp_path: Path) -> None:
+def test_process_that_ends_without_a_word_is_retryable(pool: Any, tmp_path: Path) -> None:
     run = begun(pool("mortal")[0], made(tmp_path, manner="mortal"))
     (end,) = ended(run)
     assert isinstance(end, Failed)
-    assert run.has_broken
+    assert run.is_retryable
 
 
 def test_settings_that_were_changed_are_read_by_a_new_process(pool: Any, tmp_path: Path) -> None:
@@ -177,20 +178,20 @@ def test_names_of_the_workdir_are_part_of_what_a_process_has_read(tmp_path: Path
 def test_turn_is_decoded_as_that_of_a_run_of_its_own(tmp_path: Path, size: int | None) -> None:
     said = RECORDING.read_bytes()
     size = size or len(said)
-    plain, held = gemini.SPEC.decoder(), HeldTurn(made(tmp_path))
-    assert held.take_outgoing() == b"hello"
-    assert held.has_broken
+    plain, held = gemini.SPEC.decoder(), DeferredConversation(made(tmp_path))
+    assert held.outgoing() == b"hello"
+    assert held.is_retryable
     for start in range(0, len(said), size):
-        assert held.feed(said[start : start + size]) == plain.feed(said[start : start + size])
-    assert (held.is_complete, held.has_broken) == (True, False)
+        assert held.receive(said[start : start + size]) == plain.feed(said[start : start + size])
+    assert (held.is_complete, held.is_retryable) == (True, False)
     assert held.finish(Exit(0)) == plain.finish(Exit(0))
 
 
 def test_process_that_speaks_before_it_is_asked_is_refused(tmp_path: Path) -> None:
-    greeting = Gate(gate(made(tmp_path, "/about")))
-    assert greeting.take_outgoing() == b"/"
-    greeting.feed(b'{"type":"init"}\n')
-    assert greeting.refusal
+    deferred = DeferredStdin(first_character(made(tmp_path, "/about")))
+    assert deferred.outgoing() == b"/"
+    deferred.receive(b'{"type":"init"}\n')
+    assert deferred.refusal
 
 
 def test_process_that_is_not_needed_any_more_is_never_told_that_its_prompt_is_over(pool: Any, tmp_path: Path) -> None:
@@ -205,7 +206,7 @@ def test_process_that_is_not_needed_any_more_is_never_told_that_its_prompt_is_ov
 def test_process_that_writes_a_line_without_end_when_it_is_started_is_ended(
     pool: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(starting, "LINE_LIMIT_BYTES", 16)
+    monkeypatch.setattr(handshake, "LINE_LIMIT_BYTES", 16)
     one, _ = pool("hasty")
     one.prestart(made(tmp_path, manner="hasty"), 1)
     assert eventually(lambda: "a line of more than 16 bytes" in caplog.text)
@@ -232,7 +233,8 @@ def test_processes_that_are_always_to_be_there_are_tried_again_when_a_start_has_
     spawner, program = Spawner(), tmp_path / "late"
     invocation = made(tmp_path)
     invocation = replace(invocation, spec=replace(invocation.spec, command=(str(program), str(HELD_CLI), "patient")))
-    one = ProcessPool(invocation.spec, spawner, {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}, CircuitBreaker("gemini"))
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    one = Pool(invocation.spec, lambda spec: ProcessWorkers(spec, spawner, environ), CircuitBreaker("gemini"))
     try:
         one.prestart(invocation, 1)
         assert eventually(lambda: caplog.text.count("no process could be started beforehand") >= 2)
@@ -243,7 +245,7 @@ def test_processes_that_are_always_to_be_there_are_tried_again_when_a_start_has_
         spawner.close()
 
 
-def test_what_an_unused_process_has_left_is_looked_for_outside_the_event_loop() -> None:
+def test_what_an_unused_process_has_left_is_looked_for_outside_the_event_loop(tmp_path: Path) -> None:
     threads: list[int] = []
 
     class Ended:
@@ -251,8 +253,9 @@ def test_what_an_unused_process_has_left_is_looked_for_outside_the_event_loop() 
 
         def remove(self) -> None: ...
 
-    greeting = Gate(b"/")
-    greeting.is_silent = False
-    Idle(Ended(), Ended(), greeting, None, None, lambda: threads.append(get_native_id())).close()  # type: ignore[arg-type]
+    deferred = DeferredStdin(b"/")
+    deferred.expects_answer = True
+    need = Need("key", {}, None, "", made(tmp_path))
+    IdleWorker(need, Ended(), Ended(), deferred, None, lambda: threads.append(get_native_id())).close()  # type: ignore[arg-type]
     assert len(threads) == 1
     assert threads != [get_native_id()]

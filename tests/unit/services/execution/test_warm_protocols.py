@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from services.clis.claude import spec as claude
-from services.clis.claude.conversation import INTERRUPT, ClaudeStream, Greeting
+from services.clis.claude.conversation import INTERRUPT, ClaudeConversation, ClaudeHandshake
 from services.clis.codex import spec as codex
 from services.clis.codex.connection import CodexConnection
 from services.clis.codex.turn import CodexTurn
@@ -35,8 +35,8 @@ def encoded(messages: Iterable[dict[str, Any]]) -> bytes:
     return b"".join(orjson.dumps(message) + b"\n" for message in messages)
 
 
-def sent(conversation: ClaudeStream | CodexConnection) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in conversation.take_outgoing().splitlines()]
+def sent(conversation: ClaudeConversation | CodexConnection) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in conversation.outgoing().splitlines()]
 
 
 def text(events: Iterable[Event]) -> str:
@@ -45,7 +45,7 @@ def text(events: Iterable[Event]) -> str:
 
 def claude_run(**options: Any) -> Invocation:
     request = RunRequest(backend="claude", prompt="hello", options=options, ephemeral=True)
-    return invoke(claude.SPEC.as_warm(), request, cwd="/", environ={}, run_dir="/tmp/run")
+    return invoke(claude.SPEC, request, cwd="/", environ={}, run_dir="/tmp/run", is_warm=True)
 
 
 INITIALIZED = heard("claude/2.1.197/warm-initialize.jsonl")
@@ -53,32 +53,32 @@ INITIALIZED = heard("claude/2.1.197/warm-initialize.jsonl")
 
 def test_system_prompt_and_schema_go_with_initialize_and_the_question_waits_for_its_answer() -> None:
     schema = {"type": "object", "properties": {"n": {"type": "string"}}, "required": ["n"]}
-    stream = ClaudeStream(claude_run(system_prompt="S", json_schema=schema), is_initialized=False)
+    stream = ClaudeConversation(claude_run(system_prompt="S", json_schema=schema), is_initialized=False)
     (asked,) = sent(stream)
     assert asked["request"] == {"subtype": "initialize", "hooks": None, "systemPrompt": ["S"], "jsonSchema": schema}
     answer, *rest = INITIALIZED
     answer = answer | {"response": answer["response"] | {"request_id": asked["request_id"]}}
-    assert stream.feed(encoded([answer])) == []
+    assert stream.receive(encoded([answer])) == []
     (question,) = sent(stream)
     assert question["message"]["content"] == [{"type": "text", "text": "hello"}]
-    stream.feed(encoded(rest))
+    stream.receive(encoded(rest))
     assert stream.is_complete
-    assert not stream.has_broken
+    assert not stream.is_retryable
     (*_, end) = stream.finish(Exit(0))
     assert isinstance(end, Finished)
     assert end.structured_output == {"n": "v"}
 
 
 def test_process_that_is_initialised_is_asked_at_once() -> None:
-    assert [message["type"] for message in sent(ClaudeStream(claude_run(), is_initialized=True))] == ["user"]
+    assert [message["type"] for message in sent(ClaudeConversation(claude_run(), is_initialized=True))] == ["user"]
 
 
 def test_refused_initialize_is_a_failure_of_the_protocol_s_and_nothing_is_asked() -> None:
-    stream = ClaudeStream(claude_run(), is_initialized=False)
+    stream = ClaudeConversation(claude_run(), is_initialized=False)
     (asked,) = sent(stream)
     refusal = {"subtype": "error", "request_id": asked["request_id"], "error": "Unsupported control request subtype: initialize"}
-    stream.feed(encoded([{"type": "control_response", "response": refusal}]))
-    assert (sent(stream), stream.is_complete, stream.has_broken) == ([], True, True)
+    stream.receive(encoded([{"type": "control_response", "response": refusal}]))
+    assert (sent(stream), stream.is_complete, stream.is_retryable) == ([], True, True)
     (end,) = stream.finish(Exit(1))
     assert isinstance(end, Failed)
     assert "Unsupported control request" in end.message
@@ -86,20 +86,22 @@ def test_refused_initialize_is_a_failure_of_the_protocol_s_and_nothing_is_asked(
 
 def test_turn_whose_answer_has_begun_is_not_for_another_process() -> None:
     """A tool may be what the model asked for, and may have run."""
-    stream = ClaudeStream(claude_run(), is_initialized=True)
-    assert stream.has_broken
-    stream.feed(encoded([{"type": "system", "subtype": "init", "session_id": "s", "model": "m"}]))
-    assert stream.has_broken
-    stream.feed(encoded([{"type": "stream_event", "event": {"type": "message_start", "message": {"id": "m"}}, "parent_tool_use_id": None}]))
-    assert not stream.has_broken
+    stream = ClaudeConversation(claude_run(), is_initialized=True)
+    assert stream.is_retryable
+    stream.receive(encoded([{"type": "system", "subtype": "init", "session_id": "s", "model": "m"}]))
+    assert stream.is_retryable
+    stream.receive(
+        encoded([{"type": "stream_event", "event": {"type": "message_start", "message": {"id": "m"}}, "parent_tool_use_id": None}])
+    )
+    assert not stream.is_retryable
 
 
 def test_process_that_asks_its_client_is_told_that_nobody_is_there() -> None:
-    stream = ClaudeStream(claude_run(), is_initialized=True)
+    stream = ClaudeConversation(claude_run(), is_initialized=True)
     sent(stream)
     asks = [message for message in heard("claude/2.1.197/warm-control.jsonl") if message["type"] == "control_request"]
     assert asks
-    stream.feed(encoded(asks[:1]))
+    stream.receive(encoded(asks[:1]))
     (answer,) = sent(stream)
     assert answer["response"]["subtype"] == "error"
     assert answer["response"]["request_id"] == asks[0]["request_id"]
@@ -113,13 +115,13 @@ def test_interrupt_is_what_the_recorded_process_was_told() -> None:
 
 @pytest.mark.parametrize("parameters", [None, {}, {"systemPrompt": ["S"]}])
 def test_greeting_is_answered_whatever_it_asks(parameters: dict[str, Any] | None) -> None:
-    greeting = Greeting(parameters)
-    asked = json.loads(greeting.take_outgoing())
+    handshake = ClaudeHandshake(parameters)
+    asked = json.loads(handshake.outgoing())
     assert asked["request"]["subtype"] == ("mcp_status" if parameters is None else "initialize")
-    greeting.feed(encoded([{"type": "system"}]))
-    assert not greeting.is_answered
-    greeting.feed(encoded([{"type": "control_response", "response": {"subtype": "success", "request_id": asked["request_id"]}}]))
-    assert (greeting.is_answered, greeting.refusal) == (True, "")
+    handshake.receive(encoded([{"type": "system"}]))
+    assert not handshake.is_complete
+    handshake.receive(encoded([{"type": "control_response", "response": {"subtype": "success", "request_id": asked["request_id"]}}]))
+    assert (handshake.is_complete, handshake.refusal) == (True, "")
 
 
 def codex_turn() -> CodexTurn:
@@ -130,7 +132,7 @@ def codex_turn() -> CodexTurn:
 def ready_connection() -> CodexConnection:
     connection = CodexConnection()
     (asked,) = sent(connection)
-    connection.feed(encoded([{"id": asked["id"], "result": {}}]))
+    connection.receive(encoded([{"id": asked["id"], "result": {}}]))
     assert sent(connection) == [{"method": "initialized"}]
     return connection
 
@@ -140,7 +142,7 @@ def begin(connection: CodexConnection, turn: CodexTurn, thread: str) -> int:
     connection.add(turn)
     (start,) = sent(connection)
     assert (start["method"], start["params"]["config"]) == ("thread/start", {"a.b": "c"})
-    connection.feed(encoded([{"id": start["id"], "result": {"thread": {"id": thread}}}]))
+    connection.receive(encoded([{"id": start["id"], "result": {"thread": {"id": thread}}}]))
     (asked,) = sent(connection)
     assert (asked["method"], asked["params"]["threadId"]) == ("turn/start", thread)
     return int(asked["id"])
@@ -161,7 +163,7 @@ def test_two_threads_in_one_process_are_told_apart_line_by_line() -> None:
     begin(connection, other, "thread-2")
     said: dict[CodexTurn, list[Event]] = {one: [], other: []}
     for pair in zip(notifications("one", "thread-1"), notifications("two", "thread-2"), strict=True):
-        for turn, batch, _ in connection.feed(encoded(pair)):
+        for turn, batch, _ in connection.receive(encoded(pair)):
             said[turn] += batch
     assert (text(said[one]), text(said[other])) == ("one0 one1 one2 one3", "two0 two1 two2 two3")
     assert one.is_complete
@@ -174,12 +176,12 @@ def test_turn_that_is_not_wanted_any_more_is_not_begun_or_is_interrupted() -> No
     connection.add(early)
     (start,) = sent(connection)
     early.interrupt()
-    connection.feed(encoded([{"id": start["id"], "result": {"thread": {"id": "thread-1"}}}]))
+    connection.receive(encoded([{"id": start["id"], "result": {"thread": {"id": "thread-1"}}}]))
     assert (sent(connection), early.is_complete) == ([], True)
     number = begin(connection, late, "thread-2")
     late.interrupt()
     assert sent(connection) == []
-    connection.feed(encoded([{"id": number, "result": {"turn": {"id": "turn-2"}}}]))
+    connection.receive(encoded([{"id": number, "result": {"turn": {"id": "turn-2"}}}]))
     (stop,) = sent(connection)
     assert (stop["method"], stop["params"]) == ("turn/interrupt", {"threadId": "thread-2", "turnId": "turn-2"})
 
@@ -188,7 +190,7 @@ def test_error_for_one_turn_is_no_other_s() -> None:
     connection, one, other = ready_connection(), codex_turn(), codex_turn()
     number = begin(connection, one, "thread-1")
     begin(connection, other, "thread-2")
-    connection.feed(encoded([{"id": number, "error": {"code": -32600, "message": "no such model"}}]))
+    connection.receive(encoded([{"id": number, "error": {"code": -32600, "message": "no such model"}}]))
     assert (one.is_complete, other.is_complete) == (True, False)
     (end,) = one.finish(Exit(0))
     assert isinstance(end, Failed)
@@ -200,4 +202,4 @@ def test_nothing_reaches_a_turn_that_was_dropped() -> None:
     begin(connection, turn, "thread-1")
     connection.drop(turn)
     assert [message["method"] for message in sent(connection)] == ["thread/unsubscribe"]
-    assert connection.feed(encoded(notifications("x", "thread-1"))) == []
+    assert connection.receive(encoded(notifications("x", "thread-1"))) == []
