@@ -16,7 +16,7 @@ from services.clis.registry import BUILT_IN, DRIVERS
 from services.clis.spec import BackendSpec
 from services.clis.warmth import WarmLimits
 from services.errors import InvalidRequest
-from services.processes.bubblewrap import why_not
+from services.processes.bubblewrap import unavailable_reason
 from services.processes.confinement import BUBBLEWRAP, Confinement, RunLimits
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def build_backends(settings: Settings) -> dict[str, BackendSpec]:
     for message in _default_backend(settings, specs):
         report("default_backend", message)
     for name, spec in specs.items():
-        if spec.enabled and spec.confinement.sandbox and (reason := why_not()):
+        if spec.enabled and spec.confinement.sandbox and (reason := unavailable_reason()):
             key = f"backends.{name}.sandbox.kind"
             report(key if settings.source_of(key) else "server.sandbox.kind", reason)
     if problems:

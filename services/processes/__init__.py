@@ -1,8 +1,8 @@
-"""The only owner of a PID.
+"""Process management. No other package starts or signals processes.
 
-    worker ── socket ──> spawner ── fork ──> supervisor, one a run ── exec ──> CLI ──> its tools, their shells …
-      └─────────── control socket, one a run ────────┘
+    worker ── socket ──> spawner ── fork ──> supervisor (one per run) ── exec ──> CLI ──> tools, shells …
+      └───── control socket (one per run) ─────┘
 
-`supervisor` is the program that the spawner and the supervisors run (standard library alone, no gevent);
-`spawner` is the worker's handle on it; `child` is the worker's handle on one run.
+`spawner_program` and `supervisor` run in the spawner and the supervisors (standard library only, no gevent);
+`spawner` is the worker's handle on the spawner, `child` its handle on one run.
 """

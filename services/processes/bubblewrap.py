@@ -1,8 +1,8 @@
-"""The sandbox of Debian's package bubblewrap: the whole file system read-only but for the folders that a run works in.
+"""A sandbox with bubblewrap (Debian package ``bubblewrap``): the file system is read-only except for the folders of the run.
 
-The run sees no process but its own, so it can neither signal the server nor read its memory and environment. It holds no capability,
-root's run included. /tmp and /run are its own and empty (a socket there, Docker's for one, would be a way out of any read-only file
-system), so a CLI that is installed there cannot be started. The network stays: the CLI must reach its model.
+The run has its own PID namespace, so it can neither signal the server nor read its memory and environment. It has no capabilities, even
+as root. /tmp and /run are private and empty (a socket there, such as Docker's, would bypass a read-only file system), so a CLI
+installed there cannot be started. The network is not isolated: the CLI must reach its model.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from services.errors import BackendUnavailable
 PROGRAM = "bwrap"
 PROBE_TIMEOUT_S = 10.0
 
-# bubblewrap 0.8.0 takes the mode of a folder in /proc for that of the files below it, so /proc/sys stays writable for root, and with
-# it kernel/core_pattern, which names a program that the kernel starts as root outside of any sandbox.
+# bubblewrap 0.8.0 judges the files below a folder in /proc by the folder's mode, so /proc/sys stays writable for root, including
+# kernel/core_pattern, which names a program that the kernel starts as root outside any sandbox.
 KERNEL_FILES = ("sys", "fs", "bus", "irq", "acpi", "scsi", "mtrr", "pressure", "sysrq-trigger")
-"""What in /proc is not about processes and may be writable."""
+"""Entries of /proc that do not describe processes and may be writable."""
 
 BASE = (
     PROGRAM, "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--cap-drop", "ALL",
@@ -32,16 +32,14 @@ BASE = (
 
 KERNEL_FOLDERS = ("/proc", "/sys", "/dev")
 OWN_FOLDERS = (*KERNEL_FOLDERS, "/tmp", "/run")
-"""What a sandbox has of its own, and may therefore write to."""
+"""Private to the sandbox, so it may write to them."""
 
 
 def wrapped(argv: Sequence[str], *, cwd: str, writable: Sequence[str], temporary: Sequence[str], hidden: Sequence[str]) -> list[str]:
-    """``argv`` inside the sandbox. ``writable`` folders that are missing are made where that is possible, ``temporary`` are not."""
+    """``argv`` wrapped in the sandbox. Missing ``writable`` folders are created if possible, ``temporary`` ones are not."""
     real = os.path.realpath(cwd)
     if real == "/" or _is_in(real, KERNEL_FOLDERS):
-        raise BackendUnavailable(
-            f"the sandbox cannot protect anything with the workdir {cwd}: choose another folder", issue=f"workdir is {cwd}"
-        )
+        raise BackendUnavailable(f"the sandbox cannot use {cwd} as workdir; choose another folder", issue=f"workdir is {cwd}")
     command = [*BASE]
     for folder in writable:
         if not os.path.splitext(folder)[1]:
@@ -58,35 +56,35 @@ def wrapped(argv: Sequence[str], *, cwd: str, writable: Sequence[str], temporary
 
 
 @cache
-def why_not() -> str | None:
-    """Why no sandbox can be had on this machine; None where one was started and holds. Tried once."""
-    look = [*BASE, "--chdir", "/", "--", "cat", "/proc/self/status", "/proc/self/mountinfo"]
-    env = {"PATH": os.environ.get("PATH", os.defpath)}  # the server's own is not for others to read in /proc
+def unavailable_reason() -> str | None:
+    """Why the sandbox does not work on this machine; None if a test run in it succeeded. Checked once per process."""
+    probe = [*BASE, "--chdir", "/", "--", "cat", "/proc/self/status", "/proc/self/mountinfo"]
+    env = {"PATH": os.environ.get("PATH", os.defpath)}  # keep the server's environment out of /proc/PID/environ
     try:
-        done = subprocess.run(look, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False, env=env)
+        done = subprocess.run(probe, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False, env=env)
     except FileNotFoundError:
         return "bubblewrap was not found on PATH; on Debian and Ubuntu: apt-get install bubblewrap"
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"bubblewrap does not work here: {error}"
     if done.returncode:
-        said = done.stderr.strip().splitlines()
-        return f"bubblewrap does not work here: {said[-1] if said else f'exit code {done.returncode}'}"
+        errors = done.stderr.strip().splitlines()
+        return f"bubblewrap does not work here: {errors[-1] if errors else f'exit code {done.returncode}'}"
     gaps = [*gaps_in_status(done.stdout), *gaps_in_mounts(done.stdout)]
-    return f"bubblewrap's sandbox does not hold here: {'; '.join(gaps)}" if gaps else None
+    return f"bubblewrap's sandbox is not effective here: {'; '.join(gaps)}" if gaps else None
 
 
 def gaps_in_status(text: str) -> Iterator[str]:
-    """What /proc/self/status, read inside, shows that a process could do beyond its sandbox."""
+    """Privileges that a sandboxed process has, from its /proc/self/status."""
     fields = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
     held = [name for name in ("CapInh", "CapPrm", "CapEff", "CapAmb") if int(fields[name], 16)]
     if held:
-        yield f"a process in it holds capabilities ({', '.join(held)})"
+        yield f"a process in it has capabilities ({', '.join(held)})"
     if fields["NoNewPrivs"] != "1":
         yield "a process in it can gain privileges (NoNewPrivs is 0)"
 
 
 def gaps_in_mounts(text: str) -> Iterator[str]:
-    """What /proc/self/mountinfo, read inside, shows that a process could write to, or see other processes in."""
+    """Writable mounts, and mounts that show other processes, from /proc/self/mountinfo of a sandboxed process."""
     mounts: dict[str, tuple[str, str]] = {}
     for line in text.splitlines():
         before, separator, after = line.partition(" - ")
@@ -99,7 +97,7 @@ def gaps_in_mounts(text: str) -> Iterator[str]:
         if "ro" not in options.split(",") and not _is_in(point, OWN_FOLDERS):
             yield f"{point} is writable"
         if kind == "proc" and not _is_in(point, ("/proc",)):
-            yield f"{point} shows the processes of others"
+            yield f"{point} shows processes outside the sandbox"
 
 
 def _is_in(path: str, folders: Sequence[str]) -> bool:

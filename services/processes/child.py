@@ -1,4 +1,4 @@
-"""The worker's handle on one run: read its stdout, write to it, stop it, learn how it ended. Blocks its greenlet alone."""
+"""The worker's handle on one run: stdout, stdin, signals, exit status. Blocking calls block only the calling greenlet."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ log = logging.getLogger("clinvk.processes")
 
 READ_BYTES = 65_536
 READS_BEFORE_YIELD = 16
-"""A CLI that writes faster than we read must not keep every other greenlet of the worker from running."""
+"""Yield to other greenlets after so many reads: a CLI that writes faster than we read must not block the worker."""
 STOP_DEADLINE_S = 7.0
-"""The supervisor gives up on a process that SIGKILL does not end; this is a little longer than it takes to."""
+"""Slightly longer than the supervisor takes to give up on a process that SIGKILL does not end."""
 SUPERVISOR_ANSWER_S = 2.0
-"""A supervisor that does not confirm an order within this time (a CLI may stop it) is killed, with everything below it."""
+"""A supervisor that does not acknowledge a request in time (a CLI may have stopped it) is killed with its process tree."""
 
-# gevent's patched os.close leaves the closing to a later turn of the loop (measured with 26.9: up to seconds later), while
-# the other end waits for it. Every watcher of a descriptor is stopped before it is closed here.
+# gevent's patched os.close defers closing to a later loop iteration (measured with 26.9: up to seconds later), while the other
+# end waits for it. Stop every watcher of a descriptor before closing it with this.
 close_fd = get_original("os", "close")
 
-REASONS = {errno.ENOENT: "is not installed", errno.EACCES: "may not be run", errno.ENOEXEC: "is not a program of this system"}
+REASONS = {errno.ENOENT: "is not installed", errno.EACCES: "is not executable", errno.ENOEXEC: "is not a valid executable"}
 
 
 class Child:
-    """One process and everything below it. `close` must be called, and leaves nothing of it."""
+    """One process and its descendants. `close` must be called and ends all of them."""
 
     def __init__(self, program: str, control: socket.socket, stdout: int, stdin: int | None, mark: str) -> None:
         self.program = program
         self._mark = mark
         self.pid = 0
         self.supervisor = 0
-        """The process id of its supervisor; 0 before one has taken it."""
+        """PID of its supervisor; 0 until one has taken the job."""
         self.exit: Exit | None = None
         self.cpu_s: float | None = None
         self.max_rss_kb: int | None = None
         self.breach: str | None = None
-        """The limit for which it was ended, by its name in `services.processes.confinement.RunLimits`."""
+        """The limit that it exceeded, a field name of `services.processes.confinement.RunLimits`."""
         self._control = control
         self._stdout = stdout
         self._stdin = stdin
@@ -69,30 +69,30 @@ class Child:
         os.set_blocking(stdout, False)
         loop = gevent.get_hub().loop
         self._control_watcher = loop.io(control.fileno(), 1)
-        self._control_watcher.start(self._hear)
+        self._control_watcher.start(self._on_control_readable)
         self._stdout_watcher = loop.io(stdout, 1)
         self._answer_timer = loop.timer(SUPERVISOR_ANSWER_S)
         self._on_close: Callable[[Child], object] = lambda _: None
 
-    def on_close(self, forget: Callable[[Child], object]) -> None:
-        """``forget`` is called when nothing of the run is left."""
-        self._on_close = forget
+    def on_close(self, callback: Callable[[Child], object]) -> None:
+        """Call ``callback`` when every process of the run has ended."""
+        self._on_close = callback
 
     def wait_taken(self, timeout_s: float) -> bool:
-        """Whether a supervisor has taken the run."""
+        """Wait until a supervisor has taken the job. Returns whether one has."""
         deadline = monotonic() + timeout_s
         while not self.supervisor and not self._is_gone and (left := deadline - monotonic()) > 0:
             self._wait(left)
         return bool(self.supervisor) or self._is_gone
 
     def wait_started(self, timeout_s: float) -> None:
-        """Raises BackendUnavailable when the system refused to start the program."""
+        """Raises BackendUnavailable if the program cannot be started."""
         deadline = monotonic() + timeout_s
         while not self.pid and not self._failure and not self._is_gone and monotonic() < deadline:
             self._wait(deadline - monotonic())
         if self.pid:
             return
-        silence = "no supervisor took it in time"
+        silence = "no supervisor took the job in time"
         if self.supervisor:
             silence = "its supervisor was killed" if self._is_gone else "its supervisor did not answer"
         failure = self._failure or {"errno": 0, "path": "", "message": silence}
@@ -101,7 +101,7 @@ class Child:
         raise BackendUnavailable(f"{what} {reason}: {failure['message']}", issue=failure["message"])
 
     def read(self, timeout_s: float) -> bytes | None:
-        """The next bytes of stdout; ``b""`` at its end, None after ``timeout_s`` of silence or when `wake` was called."""
+        """The next bytes of stdout; ``b""`` at EOF, None after ``timeout_s`` without output or after `wake`."""
         deadline = monotonic() + timeout_s
         self._reads += 1
         if self._reads % READS_BEFORE_YIELD == 0:
@@ -113,17 +113,17 @@ class Child:
             if self._may_hold_more or self.exit or self._is_gone:
                 try:
                     data = os.read(self._stdout, READ_BYTES)
-                    # A CLI's lines come one by one: to look for another one at once would find none, for the price of a read.
+                    # A CLI writes line by line: reading again at once would find nothing, at the cost of a system call.
                     self._may_hold_more = len(data) == READ_BYTES
                     return data
                 except BlockingIOError:
                     self._may_hold_more = False
-                    if self.exit or self._is_gone:  # what holds the pipe open now is not the CLI: all it wrote has been read
+                    if self.exit or self._is_gone:  # a descendant holds the pipe open; the CLI's own output has been read
                         return b""
             left = deadline - monotonic()
             if left <= 0:
                 return None
-            self._stdout_watcher.start(self._arrives)
+            self._stdout_watcher.start(self._on_stdout_readable)
             try:
                 self._wait(left)
             finally:
@@ -131,21 +131,21 @@ class Child:
 
     @property
     def is_gone(self) -> bool:
-        """Whether its supervisor has ended: no exit code comes any more."""
+        """Whether its supervisor has ended: no exit code will arrive."""
         return self._is_gone
 
     @property
     def is_silent(self) -> bool:
-        """Whether there is nothing to read now."""
+        """Whether no output is waiting to be read."""
         return not _queued(self._stdout)
 
     @property
     def has_read_all(self) -> bool:
-        """Whether the CLI has taken everything that was sent to it."""
+        """Whether the CLI has read all of its stdin so far."""
         return self._stdin is None or not _queued(self._stdin)
 
     def send(self, data: bytes) -> None:
-        """Write to stdin, waiting while the pipe is full. Raises BrokenPipeError when the CLI reads no more."""
+        """Write to stdin, waiting while the pipe is full. Raises BrokenPipeError if the CLI has closed stdin or exited."""
         assert self._stdin is not None, "started with a fixed stdin"
         os.set_blocking(self._stdin, False)
         view = memoryview(data)
@@ -161,10 +161,10 @@ class Child:
                     watcher.stop()
                     watcher.close()
                 if self._is_woken or self.exit or self._is_gone:
-                    raise BrokenPipeError(errno.EPIPE, "the CLI has gone") from None
+                    raise BrokenPipeError(errno.EPIPE, "the CLI has exited") from None
 
     def try_send(self, data: bytes) -> bool:
-        """Write to stdin if it takes all of ``data`` at once: for the event loop, which may not wait."""
+        """Write to stdin without blocking. Returns whether all of ``data`` was written."""
         if self._stdin is None:
             return False
         os.set_blocking(self._stdin, False)
@@ -174,39 +174,39 @@ class Child:
             return False
 
     def end_input(self) -> None:
-        """Close stdin: the CLI reads its end."""
+        """Close stdin: the CLI reads EOF."""
         if self._stdin is not None:
             close_fd(self._stdin)
             self._stdin = None
 
     def wake(self) -> None:
-        """Make a `read` that is waiting in another greenlet return None."""
+        """Make a blocked `read` in another greenlet return None."""
         self._is_woken = True
         self._changed.set()
 
     def stop(self, number: int = signal.SIGTERM, grace_s: float = 1.0) -> None:
-        """Ask the CLI to end with signal ``number``; after ``grace_s`` it is killed, with everything below it. Does not wait."""
+        """Send signal ``number`` to the CLI; after ``grace_s`` its process tree is killed. Does not wait."""
         try:
             self._control.send(orjson.dumps({"stop": int(number), "grace_s": grace_s}) + b"\n")
             self._expect_answer()
-        except OSError:  # the supervisor has gone, and everything with it
+        except OSError:  # the supervisor has ended, and its process tree with it
             self._is_gone = True
 
     def wait_exit(self, timeout_s: float) -> Exit | None:
-        """How the CLI ended, or None if it is still there after ``timeout_s``."""
+        """The exit of the CLI, or None if it is still running after ``timeout_s``."""
         deadline = monotonic() + timeout_s
         while not self.exit and not self._is_gone and (left := deadline - monotonic()) > 0:
             self._wait(left)
         return self.exit
 
     def wait_gone(self, timeout_s: float) -> None:
-        """Until nothing of the run lives, or ``timeout_s`` are over."""
+        """Wait until every process of the run has ended, at most ``timeout_s``."""
         deadline = monotonic() + timeout_s
         while not self._is_gone and (left := deadline - monotonic()) > 0:
             self._wait(left)
 
     def close(self) -> None:
-        """End whatever is left and give every descriptor back. Returns when nothing of the run lives; may be called twice."""
+        """End all processes of the run, wait for them and close all descriptors. Idempotent."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -214,12 +214,12 @@ class Child:
         try:
             if self.supervisor:
                 if not self.exit:
-                    # Closing our side makes the supervisor end the tree at once; it closes its side when it is done.
+                    # EOF on our side makes the supervisor end the process tree at once; it closes its side when done.
                     self._control.shutdown(socket.SHUT_WR)
                     self._expect_answer()
                 self.wait_gone(STOP_DEADLINE_S)
                 self._end_supervisor()
-        except OSError:  # the supervisor has gone already
+        except OSError:  # the supervisor has already ended
             self._is_gone = True
         finally:
             for watcher in (self._control_watcher, self._stdout_watcher, self._answer_timer):
@@ -228,7 +228,7 @@ class Child:
             close_fd(self._stdout)
             self._control.close()
             if self.supervisor and not self.exit and not self._failure:
-                end_marked(self._mark)  # the supervisor was killed, and perhaps the spawner that ends its runs then
+                end_marked(self._mark)  # the supervisor was killed, and possibly the spawner, which would clean up after it
             self._on_close(self)
 
     def _expect_answer(self) -> None:
@@ -236,16 +236,14 @@ class Child:
             self._answer_timer.start(gevent.spawn, self._end_supervisor)
 
     def _end_supervisor(self) -> None:
-        """Kill the supervisor and everything below it, unless it has gone: as long as its socket is open its process id is its own."""
+        """Kill the supervisor's process tree, unless it has ended. While its socket is open its PID cannot have been reused."""
         if self.supervisor and not self._is_gone:
-            log.warning(
-                "the supervisor (pid %s) of %s did not answer; it is killed with everything below it", self.supervisor, self.program
-            )
+            log.warning("the supervisor (pid %s) of %s did not respond; killing it and its process tree", self.supervisor, self.program)
             end_tree(self.supervisor)
             self.wait_gone(SUPERVISOR_ANSWER_S)
 
     def _wait(self, timeout_s: float) -> None:
-        timer = gevent.get_hub().loop.timer(timeout_s)  # a `gevent.Timeout` takes twice as long, and every event waits once
+        timer = gevent.get_hub().loop.timer(timeout_s)  # `gevent.Timeout` takes twice as long, and every event waits once
         timer.start(self._changed.set)
         try:
             self._changed.wait()
@@ -254,13 +252,13 @@ class Child:
             timer.close()
             self._changed.clear()
 
-    def _arrives(self) -> None:
-        """There is something to read, or the end of it. Runs in the event loop."""
+    def _on_stdout_readable(self) -> None:
+        """Data or EOF on stdout. Runs in the event loop."""
         self._may_hold_more = True
         self._changed.set()
 
-    def _hear(self) -> None:
-        """The supervisor spoke, or has gone. Runs in the event loop: never blocks."""
+    def _on_control_readable(self) -> None:
+        """A message or EOF from the supervisor. Runs in the event loop: never blocks."""
         try:
             data = self._control.recv(READ_BYTES)
         except BlockingIOError:
@@ -287,7 +285,7 @@ class Child:
 
 
 def _queued(pipe: int) -> int:
-    """How many bytes are in the pipe, told at either end of it."""
+    """Bytes in the pipe. Works at either end."""
     count = bytearray(4)
     fcntl.ioctl(pipe, termios.FIONREAD, count)
     return int.from_bytes(count, sys.byteorder)

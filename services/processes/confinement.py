@@ -1,7 +1,7 @@
-"""What a run may use, and what it may touch: limits that its supervisor holds it to, and the sandbox that it is started in.
+"""Confinement of a run: resource limits, enforced by its supervisor, and its sandbox.
 
-Travels in the environment of what is started, as `VARIABLE`, so that whatever starts a process by an invocation's
-environment confines it; the spawner takes it out before the CLI sees it.
+Passed in the environment of the invocation as `VARIABLE`, so every way of starting a process confines it; the spawner
+removes the variable before the CLI starts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ BUBBLEWRAP = "bubblewrap"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunLimits:
-    """None: no limit of ours. All but ``file_bytes`` count for the whole tree of processes."""
+    """None: no limit. All except ``file_bytes`` apply to the whole process tree."""
 
     cpu_secs: int | None = None
     memory_bytes: int | None = None
@@ -34,18 +34,18 @@ class Confinement:
     sandbox: str | None = None
     """`BUBBLEWRAP`, or None."""
     writable: tuple[str, ...] = ()
-    """Folders that the sandbox leaves writable besides the workdir and the run's own; at first as a spec writes them:
-    ``$VARIABLE`` or ``$VARIABLE/below`` where that is set, the part behind ``|`` where it is not."""
+    """Folders that stay writable besides the workdir and the run's folder. Before `resolved` in the spec's syntax:
+    ``$VARIABLE`` or ``$VARIABLE/below``, with the default for an unset variable after ``|``."""
     hidden: tuple[str, ...] = ()
-    """Files and folders that are empty in the sandbox."""
+    """Files and folders that appear empty in the sandbox."""
     run_dir: str = ""
-    """The run's own folder, writable as well."""
+    """The run's own folder, writable too."""
 
     def __bool__(self) -> bool:
         return bool(self.sandbox or self.limits.given())
 
     def resolved(self, env: Mapping[str, str]) -> Confinement:
-        """With the paths of ``writable`` as a CLI with this environment would find them."""
+        """``writable`` expanded with the CLI's environment."""
         return replace(self, writable=tuple(path for entry in self.writable if (path := _resolve(entry, env))))
 
     def put(self, env: MutableMapping[str, str]) -> None:
@@ -54,7 +54,7 @@ class Confinement:
 
     @classmethod
     def take(cls, env: MutableMapping[str, str]) -> Confinement:
-        """What `put` has put there; it is there no longer."""
+        """Remove and return what `put` stored."""
         text = env.pop(VARIABLE, None)
         if not text:
             return cls()

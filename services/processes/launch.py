@@ -1,4 +1,4 @@
-"""What a supervisor is handed for one run: the job, and the descriptors that the CLI and the supervisor get."""
+"""What a supervisor receives for one run: the job, and the descriptors of the CLI and the supervisor."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from services.processes.bubblewrap import PROGRAM, wrapped
 from services.processes.child import Child, close_fd
 from services.processes.confinement import Confinement
 
-# Node writes to a full pipe later, and Gemini CLI exits without waiting for that: what did not fit is lost, with exit code 0
-# (0.61.0: it echoes the prompt as one line, and with one of 300 KB and a fast model its last line went missing in 1 of 2 runs
-# with Linux's 64 KiB, in none with 1 MiB, which is what an unprivileged process may ask for).
+# Node defers writes to a full pipe, and Gemini CLI exits without waiting for them: output that did not fit is lost, with exit code 0
+# (0.61.0: it echoes the prompt as one line; with a prompt of 300 KB and a fast model its last line was missing in 1 of 2 runs
+# with Linux's default of 64 KiB, in none with 1 MiB, the maximum for an unprivileged process).
 STDOUT_PIPE_BYTES = 1 << 20
 
 
 def job_of(argv: Sequence[str], env: dict[str, str], cwd: str, *, is_held: bool) -> bytes:
-    """What the supervisor is to start, within the confinement that ``env`` carries."""
+    """The job as JSON, with the confinement taken from ``env`` applied."""
     confinement = Confinement.take(env)
     job: dict[str, object] = {"argv": list(argv), "env": env, "cwd": cwd, "is_held": is_held}
     if limits := confinement.limits.given():
@@ -34,7 +34,7 @@ def job_of(argv: Sequence[str], env: dict[str, str], cwd: str, *, is_held: bool)
 
 
 def connected(program: str, job: bytes, stdin: bytes | None, mark: str, theirs: contextlib.ExitStack) -> tuple[Child, list[int]]:
-    """A child that has not started, and the supervisor's descriptors, which ``theirs`` closes. All of them, or none and OSError."""
+    """A child that has not started, and the supervisor's descriptors, which ``theirs`` closes. On OSError none stays open."""
     with contextlib.ExitStack() as ours:
         fds = []
         for fd in (_file(job), *([_file(stdin)] if stdin is not None else [])):
@@ -58,16 +58,16 @@ def connected(program: str, job: bytes, stdin: bytes | None, mark: str, theirs: 
 
 
 def _wide_pipe() -> tuple[int, int]:
-    """A pipe that holds `STDOUT_PIPE_BYTES` where the system grants it."""
+    """A pipe with a capacity of `STDOUT_PIPE_BYTES` where the system permits it."""
     read, write = os.pipe()
     if hasattr(fcntl, "F_SETPIPE_SZ"):
-        with contextlib.suppress(OSError):  # EPERM: past the user's pipe-user-pages-soft; it works as it is
+        with contextlib.suppress(OSError):  # EPERM: over the user's pipe-user-pages-soft; keep the default size
             fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, STDOUT_PIPE_BYTES)
     return read, write
 
 
 def _file(content: bytes) -> int:
-    """A descriptor of an unnamed file that holds ``content``: any size, never a full pipe to wait for."""
+    """A descriptor of an anonymous file with ``content``. Unlike a pipe it never blocks the writer."""
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("clinvk")
     else:

@@ -1,5 +1,5 @@
-"""What an earlier run of the server left behind, because it was killed together with all that would have cleaned up: found
-and ended. What belongs to a server that lives is never touched."""
+"""Clean up processes and folders of a server that was killed together with its spawner and supervisors. Those of a running
+server are never touched."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ POLL_S = 0.02
 
 
 def end_leftover_processes() -> int:
-    """End every process whose server is dead, with all below it; how many there were. Only Linux tells whose they are."""
+    """End every process tree whose server is dead. Returns the number of processes. Linux only."""
     return _end(lambda value: not has_owner(value))
 
 
 def end_marked(mark: str) -> int:
-    """End what is left of one run of this server."""
+    """End the remaining processes of one run of this server. Returns their number."""
     return _end(mark.__eq__)
 
 
-def _end(is_meant: Callable[[str], bool]) -> int:
-    found = all_left = _look(is_meant)
+def _end(matches: Callable[[str], bool]) -> int:
+    found = remaining = _find(matches)
     start = monotonic()
     number: int = signal.SIGTERM
-    while all_left and monotonic() < start + KILL_DEADLINE_S:
-        signal_all(all_left, number)
+    while remaining and monotonic() < start + KILL_DEADLINE_S:
+        signal_all(remaining, number)
         gevent.sleep(POLL_S)
         number = signal.SIGKILL if monotonic() > start + TERM_GRACE_S else 0
-        all_left = _look(is_meant)
+        remaining = _find(matches)
     return len(found)
 
 
 def end_tree(root: int) -> None:
-    """Kill everything below ``root``, then ``root``: it stays the parent of whatever is started meanwhile."""
+    """Kill the descendants of ``root``, then ``root``, which stays the parent of processes started in the meantime."""
     deadline = monotonic() + KILL_DEADLINE_S
     while (below := descendants(root)) and monotonic() < deadline:
         signal_all(below, signal.SIGKILL)
@@ -53,7 +53,7 @@ def end_tree(root: int) -> None:
 
 
 def remove_leftover_folders() -> int:
-    """Remove the run folders that nobody uses; how many there were."""
+    """Remove the run folders that are not in use. Returns their number."""
     count = 0
     with os.scandir(tempfile.gettempdir()) as entries:
         for entry in entries:
@@ -63,18 +63,18 @@ def remove_leftover_folders() -> int:
     return count
 
 
-def _look(is_meant: Callable[[str], bool]) -> list[int]:
-    """`_marked`, in a thread: it reads a file of every process of the system, which would stop the event loop."""
-    found: list[int] = gevent.get_hub().threadpool.apply(_marked, (is_meant,))
+def _find(matches: Callable[[str], bool]) -> list[int]:
+    """`_marked` in a thread: it reads a file of every process on the system, which would block the event loop."""
+    found: list[int] = gevent.get_hub().threadpool.apply(_marked, (matches,))
     return found
 
 
-def _marked(is_meant: Callable[[str], bool]) -> list[int]:
-    """The living processes with such a mark, and what is below them."""
+def _marked(matches: Callable[[str], bool]) -> list[int]:
+    """The live processes with a matching mark, and their descendants."""
     if not os.path.isdir("/proc/self"):
         return []
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    marked = [pid for pid in pids if (value := _mark_of(pid)) and is_meant(value) and start_time(pid)]
+    marked = [pid for pid in pids if (value := _mark_of(pid)) and matches(value) and start_time(pid)]
     below = [pid for parent in marked for pid in descendants(parent)]
     return list(dict.fromkeys([*marked, *below]))
 
@@ -83,7 +83,7 @@ def _mark_of(pid: int) -> str | None:
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             environ = file.read()
-    except OSError:  # it has gone, or is another user's
+    except OSError:  # it has exited, or belongs to another user
         return None
     start = f"{MARK}=".encode()
     found = next((entry for entry in environ.split(b"\0") if entry.startswith(start)), None)
@@ -91,7 +91,7 @@ def _mark_of(pid: int) -> str | None:
 
 
 def _is_abandoned(entry: os.DirEntry[str]) -> bool:
-    """Ours, a real folder, and not locked: see `services.processes.marks.RunFolder`."""
+    """Whether the folder is owned by this user, not a symlink, and not locked (`services.processes.marks.RunFolder`)."""
     if not entry.is_dir(follow_symlinks=False) or entry.stat(follow_symlinks=False).st_uid != os.getuid():
         return False
     try:

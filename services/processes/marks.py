@@ -1,7 +1,7 @@
-"""Whose a process or a folder is: marks that outlive their owner, and tell afterwards that it has gone.
+"""Ownership of processes and folders, detectable after the owner has died.
 
-A CLI is started with a variable that names its server's process; what the CLI starts inherits it, in whatever session and
-below whatever parent. A run's folder is locked by the process that made it, for as long as that process lives.
+A CLI is started with an environment variable that identifies its server process. Its descendants inherit it, whatever
+their session or parent. A run's folder is locked by the process that created it while that process lives.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import tempfile
 from functools import cache
 
 MARK = "RUN_OF_CLINVK"
-"""Not ``CLINVK_*``: those are the server's own, and no CLI gets one."""
+"""Not ``CLINVK_*``: those configure the server and are not passed to CLIs."""
 FOLDER_PREFIX = "clinvk-"
 FOLDER = re.compile(FOLDER_PREFIX + "[0-9a-f]{16}")
 UNLOCKED_PREFIX = ".clinvk-new-"
 
 
 def new_mark() -> str:
-    """The value of `MARK` for one run of this process: its namespace, its id, the time of its start; then the run's own part."""
+    """The value of `MARK` for one run: PID namespace, PID and start time of this process, then a random part."""
     return f"{_process(os.getpid())}.{secrets.token_hex(8)}"
 
 
@@ -33,7 +33,7 @@ def _process(pid: int) -> str:
 
 
 def has_owner(value: str) -> bool:
-    """Whether the process that set this mark lives. What cannot be told from here (another container's) counts as alive."""
+    """Whether the process that set this mark is alive. Unknown ones (in another container) count as alive."""
     namespace, pid, started = [*value.split("."), "", ""][:3]
     if namespace != _namespace() or not pid.isdecimal() or not started.isdecimal():
         return True
@@ -41,7 +41,7 @@ def has_owner(value: str) -> bool:
 
 
 def start_time(pid: int) -> int | None:
-    """When the process started, in the system's ticks: with it an id is unique. None: there is no such process."""
+    """Start time of the process in clock ticks, which makes a PID unique. None: no such process."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b") ")[2].split()
@@ -52,7 +52,7 @@ def start_time(pid: int) -> int | None:
 
 @cache
 def _namespace() -> str:
-    """Process ids mean nothing outside it. Empty where the system has none."""
+    """This process's PID namespace. Empty on systems without namespaces."""
     try:
         return os.readlink("/proc/self/ns/pid").strip("pid:[]")
     except OSError:
@@ -60,11 +60,11 @@ def _namespace() -> str:
 
 
 class RunFolder:
-    """A private folder, locked as long as it is in use, so that whoever cleans up sees that it is."""
+    """A private folder, locked while it is in use, so that cleanup skips it."""
 
     def __init__(self, path: str) -> None:
         self.path = path
-        # Under its own name it is locked from its first moment on.
+        # Locked before it is renamed to its final name.
         unlocked = os.path.join(os.path.dirname(path), UNLOCKED_PREFIX + secrets.token_hex(8))
         os.mkdir(unlocked, 0o700)
         try:
@@ -72,16 +72,16 @@ class RunFolder:
         except OSError:
             os.rmdir(unlocked)
             raise
-        with contextlib.suppress(OSError):  # a file system without locks: then nobody else takes it for left behind either
+        with contextlib.suppress(OSError):  # a file system without locks: then cleanup cannot lock it either
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.rename(unlocked, path)
 
     def remove(self) -> None:
-        """May be called twice."""
+        """Idempotent."""
         if self._lock < 0:
             return
         try:
-            os.rmdir(self.path)  # most runs leave nothing in it
+            os.rmdir(self.path)  # usually empty
         except OSError:
             shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
@@ -89,5 +89,5 @@ class RunFolder:
 
 
 def new_path() -> str:
-    """Where the next run's folder will be."""
+    """A new path for a run's folder."""
     return os.path.join(tempfile.gettempdir(), FOLDER_PREFIX + secrets.token_hex(8))

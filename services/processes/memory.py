@@ -1,4 +1,4 @@
-"""How much memory a process holds, and how much is left for others."""
+"""Memory of a process, and free memory of the system."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ GROUPS = {
     "": ("unified", "memory.max", "memory.current", "inactive_file"),
     "memory": ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 }
-"""Linux' control groups, both versions, by the name in /proc/self/cgroup: their folder where both are there, the limit, what counts
-against it, and which of that (in memory.stat) is a cache that gives way."""
+"""Linux control groups (v2, v1) by controller name in /proc/self/cgroup: mount folder in hybrid mode, limit file, usage file, and
+the field of memory.stat that is reclaimable cache."""
 NO_LIMIT = 1 << 60
-"""The first version says so by the largest number of whole pages, the second by a word."""
+"""Version 1 reports no limit as the largest whole number of pages, version 2 as ``max``."""
 
 
 def rss_mb(pid: int) -> float:
-    """0 where that is not known: it has gone, or the system has no /proc."""
+    """0 if unknown: the process has exited, or the system has no /proc."""
     try:
         with open(f"/proc/{pid}/statm", "rb") as file:
             pages = int(file.read().split()[1])
@@ -27,13 +27,13 @@ def rss_mb(pid: int) -> float:
 
 
 def free_mb(root: str = "/") -> float:
-    """What more may be taken: of the machine's memory, or of a control group's limit, whichever is less. inf where nobody knows."""
+    """Free memory in MiB: the lower of the machine's and the control groups'. inf if unknown."""
     available = _table(f"{root}/proc/meminfo").get("MemAvailable:", math.inf) * 1024
     return min([available, *_free_in_groups(root)]) / (1 << 20)
 
 
 def _free_in_groups(root: str) -> Iterator[float]:
-    """In bytes, of each group that this process is in, and of those above it."""
+    """Bytes free in each control group of this process and in their ancestors."""
     for line in _text(f"{root}/proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers not in GROUPS:
@@ -49,13 +49,13 @@ def _free_in_groups(root: str) -> Iterator[float]:
 
 
 def _table(path: str) -> dict[str, float]:
-    """The first number of every line, by its first word."""
+    """The first number of every line, keyed by its first word."""
     rows = (line.split() for line in _text(path).splitlines())
     return {row[0]: float(row[1]) for row in rows if len(row) > 1}
 
 
 def _text(path: str) -> str:
-    """Empty where there is no such file, or it is not for us."""
+    """Empty if the file does not exist or cannot be read."""
     try:
         with open(path) as file:
             return file.read()

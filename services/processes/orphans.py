@@ -1,7 +1,7 @@
-"""What a killed spawner leaves to this process, which is a sub-reaper: supervisors that still have a run, and processes that nobody owns.
+"""Processes that this process, a sub-reaper, adopts from a killed spawner: supervisors of runs in progress, and orphans.
 
-A process that was born in another session cannot enter this process's own, and whatever the spawner has started was born in another.
-So the children of this process with another session are adopted ones, whatever their environment says.
+A process cannot move into the session of another, and the spawner starts everything in other sessions. So the children of this
+process with a different session are adopted ones, whatever their environment says.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger("clinvk.processes")
 
 LOOK_EVERY_S = 0.2
 LEAVE_S = 2.0
-"""How long an idle supervisor may take to leave after its spawner's end."""
+"""How long an idle supervisor may take to exit after its spawner has ended."""
 END_DEADLINE_S = 5.0
 
 
@@ -32,7 +32,7 @@ class Orphans:
     def __init__(self) -> None:
         self.is_watched = False
         self._spawners: dict[int, float] = {}
-        """Each leads the session of its supervisors: when it was known to be dead, or `math.inf`."""
+        """PID of each spawner, the session leader of its supervisors → when its end was noticed, or `math.inf`."""
 
     def spawner_started(self, pid: int) -> None:
         self._spawners[pid] = math.inf
@@ -41,16 +41,16 @@ class Orphans:
         self._spawners[pid] = monotonic()
 
     def is_left_behind(self, session: int) -> bool:
-        """Whether nothing in this session has a reason to go on, unless it is the supervisor of a run.
+        """Whether processes of this session can be ended, unless they are supervisors of runs.
 
-        A spawner may be dead before that is known here: until its jobs have been taken back, an idle supervisor may still take one.
+        A spawner's death is noticed late: until its jobs have been taken back, an idle supervisor may still take one.
         """
         return monotonic() - self._spawners.get(session, -math.inf) > LEAVE_S
 
     def watch(self, lock: AbstractContextManager[Any], is_known: Callable[[int], bool]) -> None:
-        """End what nobody owns, until nothing is adopted any more. ``is_known`` is true for the spawner and the supervisors of runs.
+        """End orphans until no adopted process is left. ``is_known`` is true for the spawner and the supervisors of runs.
 
-        ``lock`` is held while no other spawner may be started: it would be one that is not known yet.
+        ``lock`` prevents starting a spawner, which would not be known yet.
         """
         if self.is_watched or not is_subreaper():
             return
@@ -58,7 +58,7 @@ class Orphans:
         gevent.spawn(self._watch, lock, is_known)
 
     def end_all(self) -> None:
-        """End everything that was adopted. For a process that is about to leave."""
+        """End every adopted process. For a process that is about to exit."""
         if not is_subreaper():
             return
         deadline = monotonic() + END_DEADLINE_S
@@ -75,9 +75,9 @@ class Orphans:
                     found = adopted(os.getpid())
                     is_left = not all(pid == session and is_known(pid) for pid, session in found.items())  # only the spawner
                 for pid, session in found.items():
-                    # Asked again each time, its parent too: `end_tree` lets others run.
+                    # Check again each time, the parent too: `end_tree` yields to other greenlets.
                     if self.is_left_behind(session) and not is_known(pid) and parent_of(pid) == os.getpid():
-                        log.warning("ended process %s, which was left behind by processes that were killed", pid)
+                        log.warning("ended orphaned process %s", pid)
                         end_tree(pid)
                 gevent.sleep(LOOK_EVERY_S)
         finally:
@@ -85,7 +85,7 @@ class Orphans:
 
 
 def adopted(parent: int) -> dict[int, int]:
-    """The children of ``parent`` that are of another session than it: each with its session."""
+    """Children of ``parent`` in another session than its own → their session."""
     own, found = os.getsid(parent), {}
     for pid in children(parent):
         try:

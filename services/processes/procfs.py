@@ -1,4 +1,4 @@
-"""What the system tells of processes. Standard library alone: the supervisor uses it."""
+"""Process information from the system. Standard library only: the supervisor uses it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 
 def descendants(root: int, without: Collection[int] = ()) -> list[int]:
-    """Every living process below ``root``, but ``without`` and what is below them. From /proc where there is one, else from ps(1)."""
+    """The live descendants of ``root``, except ``without`` and their descendants. From /proc if mounted, else from ps(1)."""
     children: dict[int, list[int]] = {}
     for pid, parent in _processes():
         children.setdefault(parent, []).append(pid)
@@ -21,12 +21,12 @@ def descendants(root: int, without: Collection[int] = ()) -> list[int]:
 
 
 def children(parent: int) -> list[int]:
-    """The living children of ``parent``."""
+    """The live children of ``parent``."""
     return [pid for pid, above in _processes() if above == parent]
 
 
 def parent_of(pid: int) -> int | None:
-    """None where it has gone, or nobody knows."""
+    """None if the process has exited, or without /proc."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return int(file.read().rpartition(b") ")[2].split()[1])
@@ -47,9 +47,9 @@ def _processes() -> list[tuple[int, int]]:
         try:
             with open(f"/proc/{name}/stat", "rb") as file:
                 stat = file.read()
-        except OSError:  # it has gone meanwhile
+        except OSError:  # it has exited in the meantime
             continue
-        # The command in parentheses may hold anything, spaces and parentheses too; what follows the last one is plain.
+        # The command name in parentheses may contain spaces and parentheses; parse after the last parenthesis.
         state, parent = stat[stat.rindex(b")") + 2 :].split()[:2]
         if state not in (b"Z", b"X"):
             found.append((int(name), int(parent)))
@@ -57,7 +57,7 @@ def _processes() -> list[tuple[int, int]]:
 
 
 def inside(pid: int, wrapper: str) -> int:
-    """The first process below ``pid``, or itself, that is not ``wrapper``: the one that a signal is meant for."""
+    """The first process at or below ``pid`` that is not ``wrapper``: the target of signals."""
     parents = _processes()
     while _name(pid) == wrapper:
         below = [child for child, parent in parents if parent == pid]
@@ -76,8 +76,8 @@ def _name(pid: int) -> str:
 
 
 def usage(pids: list[int]) -> dict[str, float]:
-    """What these processes use now, by the names of the limits: CPU seconds with those of their dead children, memory of
-    their own (not what they share), their number. Zero where there is no /proc."""
+    """Resource usage by the names of the limits: CPU seconds including reaped children, unshared resident memory, number
+    of processes. Zero without /proc."""
     ticks = pages = 0
     for pid in pids:
         try:
@@ -85,7 +85,7 @@ def usage(pids: list[int]) -> dict[str, float]:
                 fields = file.read().rpartition(b") ")[2].split()
             with open(f"/proc/{pid}/statm", "rb") as file:
                 _, resident, shared = map(int, file.read().split()[:3])
-        except OSError:  # it has gone meanwhile
+        except OSError:  # it has exited in the meantime
             continue
         ticks += sum(map(int, fields[11:15]))
         pages += resident - shared

@@ -1,4 +1,4 @@
-"""The worker's handle on its spawner: starts CLIs through it, and replaces it when it has ended or does not answer."""
+"""The worker's handle on its spawner: starts CLIs through it, and replaces it when it has ended or does not respond."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from services.processes.spawner_process import SpawnerProcess
 log = logging.getLogger("clinvk.processes")
 
 STARTS_AT_A_TIME = 16
-"""Starts in progress. Further ones wait in order, and the time limit of a start begins when its turn has come: the spawner forks
-some tens a second on a busy machine, and the socket that jobs are handed over by holds about 300 (Linux)."""
+"""Concurrent starts. Further ones wait in order, and the timeout of a start begins after that wait: the spawner forks a few dozen
+processes a second on a busy machine, and the job socket holds about 300 jobs (Linux)."""
 STALL_S = 3.0
-"""Where no job was taken for so long although one waits, the spawner is replaced: it, or an idle supervisor, was stopped."""
+"""The spawner is replaced if a job waits and none was taken for so long: it, or an idle supervisor, was stopped."""
 SPAWNER_START_S = 10.0
-"""How long a spawner may take to start before that counts."""
+"""How long a spawner may take to start before `STALL_S` applies."""
 RESTART_PAUSE_S = 0.5
-"""Before the replacement of a spawner that did not live for so long."""
+"""Delay before replacing a spawner that lived for less than this."""
 
 
 class Spawner:
-    """Starts processes. One a worker; a fork of the worker gets its own at its first start.
+    """Starts processes. One per worker; a fork of the worker creates its own at its first start.
 
-    The end of the spawner ends no run: each has a supervisor of its own. Jobs that no supervisor has taken are taken back and handed to the
-    replacement, so each is started once.
+    Runs survive the spawner: each has its own supervisor. Jobs that no supervisor has taken are passed to the replacement, so each is
+    started once.
     """
 
     def __init__(self, files_limit: int | None = None) -> None:
-        """``files_limit``: of open files of a CLI, where the server's own was raised."""
+        """``files_limit``: soft limit of open files for CLIs, if the server raised its own."""
         self.replacements = 0
-        """How often the spawner had to be replaced."""
+        """How often the spawner was replaced."""
         self.is_being_replaced = False
         self._files_limit = files_limit
         self._process: SpawnerProcess | None = None
@@ -65,12 +65,12 @@ class Spawner:
         timeout_s: float = 10.0,
         is_held: bool = False,
     ) -> Child:
-        """Start ``argv`` in a session of its own, with ``stdin`` to read; with None the child gets a pipe for `Child.send`.
+        """Start ``argv`` in its own session with ``stdin`` as input; with None the child gets a pipe for `Child.send`.
 
-        ``timeout_s`` does not count the wait for earlier starts (`STARTS_AT_A_TIME`).
-        ``is_held``: the end of that pipe is what it waits for to begin, so it is killed, not told to leave, where this process dies.
+        ``timeout_s`` excludes the wait for earlier starts (`STARTS_AT_A_TIME`).
+        ``is_held``: the program starts working at EOF of that pipe, so it is killed, not terminated, if this process dies.
 
-        Raises BackendUnavailable when the program cannot be started, with the reason; OSError when the server has no descriptor left.
+        Raises BackendUnavailable if the program cannot be started, OSError if the server is out of file descriptors.
         """
         mark = new_mark()
         job = job_of(argv, {**env, MARK: mark}, cwd, is_held=is_held)
@@ -81,7 +81,7 @@ class Spawner:
             self._children.add(child)
             try:
                 self._hand_over(fds)
-                theirs.close()  # the supervisor alone has its end of the control socket now, so that its death is seen
+                theirs.close()  # only the supervisor may hold its end of the control socket, so that its death is noticed
                 self._wait_until_taken(child, deadline)
                 child.wait_started(deadline - monotonic())
             except BaseException:
@@ -90,11 +90,11 @@ class Spawner:
         return child
 
     def warm_up(self) -> None:
-        """Start the spawner now, so that the first run need not wait for it."""
+        """Start the spawner now, so that the first run does not wait for it."""
         self._connect()
 
     def close(self) -> None:
-        """Let the spawner go. What does not leave, or was left behind, is killed."""
+        """Close the spawner. Kill processes that do not exit, and adopted ones."""
         with self._lock:
             process, self._process = self._process, None
             if process and self._owner == os.getpid():
@@ -108,7 +108,7 @@ class Spawner:
             try:
                 process.hand_over(fds)
                 return
-            except (BrokenPipeError, ConnectionResetError):  # it has ended; nothing was handed over
+            except (BrokenPipeError, ConnectionResetError):  # it has ended; the job was not sent
                 self._replace(process)
                 if attempt:
                     raise
@@ -120,7 +120,7 @@ class Spawner:
             is_up = process and (process.is_ready or process.age_s > SPAWNER_START_S)
             if process and is_up and monotonic() - max(self._taken_at, begun) >= STALL_S:
                 process.kill()
-                self._replace(process, f"took no job within {STALL_S:g} s and was ended")
+                self._replace(process, f"took no job within {STALL_S:g} s and was killed")
         if child.supervisor:
             self._taken_at = monotonic()
 
@@ -145,14 +145,14 @@ class Spawner:
             gevent.spawn(self._replace, process, why)
 
     def _replace(self, process: SpawnerProcess, why: str = "") -> None:
-        """Start another spawner, and hand it the jobs that nobody has taken from this one."""
+        """Start another spawner and pass it the jobs that were not taken."""
         with self._lock:
             if process is not self._process:
                 return
             self.is_being_replaced = True
             self.replacements += 1
             how = process.how_it_ended()
-            log.warning("the process spawner (pid %s) %s; it is being replaced, and runs in progress go on", process.pid, why or how)
+            log.warning("the process spawner (pid %s) %s; replacing it, runs in progress continue", process.pid, why or how)
             self._process = None
             self._orphans.spawner_ended(process.pid)
             if process.age_s < RESTART_PAUSE_S:
@@ -162,12 +162,12 @@ class Spawner:
                 for fds in process.take_back():
                     successor.pass_on(fds)
             except OSError as error:
-                log.error("the process spawner cannot be replaced: %s; the next run tries again", error.strerror)
+                log.error("the process spawner cannot be replaced: %s; the next run will retry", error.strerror)
             finally:
                 process.forget()
         if not self._orphans.is_watched:
             self._orphans.watch(self._lock, self._is_known)
 
     def _is_known(self, pid: int) -> bool:
-        """Whether this is the spawner, or the supervisor of a run."""
+        """Whether ``pid`` is the spawner or the supervisor of a run."""
         return pid == self.pid or any(child.supervisor == pid for child in self._children)

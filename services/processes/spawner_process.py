@@ -1,4 +1,4 @@
-"""One spawner process: the socket that it takes jobs from, and the one by which its end is seen."""
+"""One spawner process: its job socket, and the socket that shows whether it is alive."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ PROGRAM = Path(__file__).with_name("spawner_program.py")
 CLOSE_DEADLINE_S = 2.0
 END_DEADLINE_S = 1.0
 PING_EVERY_S = 1.0
-MOST_UNANSWERED = 3
-"""Pings. A spawner that was stopped, or hangs, is ended."""
+MAX_UNANSWERED_PINGS = 3
+"""A spawner that was stopped or hangs is killed after so many."""
 FDS_PER_JOB = 4
 
 
@@ -28,12 +28,12 @@ class SpawnerProcess:
     def __init__(
         self, files_limit: int | None, *, on_ready: Callable[[SpawnerProcess], None], on_end: Callable[[SpawnerProcess, str], None]
     ) -> None:
-        """``on_ready`` and ``on_end`` (called with the reason, where it is known) run in the event loop."""
+        """``on_ready`` and ``on_end`` (called with the reason, or "") run in the event loop."""
         self.is_ready = False
         self._unanswered = 0
         self._started_at = monotonic()
         self._on_ready, self._on_end = on_ready, on_end
-        # This process keeps the other end too: what lies in it when the spawner has gone can be taken back.
+        # This process keeps the other end too, to take back unread jobs after the spawner has ended.
         self._jobs, self._their_jobs = socket.socketpair()
         self._alive, their_alive = socket.socketpair()
         with their_alive:
@@ -42,11 +42,11 @@ class SpawnerProcess:
                 [sys.executable, "-I", "-S", str(PROGRAM), *map(str, fds), *([str(files_limit)] if files_limit else [])],
                 pass_fds=fds, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True, env={},
             )  # fmt: skip
-        self._jobs.setblocking(False)  # one greenlet at a time may wait for a gevent socket, so none does
+        self._jobs.setblocking(False)  # only one greenlet at a time may wait on a gevent socket, so none does
         self._alive.setblocking(False)
         loop = gevent.get_hub().loop
         self._watcher = loop.io(self._alive.fileno(), 1)
-        self._watcher.start(self._hear)
+        self._watcher.start(self._on_alive_readable)
         self._pings = loop.timer(PING_EVERY_S, PING_EVERY_S, ref=False)
         self._pings.start(self._ping)
 
@@ -59,14 +59,14 @@ class SpawnerProcess:
         return monotonic() - self._started_at
 
     def hand_over(self, fds: list[int]) -> None:
-        """Have an idle supervisor take this job. Does not wait.
+        """Send this job to the next idle supervisor. Does not wait.
 
-        Raises BrokenPipeError when the spawner has gone, BlockingIOError when hundreds of jobs lie untaken in the socket.
+        Raises BrokenPipeError if the spawner has ended, BlockingIOError if the socket is full (hundreds of jobs).
         """
         socket.send_fds(self._jobs, [b"j"], fds)
 
     def pass_on(self, fds: list[int]) -> None:
-        """As `hand_over`; closes the descriptors."""
+        """Like `hand_over`, but closes the descriptors."""
         try:
             self.hand_over(fds)
         finally:
@@ -74,7 +74,7 @@ class SpawnerProcess:
                 close_fd(fd)
 
     def take_back(self) -> Iterator[list[int]]:
-        """The jobs that no supervisor has taken; from here on none can be handed over."""
+        """Yield the jobs that no supervisor has taken. No further jobs can be handed over."""
         self._jobs.shutdown(socket.SHUT_RDWR)
         while True:
             data, fds, _, _ = socket.recv_fds(self._their_jobs, 1, FDS_PER_JOB)
@@ -90,11 +90,11 @@ class SpawnerProcess:
             code = self._process.wait(END_DEADLINE_S)
         except subprocess.TimeoutExpired:
             self.kill()
-            return "closed its socket and was ended"
+            return "closed its socket and was killed"
         return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
     def close(self) -> None:
-        """Have it leave. It waits for its supervisors, and they for their runs; what takes too long is killed with everything below."""
+        """Stop the spawner. It waits for its supervisors and they for their runs; after a timeout the process tree is killed."""
         self.forget()
         try:
             self._process.wait(CLOSE_DEADLINE_S)
@@ -103,15 +103,15 @@ class SpawnerProcess:
             self._process.wait(CLOSE_DEADLINE_S)
 
     def forget(self) -> None:
-        """Close this process's ends, which makes the spawner and idle supervisors exit. May be called twice."""
+        """Close this process's ends, which makes the spawner and idle supervisors exit. Idempotent."""
         for watcher in (self._watcher, self._pings):
             watcher.stop()
             watcher.close()
         for ours in (self._jobs, self._their_jobs, self._alive):
             ours.close()
 
-    def _hear(self) -> None:
-        """It is ready, or has gone. Runs in the event loop."""
+    def _on_alive_readable(self) -> None:
+        """A reply or EOF from the spawner. Runs in the event loop."""
         try:
             data = self._alive.recv(16)
         except BlockingIOError:
@@ -126,17 +126,17 @@ class SpawnerProcess:
             self._ended("")
 
     def _ping(self) -> None:
-        """Runs in the event loop; an answer that has come meanwhile is heard between two pings."""
+        """Runs in the event loop; replies are read between two pings."""
         if not self.is_ready:
             return
-        if self._unanswered >= MOST_UNANSWERED:
+        if self._unanswered >= MAX_UNANSWERED_PINGS:
             self.kill()
-            self._ended(f"did not answer {MOST_UNANSWERED} times and was ended")
+            self._ended(f"did not respond {MAX_UNANSWERED_PINGS} times and was killed")
             return
         self._unanswered += 1
         try:
             self._alive.send(b"?")
-        except OSError:  # it has ended: its end is read, or its socket is full because it does not read
+        except OSError:  # it has ended (EOF will be read), or its socket is full because it does not read
             return
 
     def _ended(self, why: str) -> None:

@@ -1,10 +1,10 @@
-"""The program that a worker's spawner is: it forks supervisors beforehand, and ends what a killed one has left. Standard library alone.
+"""The spawner's program: preforks supervisors, and cleans up after those that were killed. Standard library only.
 
-Forking this small process does not stop the worker's event loop, while forking a large gevent process blocks it for 2 to 8 ms. Its
-supervisors wait at the same socket for the next job, so a run does not wait for a fork.
+Forking the large gevent process of a worker would block its event loop for 2 to 8 ms; forking this small one does not. Idle
+supervisors wait on the same socket for the next job, so a run does not wait for a fork.
 
-``python -I -S spawner_program.py JOBS ALIVE [OPEN_FILES]``: the socket that jobs come from, a descriptor that ends with the worker, and the soft
-limit of open files.
+``python -I -S spawner_program.py JOBS ALIVE [OPEN_FILES]``: descriptors of the job socket and of a socket whose EOF means that the
+worker has ended, and the soft limit of open files.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ import signal
 import socket
 import sys
 
-if __name__ == "__main__":  # started with -I: nothing is on the path but the standard library
+if __name__ == "__main__":  # started with -I: sys.path has the standard library only
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from services.processes.own_process import become_subreaper, forbid_inspection
 from services.processes.procfs import descendants, signal_all
-from services.processes.supervisor import READ_BYTES, child_signal_pipe, keep_forever, tell
+from services.processes.supervisor import READ_BYTES, child_signal_pipe, notify, serve_jobs
 
 IDLE_SUPERVISORS = 2
-"""Forked beforehand, so that a run does not wait for a fork."""
+"""Preforked supervisors."""
 FORK_RETRY_S = 0.2
 STRAYS_RETRY_S = 0.02
 
 
 def fork_supervisor(jobs: socket.socket, report: int, ours: list[int]) -> int:
-    """The pid of a new supervisor, which closes ``ours``. The forked side never returns."""
+    """Fork a supervisor, which closes ``ours``, and return its PID. The child never returns."""
     pid = os.fork()
     if pid:
         return pid
@@ -39,17 +39,17 @@ def fork_supervisor(jobs: socket.socket, report: int, ours: list[int]) -> int:
     try:
         for fd in ours:
             os.close(fd)
-        keep_forever(jobs, report)
+        serve_jobs(jobs, report)
         status = 0
-    except BaseException:  # the border of this process
+    except BaseException:  # outermost handler of this process
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(status)
 
 
 def spawn_forever(jobs: socket.socket, alive: int) -> None:
-    """See to it that there is always an idle supervisor, until ``alive`` ends with the worker and the last supervisor has left."""
-    forbid_inspection()  # jobs hold the environments of CLIs
+    """Keep idle supervisors available until ``alive`` reaches EOF (the worker has ended) and the last supervisor has exited."""
+    forbid_inspection()  # jobs contain the environments of CLIs
     become_subreaper()
     wake = child_signal_pipe()
     reports, report = os.pipe()
@@ -57,13 +57,13 @@ def spawn_forever(jobs: socket.socket, alive: int) -> None:
     is_idle: dict[int, bool] = {}
     has_strays = False
     watched = [wake, reports, alive]
-    tell(alive, b"!")
+    notify(alive, b"!")
     while alive in watched or is_idle:
         wait_s = STRAYS_RETRY_S if has_strays else None
         while alive in watched and sum(is_idle.values()) < IDLE_SUPERVISORS:
             try:
                 is_idle[fork_supervisor(jobs, report, [reports, alive])] = True
-            except OSError:  # the system has no process left: a run waits for a supervisor that becomes idle
+            except OSError:  # out of processes: a run waits until a supervisor becomes idle
                 wait_s = FORK_RETRY_S
                 break
         ready = select.select(watched, [], [], wait_s)[0]
@@ -75,20 +75,20 @@ def spawn_forever(jobs: socket.socket, alive: int) -> None:
         has_strays = has_strays and end_strays(is_idle)
         if alive in ready:
             if os.read(alive, READ_BYTES):
-                tell(alive, b"!")
+                notify(alive, b"!")
             else:
                 watched.remove(alive)
 
 
-def take_reports(told: bytes, is_idle: dict[int, bool]) -> None:
-    """A supervisor that has left stays forgotten: its last words may be read after it was reaped, and the spawner waits for those it knows."""
-    for report in told.split():
+def take_reports(data: bytes, is_idle: dict[int, bool]) -> None:
+    """Update ``is_idle``. Reports of a supervisor that was already reaped are ignored: the spawner waits for all that it lists."""
+    for report in data.split():
         if (pid := int(report[1:])) in is_idle:
             is_idle[pid] = report.startswith(b"+")
 
 
 def reap_supervisors(supervisors: dict[int, bool]) -> bool:
-    """Forget the supervisors that have left; whether one of them was killed, which leaves its run to this sub-reaper."""
+    """Remove the supervisors that have exited. Returns whether one was killed, whose run this sub-reaper then adopts."""
     was_killed = False
     while True:
         try:
@@ -102,7 +102,7 @@ def reap_supervisors(supervisors: dict[int, bool]) -> bool:
 
 
 def end_strays(supervisors: dict[int, bool]) -> bool:
-    """Kill what is below no supervisor; whether there was anything, which may have started more meanwhile."""
+    """Kill processes without a supervisor. Returns whether there were any: they may have started others in the meantime."""
     strays = descendants(os.getpid(), without=supervisors)
     signal_all(strays, signal.SIGKILL)
     return bool(strays)
@@ -110,7 +110,7 @@ def end_strays(supervisors: dict[int, bool]) -> bool:
 
 if __name__ == "__main__":
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        # This program ends when the worker does. A handler, not SIG_IGN: what is ignored stays ignored in the CLI.
+        # This program ends with the worker. A handler, not SIG_IGN: the CLI would inherit ignored signals.
         signal.signal(number, lambda *_: None)
     if len(sys.argv) > 3:
         resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[3]), resource.getrlimit(resource.RLIMIT_NOFILE)[1]))

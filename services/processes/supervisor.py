@@ -1,15 +1,15 @@
-"""A supervisor: starts one CLI at a time and ends it with everything below it. Standard library alone.
+"""A supervisor: runs one CLI at a time and ends it with its process tree. Standard library only.
 
-It is a sub-reaper (prctl(2), PR_SET_CHILD_SUBREAPER), so every descendant of its CLI stays *its* descendant, also one that made a
-session of its own or whose parent died. Ending a run is ending everything below the supervisor; nothing has to be guessed, and nothing is
-missed. The supervisor sees the worker's death as the end of its control socket, so a worker killed with SIGKILL leaves nothing behind
-either. Where there is no sub-reaper (macOS), descendants that leave both their parent and their process group escape; that is said
-in the documentation.
+It is a sub-reaper (prctl(2), PR_SET_CHILD_SUBREAPER), so every descendant of its CLI stays *its* descendant, even one with a
+session of its own or whose parent died. Ending a run means ending every descendant of the supervisor, so no process is missed.
+The supervisor sees EOF on its control socket when the worker dies, so even a worker killed with SIGKILL leaves no process behind.
+Without sub-reapers (macOS), descendants that leave both their parent and their process group escape; the documentation says so.
 
 Worker → supervisors: one byte with the descriptors (job, stdin, stdout, control); any idle supervisor takes it.
-Worker → supervisor:  a JSON line ``{"stop": SIGNAL, "grace_s": S}``; the end of the socket means stop at once.
-Supervisor → worker:  ``{"supervisor": N}`` when it has taken the job; ``{"pid": N}`` or ``{"errno": N, "path": …}``; then ``{"exit": CODE, "stderr": …, "cpu_s": …, "max_rss_kb": …,
-                  "breach": LIMIT}``; ``{"stopping": true}`` at once when it was asked to stop; the end of the socket says that nothing of the run is left.
+Worker → supervisor:  a JSON line ``{"stop": SIGNAL, "grace_s": S}``; EOF means stop at once.
+Supervisor → worker:  ``{"supervisor": N}`` when it has taken the job; ``{"pid": N}`` or ``{"errno": N, "path": …}``; then
+                      ``{"exit": CODE, "stderr": …, "cpu_s": …, "max_rss_kb": …, "breach": LIMIT}``; ``{"stopping": true}``
+                      acknowledges a stop; EOF means that every process of the run has ended.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from services.processes.procfs import descendants, inside, signal_all, usage
 
 STDERR_TAIL_BYTES = 16 * 1024
 TERM_GRACE_S = 0.5
-"""How long the rest of a tree may take to leave after SIGTERM, before SIGKILL."""
+"""Grace period of the remaining process tree between SIGTERM and SIGKILL."""
 KILL_DEADLINE_S = 5.0
-"""A process that SIGKILL does not end in this time hangs in the kernel; nobody can wait for it."""
+"""A process that SIGKILL does not end in this time hangs in the kernel. Stop waiting for it."""
 READ_BYTES = 65_536
 LIMITS_CHECK_S = 0.5
-"""How often a run with limits is looked at: it may exceed them for so long."""
+"""Interval between checks of a run's limits."""
 CPU_MARGIN_S = 5
-"""After the signal that says that its CPU time is over, a process has so much more to end by itself."""
+"""CPU time that a process has after SIGXCPU to end by itself."""
 SUPERVISOR_IDLE_S = 300.0
-"""A supervisor that a burst of runs left over leaves after so long without a job."""
+"""A surplus supervisor, forked for a burst of runs, exits after so long without a job."""
 
 
 class Supervisor:
-    """One run: its CLI, everything below it, its stderr, and the control socket to the worker."""
+    """One run: its CLI and process tree, its stderr, and the control socket to the worker."""
 
     def __init__(self, control: socket.socket) -> None:
         self.control = control
@@ -57,7 +57,7 @@ class Supervisor:
         self.reaped_cpu_s = 0.0
 
     def run(self, job: dict[str, object], stdin: int, stdout: int, wake: int) -> None:
-        """Start the job, watch it, end it. ``wake`` becomes readable when a child dies."""
+        """Start the job, watch it and end its process tree. ``wake`` becomes readable when a child dies."""
         self.is_held = bool(job.get("is_held"))
         self.limits, self.wrapper = dict(job.get("limits") or {}), str(job.get("wrapper") or "")  # type: ignore[call-overload]
         self.stderr_fd, stderr_write = os.pipe()
@@ -68,22 +68,22 @@ class Supervisor:
                 start_new_session=True, umask=0o077, preexec_fn=self.limit if self.limits else None,
             )  # fmt: skip
         except OSError as error:
-            self.tell({"errno": error.errno, "path": str(error.filename or ""), "message": error.strerror})
+            self.send({"errno": error.errno, "path": str(error.filename or ""), "message": error.strerror})
             return
         except (ValueError, subprocess.SubprocessError) as error:
-            self.tell({"errno": 0, "path": "", "message": str(error)})
+            self.send({"errno": 0, "path": "", "message": str(error)})
             return
         finally:
             for fd in (stdin, stdout, stderr_write):
                 os.close(fd)
         process.returncode = 0  # reaped here, not by Popen
         self.main = process.pid
-        self.tell({"pid": self.main})
+        self.send({"pid": self.main})
         self.watch(wake)
         self.end_rest()
 
     def watch(self, wake: int) -> None:
-        """Until the CLI has exited, by itself or stopped as the worker asks, or the worker has gone."""
+        """Wait until the CLI has exited, its grace period or a limit has passed, or the worker has ended."""
         poll = select.poll()
         for fd in (self.control.fileno(), wake, self.stderr_fd):
             poll.register(fd, select.POLLIN)
@@ -105,15 +105,15 @@ class Supervisor:
                     if not self.read_stderr():
                         poll.unregister(fd)
                 else:
-                    grace_s = self.obey()
+                    grace_s = self.handle_stop()
                     if grace_s is None:
-                        if self.is_held and self.exit_code is None:  # its stdin has ended with the worker, by which it begins
+                        if self.is_held and self.exit_code is None:  # EOF on its stdin, closed with the worker, would start it
                             os.kill(self.main, signal.SIGKILL)
                         return
                     deadline = time.monotonic() + grace_s
 
     def limit(self) -> None:
-        """In the child, before the program: what the system itself holds every single process to."""
+        """Runs in the child before exec: set the limits that the kernel enforces per process."""
         for name, kind, margin in (("cpu_secs", resource.RLIMIT_CPU, CPU_MARGIN_S), ("file_bytes", resource.RLIMIT_FSIZE, 0)):
             if name in self.limits:
                 hard = resource.getrlimit(kind)[1]
@@ -121,19 +121,19 @@ class Supervisor:
                 resource.setrlimit(kind, (min(self.limits[name], most), most))
 
     def is_over_limit(self) -> bool:
-        """Whether the tree uses more than it may; `breach` says of what."""
+        """Whether the process tree exceeds a limit. Sets `breach` to its name."""
         used = usage(descendants(os.getpid()))
         used["cpu_secs"] += self.reaped_cpu_s
         self.breach = next((name for name, most in self.limits.items() if used.get(name, 0) > most), None)
         return self.breach is not None
 
-    def obey(self) -> float | None:
-        """Pass on the worker's stop signal and return the grace; None: the worker has gone."""
+    def handle_stop(self) -> float | None:
+        """Forward the worker's stop signal and return the grace period in seconds; None if the worker has ended."""
         try:
             data = self.control.recv(READ_BYTES)
         except OSError:
             data = b""
-        self.tell({"stopping": True})
+        self.send({"stopping": True})
         if not data:
             return None
         order = json.loads(data.splitlines()[-1])
@@ -144,7 +144,7 @@ class Supervisor:
         return float(order["grace_s"])
 
     def read_stderr(self) -> bool:
-        """Keep the tail of what there is to read; False at the end."""
+        """Read and keep the tail of stderr; False at EOF."""
         try:
             data = os.read(self.stderr_fd, READ_BYTES)
         except BlockingIOError:
@@ -153,8 +153,8 @@ class Supervisor:
         return bool(data)
 
     def reap(self) -> bool:
-        """Reap every dead child, adopted ones included; the CLI's own exit is told to the worker. False: none is left,
-        so nothing at all: once the CLI is dead, every descendant is below a child of this sub-reaper."""
+        """Reap dead children, including adopted ones, and report the CLI's exit to the worker. Returns False if no child is
+        left, and so no descendant: all of them are below a child of this sub-reaper."""
         while True:
             try:
                 pid, status, used = os.wait4(-1, os.WNOHANG)
@@ -169,7 +169,7 @@ class Supervisor:
                 before = None
                 while before is not self.stderr_tail and self.read_stderr():
                     before = self.stderr_tail
-                self.tell(
+                self.send(
                     {
                         "exit": self.exit_code,
                         "stderr": self.stderr_tail.decode("utf-8", "replace"),
@@ -180,24 +180,24 @@ class Supervisor:
                 )
 
     def breach_by_signal(self) -> str | None:
-        """The limit by which the system itself ended the CLI."""
+        """The limit for which the kernel ended the CLI, from its signal."""
         name = {128 + signal.SIGXCPU: "cpu_secs", 128 + signal.SIGXFSZ: "file_bytes"}.get(self.exit_code or 0)
         return name if name in self.limits else None
 
     def end_rest(self) -> None:
-        """End everything below this supervisor: SIGTERM, a moment, then SIGKILL until nothing is left."""
+        """End all descendants: SIGTERM, a grace period, then SIGKILL until none is left."""
         start = time.monotonic()
         if not self.reap():
             return
-        if not self.breach:  # what takes too much gets no time to take more
+        if not self.breach:  # no grace period after a limit was exceeded
             signal_all(descendants(os.getpid()), signal.SIGTERM)
         while self.reap() and time.monotonic() < start + KILL_DEADLINE_S:
             if self.breach or time.monotonic() > start + TERM_GRACE_S:
                 signal_all(descendants(os.getpid()), signal.SIGKILL)
             time.sleep(0.005)
 
-    def tell(self, message: dict[str, object]) -> bool:
-        """Whether the worker still has its end of the run."""
+    def send(self, message: dict[str, object]) -> bool:
+        """Send ``message`` to the worker. Returns False if the worker has closed the socket."""
         try:
             self.control.sendall(json.dumps(message).encode() + b"\n")
         except OSError:
@@ -215,47 +215,47 @@ def child_signal_pipe() -> int:
     return read
 
 
-def keep_forever(jobs: socket.socket, report: int) -> None:
-    """A forked supervisor's whole life: one job after the other, until the worker is gone or nothing came for a while.
+def serve_jobs(jobs: socket.socket, report: int) -> None:
+    """Main loop of a forked supervisor: one job after the other, until the worker has ended or no job came for a while.
 
-    ``report`` is told ``-PID`` when a job is taken and ``+PID`` when this supervisor is idle again.
+    Writes ``-PID`` to ``report`` when it takes a job and ``+PID`` when it is idle again.
     """
     become_subreaper()
     wake = child_signal_pipe()
-    has_job = waiting_for(jobs)
-    while has_job(SUPERVISOR_IDLE_S):
+    wait_for_job = job_waiter(jobs)
+    while wait_for_job(SUPERVISOR_IDLE_S):
         try:
             data, fds, _, _ = socket.recv_fds(jobs, 1, 4, socket.MSG_DONTWAIT)
         except BlockingIOError:  # another supervisor was faster
             continue
         if not data:
             return
-        tell(report, b"-%d\n" % os.getpid())
+        notify(report, b"-%d\n" % os.getpid())
         job, stdin, stdout, control = fds
         with open(job, "rb") as file, socket.socket(fileno=control) as control_socket:
             supervisor = Supervisor(control_socket)
-            if supervisor.tell({"supervisor": os.getpid()}):
+            if supervisor.send({"supervisor": os.getpid()}):
                 try:
                     supervisor.run(json.load(file), stdin, stdout, wake)
                 finally:
                     os.close(supervisor.stderr_fd)
-            else:  # the run was given up before it was taken: it must not be started any more
+            else:  # the run was abandoned before it was taken: do not start it
                 os.close(stdin)
                 os.close(stdout)
-        tell(report, b"+%d\n" % os.getpid())
+        notify(report, b"+%d\n" % os.getpid())
 
 
-def tell(report: int, words: bytes) -> None:
-    """Write to a process that may have been killed: then the run goes on without it."""
+def notify(pipe: int, data: bytes) -> None:
+    """Write to a process that may have been killed; the run continues without it."""
     try:
-        os.write(report, words)
+        os.write(pipe, data)
     except BrokenPipeError:
         return
 
 
-def waiting_for(jobs: socket.socket) -> Callable[[float], bool]:
-    """Waits so many seconds for a job to take. Where the system can, a job wakes one idle supervisor and not all of them:
-    a burst may have left hundreds (epoll_ctl(2), EPOLLEXCLUSIVE)."""
+def job_waiter(jobs: socket.socket) -> Callable[[float], bool]:
+    """A function that waits up to so many seconds for a job and returns whether there is one. Where supported, a job wakes a
+    single idle supervisor, not the hundreds that a burst may have left (epoll_ctl(2), EPOLLEXCLUSIVE)."""
     if not hasattr(select, "EPOLLEXCLUSIVE"):
         return lambda timeout_s: bool(select.select([jobs], [], [], timeout_s)[0])
     epoll = select.epoll()

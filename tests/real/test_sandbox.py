@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from services.processes.bubblewrap import why_not
+from services.processes.bubblewrap import unavailable_reason
 from tests.conftest import ServerFactory
 from tests.parts.clis import NO_WAY_OUT, REAL_CLIS, cli_path, real_cli_in, require
 from tests.parts.model_api import FakeModelApi, Reply
@@ -23,7 +23,7 @@ from tests.parts.server import Server
 
 @pytest.fixture(autouse=True, scope="module")
 def works() -> None:
-    if reason := why_not():
+    if reason := unavailable_reason():
         do_without(reason)
 
 

@@ -82,4 +82,4 @@ def test_a_run_that_stops_its_supervisor_and_the_spawner_is_answered_soon_after_
     assert ask(one, ["say", "next"]).json["output"] == "next"
     if "spawner" in who:
         assert eventually(lambda: one.client.get("/health").json["spawner"] == {"status": "ok", "replacements": 1})
-        assert "did not answer 3 times and was ended" in one.log()
+        assert "did not respond 3 times and was killed" in one.log()

@@ -73,7 +73,7 @@ def test_what_cannot_be_started_says_why(spawner: Spawner) -> None:
         start(spawner, "/nonexistent/cli")
     with pytest.raises(BackendUnavailable, match="/nonexistent cannot be used as workdir"):
         start(spawner, "true", cwd="/nonexistent")
-    with pytest.raises(BackendUnavailable, match="/etc/passwd may not be run"):
+    with pytest.raises(BackendUnavailable, match="/etc/passwd is not executable"):
         start(spawner, "/etc/passwd")
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from services.errors import BackendUnavailable
 from services.processes import bubblewrap
-from services.processes.bubblewrap import KERNEL_FILES, gaps_in_mounts, gaps_in_status, why_not, wrapped
+from services.processes.bubblewrap import KERNEL_FILES, gaps_in_mounts, gaps_in_status, unavailable_reason, wrapped
 from tests.parts.programs import do_without
 from tests.parts.users import PYTHON, USERS, started_as
 
@@ -56,7 +56,7 @@ HARMLESS = [
 
 @pytest.fixture(autouse=True, scope="module")
 def works() -> None:
-    if reason := why_not():
+    if reason := unavailable_reason():
         do_without(reason)
 
 
@@ -132,27 +132,27 @@ def test_a_workdir_that_would_open_the_sandbox_is_refused(folder: str) -> None:
 def seen_inside(monkeypatch: pytest.MonkeyPatch, left_out: set[str], *more: str) -> str | None:
     """What the start says of a sandbox without these words of its command line, and with those."""
     monkeypatch.setattr(bubblewrap, "BASE", (*(word for word in bubblewrap.BASE if word not in left_out), *more))
-    return why_not.__wrapped__()
+    return unavailable_reason.__wrapped__()
 
 
 def test_the_start_refuses_a_sandbox_that_leaks(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        assert seen_inside(patch, set(), "--bind", "/var", "/var") == "bubblewrap's sandbox does not hold here: /var is writable"
+        assert seen_inside(patch, set(), "--bind", "/var", "/var") == "bubblewrap's sandbox is not effective here: /var is writable"
     with monkeypatch.context() as patch:
         assert (
             seen_inside(patch, set(), "--ro-bind", "/proc", "/mnt")
-            == "bubblewrap's sandbox does not hold here: /mnt shows the processes of others"
+            == "bubblewrap's sandbox is not effective here: /mnt shows processes outside the sandbox"
         )
     if os.getuid() == 0:
         with monkeypatch.context() as patch:
-            assert "a process in it holds capabilities" in (seen_inside(patch, {"--cap-drop", "ALL"}) or "")
+            assert "a process in it has capabilities" in (seen_inside(patch, {"--cap-drop", "ALL"}) or "")
 
 
 def test_what_a_status_shows() -> None:
     status = "Name:\tcat\nCapInh:\t00\nCapPrm:\t{0}\nCapEff:\t{0}\nCapBnd:\tff\nCapAmb:\t00\nNoNewPrivs:\t{1}\n"
     assert list(gaps_in_status(status.format("00", "1"))) == []
     assert list(gaps_in_status(status.format("80", "0"))) == [
-        "a process in it holds capabilities (CapPrm, CapEff)",
+        "a process in it has capabilities (CapPrm, CapEff)",
         "a process in it can gain privileges (NoNewPrivs is 0)",
     ]
 

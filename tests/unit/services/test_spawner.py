@@ -129,7 +129,7 @@ def test_a_spawner_that_is_stopped_is_replaced(spawner: Spawner, monkeypatch: py
     child = start(spawner, "echo hi")
     assert output(child) == b"hi\n"
     child.close()
-    assert "took no job within 0.3 s and was ended" in caplog.text
+    assert "took no job within 0.3 s and was killed" in caplog.text
     assert not alive(stopped)
     for pid in supervisors:  # this process is no sub-reaper, so it has to let them go itself
         assert "spawner_program.py" in command_line(pid)
@@ -147,7 +147,7 @@ def test_a_spawner_that_does_not_answer_is_replaced_before_anybody_needs_it(
     stopped = spawner_pid(spawner)
     os.kill(stopped, signal.SIGSTOP)
     assert wait_for(lambda: spawner.replacements == 2 and not spawner.is_being_replaced)
-    assert f"(pid {stopped}) did not answer 3 times and was ended" in caplog.text
+    assert f"(pid {stopped}) did not respond 3 times and was killed" in caplog.text
     assert not alive(stopped)
 
 
@@ -162,7 +162,7 @@ def test_a_supervisor_that_was_stopped_is_killed_with_its_tree(
     assert child.wait_exit(20) is None
     child.close()
     assert not [pid for pid in tree if alive(pid)]
-    assert f"the supervisor (pid {child.supervisor}) of sh did not answer" in caplog.text
+    assert f"the supervisor (pid {child.supervisor}) of sh did not respond" in caplog.text
 
 
 def test_a_supervisor_that_was_stopped_after_its_run_s_end_is_killed_when_the_run_is_closed(
@@ -199,7 +199,7 @@ def test_a_run_that_was_given_up_before_a_supervisor_took_it_is_not_started(spaw
     stopped = [spawner_pid(spawner), *descendants(spawner_pid(spawner))]
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
-    with pytest.raises(BackendUnavailable, match="no supervisor took it in time"):
+    with pytest.raises(BackendUnavailable, match="no supervisor took the job in time"):
         spawner.start(["touch", str(tmp_path / "started")], env=ENV, cwd="/", stdin=b"", timeout_s=0.2)
     for pid in reversed(stopped):
         os.kill(pid, signal.SIGCONT)
