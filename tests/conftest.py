@@ -45,6 +45,12 @@ def _real_clis_of(item: pytest.Item) -> set[str]:
     return {name for name in REAL_CLIS if name in parameters.params.values()} if parameters and is_real else set()
 
 
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: `left_open_is_told_here` need not look through it after every module."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def left_open_is_told_here() -> Iterator[None]:
     """A socket or an event loop that a module drops unclosed fails that module, not whichever test the collector runs in."""

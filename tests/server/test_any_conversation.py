@@ -24,8 +24,8 @@ from services.clis.spec import Invocation
 from services.decoding.decoder import Exit
 from services.events import Event, Failed, Finished, is_terminal
 from services.requests import RunRequest
+from tests.properties.test_decoders import exits, lines, with_another_value
 from tests.unit.services.decoding.recorded import check_grammar, recording
-from tests.unit.services.decoding.test_any_bytes import exits, lines, with_another_value
 from tests.unit.services.execution.test_warm_protocols import (
     begin,
     claude_run,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import logging
+from functools import cache
 from typing import Any
 
 import pytest
+from flask import Flask
 
 from app.observability.context import REQUEST_ID
 from app.observability.logs import JsonFormatter, TextFormatter, configure_logging
@@ -31,8 +33,16 @@ def test_any_other_request_id_is_replaced(given: str) -> None:
 
 
 def test_new_request_ids_differ() -> None:
-    app = make_app()
+    app = shared_app()
     assert len({ask(app, "/health").headers["X-Request-ID"] for _ in range(20)}) == 20
+
+
+@cache
+def failing_app() -> Flask:
+    app = make_app("right")
+    for prefix in PREFIXES.values():
+        fail_with(app, f"{prefix}/fail", RuntimeError)
+    return app
 
 
 @pytest.mark.parametrize("prefix", PREFIXES.values())
@@ -51,9 +61,8 @@ def test_new_request_ids_differ() -> None:
     ],
 )
 def test_every_answer_carries_the_request_id(prefix: str, method: str, path: str, headers: dict[str, str], status: int) -> None:
-    app = make_app("right")
+    app = failing_app()
     headers = dict(headers)
-    fail_with(app, f"{prefix}/fail", RuntimeError)
     length = {"CONTENT_LENGTH": headers.pop("Content-Length")} if "Content-Length" in headers else {}
     answer = ask(app, prefix + path, {"X-Request-ID": "mine", **headers}, method=method, environ_overrides=length)
     assert answer.status_code == status

@@ -151,6 +151,6 @@ def test_every_placeholder_is_filled_once_and_the_rest_is_untouched(parts: list[
     assert list(references(prompt, 2, NAMES)) == [meant for _, meant in parts if isinstance(meant, int)]
 
 
-def test_a_prompt_of_megabytes_full_of_braces_is_read_at_once() -> None:
-    for hostile in ("{{steps." * 400_000, "{{" * 1_000_000, "{{ " + " " * 1_000_000, "{{" + "a" * 1_000_000, "{{steps." + " " * 1_000_000):
+def test_a_long_prompt_full_of_braces_is_read_at_once() -> None:
+    for hostile in ("{{steps." * 80_000, "{{" * 200_000, "{{ " + " " * 200_000, "{{" + "a" * 200_000, "{{steps." + " " * 200_000):
         assert list(references(hostile, 1, {})) == []

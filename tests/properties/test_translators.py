@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from blueprints.anthropic import translate as anthropic
 from blueprints.anthropic.schemas import MessagesSchema
+from blueprints.compat.context import RequestContext
 from blueprints.compat.conversation import to_conversation
 from blueprints.openai.chat import request as chat_request
 from blueprints.openai.chat.schemas import ChatSchema
@@ -27,10 +28,15 @@ from services.clis.registry import BUILT_IN
 from services.errors import ClinvkError
 from services.models import ModelResolver
 from services.requests import RunRequest
-from tests.unit.properties.strategies import json_objects, json_values, loosely, one_of, scalars, texts, tried
+from tests.properties.strategies import json_objects, json_values, loosely, one_of, scalars, texts, tried
 
 MODELS = ModelResolver(BUILT_IN, default_backend="claude", is_available=lambda _: True)
-WHO = {"session": None, "workdir": None, "request_id": "r", "caller": "c"}
+
+
+def context_of(session: str | None) -> RequestContext:
+    return RequestContext(session=session, workdir=None, request_id="r", caller="c")
+
+
 PIXEL = "iVBORw0KGgo="
 
 CHAT, RESPONSES, MESSAGES = ChatSchema(), CreateResponseSchema(), MessagesSchema()
@@ -52,7 +58,7 @@ def of_chat(body: Any, session: str | None = None) -> RunRequest:
     spec = BUILT_IN[resolution.backend]
     conversation = chat_request.to_chat_conversation(loaded, spec, continues_session=session is not None)
     asked = chat_request.to_asked(loaded, keeps_session=session is not None)
-    return to_run_request(asked, conversation, resolution, spec, **{**WHO, "session": session})
+    return to_run_request(asked, conversation, resolution, spec, context_of(session))
 
 
 def of_responses(body: Any, session: str | None = None) -> RunRequest:
@@ -64,7 +70,7 @@ def of_responses(body: Any, session: str | None = None) -> RunRequest:
     spec = BUILT_IN[resolution.backend]
     conversation = response_request.to_response_conversation(loaded, spec, continues_session=session is not None)
     asked = response_request.to_asked(loaded, spec)
-    return to_run_request(asked, conversation, resolution, spec, **{**WHO, "session": session})
+    return to_run_request(asked, conversation, resolution, spec, context_of(session))
 
 
 def of_messages(body: Any, session: str | None = None) -> RunRequest:
@@ -76,7 +82,7 @@ def of_messages(body: Any, session: str | None = None) -> RunRequest:
     conversation = to_conversation(turns, has_system_option=has_option, continues_session=session is not None)
     anthropic.ignored_fields(loaded, ())
     anthropic.prompt_tokens(loaded, conversation)
-    return anthropic.to_run_request(loaded, conversation, resolution, **{**WHO, "session": session})
+    return anthropic.to_run_request(loaded, conversation, resolution, context_of(session))
 
 
 Understand = Callable[..., RunRequest]

@@ -16,7 +16,7 @@ from services.clis.safety import ARGV_STRING_LIMIT_BYTES, SAFE_NAME
 from services.clis.spec import OPTION_NAMES, BackendSpec, Invocation
 from services.errors import InvalidRequest
 from services.requests import RunRequest
-from tests.unit.properties.strategies import json_objects, tried, unruly_texts
+from tests.properties.strategies import json_objects, tried, unruly_texts
 
 RUN_DIR = "/run/clinvk-0123456789abcdef"
 SPECS = (*BUILT_IN.values(), EXEC)

@@ -37,7 +37,7 @@ from services.requests import RunRequest
 from tests.parts.processes import alive, command_line, descendants
 
 HELD_CLI = Path(__file__).with_name("held_cli.py")
-RECORDING = Path(__file__).parents[3] / "recordings" / "gemini" / "0.61.0" / "tool-yolo.stdout.jsonl"
+RECORDING = Path(__file__).parents[1] / "recordings" / "gemini" / "0.61.0" / "tool-yolo.stdout.jsonl"
 
 
 def made(folder: Path, prompt: str = "hello", manner: str = "patient", **options: Any) -> Invocation:

@@ -17,7 +17,7 @@ from app.observability.logs import JsonFormatter, TextFormatter
 from app.security.hosts import HostRules, OriginRules, to_host_name
 from app.security.proxies import TrustedProxies, to_address, to_limit_key
 from services.errors import PermissionDenied
-from tests.unit.properties.strategies import unruly_texts
+from tests.properties.strategies import unruly_texts
 
 SERVER = ServerSettings()
 OURS = ("localhost", "127.0.0.1", "[::1]", "app.localhost")

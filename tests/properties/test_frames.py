@@ -19,7 +19,7 @@ from blueprints.openai.responses.stream import ResponseEncoder
 from services.events import Batch, Event, Failed, Finished, Started, Text, Thinking, ToolCall, ToolProgress, ToolResult, UsageUpdate
 from services.usage import Usage
 from tests.parts.client import Arrival, Stream
-from tests.unit.properties.strategies import json_values, texts
+from tests.properties.strategies import json_values, texts
 
 FACTS = {"backend": "claude", "model": "m", "ignored": [], "elapsed_ms": lambda: 5}
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from app.config.load import SettingsError, load_settings
 from app.config.validation import leaf_keys
-from tests.unit.properties.strategies import json_values, texts, tried
+from tests.properties.strategies import json_values, texts, tried
 
 KEYS = [".".join(key) for key in leaf_keys()]
 values = (

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.errors import WorkdirNotAllowed
 from services.workdir import WorkdirRules
-from tests.unit.properties.strategies import tried, unruly_texts
+from tests.properties.strategies import tried, unruly_texts
 
 FOLDERS = ("a", "a/b", "a/b/c", "ab", "ab/c", "a b", "b")
 LINKS = {"to-a": "a", "a/to-b": "b", "b/up": "..", "loop": "loop", "to-root": "/", "to-etc": "/etc"}
