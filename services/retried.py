@@ -1,4 +1,4 @@
-"""A run that fails before any output is started again."""
+"""Retry a run that fails before any output."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from services.events import Batch, Failed, Started, UsageUpdate
 
 
 def retried(batches: Iterable[Batch], again: Callable[[Failed], Iterable[Batch] | None]) -> Iterator[Batch]:
-    """The same batches; where the run fails before any output, those that ``again`` gives for the failure, if it gives any.
+    """Pass batches through. If the run fails before any output, continue with those that ``again`` returns for the failure, if any.
 
-    What comes before the output is held back, because it comes again with a second run. Silence is passed on at once.
+    Events before the output are held back, because a second run repeats them. Empty batches are passed on at once.
     """
     batches = iter(batches)
     held: Batch = []

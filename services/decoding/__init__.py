@@ -1,1 +1,1 @@
-"""Bytes of a CLI's output → events. Pure: no process, no clock, no configuration. Tested on recordings of the real CLIs."""
+"""Decode a CLI's output into events. Pure: no process, clock or configuration. Tested on recordings of the real CLIs."""

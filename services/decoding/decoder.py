@@ -1,4 +1,4 @@
-"""What every decoder is: bytes in, events out, and exactly one terminal event when the process has ended."""
+"""The decoder protocol: bytes in, events out, and exactly one terminal event when the process has ended."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from services.events import Batch
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a process ended. ``code`` is the shell's: 128 + N for signal N. None means unknown: the supervisor was killed, or the
-    process closed its output and did not exit. No decoder takes that for success."""
+    """How a process ended. ``code`` follows the shell: 128 + N for signal N. None means unknown (the supervisor was killed, or the
+    process closed its output and did not exit), which decoders never treat as success."""
 
     code: int | None
     stderr_tail: str = ""
     was_stopped: bool = False
-    """The driver stopped a process whose output was complete and that did not exit by itself: success with no code."""
+    """The driver stopped a process whose output was complete but that did not exit: success without a code."""
 
     @property
     def is_success(self) -> bool:
@@ -24,15 +24,15 @@ class Exit:
 
 
 class Decoder(Protocol):
-    """One run's output. `feed` never gives a terminal event, `finish` gives exactly one, as its last."""
+    """Decodes the output of one run. `feed` never returns a terminal event; `finish` returns exactly one, as its last."""
 
     @property
     def is_complete(self) -> bool:
-        """The CLI has said its last word and has only to exit."""
+        """Whether the output is complete and the CLI only has to exit."""
 
     def feed(self, chunk: bytes) -> Batch:
-        """Events of the next bytes of stdout, cut anywhere."""
+        """The events of the next bytes of stdout, which may be split anywhere."""
 
     def finish(self, exit: Exit) -> Batch:
-        """What was still held back, then Finished or Failed. Output that is empty or garbled is Failed, whatever the code,
-        and so is any output after which the code is unknown."""
+        """The remaining events, then Finished or Failed. Empty or malformed output is Failed whatever the exit code, and so is
+        any output with an unknown exit code."""

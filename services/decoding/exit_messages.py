@@ -1,4 +1,4 @@
-"""The terminal event of a run, from its output and from how its process ended."""
+"""The terminal event of a run, from its output and its exit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DENIALS_LIMIT = 100
 TOOL_LIMIT = 128
 REASON_LIMIT = 500
 
-# What the CLIs write to stderr in every run, also in good ones (recordings <cli>/*.stderr.txt), and stack frames.
+# Lines that the CLIs write to stderr in successful runs too (recordings <cli>/*.stderr.txt), and stack frames.
 CHATTER = re.compile(
     r"Reading additional input from stdin"
     r"|Warning: (256-color|true color)"
@@ -45,27 +45,27 @@ def finished(
     cost_usd: float | None = None,
     structured_output: Any = None,
 ) -> Finished | Failed:
-    """The end of a run whose output is complete. With an unknown exit code nobody can say that the CLI did all of its work."""
+    """The end of a run whose output is complete. Failed if the exit code is unknown: the CLI may not have completed its work."""
     if exit.code is None and not exit.was_stopped:
         return Failed("backend", UNKNOWN_EXIT, None, usage, cost_usd)
     return Finished(exit.code or 0, stop_reason, usage, cost_usd, structured_output)
 
 
 def ended_without_result(exit: Exit, noise: str = "", *, status: int | None = None, usage: Usage | None = None) -> Failed:
-    """The failure of a run whose process ended too early. ``noise`` is what it wrote to stdout that was not its protocol."""
-    said = last_words(exit.stderr_tail) or human(noise)[-MESSAGE_LIMIT:]
+    """The failure of a run whose process ended too early. ``noise``: its output to stdout outside of the protocol."""
+    reason = last_words(exit.stderr_tail) or human(noise)[-MESSAGE_LIMIT:]
     how = _how(exit.code)
-    return Failed(kind=classify(said, status), message=f"{how}: {said}" if said else how, exit_code=exit.code, usage=usage)
+    return Failed(kind=classify(reason, status), message=f"{how}: {reason}" if reason else how, exit_code=exit.code, usage=usage)
 
 
 def with_denials(batch: Batch, denials: Iterable[Denial]) -> Batch:
-    """``batch`` with the denials in its last event, which is the run's terminal event."""
+    """``batch`` with the denials added to its terminal event, which is its last."""
     cut = tuple(Denial(denial.tool[:TOOL_LIMIT], denial.reason[:REASON_LIMIT]) for denial in islice(denials, DENIALS_LIMIT))
     return [*batch[:-1], msgspec.structs.replace(batch[-1], denied_tools=cut)] if cut else batch
 
 
 def last_words(stderr_tail: str) -> str:
-    """The part of stderr that says why, without colours, chatter and stack traces."""
+    """The error text in stderr, without colours, routine messages and stack traces."""
     lines = (line.rstrip() for line in ANSI.sub("", stderr_tail).splitlines())
     return human("\n".join(line for line in lines if line and not CHATTER.match(line)))[-MESSAGE_LIMIT:]
 

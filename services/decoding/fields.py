@@ -1,4 +1,4 @@
-"""Reading JSON that somebody else wrote, without trusting its types: a wrong one reads as "nothing", never raises."""
+"""Read untrusted JSON: a value of the wrong type reads as empty and never raises."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def list_of(value: Any) -> list[Any]:
 
 
 def count_of(value: Any) -> int:
-    """A number of tokens: never negative; what is no number is 0."""
+    """A token count: never negative; 0 if not a number."""
     return max(0, int(number)) if (number := number_of(value)) is not None else 0
 
 
 def has_counts(counts: Mapping[str, Any], names: Iterable[str]) -> bool:
-    """Whether there is a number under any of the names: without one, nothing was counted, which is not the same as 0."""
+    """Whether any of the names has a number. Without one the usage is unknown, not 0."""
     return any(number_of(counts.get(name)) is not None for name in names)
 
 
@@ -45,7 +45,7 @@ def to_json(value: Any) -> str:
 
 
 def flat_text(content: Any) -> str:
-    """The text of a tool's result: a string, Anthropic-style content blocks, or any JSON as it is."""
+    """The text of a tool result: a string, Anthropic-style content blocks, or any other JSON serialized."""
     match content:
         case str():
             return content
@@ -63,12 +63,12 @@ def _block_text(block: Any) -> str:
         case {"text": str(text)}:
             return text
         case {"type": str(kind)}:
-            return f"[{kind}]"  # an image's bytes are no text
+            return f"[{kind}]"  # omit the bytes of images
     return to_json(block)
 
 
 def dig(value: Any, path: str) -> Iterator[Any]:
-    """Every value at a dotted ``path`` (``stats.models.*.tokens.total``; ``*`` is every key or item), none where it leads nowhere."""
+    """Every value at a dotted ``path`` (``stats.models.*.tokens.total``; ``*`` matches every key or item); none if the path does not exist."""
     step, _, rest = path.partition(".")
     if not step:
         yield value

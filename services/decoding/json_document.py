@@ -55,7 +55,7 @@ GEMINI_JSON = {
 
 
 class DocumentDecoder:
-    """Says nothing before the end: half a document is no answer."""
+    """Emits all events in `finish`: an incomplete document is not an answer."""
 
     def __init__(self, fields: Mapping[str, str]) -> None:
         self._fields = fields
@@ -97,7 +97,7 @@ class DocumentDecoder:
 
 
 def to_document(output: bytes) -> Any:
-    """The JSON value in ``output``, also after a banner, None where there is none."""
+    """The JSON object or array in ``output``, possibly after a banner; None if there is none."""
     for start in (0, *sorted(i for mark in (b"\n{", b"\n[") if (i := output.find(mark)) >= 0)):
         try:
             value = orjson.loads(output[start:])
@@ -109,16 +109,16 @@ def to_document(output: bytes) -> Any:
 
 
 class FieldReader:
-    """The values of one JSON document (or line) by path. A path that leads nowhere reads as nothing."""
+    """The values of one JSON document (or line) by path. A missing path reads as empty."""
 
     def __init__(self, document: Any) -> None:
         self._document = document
 
     def all(self, path: str | None) -> list[Any]:
-        """Every value at a path, or at several joined by ``+``."""
+        """Every value at a path, or at several paths joined by ``+``."""
         if not path:
             return []
-        if path.isidentifier():  # the common case, and on the path of every token
+        if path.isidentifier():  # fast path: the common case, evaluated for every token
             document = self._document
             return [document[path]] if isinstance(document, dict) and path in document else []
         return [value for part in path.split("+") for value in dig(self._document, part.strip())]

@@ -1,4 +1,4 @@
-"""Bytes → lines and JSON objects. UTF-8 is never cut: only whole lines are decoded."""
+"""Bytes → lines and JSON objects. Only whole lines are decoded, so UTF-8 sequences are never split."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import orjson
 
 
 class LineSplitter:
-    """Splits at ``\\n`` alone: JSON may carry raw U+2028, at which ``str.splitlines`` would cut."""
+    """Splits at ``\\n`` only: JSON may contain raw U+2028, at which ``str.splitlines`` would split."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -26,13 +26,13 @@ class LineSplitter:
         return lines
 
     def flush(self) -> bytes:
-        """The last line where no newline ended it."""
+        """The last line, if no newline ended it."""
         rest, self._parts = b"".join(self._parts), []
         return rest
 
 
 class JsonLines:
-    """Bytes → the JSON objects among a CLI's lines. What is not JSON is kept, bounded, for the message of a failure."""
+    """Bytes → the JSON objects among a CLI's lines. The tail of other lines is kept as ``noise`` for error messages."""
 
     def __init__(self) -> None:
         self._splitter = LineSplitter()
@@ -42,15 +42,15 @@ class JsonLines:
         return self._objects(self._splitter.feed(chunk))
 
     def flush(self) -> list[dict[str, Any]]:
-        """The object of a last line that no newline ended."""
+        """The object of the last line, if no newline ended it."""
         return self._objects([self._splitter.flush()])
 
     def split(self, chunk: bytes) -> list[bytes]:
-        """The lines alone, for a decoder that has a faster way to read most of them; `to_object` reads the others."""
+        """The lines only, for decoders that parse most lines faster themselves; pass the others to `to_object`."""
         return self._splitter.feed(chunk)
 
     def to_object(self, line: bytes) -> dict[str, Any] | None:
-        """The line's object; None, and the line is kept as noise, where it is none."""
+        """The line's object; for any other line None, and the line is kept as noise."""
         value = to_object(line)
         if value is None and line:
             self._keep(line)
@@ -58,7 +58,7 @@ class JsonLines:
 
     @property
     def noise(self) -> str:
-        """The end of what was not JSON."""
+        """The tail of the lines that were not JSON."""
         return self._noise.decode(errors="replace").strip()
 
     def _objects(self, lines: list[bytes]) -> list[dict[str, Any]]:
@@ -89,7 +89,7 @@ def to_object(line: bytes) -> dict[str, Any] | None:
 
 
 def _to_object_leniently(line: bytes) -> Any:
-    """JSON with half of a surrogate pair (``"\\ud83d"``), which orjson refuses and Node writes where it cut an emoji in two."""
+    """Parse JSON with a lone surrogate (``"\\ud83d"``), which orjson rejects and Node writes when it splits an emoji."""
     if b"\\ud" not in line.lower():
         return None
     try:

@@ -1,33 +1,33 @@
-"""A model API's stream breaks in the middle of a message, and the CLI asks again: the message is told from its start."""
+"""Deduplicate a message that the CLI requests again, from its start, after the model API's stream broke."""
 
 from __future__ import annotations
 
 
 class StreamReplay:
-    """Gives of a message told again only what had not been said, so that no text is doubled.
+    """Returns only the text of a repeated message that was not emitted before.
 
-    What was said cannot be taken back: when the second telling differs, `differs` is True, nothing more is given, and the
-    run is no answer (the decoder ends it as Failed).
+    Emitted text cannot be taken back: if the repetition differs, `differs` becomes True, no more text is returned, and the
+    decoder ends the run as Failed.
     """
 
     def __init__(self) -> None:
         self.differs = False
-        self._said: list[str] = []
-        self._known = ""  # said before and not yet said again
+        self._emitted: list[str] = []
+        self._known = ""  # emitted before the restart and not repeated yet
 
     def open(self) -> None:
-        """Another message begins."""
-        self._said, self._known = [], ""
+        """A new message starts."""
+        self._emitted, self._known = [], ""
 
     def restart(self) -> None:
-        """The same message begins again."""
-        self._known, self._said = "".join(self._said) + self._known, []
+        """The same message starts again."""
+        self._known, self._emitted = "".join(self._emitted) + self._known, []
 
     def new(self, text: str) -> str:
-        """The part of ``text`` that was not said before; "" while it repeats."""
+        """The part of ``text`` that was not emitted before; "" while it repeats."""
         if self.differs:
             return ""
-        self._said.append(text)
+        self._emitted.append(text)
         if not self._known:
             return text
         if self._known.startswith(text):
@@ -40,21 +40,21 @@ class StreamReplay:
         return ""
 
     def rest(self, whole: str) -> str:
-        """What of the message's ``whole`` text has not been said; "" where it has, or where it says it differently."""
-        said = "".join(self._said)
+        """The part of the complete message ``whole`` that was not emitted yet; "" if there is none or it differs."""
+        said = "".join(self._emitted)
         if not whole.startswith(said):
             return ""
         return whole[len(said) :]
 
     def close(self) -> None:
-        """The message is whole. A second telling that ends before the first did differs from it."""
+        """The message is complete. A repetition shorter than the first version differs from it."""
         if self._known:
             self.differs = True
         self.open()
 
     @property
     def has_said(self) -> bool:
-        return bool(self._said)
+        return bool(self._emitted)
 
 
-DIFFERS = "the model's stream broke in the middle of a message and was told again in other words; its text is not one answer"
+DIFFERS = "the model's stream broke in the middle of a message and the retry returned different text; the output is not one answer"

@@ -1,6 +1,6 @@
-"""A CLI that writes JSON lines, read by rules: which lines mean which event, and where its fields are.
+"""Decode a CLI that writes JSON lines by rules: which lines are which event, and where its fields are.
 
-The demo backend and the CLIs that a YAML file declares are read so. Every rule that matches a line gives its event.
+Used for the demo backend and CLIs declared in YAML. Every rule that matches a line emits its event.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ EVENT_FIELDS: Mapping[str, tuple[str, ...]] = {
     "done": ("text", "stop_reason", "cost_usd", "structured_output", *USAGE_FIELDS),
     "error": ("message", "status", *USAGE_FIELDS),
 }
-"""The events a rule can give, and the fields it may fill. ``text`` is a piece of the answer, ``message`` a whole one.
+"""Event of a rule → the fields it may fill. ``text`` is a fragment of the answer, ``message`` a complete message.
 
-``done`` and ``error`` are the CLI's last word. ``done.text`` repeats the answer: it counts only where none was told before.
+``done`` and ``error`` end the run. ``done.text`` repeats the answer; it is used only if there was no text before.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Exists:
-    """A condition on a path: that the line has anything there, or that it has not."""
+    """A condition: the line has any value at the path, or has none."""
 
     expected: bool = True
 
@@ -46,11 +46,11 @@ class Exists:
 class Rule:
     event: str
     when: Mapping[str, Any] = field(default_factory=dict)
-    """Dotted path → the value that must be there, or an `Exists`."""
+    """Dotted path → required value, or an `Exists`."""
     fields: Mapping[str, str] = field(default_factory=dict)
-    """The event's field → dotted path."""
+    """Event field → dotted path."""
     adds: bool = False
-    """Of a ``usage`` rule: its counts are those of a part of the run, and are added up. Else they are the run's so far."""
+    """For ``usage`` rules: counts cover a part of the run and are summed. Otherwise they are the run's total so far."""
 
     def matches(self, line: FieldReader) -> bool:
         for path, wanted in self.when.items():
@@ -68,8 +68,8 @@ class Rule:
 
 
 def by_kind(rules: tuple[Rule, ...]) -> tuple[str, dict[str, list[Rule]]]:
-    """A top-level field whose text is a condition of every rule (``type``, usually), and by that text the rules with their other
-    conditions. Empty for no such field."""
+    """The top-level field that every rule requires a text of (usually ``type``), and text → rules with their other conditions.
+    Empty if there is no such field."""
     fields = [{path for path, wanted in rule.when.items() if type(wanted) is str and path.isidentifier()} for rule in rules]
     shared = set.intersection(*fields) if fields else set()
     if not shared:
@@ -124,7 +124,7 @@ class RulesDecoder:
         for value in objects:
             line = FieldReader(value)
             rules: Sequence[Rule] = self._rules
-            if self._kind_field:  # only the rules that can match: one lookup for each token, not one for each rule
+            if self._kind_field:  # test only the rules that can match: one lookup per line, not one per rule
                 kind = value.get(self._kind_field)
                 rules = self._by_kind.get(kind, ()) if type(kind) is str else ()
             for rule in rules:
@@ -159,7 +159,7 @@ class RulesDecoder:
             case "done":
                 self._on_done(fields, line, batch)
             case "error":
-                message = human(line.text(fields.get("message"))) or "the CLI failed and did not say why"
+                message = human(line.text(fields.get("message"))) or "the CLI failed without an error message"
                 status = count_of(line.number(fields.get("status"))) or None
                 self._end = Failed(classify(message, status), message, usage=line.usage(fields))
 

@@ -1,4 +1,4 @@
-"""A CLI whose stdout is the answer itself: text, streamed as it comes."""
+"""A CLI whose stdout is the answer as plain text, streamed as it arrives."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TAIL_LIMIT = 2000
 
 
 class PlainDecoder:
-    """Holds nothing but the cut end of a character, and the last words in case they tell why the CLI failed."""
+    """Buffers only an incomplete UTF-8 sequence, and the tail of the output for error messages."""
 
     def __init__(self) -> None:
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")

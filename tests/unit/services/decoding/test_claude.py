@@ -140,7 +140,7 @@ def test_a_message_fetched_again_is_told_once(name: str) -> None:
 def test_a_message_fetched_again_in_other_words_is_no_answer() -> None:
     events = say(start("1"), OPEN, delta("One "), delta("two"), assistant("2", text_block("Zero")), RESULT | {"result": "Zero"})
     assert text_of(events) == "One two"
-    assert "told again in other words" in failed(events).message
+    assert "the retry returned different text" in failed(events).message
 
 
 def test_a_stream_that_begins_again_is_told_once() -> None:

@@ -70,7 +70,7 @@ def test_the_text_of_done_counts_where_there_was_none() -> None:
         ([{"type": "piece", "data": {"text": "x"}}, BYE], 3, "the CLI failed with exit code 3"),
         ([BYE], 0, "the CLI finished without an answer"),
         ([{"type": "oops", "msg": "no such model: model x not found", "status": 404}], 0, "no such model: model x not found"),
-        ([{"type": "piece", "data": {"text": "x"}}, {"type": "oops"}], 1, "the CLI failed and did not say why"),
+        ([{"type": "piece", "data": {"text": "x"}}, {"type": "oops"}], 1, "the CLI failed without an error message"),
         ([], 0, "the CLI ended before it had finished its answer, though with exit code 0"),
     ],
 )
