@@ -1,4 +1,4 @@
-"""Prompts one after the other, each of which may hold what the ones before it said."""
+"""Prompts run one after the other; each may contain the output of earlier ones."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from services.runner import Runner
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """``name`` is how later steps refer to this one's output; empty: only as the previous one."""
+    """``name``: how later steps refer to this step's output. Empty: only as the previous step."""
 
     request: RunRequest
     name: str = ""
 
 
 def plan_chain(runner: Runner, steps: Sequence[Step], *, stop_on_failure: bool, pass_working_dir: bool) -> Plan:
-    """One step at a time. Raises InvalidRequest, and BackendUnavailable: a chain that cannot reach its end is not begun.
+    """One step at a time. Raises InvalidRequest, or BackendUnavailable: a chain that cannot complete is not started.
 
-    ``pass_working_dir``: a step that names no workdir works in that of the step before it. With ``stop_on_failure`` off a
-    step may get what a failed one had said before it failed; where that is nothing, the step is skipped.
+    ``pass_working_dir``: a step without a workdir uses that of the step before it. With ``stop_on_failure`` off a step gets
+    the partial output of a failed one; if that is empty, the step is skipped.
     """
     labels = tuple(f"step {step.name!r}" if step.name else f"step {index}" for index, step in enumerate(steps))
     names: dict[str, int] = {}
     for index, step in enumerate(steps):
         if step.name and names.setdefault(step.name, index) != index:
             with located(f"steps[{index}]"):
-                raise InvalidRequest(f"there is a step {step.name!r} before this one", field="name", issue="not unique")
+                raise InvalidRequest(f"an earlier step is already named {step.name!r}", field="name", issue="not unique")
     requests = [step.request for step in steps]
     if pass_working_dir:
         requests = _with_workdirs_passed_on(requests)
@@ -48,13 +48,15 @@ def plan_chain(runner: Runner, steps: Sequence[Step], *, stop_on_failure: bool, 
         def output(index: int) -> str:
             outcome = outcomes[index]
             if not outcome or not outcome.result.output.strip():
-                raise NothingToFill(f"{labels[index]}, whose output it needs, has none", issue="no output")
+                raise NothingToFill(f"it needs the output of {labels[index]}, which is empty", issue="no output")
             return outcome.result.output
 
         request = invocations[number].request
         return replace(request, prompt=fill(request.prompt, number, names, output))
 
-    return Plan(labels=labels, invocations=invocations, at_once=1, halts_on="stop_on_failure" if stop_on_failure else "", fill=request_of)
+    return Plan(
+        labels=labels, invocations=invocations, concurrency=1, halts_on="stop_on_failure" if stop_on_failure else "", fill=request_of
+    )
 
 
 def _with_workdirs_passed_on(requests: Sequence[RunRequest]) -> list[RunRequest]:

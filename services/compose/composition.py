@@ -1,4 +1,4 @@
-"""Carries out a `Plan`: its runs in greenlets of their own, their events merged for one reader."""
+"""Executes a `Plan`: each run in its own greenlet, their events merged for one reader."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ from services.runner import Runner
 from services.session_hook import WithoutSession
 
 QUEUE_LIMIT_BATCHES = 64
-"""Batches that wait for the reader; beyond it the runs wait, and with them their CLIs. Never fewer than there are runs at
-a time, so that emptying it once frees every run that waits."""
+"""Batches queued for the reader; when the queue is full the runs block, and with them their CLIs. At least the number of
+concurrent runs, so that emptying it once unblocks every run."""
 KEEPALIVE_S = 10.0
 
 Item = tuple[int | None, Batch]
-"""The index of a run, and what it says. Every run that the plan has ends with one terminal event, started or not. None with an
-empty batch: nothing is heard of any of them."""
+"""The index of a run and its events. Every run of the plan ends with one terminal event, started or not. None with an
+empty batch is a keep-alive: all runs are silent."""
 
 STOPPED_BY_US = ("cancelled", "shutdown")
 
 
 class Composition(Iterator[Item]):
-    """The merged events of a plan's runs, as they come; afterwards `outcomes`. `close` must be called (it is a context manager)
-    and leaves nothing of them. A slow reader slows the runs."""
+    """The merged events of a plan's runs, then `outcomes`. A context manager: `close` must be called and ends every run.
+    A slow reader slows the runs."""
 
     def __init__(self, runner: Runner, plan: Plan, cancellation: Cancellation | None = None) -> None:
         self.plan = plan
         self.started_at = monotonic()
         self._runner = runner
         self._outcomes: list[Outcome | None] = [None] * len(plan.invocations)
-        self._going: dict[int, Cancellation] = {}
-        self._begun: dict[int, float] = {}
+        self._cancellations: dict[int, Cancellation] = {}
+        self._run_started_at: dict[int, float] = {}
         self._todo = iter(range(len(plan.invocations)))
         self._halt: Failed | None = None
-        """Why nothing is started any more."""
+        """Why no further run is started."""
         self._is_closed = False
-        workers = min(plan.at_once, len(plan.invocations))
+        workers = min(plan.concurrency, len(plan.invocations))
         self._queue: Queue[Item | BaseException | None] = Queue(max(QUEUE_LIMIT_BATCHES, workers))
         self._cancellation = cancellation or Cancellation()
         self._stop_listening = self._cancellation.listen(self._cancelled)
-        # Each knows whose request it works for, as this greenlet does; gevent passes no context on.
+        # Each needs the request context of this greenlet; gevent does not propagate contextvars.
         self._workers = [gevent.spawn(copy_context().run, self._work) for _ in range(workers)]
         self._working = workers
 
@@ -69,8 +69,8 @@ class Composition(Iterator[Item]):
         raise StopIteration
 
     def outcomes(self) -> tuple[Outcome, ...]:
-        """What came of the runs, in the order of the plan. Takes what events are left. Raises RunFailed when the whole request
-        was cancelled: then nobody waits for it, or the server stops."""
+        """The outcomes of the runs, in plan order. Consumes the remaining events. Raises RunFailed if the whole request was
+        cancelled (client disconnect, server shutdown)."""
         for _ in self:
             pass
         if self._cancellation.failure:
@@ -78,12 +78,12 @@ class Composition(Iterator[Item]):
         return tuple(outcome for outcome in self._outcomes if outcome)
 
     def elapsed_ms(self, index: int | None = None) -> int:
-        """Since run ``index`` began; without one since all of it did."""
-        since = self.started_at if index is None else self._begun.get(index, monotonic())
+        """Milliseconds since run ``index`` started, or for None since the composition started."""
+        since = self.started_at if index is None else self._run_started_at.get(index, monotonic())
         return round((monotonic() - since) * 1000)
 
     def close(self) -> None:
-        """Stop what is still going; returns when nothing of it is left. May be called twice."""
+        """Stop the runs in progress and wait until their processes have ended. Idempotent."""
         if not self._is_closed:
             self._is_closed = True
             self._stop_listening()
@@ -103,9 +103,9 @@ class Composition(Iterator[Item]):
             self._end_all(self._cancellation.failure)
 
     def _end_all(self, why: Failed) -> None:
-        """Stop the runs that are going, and start no more. Does not wait: called in the event loop too."""
+        """Stop the runs in progress and start no more. Does not wait: also called in the event loop."""
         self._halt = self._halt or why
-        for cancellation in tuple(self._going.values()):
+        for cancellation in tuple(self._cancellations.values()):
             cancellation.cancel(why)
 
     def _put(self, item: Item | BaseException | None) -> None:
@@ -113,47 +113,47 @@ class Composition(Iterator[Item]):
             self._queue.put(item)
 
     def _work(self) -> None:
-        """Take the runs that nobody has taken yet, in their order, until there are none."""
+        """Take the next run of the plan until none is left."""
         try:
             for index in self._todo:
                 outcome = self._outcomes[index] = self._skip(index, self._halt) if self._halt else self._run(index)
-                self._consider(index, outcome)
-        except Exception as error:  # a bug: the reader gets it, and closes us
+                self._on_outcome(index, outcome)
+        except Exception as error:  # a bug: re-raised in the reader, which closes this
             self._put(error)
         finally:
             self._put(None)
 
     def _run(self, index: int) -> Outcome:
-        cancellation = self._going[index] = Cancellation()
+        cancellation = self._cancellations[index] = Cancellation()
         try:
             request = self.plan.request_of(index, self._outcomes)
             with self._runner.stream(request, cancellation).attach(WithoutSession()) as stream:
-                self._begun[index] = stream.started_at
+                self._run_started_at[index] = stream.started_at
                 result = collect(stream, on_batch=lambda batch: self._put((index, batch)))
         except NothingToFill as error:
             return self._skip(index, Failed("cancelled", error.message))
         except ClinvkError as error:
             return self._not_run(index, _to_failure(error))
         finally:
-            del self._going[index]
+            del self._cancellations[index]
         if not result.failure:
             return Outcome(status="completed", result=result)
         return Outcome(status="cancelled" if result.failure.kind in STOPPED_BY_US else "failed", result=result)
 
-    def _consider(self, index: int, outcome: Outcome) -> None:
-        """What the end of one run means to the others."""
+    def _on_outcome(self, index: int, outcome: Outcome) -> None:
+        """Stop the other runs if the end of this one requires it."""
         failure = outcome.result.failure
         if failure and failure.kind == "shutdown":
             self._end_all(failure)
         elif outcome.status == "failed" and self.plan.halts_on:
-            self._end_all(Failed("cancelled", f"stopped: {self.plan.labels[index]} failed, and {self.plan.halts_on} is set"))
+            self._end_all(Failed("cancelled", f"stopped: {self.plan.labels[index]} failed and {self.plan.halts_on} is set"))
 
     def _skip(self, index: int, why: Failed) -> Outcome:
         message = f"not started: {why.message.removeprefix('stopped: ')}"
         return self._not_run(index, Failed(why.kind, message))
 
     def _not_run(self, index: int, failure: Failed) -> Outcome:
-        """One that was never started still ends with a terminal event."""
+        """Emit the terminal event of a run that was not started."""
         self._put((index, [failure]))
         invocation = self.plan.invocations[index]
         result = RunResult(
@@ -174,8 +174,8 @@ class Composition(Iterator[Item]):
 
 
 def _to_failure(error: ClinvkError) -> Failed:
-    """Why a run was never started, as its last event."""
-    if isinstance(error, RunFailed):  # cancelled while it waited for its place
+    """The terminal event of a run that was not started."""
+    if isinstance(error, RunFailed):  # cancelled in the queue
         return Failed(error.failure.kind, f"not started: {error.message.removeprefix('stopped: ')}")
     if isinstance(error, BackendUnavailable):
         return Failed("unavailable", error.message, retry_after_s=error.retry_after_s)

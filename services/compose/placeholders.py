@@ -1,7 +1,7 @@
 """``{{previous}}`` and ``{{steps.NAME.output}}`` in the prompts of a chain.
 
-Every placeholder is replaced once, in one pass: an output that looks like one stays as it is. A backslash before one makes
-it text. What stands between double braces but is no name (``{{color: 'red'}}``, ``{{#if x}}``) is text anyway.
+Placeholders are replaced in one pass, so an output that contains one is not expanded. A backslash escapes a placeholder.
+Double braces around anything but a name (``{{color: 'red'}}``, ``{{#if x}}``) are plain text.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ import gevent
 from services.errors import InvalidRequest
 
 PLACEHOLDERS_LIMIT = 1_000
-"""Of one prompt."""
+"""Per prompt."""
 FILLED_LIMIT_CHARS = 64 << 20
-"""Of a prompt with the outputs in it."""
+"""Characters of a prompt after substitution."""
 YIELD_EVERY = 4_096
-"""Pairs of braces that are looked at before other requests have their turn."""
+"""Yield to other greenlets after so many brace pairs."""
 
-# The bounds keep the search linear: a prompt may have megabytes.
+# The bounds keep matching linear: prompts may have megabytes.
 PLACEHOLDER = re.compile(r"\{\{\s{0,128}(?P<name>steps\.[^{}]{0,128}?|[A-Za-z_][\w.-]{0,128})\s{0,128}\}\}")
 STEP_OUTPUT = re.compile(r"steps\.(?P<step>.+)\.output")
 
 
 def references(prompt: str, number: int, names: Mapping[str, int]) -> Iterator[int]:
-    """The indices of the steps whose output the prompt of step ``number`` asks for.
+    """The indices of the steps whose output the prompt of step ``number`` uses.
 
-    ``names``: the indices of all steps that have a name. Raises InvalidRequest for what can never be filled.
+    ``names``: step name → index. Raises InvalidRequest for a placeholder that cannot be filled.
     """
     count = 0
     for match, is_escaped in _found(prompt):
@@ -40,7 +40,7 @@ def references(prompt: str, number: int, names: Mapping[str, int]) -> Iterator[i
 
 
 def fill(prompt: str, number: int, names: Mapping[str, int], output: Callable[[int], str]) -> str:
-    """``prompt`` with the outputs in the places of their placeholders. Raises InvalidRequest where that gets too long."""
+    """``prompt`` with placeholders replaced by outputs. Raises InvalidRequest if the result is too long."""
     parts: list[str] = []
     end = 0
     for match, is_escaped in _found(prompt):
@@ -49,12 +49,12 @@ def fill(prompt: str, number: int, names: Mapping[str, int], output: Callable[[i
         end = match.end()
     parts.append(prompt[end:])
     if (size := sum(map(len, parts))) > FILLED_LIMIT_CHARS:
-        raise _refused(f"with the outputs in it, it has {size} characters; at most {FILLED_LIMIT_CHARS} are possible", "too long")
+        raise _refused(f"the prompt has {size} characters with outputs filled in; at most {FILLED_LIMIT_CHARS} are allowed", "too long")
     return "".join(parts)
 
 
 def _found(prompt: str) -> Iterator[tuple[re.Match[str], bool]]:
-    """What looks like a placeholder, and whether a backslash before it makes it text."""
+    """Matches of placeholders, and whether each is escaped with a backslash."""
     count, end = 0, 0
     at = prompt.find("{{")
     while at >= 0:
@@ -70,20 +70,20 @@ def _found(prompt: str) -> Iterator[tuple[re.Match[str], bool]]:
 def _step(name: str, number: int, names: Mapping[str, int]) -> int:
     if name == "previous":
         if number == 0:
-            raise _refused("{{previous}} in the first step: there is no output before it", "no previous step")
+            raise _refused("{{previous}} is not valid in the first step", "no previous step")
         return number - 1
     wanted = STEP_OUTPUT.fullmatch(name)
     if not wanted:
         raise _refused(
-            f"unknown placeholder {{{{{name}}}}}; there are {{{{previous}}}} and {{{{steps.NAME.output}}}}, and \\{{{{{name}}}}} is text",
+            f"unknown placeholder {{{{{name}}}}}; use {{{{previous}}}}, {{{{steps.NAME.output}}}}, or \\{{{{{name}}}}} for literal text",
             "unknown placeholder",
         )
     found = names.get(wanted["step"])
     if found is None:
-        known = ", ".join(name for name, index in names.items() if index < number) or "none with a name"
-        raise _refused(f"{{{{{name}}}}} names no step; before this one there are: {known}", "unknown step")
+        known = ", ".join(name for name, index in names.items() if index < number) or "none"
+        raise _refused(f"{{{{{name}}}}} names an unknown step; earlier named steps: {known}", "unknown step")
     if found >= number:
-        raise _refused(f"{{{{{name}}}}} names a step that has not run yet by then", "step comes later")
+        raise _refused(f"{{{{{name}}}}} names a step that has not run yet", "step comes later")
     return found
 
 

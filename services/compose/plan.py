@@ -1,4 +1,4 @@
-"""What several runs of one request shall be: checked whole, before anything starts. Starts nothing."""
+"""The planned runs of one request, checked before anything starts."""
 
 from __future__ import annotations
 
@@ -15,65 +15,65 @@ from services.requests import RunRequest, RunResult
 from services.runner import Runner
 
 RUNS_LIMIT = 1_000
-"""Tasks, steps or targets of one request."""
-AT_ONCE_LIMIT = 64
-"""Targets of one request that run, or wait for their place, at a time."""
+"""Tasks, steps or targets per request."""
+CONCURRENCY_LIMIT = 64
+"""Targets of one request that run, or wait for a slot, at a time."""
 
 Status = Literal["completed", "failed", "cancelled", "skipped"]
-"""``cancelled`` had started and was stopped by us; ``skipped`` has never been started."""
+"""``cancelled``: started, then stopped by the server; ``skipped``: not started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of one of the runs. A result that is not ``completed`` has a failure."""
+    """The outcome of one run. Unless it is ``completed``, its result has a failure."""
 
     status: Status
     result: RunResult
 
 
 Fill = Callable[[int, Sequence[Outcome | None]], RunRequest]
-"""The request of run ``index``, made when its turn comes, from what came of those before it. Raises NothingToFill."""
+"""Builds the request of run ``index`` from the outcomes of earlier runs, when its turn comes. Raises NothingToFill."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The runs, in order. ``invocations`` are what would be started, which is also the answer of a dry run."""
+    """The runs, in order. A dry run returns their ``invocations``."""
 
     labels: tuple[str, ...]
-    """How a run is called in messages: `task 2`, `step 'review'`."""
+    """Names of the runs in messages: `task 2`, `step 'review'`."""
     invocations: tuple[Invocation, ...]
-    at_once: int
-    """How many of them go at a time."""
+    concurrency: int
+    """How many run at a time."""
     halts_on: str = ""
-    """The option that makes one failure end the others; empty: they go on."""
+    """The option by which one failure stops the other runs; empty: they continue."""
     fill: Fill | None = None
-    """None: every run's request is its invocation's."""
+    """None: each run uses its invocation's request."""
 
     def request_of(self, index: int, outcomes: Sequence[Outcome | None]) -> RunRequest:
         return self.fill(index, outcomes) if self.fill else self.invocations[index].request
 
 
 class NothingToFill(InvalidRequest):
-    """The run needs the output of one that has none, so it is not started."""
+    """The run needs the output of a run that has none, so it is not started."""
 
 
 def check_count(count: int, field: str) -> None:
     """Raises InvalidRequest, naming the limit."""
     if not 1 <= count <= RUNS_LIMIT:
-        raise InvalidRequest(f"{field} has {count} entries; between 1 and {RUNS_LIMIT} are possible", field=field, issue="wrong number")
+        raise InvalidRequest(f"{field} has {count} entries; 1 to {RUNS_LIMIT} are allowed", field=field, issue="wrong number")
 
 
 def prepare_all(runner: Runner, requests: Sequence[RunRequest], field: str, shared: Collection[str] = ()) -> tuple[Invocation, ...]:
-    """Everything that the runner would refuse is refused here, with its place in ``field``. The runs keep no session.
+    """Make all checks of the runner; errors name the place in ``field``. The runs are ephemeral.
 
-    ``shared`` are the fields that all runs have from outside of ``field``.
+    ``shared``: the fields outside of ``field`` that all runs share.
     """
     check_count(len(requests), field)
     invocations = []
     for index, request in enumerate(requests):
         with located(f"{field}[{index}]", shared):
             invocation = runner.prepare(replace(request, ephemeral=True))
-            # It is prepared again when it starts; until then a prompt that all runs share is in memory once.
+            # It is prepared again at its start; until then a shared prompt is in memory only once.
             invocations.append(replace(invocation, stdin=b""))
         gevent.sleep(0)
     return tuple(invocations)
@@ -81,7 +81,7 @@ def prepare_all(runner: Runner, requests: Sequence[RunRequest], field: str, shar
 
 @contextmanager
 def located(place: str, shared: Collection[str] = ()) -> Iterator[None]:
-    """Put ``place`` before the field that an InvalidRequest names, if it is not a shared one."""
+    """Prefix the field of an InvalidRequest with ``place``, unless it is a shared one."""
     try:
         yield
     except InvalidRequest as error:

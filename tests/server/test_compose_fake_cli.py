@@ -106,7 +106,7 @@ def test_fail_fast_ends_the_rest(fake_server: Server, fake_cli: FakeCli) -> None
         answer = asked.result(GONE_WITHIN_S)
     assert sorted(result["status"] for result in answer["results"]) == ["cancelled", "cancelled", "cancelled", "failed", "skipped"]
     assert (answer["failed"], answer["cancelled"], answer["skipped"]) == (1, 3, 1)
-    assert all("failed, and fail_fast is set" in result["error"] for result in answer["results"] if result["status"] != "failed")
+    assert all("failed and fail_fast is set" in result["error"] for result in answer["results"] if result["status"] != "failed")
     assert len(fake_cli.reports()) == 4
     assert eventually(lambda: not [pid for pid in (*pids, *children) if alive(pid)], GONE_WITHIN_S)
 

@@ -64,7 +64,7 @@ def test_a_failed_step_stops_the_chain(spawner: Spawner, tmp_path: Path) -> None
     said = chain(runner(spawner), step("echo a"), step("exit 4", "broken"), step(f"touch {tmp_path}/started"))
     assert [outcome.status for outcome in said] == ["completed", "failed", "skipped"]
     assert said[2].result.failure
-    assert said[2].result.failure.message == "not started: step 'broken' failed, and stop_on_failure is set"
+    assert said[2].result.failure.message == "not started: step 'broken' failed and stop_on_failure is set"
     assert not os.listdir(tmp_path)
 
 
@@ -79,7 +79,7 @@ def test_a_chain_that_goes_on_after_a_failure_never_has_a_hole_in_a_prompt(spawn
     )
     assert [outcome.status for outcome in said] == ["failed", "skipped", "failed", "completed"]
     assert said[1].result.failure
-    assert said[1].result.failure.message == "not started: step 'mute', whose output it needs, has none"
+    assert said[1].result.failure.message == "not started: it needs the output of step 'mute', which is empty"
     assert said[3].result.output == "got partial\n"
 
 
