@@ -71,7 +71,7 @@ def renew_services(running: Services, settings: Settings) -> Services:
     """The same services with other settings: what runs and what is kept goes on in them. Raises SettingsError."""
     backends = _backends(settings)
     running.runner.reconfigure(backends, workdirs=_workdirs(settings.server), limits=_limits(settings))
-    running.continuation.renew(_continuation(settings.server))
+    running.continuation.reconfigure(_continuation(settings.server))
     running.runner.admission.reconfigure(**_admission(settings.server, backends))
     return replace(running, **_choices(settings, backends, running.prober))
 

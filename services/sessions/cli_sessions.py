@@ -1,7 +1,7 @@
-"""The CLIs' own sessions on disk: looked at, copied, deleted in threads, because folders of many sessions would stop the event loop.
+"""The CLIs' own sessions on disk. Files are read, copied and deleted in threads: folders with many sessions would block the event loop.
 
-Those that are nobody's but this process's, kept for a while, are *noted*: each has an empty file below ``folder``, in a folder that
-this process holds locked as long as it lives. So the next start finds what a killed server has left, and deletes it.
+Temporary sessions of this process are *noted*: each has an empty file in a subfolder of ``folder`` that this process keeps locked
+while it lives. The next server to start finds and deletes the sessions that a killed one has left.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ log = logging.getLogger("clinvk.sessions")
 T = TypeVar("T")
 
 BETWEEN = "~"
-"""Between backend and id in a note's name: in neither."""
+"""Separates backend and id in a note's file name; occurs in neither."""
 CLOSE_S = 10.0
 
 
 def with_files(spec: BackendSpec, environ: Mapping[str, str], work: Callable[[SessionFiles, Mapping[str, str]], T]) -> T:
-    """What ``work`` gives for the CLI's files and its environment."""
+    """Call ``work`` in a thread with the CLI's session files and environment, and return its result."""
     assert spec.session_files is not None, "not known"
     env = cli_environment(spec, environ) | dict(spec.env)
     done: T = gevent.get_hub().threadpool.apply(work, (spec.session_files, env))
@@ -55,34 +55,34 @@ class CliSessions:
         return with_files(spec, self._environ, lambda files, env: files.has(id, env))
 
     def extent(self, spec: BackendSpec, id: str) -> Extent | None:
-        """How far the session goes now; None where the CLI has none."""
+        """The current extent of the session; None if the CLI does not have it."""
         return with_files(spec, self._environ, lambda files, env: files.extent(id, env))
 
     def copy(self, spec: BackendSpec, id: str, new_id: str, extent: Extent | None = None) -> bool:
-        """Give the session a second life, as it is now or was at ``extent``. False where it is not there, or is another by now."""
+        """Copy the session, as it is now or was at ``extent``. False if it does not exist or has changed before ``extent``."""
         return with_files(spec, self._environ, lambda files, env: files.copy(id, new_id, env, extent))
 
     def note(self, backend: str, id: str) -> None:
-        """The session is this process's to delete."""
+        """Record the session as temporary, to be deleted by this process."""
         with open(self._path(backend, id), "w"):
             pass
 
     def forget(self, backend: str, id: str) -> None:
-        """Delete a session that was noted. Does not wait."""
+        """Delete a noted session. Does not wait."""
         self._deleting.spawn(self._forget, backend, id)
 
     def sweep(self) -> int:
-        """Delete what processes have noted that are gone; how many sessions that were."""
+        """Delete the sessions noted by dead processes. Returns their number."""
         with suppress(FileNotFoundError):
             found = [name for name in os.listdir(self._folder) if not name.startswith(".")]
             return sum(self._sweep(os.path.join(self._folder, name)) for name in found)
         return 0
 
     def close(self) -> None:
-        """Wait until what was forgotten is deleted."""
+        """Wait for pending deletions."""
         self._deleting.join(CLOSE_S)
         if self._mine:
-            with suppress(OSError):  # not empty: for the next start
+            with suppress(OSError):  # not empty: left to the next start
                 os.rmdir(self._mine)
             os.close(self._lock)
             self._mine = None
@@ -94,7 +94,7 @@ class CliSessions:
             os.makedirs(new, mode=0o700)
             self._lock = os.open(new, os.O_RDONLY | os.O_DIRECTORY)
             fcntl.flock(self._lock, fcntl.LOCK_EX)
-            os.rename(new, mine)  # locked before anybody can look at it
+            os.rename(new, mine)  # locked before it becomes visible
             self._mine = mine
         return os.path.join(self._mine, f"{backend}{BETWEEN}{id}")
 
@@ -124,7 +124,7 @@ class CliSessions:
                 self._delete(backend, id)
             shutil.rmtree(folder, ignore_errors=True)
             return len(notes)
-        except BlockingIOError:  # its process lives
+        except BlockingIOError:  # its process is alive
             return 0
         finally:
             os.close(lock)

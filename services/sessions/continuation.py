@@ -1,10 +1,10 @@
-"""Conversations that are sent again in full with every message, continued where they stand.
+"""Continue the CLI session of a conversation whose client sends the full history with every message.
 
-A stateless client repeats all that was said. With this on, the CLI keeps the session of an answer for a while, and a request whose
-earlier messages are exactly those of that session, our answer included, is run as its next turn: the CLI is told the latest message
-alone. Whatever does not fit (another key, another word, the same point a second time) is told in full, as without it.
+With this on, the CLI keeps the session of an answer for a while. A request whose earlier messages are exactly those of that session,
+including our answer, runs as its next turn: the CLI gets only the latest message. Any other request (another key, different text, the
+same point a second time) runs with the full history, as without continuation.
 
-What is remembered is this process's own and in memory; a miss costs the full text and nothing else.
+The state is in memory, per process. A miss costs only the full text.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = logging.getLogger("clinvk.sessions")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContinuationLimits:
-    """``max_sessions`` 0: nothing is continued."""
+    """``max_sessions`` 0 disables continuation."""
 
     max_sessions: int = 0
     idle_s: float = 3_600.0
@@ -38,7 +38,7 @@ class ContinuationLimits:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A CLI's session that waits for its next turn. ``used``: what the CLI counts of it so far, where it counts so."""
+    """A CLI session that waits for its next turn. ``used``: the usage that the CLI has reported for it, if any."""
 
     backend: str
     id: str
@@ -54,18 +54,18 @@ class Continuation:
         self._sessions = sessions
         self._limits = limits
         self._kept: dict[bytes, Kept] = {}
-        """By the point where it stands; the oldest first."""
+        """Digest of the conversation so far → session, oldest first."""
 
     def stream(
-        self, request: RunRequest, said: Sequence[Turn], answer_of: AnswerOf, cancellation: Cancellation | None = None
+        self, request: RunRequest, turns: Sequence[Turn], answer_of: AnswerOf, cancellation: Cancellation | None = None
     ) -> RunStream | ResumedStream:
-        """Run ``request``, whose prompt renders ``said``. ``answer_of`` gives the text of the answer as the client gets it.
+        """Run ``request``, whose prompt renders ``turns``. ``answer_of`` returns the text of the answer as the client gets it.
 
-        Raises what the runner does, before anything has begun.
+        Raises the same errors as `Runner.stream`, before anything is started.
         """
         cancellation, limits = cancellation or Cancellation(), self._limits
         spec = self._runner.backend(request.backend)
-        point = point_of(request, self._runner.prepare(request).cwd, said) if self._may_keep(spec) else None
+        point = point_of(request, self._runner.prepare(request).cwd, turns) if self._may_keep(spec) else None
         if point is None:
             return self._runner.stream(request, cancellation)
         whole = replace(request, ephemeral=False)
@@ -85,30 +85,30 @@ class Continuation:
         try:
             return ResumedStream(start(self._resumed(whole, kept, point), kept), lambda: start(whole))
         except BaseException:
-            self._kept[point.before] = kept  # nothing has begun
+            self._kept[point.before] = kept  # nothing was started
             raise
 
-    def renew(self, limits: ContinuationLimits) -> None:
-        """Go on with other settings. What is remembered is forgotten: a key's name may be another's now."""
+    def reconfigure(self, limits: ContinuationLimits) -> None:
+        """Replace the limits and forget all sessions: the name of an API key may now belong to another caller."""
         self._limits = limits
         self._forget_all()
 
     def tidy(self) -> None:
-        """Forget what has waited too long, and delete what dead processes have left."""
+        """Delete the sessions that have expired, and those of dead processes."""
         now = monotonic()
         late = [point for point, kept in self._kept.items() if now - kept.since > self._limits.idle_s]
         for kept in map(self._kept.pop, late):
             self._sessions.forget(kept.backend, kept.id)
         if count := self._sessions.sweep():
-            log.info("%d sessions that a server had kept to continue them were deleted", count)
+            log.info("deleted %d CLI sessions that a killed server had kept for continuation", count)
 
     def close(self) -> None:
-        """Forget everything; returns when it is deleted."""
+        """Delete all kept sessions and wait for it."""
         self._forget_all()
         self._sessions.close()
 
     def _may_keep(self, spec: BackendSpec) -> bool:
-        """Only what can be deleted again is kept."""
+        """Keep only sessions that can be resumed and deleted."""
         return bool(self._limits.max_sessions and spec.can_resume and spec.session_files)
 
     def _resumed(self, whole: RunRequest, kept: Kept, point: Point) -> RunRequest:
@@ -119,12 +119,12 @@ class Continuation:
         try:
             self._sessions.note(backend, id)
         except OSError:
-            log.exception("a session cannot be noted, so a killed server would leave it")
+            log.exception("a CLI session cannot be noted; it would not be cleaned up if the server were killed")
 
     def _end(self, backend: str, point: Point, kept: Kept | None, outcome: Outcome, limits: ContinuationLimits) -> None:
-        """Keep the session of an answer that came whole; any other stands at no point that can be told.
+        """Keep the session if the answer is complete; otherwise its state is unknown and it is deleted.
 
-        Not after a renewal: the key that it belongs to may be gone.
+        Not after `reconfigure`: its API key may have been removed.
         """
         ids = {id for id in (kept.id if kept else None, outcome.session_id) if id}
         if outcome.answer and outcome.session_id and UUID.fullmatch(outcome.session_id) and limits is self._limits:

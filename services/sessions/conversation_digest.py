@@ -1,7 +1,7 @@
-"""Where a conversation stands, as a digest: whose it is, with whom, and every word so far. Pure.
+"""A digest of a conversation so far: caller, backend, options and every message. Pure.
 
-Two requests meet at a point only if all of that is the same to the letter. What bounds one answer alone (``max_tokens``, stop
-sequences, the time limit) is no part of it: a CLI is told that anew in every run.
+Two requests have the same digest only if all of these are identical. Limits of a single answer (``max_tokens``, stop sequences, the
+time limit) are not included: they are passed to the CLI with every run.
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ from services.sessions.transcript import Turn
 OF_ONE_ANSWER = {"max_tokens"}
 
 ANSWERS = ("assistant", "tool_call")
-"""Turns of the assistant's side. A call of a client's tool is never an answer of ours, so no point has one."""
+"""Roles of the assistant's turns. We never return calls of client tools, so a kept session has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A request in a conversation. ``before``: the digest of all up to the last answer; None where there is none.
-    ``latest``: what was said since, never empty."""
+    """A request in a conversation. ``before``: the digest up to and including the last answer; None for a first message.
+    ``latest``: the turns since, never empty."""
 
     before: bytes | None
     latest: tuple[Turn, ...]
     _so_far: Any
 
     def after(self, answer: str) -> bytes:
-        """The digest of all that was said, with ``answer``."""
+        """The digest of the conversation including ``answer``."""
         digest = self._so_far.copy()
         _add(digest, Turn("assistant", answer))
         return bytes(digest.digest())
 
 
-def point_of(request: RunRequest, cwd: str, said: Sequence[Turn]) -> Point | None:
-    """``said``: every turn but the system's. None where the assistant has the last word, which is to be gone on with."""
-    start = next((index + 1 for index in range(len(said) - 1, -1, -1) if said[index].role in ANSWERS), 0)
-    latest = tuple(said[start:])
+def point_of(request: RunRequest, cwd: str, turns: Sequence[Turn]) -> Point | None:
+    """``turns``: all except the system's. None if the last turn is the assistant's, to be completed."""
+    start = next((index + 1 for index in range(len(turns) - 1, -1, -1) if turns[index].role in ANSWERS), 0)
+    latest = tuple(turns[start:])
     if not latest:
         return None
     options = {name: value for name, value in request.options.items() if name not in OF_ONE_ANSWER}
-    whose = json.dumps([request.caller, request.backend, cwd, options, request.extra], sort_keys=True, default=str)
-    digest = hashlib.sha256(whose.encode())
-    for turn in said[:start]:
+    context = json.dumps([request.caller, request.backend, cwd, options, request.extra], sort_keys=True, default=str)
+    digest = hashlib.sha256(context.encode())
+    for turn in turns[:start]:
         _add(digest, turn)
     before = digest.digest() if start else None
     for turn in latest:
@@ -55,7 +55,7 @@ def point_of(request: RunRequest, cwd: str, said: Sequence[Turn]) -> Point | Non
 
 
 def _add(digest: Any, turn: Turn) -> None:
-    """Lengths go before texts, so that no text can pass for two."""
+    """Prefix every part with its length, so that different splits have different digests."""
     parts = [turn.role.encode(), turn.text.encode(errors="surrogatepass")]
     for image in turn.images:
         parts += [image.media_type.encode(), image.data]

@@ -1,6 +1,6 @@
-"""Sessions over runs: a prompt that begins one, another turn in the CLI's own session, a fork, an end.
+"""Sessions: start one with a prompt, run another turn in the CLI's own session, fork, delete.
 
-A session of ours has its own id, known before the CLI starts; the CLI's id is kept beside it and told to nobody.
+A session has its own id, known before the CLI starts. The CLI's session id is stored with it and never exposed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from services.errors import Conflict, InvalidRequest, NotFound, StoreUnavailable
 from services.requests import RunRequest
 from services.runner import Runner, RunStream
 from services.session_hook import WithoutSession
-from services.sessions.transcript import Turn as Said
+from services.sessions.transcript import Turn as Message
 from services.sessions.transcript import render
 from services.sessions.turn_recorder import TurnRecorder
 from services.store.records import NewTurn, Session, Turn, TurnEnd
@@ -32,18 +32,18 @@ log = logging.getLogger("clinvk.sessions")
 
 T = TypeVar("T")
 
-REBUILD_HINT = "send `rebuild: true` to continue in a new one from the turns that are stored here"
+REBUILD_HINT = "send `rebuild: true` to continue in a new one from the stored turns"
 REBUILD_TURNS = 1_000
-"""So many turns, the latest, are told anew."""
+"""How many of the latest turns a rebuilt session gets."""
 UNSAVED_LIMIT = 1_000
 METADATA_KEYS_LIMIT, METADATA_NAME_CHARS, METADATA_VALUE_CHARS = 64, 64, 1_024
-"""Of a session, over all of its turns."""
+"""Per session, over all of its turns."""
 EXPIRY_BATCH = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
-    """What a request says of its session."""
+    """Session metadata in a request."""
 
     title: str | None = None
     tags: Sequence[str] = ()
@@ -54,7 +54,7 @@ NOTHING = About()
 
 
 class Conversations:
-    """One per process. Everything that is refused is refused before a CLI starts, and leaves the store as it was."""
+    """One per process. All checks are made before a CLI starts; a refused request leaves the store unchanged."""
 
     def __init__(self, runner: Runner, store: SessionStore, *, environ: Mapping[str, str], default_tags: Sequence[str] = ()) -> None:
         self.store = store
@@ -64,7 +64,7 @@ class Conversations:
         self._unsaved: deque[tuple[Turn, TurnEnd]] = deque(maxlen=UNSAVED_LIMIT)
 
     def begin(self, request: RunRequest, about: About = NOTHING, cancellation: Cancellation | None = None) -> RunStream:
-        """Run ``request`` as the first turn of a new session; an ephemeral one as no session's. Raises what the runner does."""
+        """Run ``request`` as the first turn of a new session, or without one if it is ephemeral. Raises as `Runner.stream`."""
         if request.ephemeral:
             return self._runner.stream(request, cancellation).attach(WithoutSession())
         self.store.open()
@@ -78,7 +78,7 @@ class Conversations:
         return stream.attach(TurnRecorder(turn, self._record, stream=stream, gone_hint=REBUILD_HINT))
 
     def create(self, request: RunRequest, about: About = NOTHING) -> Session:
-        """A session with no turn yet; ``request`` says the backend, the folder and the options of the turns to come."""
+        """Create a session without a turn; ``request`` has the backend, workdir and options for its turns."""
         invocation = self._runner.prepare(replace(request, prompt="x"))
         return self.store.add(self._new_session(request, invocation.cwd, about))
 
@@ -91,10 +91,10 @@ class Conversations:
         rebuild: bool = False,
         cancellation: Cancellation | None = None,
     ) -> RunStream:
-        """Run ``request`` as the next turn of ``session``, in the CLI's own session where it has one.
+        """Run ``request`` as the next turn of ``session``, in the CLI's own session if it has one.
 
-        ``rebuild``: where the CLI has it no more, tell a new one the turns so far. Raises Conflict while another turn runs,
-        NotFound where the CLI's session is gone.
+        ``rebuild``: if the CLI's session no longer exists, start a new one with the turns so far. Raises Conflict while another
+        turn runs, NotFound if the CLI's session no longer exists.
         """
         request = self._in_session(session, request)
         prompt = request.prompt
@@ -118,28 +118,30 @@ class Conversations:
         return stream.attach(TurnRecorder(turn, record, stream=stream, gone_hint=REBUILD_HINT), usage_before=usage_before)
 
     def stream(self, request: RunRequest, session_id: str | None, cancellation: Cancellation | None = None) -> RunStream:
-        """For surfaces that keep nothing by themselves: ``request`` as the next turn of the session that it names, or as it is."""
+        """For stateless API surfaces: run ``request`` as the next turn of ``session_id``, or without a session for None."""
         if session_id is None:
             return self._runner.stream(request, cancellation)
         session = self.store.get(session_id)
         return self.resume(session, replace(request, resume=None, ephemeral=False), cancellation=cancellation)
 
     def knows_turns(self, session_id: str) -> bool:
-        """Whether a next turn of the session is one of a conversation: one that was created empty, or never answered, knows none."""
+        """Whether the session has earlier turns. One that was created empty, or never answered, has none."""
         session = self.store.get(session_id)
-        return bool(session.cli_session_id or self._told(session))
+        return bool(session.cli_session_id or self._answered_turns(session))
 
     def prepare_resume(self, session: Session, request: RunRequest, *, rebuild: bool = False) -> RunRequest:
-        """The request that `resume` would run; starts nothing."""
+        """The request that `resume` would run. Starts nothing."""
         return self._continuing(session, self._in_session(session, request), rebuild=rebuild)
 
     def fork(self, parent: Session, about: About = NOTHING) -> Session:
-        """A new session that starts from where ``parent`` is now; both go on independently. Raises Conflict while it runs a turn.
+        """A new session that starts from the current state of ``parent``. Raises Conflict while ``parent`` runs a turn.
 
-        Where the CLI's session cannot be copied, the fork's first turn tells a new one the turns so far (``needs_rebuild``).
+        If the CLI's session cannot be copied, the fork's first turn starts a new one with the turns so far (``needs_rebuild``).
         """
         if parent.status == "running":
-            raise Conflict(f"session {parent.id} is running a turn; fork it at its end", field="session_id", issue="session is running")
+            raise Conflict(
+                f"session {parent.id} is running a turn; fork it when the turn has ended", field="session_id", issue="session is running"
+            )
         _check_metadata(parent.metadata, about.metadata)
         spec = self._runner.backend(parent.backend)
         cli_id, copy_id = parent.cli_session_id, new_id()
@@ -165,12 +167,12 @@ class Conversations:
             raise
 
     def delete(self, session: Session) -> None:
-        """Forget the session, and delete the CLI's own files of it. Raises Conflict while a turn runs."""
+        """Delete the session and the CLI's own files of it. Raises Conflict while a turn runs."""
         self.store.delete(session.id)
         self._delete_files(session)
 
     def expire(self, retention_days: int) -> int:
-        """Delete the sessions that were not used for so long, in small batches; how many there were."""
+        """Delete the sessions unused for ``retention_days``, in small batches. Returns their number."""
         before = time_ns() // 1000 - retention_days * 86_400_000_000
         count = 0
         while old := self.store.expired(before, EXPIRY_BATCH):
@@ -178,7 +180,7 @@ class Conversations:
                 try:
                     self.delete(session)
                     count += 1
-                except (Conflict, NotFound):  # taken up again, or deleted, a moment ago
+                except (Conflict, NotFound):  # used again or deleted in the meantime
                     continue
                 gevent.sleep(0)
             if len(old) < EXPIRY_BATCH:
@@ -186,13 +188,13 @@ class Conversations:
         return count
 
     def save_again(self) -> None:
-        """Record the turns whose end the store could not take when they ended."""
+        """Retry recording the turns whose end could not be stored."""
         while self._unsaved:
             self.store.end_turn(*self._unsaved[0])
             self._unsaved.popleft()
 
     def _record(self, turn: Turn, end: TurnEnd) -> None:
-        """The answer is paid for and goes out, whatever the database says; its record is tried again (`save_again`)."""
+        """Record the end of a turn. A store failure does not affect the response; `save_again` retries."""
         try:
             self.store.end_turn(turn, end)
         except StoreUnavailable:
@@ -212,10 +214,10 @@ class Conversations:
         )
 
     def _in_session(self, session: Session, request: RunRequest) -> RunRequest:
-        """``request`` with what the session has settled. Raises InvalidRequest where it says otherwise."""
+        """``request`` with the session's workdir and options. Raises InvalidRequest if it contradicts the session."""
         if request.backend != session.backend:
             raise InvalidRequest(
-                f"session {session.id} is one of backend {session.backend!r}", field="backend", issue="not the session's backend"
+                f"session {session.id} belongs to backend {session.backend!r}", field="backend", issue="not the session's backend"
             )
         if request.workdir and self._runner.prepare(replace(request, prompt="x")).cwd != session.workdir:
             raise InvalidRequest(f"session {session.id} works in {session.workdir}", field="workdir", issue="not the session's workdir")
@@ -225,25 +227,25 @@ class Conversations:
         return replace(request, workdir=session.workdir, options={**session.options, **asked})
 
     def _continuing(self, session: Session, request: RunRequest, *, rebuild: bool) -> RunRequest:
-        """``request`` so that the CLI continues its own session, or is told the turns so far, or, with none, begins."""
+        """``request`` so that the CLI resumes its own session, or else starts a new one with the turns so far, if any."""
         spec, cli_id = self._runner.backend(session.backend), session.cli_session_id
         if cli_id and spec.can_resume and not session.needs_rebuild:
             knows = spec.session_files is None or self._with_files(spec, lambda files, env: files.has(cli_id, env))
             if knows and not (rebuild and spec.session_files is None):
                 return replace(request, resume=cli_id)
-        told = self._told(session)
-        if not told:
+        turns = self._answered_turns(session)
+        if not turns:
             return request
         if not rebuild and not session.needs_rebuild:
-            why = f"the session that {spec.name} had for it is gone" if spec.can_resume else f"{spec.name} cannot continue a session"
+            why = f"its {spec.name} session no longer exists" if spec.can_resume else f"{spec.name} cannot continue a session"
             raise NotFound(
                 f"session {session.id} cannot be resumed: {why}; {REBUILD_HINT}", field="session_id", issue="CLI session is gone"
             )
-        said = [part for turn in told for part in (Said("user", turn.prompt), Said("assistant", turn.output)) if part.text]
-        return replace(request, prompt=render([*said, Said("user", request.prompt)]))
+        parts = [part for turn in turns for part in (Message("user", turn.prompt), Message("assistant", turn.output)) if part.text]
+        return replace(request, prompt=render([*parts, Message("user", request.prompt)]))
 
-    def _told(self, session: Session) -> list[Turn]:
-        """The latest turns that came to an answer."""
+    def _answered_turns(self, session: Session) -> list[Turn]:
+        """The latest turns that have an answer."""
         turns = self.store.turns(session.id, after=max(0, session.turn_count - REBUILD_TURNS), limit=REBUILD_TURNS + 1)
         return [turn for turn in turns if turn.status == "finished" or turn.output]
 
@@ -258,7 +260,7 @@ class Conversations:
                 log.exception("files of session %s could not be deleted", session.id)
 
     def _with_files(self, spec: BackendSpec, work: Callable[[SessionFiles, Mapping[str, str]], T]) -> T:
-        """Look at the CLI's files, or change them, in a thread: folders of many sessions would stop the event loop."""
+        """Call ``work`` in a thread: folders with many sessions would block the event loop."""
         assert spec.session_files is not None, "not known"
         env = cli_environment(spec, self._environ) | dict(spec.env)
         done: T = gevent.get_hub().threadpool.apply(work, (spec.session_files, env))
@@ -266,9 +268,9 @@ class Conversations:
 
 
 def _check_metadata(kept: Mapping[str, str], new: Mapping[str, str]) -> None:
-    """Raises InvalidRequest where both together are too many."""
+    """Raises InvalidRequest if both together have too many keys."""
     if new and (count := len({*kept, *new})) > METADATA_KEYS_LIMIT:
-        issue = f"with what the session has, these are {count} keys; at most {METADATA_KEYS_LIMIT} are possible"
+        issue = f"{count} keys, including those of the session; at most {METADATA_KEYS_LIMIT} are allowed"
         raise InvalidRequest(f"metadata: {issue}", field="metadata", issue=issue)
 
 

@@ -1,4 +1,4 @@
-"""A run whose CLI session is kept, or continued: once more with the full text where the CLI no longer knows the session."""
+"""A run whose CLI session is kept or resumed, and restarted with the full text if the CLI no longer has the session."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ AnswerOf = Callable[[Finished, str], str]
 class Outcome:
     session_id: str | None
     answer: str | None
-    """None where it is not whole."""
+    """None if the answer is incomplete."""
     reported_usage: Usage | None
 
 
 class KeptSession(SessionHook):
-    """``note`` gets the id of the CLI's session, ``end`` the outcome, once, before the client sees it."""
+    """Calls ``note`` with the id of the CLI's session, and ``end`` once with the outcome, before the client gets the end."""
 
     def __init__(
         self, *, note: Callable[[str], None], end: Callable[[Outcome], None], answer_of: AnswerOf = lambda end, text: text
@@ -49,7 +49,7 @@ class KeptSession(SessionHook):
 
 
 class ResumedStream(Iterator[Batch]):
-    """A run that resumes a session. If the CLI no longer has the session, ``start_again`` starts one with the full text instead."""
+    """A run that resumes a session. If the CLI no longer has it, ``start_again`` starts a run with the full text instead."""
 
     def __init__(self, stream: RunStream, start_again: Callable[[], RunStream]) -> None:
         self.invocation = stream.invocation

@@ -1,8 +1,8 @@
-"""Responses that are continued: each is a node of a tree, from which any number of others may go on.
+"""Continued responses: each response is a node of a tree, and any number of responses may continue it.
 
-A CLI's session is one line. The first response that continues another goes on in that one's own session; where the session ended then is
-written down. Any other goes on in a copy of the session as it was there, and so does one that must keep nothing: its copy is deleted.
-What is written down is a small file for each response that was continued, so workers and restarts agree; it goes with the session.
+A CLI's session is linear. The first response that continues another one uses its session; the extent of the session at that point is
+saved. Every further one uses a copy of the session up to that extent, and so does one that must not be stored: its copy is deleted.
+The extent is a small file per continued response, so workers and restarts agree. It is deleted with the session.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from services.sessions.kept_session import KeptSession, Outcome
 
 FIELD = "previous_response_id"
 OURS = "clinvk"
-"""In the place of a backend, for a session of ours."""
+"""In place of a backend name, for our own sessions."""
 SWEEP_S = 3_600.0
 UNKNOWN_S = 90 * 86_400.0
-"""How long a note is kept of a session that cannot be looked for."""
+"""How long the note of a session is kept if its existence cannot be checked."""
 
 T = TypeVar("T")
 
 
 class ResponseTree:
-    """One per process. That a response is still being made is known to the worker that makes it alone."""
+    """One per process. Only the worker that generates a response knows that it is in progress."""
 
     def __init__(self, folder: str, runner: Runner, sessions: CliSessions) -> None:
         self._folder = folder
@@ -46,10 +46,10 @@ class ResponseTree:
         self._swept_at = 0.0
 
     def stream(self, request: RunRequest, node: str | None, cancellation: Cancellation | None = None) -> RunStream:
-        """Run ``request``; where it resumes a CLI's session, from the response ``node`` that left it.
+        """Run ``request``; if it resumes a CLI's session, from the response ``node``.
 
-        Raises NotFound where the CLI has no such session, Conflict while that response is being made, InvalidRequest for a branch of
-        a session that cannot be copied; and what the runner does.
+        Raises NotFound if the CLI has no such session, Conflict while that response is in progress, InvalidRequest for a branch of
+        a session that cannot be copied, and the errors of `Runner.stream`.
         """
         spec = self._runner.backend(request.backend)
         if request.resume is None or node is None:
@@ -57,11 +57,11 @@ class ResponseTree:
         note = os.path.join(self._folder, BETWEEN.join((spec.name, request.resume, node)))
         extent = self._extent(spec, request)
         if request.ephemeral and spec.session_files:
-            return self._in_passing(spec, request, self._read(note) or extent, cancellation)
+            return self._ephemeral_branch(spec, request, self._read(note) or extent, cancellation)
         if request.ephemeral:
             return self._runner.stream(request, cancellation)
         if request.resume in self._running and self._read(note) is None:
-            raise Conflict(f"the response to continue, of session {request.resume}, is still being made", field=FIELD, issue="in progress")
+            raise Conflict(f"the response to continue, of session {request.resume}, is still in progress", field=FIELD, issue="in progress")
         if self._write(note, extent):
             return self._kept(lambda: self._runner.stream(request, cancellation), undo=lambda: os.unlink(note))
         copy = self._copy(spec, request.resume, self._read(note) or extent)
@@ -69,11 +69,11 @@ class ResponseTree:
         return self._kept(lambda: self._runner.stream(branch, cancellation), undo=lambda: self._sessions.forget(spec.name, copy))
 
     def one_turn(self, session_id: str, node: str, start: Callable[[], T]) -> T:
-        """What ``start`` gives: the one turn of a session of ours that may go on from the response ``node``."""
+        """Call ``start`` for the only turn of our session that may continue the response ``node``, and return its result."""
         note = os.path.join(self._folder, BETWEEN.join((OURS, session_id, node)))
         if not self._write(note, {}):
-            told = "name the session in X-Clinvk-Session to go on at its end, or fork it"
-            raise InvalidRequest(f"session {session_id} has gone on from this response already; {told}", field=FIELD, issue="not the last")
+            hint = "name the session in X-Clinvk-Session to continue after its last turn, or fork it"
+            raise InvalidRequest(f"session {session_id} already continues this response; {hint}", field=FIELD, issue="not the last")
         try:
             return start()
         except BaseException:
@@ -81,16 +81,16 @@ class ResponseTree:
             raise
 
     def tidy(self) -> None:
-        """Forget, now and then, what was written down of sessions that the CLIs have no more."""
+        """Periodically delete the notes of sessions that no longer exist."""
         if monotonic() - self._swept_at < SWEEP_S and self._swept_at:
             return
         self._swept_at = monotonic()
         with suppress(FileNotFoundError):
             for name in os.listdir(self._folder):
-                if self._is_void(name):
+                if self._is_stale(name):
                     os.unlink(os.path.join(self._folder, name))
 
-    def _is_void(self, name: str) -> bool:
+    def _is_stale(self, name: str) -> bool:
         backend, _, rest = name.partition(BETWEEN)
         spec = self._runner.backends.get(backend)
         if spec and spec.session_files:
@@ -98,19 +98,19 @@ class ResponseTree:
         return time() - os.stat(os.path.join(self._folder, name)).st_mtime > UNKNOWN_S
 
     def _extent(self, spec: BackendSpec, request: RunRequest) -> Extent:
-        """How far the session goes now; nothing is known of one whose files are not known."""
+        """The current extent of the session; empty if the backend's session files are not known."""
         assert request.resume
         if not spec.session_files:
             if request.ephemeral and not spec.can_be_ephemeral:
-                raise OptionNotSupported(spec.name, "store", "it keeps every turn of a session; leave store out")
+                raise OptionNotSupported(spec.name, "store", "it stores every turn of a session; omit store")
             return {}
         extent = self._sessions.extent(spec, request.resume)
         if extent is None:
-            raise NotFound(f"Previous response not found: {spec.name} has no session {request.resume} any more", field=FIELD)
+            raise NotFound(f"Previous response not found: {spec.name} no longer has session {request.resume}", field=FIELD)
         return extent
 
     def _kept(self, start: Callable[[], RunStream], undo: Callable[[], object] = lambda: None) -> RunStream:
-        """The run, known to be running as long as it does. ``undo``: where it does not begin."""
+        """Start the run and mark its session as running until it ends. Calls ``undo`` if it does not start."""
         try:
             stream = start()
         except BaseException:
@@ -122,10 +122,10 @@ class ResponseTree:
 
         return stream.attach(KeptSession(note=self._running.add, end=end))
 
-    def _in_passing(self, spec: BackendSpec, request: RunRequest, extent: Extent, cancellation: Cancellation | None) -> RunStream:
-        """The run in a copy that goes with it."""
+    def _ephemeral_branch(self, spec: BackendSpec, request: RunRequest, extent: Extent, cancellation: Cancellation | None) -> RunStream:
+        """Run in a copy of the session, deleted when the run ends."""
         assert request.resume
-        copy = self._copy(spec, request.resume, extent, is_passing=True)
+        copy = self._copy(spec, request.resume, extent, is_temporary=True)
 
         def forget(_: object = None) -> None:
             self._sessions.forget(spec.name, copy)
@@ -137,18 +137,18 @@ class ResponseTree:
             raise
         return stream.attach(KeptSession(note=lambda _: None, end=forget))
 
-    def _copy(self, spec: BackendSpec, id: str, extent: Extent, *, is_passing: bool = False) -> str:
-        """The id of a new session that is what the other was at ``extent``."""
+    def _copy(self, spec: BackendSpec, id: str, extent: Extent, *, is_temporary: bool = False) -> str:
+        """Copy the session up to ``extent``. Returns the id of the copy."""
         copy = str(uuid.uuid4())
-        if is_passing:
+        if is_temporary:
             self._sessions.note(spec.name, copy)
         if not spec.session_files or not self._sessions.copy(spec, id, copy, extent):
-            why = "its session was changed since" if spec.session_files else f"{spec.name} cannot copy a session"
-            raise InvalidRequest(f"this response was continued already, and {why}", field=FIELD, issue="cannot be continued twice")
+            why = "its session has changed since" if spec.session_files else f"{spec.name} cannot copy a session"
+            raise InvalidRequest(f"this response has already been continued, and {why}", field=FIELD, issue="cannot be continued twice")
         return copy
 
     def _read(self, note: str) -> Extent | None:
-        """Where the session ended at the response; None where that was not continued yet."""
+        """The extent of the session at the response; None if the response has not been continued yet."""
         try:
             with open(note, encoding="utf-8") as file:
                 return {name: (size, sum_) for name, (size, sum_) in json.load(file).items()}
@@ -156,13 +156,13 @@ class ResponseTree:
             return None
 
     def _write(self, note: str, extent: Extent) -> bool:
-        """False where somebody has done so before."""
+        """Create ``note`` atomically. False if it exists."""
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
         new = os.path.join(self._folder, f".{uuid.uuid4().hex}")
         with open(new, "w", encoding="utf-8") as file:
             json.dump(extent, file)
         try:
-            os.link(new, note)  # all of it at once, or not
+            os.link(new, note)
         except FileExistsError:
             return False
         finally:

@@ -1,8 +1,8 @@
-"""Turns of a conversation → one prompt, for a CLI that takes one prompt and no list of messages. Pure.
+"""Render the turns of a conversation as one prompt: CLIs take one prompt, not a list of messages. Pure.
 
-A single user's turn is passed as it is, and anything longer becomes a transcript whose turns stand between tags. The tags
-carry a code that is in none of the texts, so no text can end its turn or forge another's; the code comes from the first
-turn, so a growing conversation keeps its beginning, which model vendors cache.
+A single user turn is passed unchanged. Anything longer becomes a transcript with each turn between tags. The tag name contains a
+code that occurs in none of the texts, so no text can close its turn or forge another one. The code is derived from the first
+turn, so a growing conversation keeps its prefix, which model vendors cache.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Role = Literal["system", "user", "assistant", "tool_call", "tool_result"]
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one side said at one moment. A surface's message may be several turns: a text, then two calls of tools."""
+    """One contribution of one role. A message of an API may be several turns: a text, then two tool calls."""
 
     role: Role
     text: str = field(repr=False)
@@ -28,7 +28,7 @@ class Turn:
 
 
 def render(turns: Sequence[Turn]) -> str:
-    """One user's turn is its text; anything else is a transcript, which ends with what is to be done now."""
+    """A single user turn as its text; anything else as a transcript that ends with the task."""
     if len(turns) == 1 and turns[0].role == "user":
         return turns[0].text if turns[0].text.strip() else _marks(turns[0], itertools.count(1)).strip()
     tag = _tag(turns)
@@ -51,7 +51,7 @@ def _task(last: Turn) -> str:
 
 
 def _marks(turn: Turn, numbers: Iterator[int]) -> str:
-    """Where the pictures of a turn stood. They travel beside the prompt, in the same order."""
+    """Placeholders for the images of a turn, which are passed beside the prompt in the same order."""
     return "".join(f"[image {next(numbers)}]\n" for _ in turn.images)
 
 

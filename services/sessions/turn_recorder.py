@@ -1,4 +1,4 @@
-"""A run as a turn of a session: its events carry our own session id, and its end is in the store before any caller sees it."""
+"""Records a run as a turn of a session. Events carry our session id; the end is stored before callers get it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Record = Callable[[Turn, TurnEnd], None]
 
 
 class TurnRecorder(SessionHook):
-    """Records the turn once, however its run ends: finished, failed, cancelled, its client gone."""
+    """Records the turn once, however its run ends: finished, failed, cancelled, client disconnected."""
 
     always_starts = True
 
     def __init__(self, turn: Turn, record: Record, *, gone_hint: str, stream: RunStream) -> None:
-        """``gone_hint``: what to do where the CLI no longer has the session."""
+        """``gone_hint``: advice for the error if the CLI no longer has the session."""
         self.id = turn.session_id
         self._turn = turn
         self._record = record

@@ -1,4 +1,4 @@
-"""What the session store needs from time to time: old sessions deleted, this process seen by others, dead ones' turns freed."""
+"""Periodic maintenance of the session store: delete old sessions, renew this process's lease, release the turns of dead processes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SWEEP_S = 3_600.0
 
 
 class Upkeep:
-    """A greenlet of a serving process. `start` may be called again and in a forked process: there is one in each."""
+    """One greenlet per serving process. `start` may be called again, also after a fork."""
 
     def __init__(
         self, conversations: Conversations, *, retention_days: int, beat_s: float = BEAT_S, tidy: Sequence[Callable[[], object]] = ()
     ) -> None:
-        """``tidy`` is done at every beat, too."""
+        """``tidy`` is called at every beat."""
         self._conversations = conversations
         self._tidy = tidy
         self._retention_days = retention_days
@@ -52,7 +52,7 @@ class Upkeep:
     def _sweep(self) -> None:
         self._conversations.store.release_dead()
         if self._retention_days and (count := self._conversations.expire(self._retention_days)):
-            log.info("%d sessions were deleted: not used for %d days (session.retention_days)", count, self._retention_days)
+            log.info("deleted %d sessions not used for %d days (session.retention_days)", count, self._retention_days)
 
     def _beat(self) -> None:
         self._conversations.store.beat()
@@ -61,7 +61,7 @@ class Upkeep:
     def _try(self, work: Callable[[], object]) -> None:
         try:
             work()
-        except StoreUnavailable as error:  # /health says so too; it is tried again
+        except StoreUnavailable as error:  # /health reports it too; the next beat retries
             log.warning("%s", error.message)
         except Exception:
-            log.exception("the upkeep of the session store failed")
+            log.exception("maintenance of the session store failed")

@@ -87,10 +87,10 @@ def test_other_settings_forget_everything(desk: Desk, continuation: Continuation
     """The name of a key may be another's now."""
     talk = Talk(desk, continuation)
     talk.say("one")
-    continuation.renew(replace(LIMITS))
+    continuation.reconfigure(replace(LIMITS))
     assert eventually(lambda: is_empty(desk))
     assert "Below is a conversation" in talk.say("two").output
-    continuation.renew(ContinuationLimits())
+    continuation.reconfigure(ContinuationLimits())
     talk.say("three")
     assert eventually(lambda: is_empty(desk))
 

@@ -184,7 +184,7 @@ def test_the_metadata_of_a_session_is_bounded_over_all_of_its_turns(desk: Desk) 
     made = desk.talk.create(desk.request(""), About(metadata={f"a{number}": "v" for number in range(40)}))
     more = About(metadata={f"b{number}": "v" for number in range(25)})
     for use in (lambda: desk.talk.resume(made, desk.request("one"), more), lambda: desk.talk.fork(made, more)):
-        with pytest.raises(InvalidRequest, match="these are 65 keys; at most 64"):
+        with pytest.raises(InvalidRequest, match="65 keys, including those of the session; at most 64"):
             use()
     assert desk.store.get(made.id).turn_count == 0
     assert len(desk.talk.fork(made, About(metadata={"a1": "w"})).metadata) == 40
