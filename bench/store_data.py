@@ -20,7 +20,7 @@ from services.store.records import Session
 from services.store.rows import from_session
 from services.store.sessions import SessionStore
 from services.store.tokenizer import indexed_words
-from services.store.turns import facets
+from services.store.turns import filter_terms
 
 VOCABULARY = [
     f"{a}{b}" for a in ("auth", "cache", "deploy", "index", "login", "parse", "queue", "schema", "test", "user") for b in range(500)
@@ -80,7 +80,7 @@ def rows_of(some: Sequence[tuple[Session, str, str]]) -> Rows:
 
 
 def words_of_turn(session: Session, prompt: str, output: str) -> list[str]:
-    return [*indexed_words(session.title, " ".join(session.tags), prompt, output), *facets(session.backend, session.workdir)]
+    return [*indexed_words(session.title, " ".join(session.tags), prompt, output), *filter_terms(session.backend, session.workdir)]
 
 
 def load(store: SessionStore, rows: Rows) -> None:

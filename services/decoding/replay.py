@@ -41,10 +41,10 @@ class StreamReplay:
 
     def rest(self, whole: str) -> str:
         """The part of the complete message ``whole`` that was not emitted yet; "" if there is none or it differs."""
-        said = "".join(self._emitted)
-        if not whole.startswith(said):
+        emitted = "".join(self._emitted)
+        if not whole.startswith(emitted):
             return ""
-        return whole[len(said) :]
+        return whole[len(emitted) :]
 
     def close(self) -> None:
         """The message is complete. A repetition shorter than the first version differs from it."""

@@ -1,1 +1,1 @@
-"""Sessions and their turns in a database: SQLite with no set-up, PostgreSQL by URL. Knows nothing of CLIs."""
+"""Sessions and turns in a database: SQLite by default, PostgreSQL by URL. Independent of CLIs."""

@@ -1,5 +1,5 @@
-"""Notices that the SQLite file in use was deleted, replaced or overwritten: SQLite goes on with the file it opened, or with what
-it has cached, and everything written from then on would be lost."""
+"""Detects that the SQLite file in use was deleted, replaced or overwritten. SQLite would continue with the file it opened or with
+its cache, and all later writes would be lost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HEADER = b"SQLite format 3\x00"
 
 
 class DatabaseFile:
-    """The file as it was when it was opened.
+    """The identity of the file when it was opened.
 
     Its descriptor stays open until `close`, which comes after SQLite's own: closing any descriptor of a file releases the
     locks that SQLite holds on it (https://www.sqlite.org/howtocorrupt.html, section 2.2).
@@ -24,7 +24,7 @@ class DatabaseFile:
         self._identity = _identity(os.fstat(self._descriptor))
 
     def check(self) -> None:
-        """Raises StoreUnavailable where the path names another file now, or none, or where the file is no database any more."""
+        """Raises StoreUnavailable if the path no longer names the same file, or the file is no longer a database."""
         try:
             is_same = _identity(os.stat(self._path)) == self._identity
         except OSError as error:
@@ -38,7 +38,7 @@ class DatabaseFile:
         os.close(self._descriptor)
 
     def _lost(self, what: str) -> StoreUnavailable:
-        return StoreUnavailable(f"the session store {self._path} {what} while the server runs; put it back, then restart the server")
+        return StoreUnavailable(f"the session store {self._path} {what} while the server was running; restore it, then restart the server")
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

@@ -1,8 +1,8 @@
-"""The database of a process: its engine, its two kinds of transaction, and how it is opened. Knows no table.
+"""The database of a process: its engine, and read and write transactions. Independent of the tables.
 
 SQLite runs inline in the event loop (0.1 to 0.3 ms a call, also at a million rows): a transaction never yields, so no other
-greenlet sees it half done; in gevent's thread pool SQLAlchemy hung. psycopg 3 waits with the patched ``select`` where
-gevent has patched it (its C loop would stop the whole worker), so PostgreSQL yields while it waits.
+greenlet sees partial changes; in gevent's thread pool SQLAlchemy hung. psycopg 3 waits with gevent's patched ``select``
+(its C loop would block the whole worker), so PostgreSQL yields while it waits.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ T = TypeVar("T")
 
 FILE_NAME = "sessions.db"
 LOCK_TIMEOUT_S = 10.0
-"""How long a write waits for another process' write."""
+"""How long a write waits for that of another process."""
 SQLITE_WAIT_MS = 20
-"""How much of that SQLite may wait by itself, which stops the event loop; the rest is slept, which does not."""
+"""How much of that SQLite waits itself, which blocks the event loop; the rest is a gevent sleep, which does not."""
 FIRST_SLEEP_S, LONGEST_SLEEP_S = 0.002, 0.1
 
 PRAGMAS = (
     "foreign_keys=ON",
-    # A commit is in the system's hands when it returns: it survives kill -9. A power cut may take the last ones, never the file.
+    # A commit is with the kernel when it returns: it survives kill -9. A power failure may lose the last commits but not the file.
     "synchronous=NORMAL",
     f"busy_timeout={SQLITE_WAIT_MS}",
     "cache_size=-16384",
@@ -53,7 +53,7 @@ POSTGRES_CONNECT = {
 
 
 def to_url(database_url: str, home: str) -> URL:
-    """The database that the settings mean: ``database_url``, or a SQLite file in ``home``. Raises ValueError."""
+    """``database_url``, or by default a SQLite file in ``home``. Raises ValueError."""
     if not database_url:
         return URL.create("sqlite", database=os.path.join(home, FILE_NAME))
     try:
@@ -71,9 +71,9 @@ def to_url(database_url: str, home: str) -> URL:
 
 
 class Database:
-    """Opened when it is first used, anew in every process: a connection must not cross a fork.
+    """Opened on first use in each process: connections must not be shared across a fork.
 
-    ``prepare`` is called once a process, before anything else sees the database.
+    ``prepare`` is called once per process, before any other use.
     """
 
     def __init__(self, url: URL, prepare: Callable[[Database], None]) -> None:
@@ -86,12 +86,12 @@ class Database:
         self._opening = RLock()
 
     def open(self) -> None:
-        """Connect and prepare, unless this process has done so. Raises StoreUnavailable, also for a SQLite file that was lost since."""
+        """Connect and prepare once per process. Raises StoreUnavailable, also if the SQLite file has been lost since."""
         if self._ready_pid == os.getpid():
             if self._file:
                 self._file.check()
             return
-        with self._opening:  # whoever comes while another prepares the database waits; what prepares it passes
+        with self._opening:  # other greenlets wait until the database is prepared; `prepare` itself may re-enter
             if self._pid == os.getpid():
                 return
             if self.is_sqlite:
@@ -116,14 +116,14 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A transaction that only reads. Raises StoreUnavailable."""
+        """A read-only transaction. Raises StoreUnavailable."""
         self.open()
         with _translated(self.url), self._connected() as connection, connection.begin():
             yield connection
 
     def write(self, work: Callable[[Connection], T]) -> T:
-        """Do ``work`` in a transaction of its own and commit it; ``work`` may be called again where another process was
-        in the way, so it has no effect but the database's. Raises StoreUnavailable."""
+        """Call ``work`` in its own transaction and commit. ``work`` is retried on lock conflicts, so it must have no side
+        effects outside the database. Raises StoreUnavailable."""
         self.open()
         deadline = time.monotonic() + LOCK_TIMEOUT_S
         pause_s = FIRST_SLEEP_S
@@ -153,7 +153,7 @@ class Database:
 
 
 def _make_private_file(path: str) -> None:
-    """Prompts and answers are nobody else's business. SQLite gives its journal files the mode of the database's."""
+    """Create the file with mode 0600: it contains prompts and answers. SQLite gives its journal files the same mode."""
     try:
         Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
@@ -163,11 +163,11 @@ def _make_private_file(path: str) -> None:
 
 
 def _set_up_sqlite(connection: Any, _: Any) -> None:
-    connection.isolation_level = None  # transactions are begun by `_begin_sqlite`, not by the driver's guess
+    connection.isolation_level = None  # `_begin_sqlite` begins transactions, not the driver
     for pragma in PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
     deadline = time.monotonic() + LOCK_TIMEOUT_S
-    while True:  # SQLite does not wait by itself for the lock that changing the journal's mode needs
+    while True:  # busy_timeout does not apply to the lock for changing the journal mode
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             return
@@ -178,29 +178,29 @@ def _set_up_sqlite(connection: Any, _: Any) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # IMMEDIATE: a transaction that reads first and writes later could not be begun again half-way when it meets a lock.
+    # IMMEDIATE: a transaction that reads first and writes later cannot be retried half-way when it meets a lock.
     writes = connection.get_execution_options().get("clinvk_writes")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 @contextmanager
 def _translated(url: URL) -> Iterator[None]:
-    """What the database cannot do now, as our error; also that it is none. A wrong statement is a bug and stays what it is."""
+    """Translate operational errors, and a file that is not a database, to StoreUnavailable. Other errors are bugs and pass."""
     try:
         yield
     except (DatabaseError, PoolTimeout) as error:
         if not isinstance(error, OperationalError | PoolTimeout) and type(error) is not DatabaseError:
             raise
-        said = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
+        reason = str(getattr(error, "orig", None) or error).strip().partition("\n")[0]
         name = url.database if url.get_backend_name() == "sqlite" else f"{url.host or 'on this machine'}/{url.database}"
-        raise StoreUnavailable(f"the session store {name} cannot be used: {said}", retry_after_s=5) from error
+        raise StoreUnavailable(f"the session store {name} cannot be used: {reason}", retry_after_s=5) from error
 
 
 def _is_locked(error: BaseException | None) -> bool:
     return "database is locked" in str(error) or "database table is locked" in str(error)
 
 
-# Deadlock and serialization failures, by SQLSTATE: the other transaction has won, this one has left nothing.
+# SQLSTATEs of deadlock and serialization failures: this transaction was rolled back and can be retried.
 LOST_RACES = ("40P01", "40001")
 
 

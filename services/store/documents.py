@@ -1,7 +1,7 @@
-"""The full-text index: FTS5 on SQLite, a GIN index over word lists on PostgreSQL (both in the core of what Debian ships).
+"""The full-text index: FTS5 on SQLite, a GIN index on a tsvector on PostgreSQL (both part of Debian's packages).
 
-Matches come newest first and only as many as are asked for: nothing is ranked or sorted, so a word that every session holds
-costs no more than a rare one. Document ids only grow; the id is the order.
+Matches are read newest first, only as many as requested. They are not ranked or sorted, so a word that every session contains
+costs no more than a rare one. Documents are ordered by id, which only increases.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ MATCH = text(
     " WHERE documents_words MATCH :query AND documents_words.rowid < :before ORDER BY documents_words.rowid DESC LIMIT :limit"
 )
 
-# PostgreSQL's text index has no order. Either the newest documents are looked through one by one, which is quick for a word that
-# many hold, or the index is asked and its matches are sorted, which is quick for a word that few hold. Its planner does not
-# know how rare a word is (a rare one took 0.9 s among a million sessions), so it is told: first a look at the newest.
+# PostgreSQL's GIN index is unordered. Scanning the newest documents is fast for a frequent word; reading the index and sorting its
+# matches is fast for a rare one. The planner does not know how rare a word is (a rare one took 0.9 s among a million sessions), so
+# the choice is explicit: scan the newest documents first.
 MATCH_NEAR = text(
     "SELECT id, session_id FROM documents WHERE words @@ CAST(:query AS tsquery) AND id < :before AND id >= :from"
     " ORDER BY id DESC LIMIT :limit"
 )
-MATCH_FAR = text(  # "+ 0" keeps the planner from walking along the ids
+MATCH_FAR = text(  # "+ 0" prevents the planner from scanning the primary key
     "SELECT id, session_id FROM documents WHERE words @@ CAST(:query AS tsquery) AND id < :before ORDER BY id + 0 DESC LIMIT :limit"
 )
 NEAR = 4_096
-"""Documents in one look; where fewer than a chunk of them match, the index is asked for the rest."""
+"""Documents per scan; if fewer than a chunk of them match, the rest is read from the index."""
 FAR_CHUNK = 512
 
-# Whether a session has a match that is newer than the place where a page begins: then an earlier page has shown it.
+# Whether a session has a match at or after the start of a page, so an earlier page has listed it.
 NEWER: dict[str, TextClause] = {
     "sqlite": text(
         "SELECT 1 FROM documents_words WHERE documents_words MATCH :query AND documents_words.rowid IN"
@@ -54,23 +54,23 @@ NEWER: dict[str, TextClause] = {
 NEWEST = 2**62
 
 
-def add(connection: Connection, session_id: str, words: Sequence[str], facets: Sequence[str]) -> None:
-    """``facets``: what a search narrows by without looking at sessions (`words.facet`)."""
+def add(connection: Connection, session_id: str, words: Sequence[str], filter_terms: Sequence[str]) -> None:
+    """``filter_terms``: filter terms that restrict a search without reading sessions (`services.store.tokenizer.filter_term`)."""
     if words:
         dialect = connection.dialect.name
-        held = " ".join((*words, *facets)) if dialect == "sqlite" else [*words, *facets]
+        held = " ".join((*words, *filter_terms)) if dialect == "sqlite" else [*words, *filter_terms]
         connection.execute(INSERT[dialect], {"session_id": session_id, "words": held})
 
 
-def to_query(connection: Connection, q: str, facets: Sequence[str]) -> str | None:
-    """The database's own query for all words of ``q`` (at most `QUERY_WORDS`) and ``facets``; None where ``q`` holds no word."""
+def to_query(connection: Connection, q: str, filter_terms: Sequence[str]) -> str | None:
+    """The database-specific query for all words of ``q`` (at most `QUERY_WORDS`) and ``filter_terms``; None if ``q`` contains no word."""
     words = words_of(q)[:QUERY_WORDS]
     quote, conjunction = ('"', " AND ") if connection.dialect.name == "sqlite" else ("'", " & ")
-    return conjunction.join(f"{quote}{word}{quote}" for word in (*words, *facets)) if words else None
+    return conjunction.join(f"{quote}{word}{quote}" for word in (*words, *filter_terms)) if words else None
 
 
 def matches(connection: Connection, query: str, before: int | None) -> Iterator[tuple[int, str]]:
-    """(document, session) of the documents that hold all words, the newest first, older than ``before``."""
+    """(document, session) of the documents that contain all words and are older than ``before``, newest first."""
     if connection.dialect.name == "sqlite":
         yield from _chunks(connection, MATCH, query, before or NEWEST, CHUNK)
         return
@@ -95,6 +95,6 @@ def _chunks(connection: Connection, statement: TextClause, query: str, before: i
 
 
 def has_newer(connection: Connection, query: str, session_id: str, start: int) -> bool:
-    """Whether ``session_id`` has a match that is not older than document ``start``."""
+    """Whether ``session_id`` has a match in document ``start`` or a later one."""
     values = {"query": query, "session_id": session_id, "from": start}
     return connection.execute(NEWER[connection.dialect.name], values).first() is not None

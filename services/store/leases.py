@@ -1,7 +1,7 @@
-"""Which process runs a turn, and whether it is still there: so that a server killed in the middle leaves no session stuck.
+"""Leases: which process runs a turn and whether it is alive, so that a killed server leaves no session stuck as running.
 
-Where the owner can be looked at (same boot, same process namespace) the process table tells at once; an owner elsewhere
-(another container or machine on the same database) must have been seen within ``LEASE_S`` on the database's own clock.
+If the owner is local (same boot, same PID namespace), the process table shows whether it is alive. An owner elsewhere
+(another container or machine on the same database) must have renewed its lease within ``LEASE_S`` by the database's clock.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from services.store.schema import owners, sessions
 
 LEASE_S = 120.0
 BEAT_S = 30.0
-"""How often a process that runs turns says that it is there."""
+"""How often a process renews its lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def this_process() -> Owner:
 
 
 def sign_in(connection: Connection, owner: Owner) -> None:
-    """Say that ``owner`` is there, in the transaction that gives it something."""
+    """Renew the lease of ``owner``, or create it. Called in each transaction that gives it a turn."""
     seen = connection.execute(_seen_now(connection.dialect.name), {"owner": owner.id})
     if not seen.rowcount:
         row = {"id": owner.id, "place": owner.place, "pid": owner.pid, "process_start": owner.process_start}
@@ -51,14 +51,14 @@ def _seen_now(dialect: str) -> Update:
 
 
 def dead_among(connection: Connection, ids: set[str], us: Owner) -> set[str]:
-    """Those of ``ids`` that are no more. One that never signed in is none of ours, and dead."""
+    """The dead owners among ``ids``. An owner without a lease is dead."""
     columns = (owners, (_now(connection.dialect.name) - owners.c.seen_at).label("unseen_s"))
     rows = {row.id: row for row in connection.execute(select(*columns).where(owners.c.id.in_(ids)))}
     return {id for id in ids - {us.id} if id not in rows or _is_dead(rows[id], us)}
 
 
 def forget_dead(connection: Connection, us: Owner) -> None:
-    """Remove the rows of dead owners that hold nothing any more."""
+    """Remove the leases of dead owners that own no session."""
     holding = select(sessions.c.owner).where(sessions.c.status == "running", sessions.c.owner.is_not(None))
     idle = set(connection.execute(select(owners.c.id).where(owners.c.id.not_in(holding))).scalars())
     if dead := dead_among(connection, idle, us):
@@ -72,14 +72,14 @@ def _is_dead(row: Row[Any], us: Owner) -> bool:
 
 
 def _now(dialect: str) -> ColumnElement[float]:
-    """The database's clock, in seconds: the servers' own may differ."""
+    """The database's clock in seconds: the servers' clocks may differ."""
     if dialect == "sqlite":
         return literal_column("((julianday('now') - 2440587.5) * 86400.0)")
     return literal_column("CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)")
 
 
 def _place() -> str:
-    """Where process ids mean the same: this boot of this machine, and this namespace of it."""
+    """The scope in which PIDs are comparable: this boot of this machine and this PID namespace."""
     boot = _read("/proc/sys/kernel/random/boot_id") or socket.gethostname()
     try:
         namespace = os.readlink("/proc/self/ns/pid")
@@ -89,9 +89,9 @@ def _place() -> str:
 
 
 def _process_start(pid: int) -> str | None:
-    """When the process started, in the system's own ticks: a process id is used again, together with its start it is not.
+    """Start time of the process in clock ticks: PIDs are reused, but not with the same start time.
 
-    None: there is no such process. A zombie has ended.
+    None: no such process, or a zombie.
     """
     stat = _read(f"/proc/{pid}/stat")
     if stat is None:
@@ -103,7 +103,7 @@ def _process_start(pid: int) -> str | None:
 def _started_without_proc(pid: int) -> str | None:
     if os.path.exists("/proc/self/stat"):
         return None
-    try:  # no /proc (macOS): whether the id is in use is all there is to know
+    try:  # no /proc (macOS): only whether the PID is in use is known
         os.kill(pid, 0)
     except ProcessLookupError:
         return None

@@ -1,4 +1,4 @@
-"""Pages of sessions: filters, search, and cursors. Every page is read from an index, from where the last one ended."""
+"""Pages of sessions: filters, search and cursors. Every page is read from an index, starting where the last one ended."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from services.store import documents
 from services.store.records import Filter, Page
 from services.store.rows import to_session
 from services.store.schema import session_tags, sessions
-from services.store.tokenizer import facet
+from services.store.tokenizer import filter_term
 
 MAX_LIMIT = 200
 LISTED_CHARS = 4_096
-"""A list leaves out metadata and options whose JSON is longer: a page of 200 sessions is at most 2 MB of them."""
+"""Lists omit metadata and options with longer JSON, so a page of 200 sessions has at most 2 MB of them."""
 LARGE = ("metadata", "options")
 
 
 def list_page(connection: Connection, wanted: Filter, limit: int, offset: int, cursor: str | None) -> Page:
-    """Sessions that ``wanted`` describes, the most recently used first; with ``q``, those with the newest match first."""
+    """Sessions that match ``wanted``, most recently used first; with ``q``, by newest match."""
     limit = max(1, min(limit, MAX_LIMIT))
     if wanted.q is not None and wanted.q.strip():
         return _search(connection, wanted, limit, offset, cursor)
     order, statement = _ordered(wanted)
     if cursor:
         statement = statement.where(order < tuple_(*_decode(cursor, "updated", (int, str))))
-    # The page's ids first, from the index alone: an offset then skips index entries, not rows.
+    # First the ids of the page, with an index-only scan: an offset then skips index entries, not rows.
     ids = statement.order_by(*(column.desc() for column in order.clauses)).limit(limit + 1).offset(offset)
     found = connection.execute(ids).all()
     rows = _load(connection, [row.id for row in found[:limit]])
@@ -39,7 +39,7 @@ def list_page(connection: Connection, wanted: Filter, limit: int, offset: int, c
 
 
 def _ordered(wanted: Filter) -> tuple[Any, Select[Any]]:
-    """The order of a page and the statement for its ids, from whichever table has an index for both filter and order."""
+    """The order of a page and the statement for its ids, from the table whose index covers both filter and order."""
     if wanted.tag is not None:
         order = tuple_(session_tags.c.updated_at, session_tags.c.session_id)
         statement = select(session_tags.c.session_id.label("id"), session_tags.c.updated_at).where(session_tags.c.tag == wanted.tag)
@@ -51,15 +51,17 @@ def _ordered(wanted: Filter) -> tuple[Any, Select[Any]]:
 
 
 def _conditions(wanted: Filter) -> list[Any]:
-    asked = (("backend", wanted.backend), ("status", wanted.status), ("workdir", wanted.workdir))
-    return [sessions.c[name] == value for name, value in asked if value is not None]
+    filters = (("backend", wanted.backend), ("status", wanted.status), ("workdir", wanted.workdir))
+    return [sessions.c[name] == value for name, value in filters if value is not None]
 
 
 def _search(connection: Connection, wanted: Filter, limit: int, offset: int, cursor: str | None) -> Page:
-    """One session for all of its matches, at the place of the newest; over the pages of a cursor too."""
+    """Each session is listed once, at its newest match, also across the pages of a cursor."""
     before = int(_decode(cursor, "found", (int,))[0]) if cursor else None
-    facets = [facet(name, value) for name, value in (("backend", wanted.backend), ("workdir", wanted.workdir)) if value is not None]
-    query = documents.to_query(connection, wanted.q or "", facets)
+    filter_terms = [
+        filter_term(name, value) for name, value in (("backend", wanted.backend), ("workdir", wanted.workdir)) if value is not None
+    ]
+    query = documents.to_query(connection, wanted.q or "", filter_terms)
     if query is None:
         return Page(())
     seen: set[str] = set()
@@ -82,7 +84,7 @@ def _search(connection: Connection, wanted: Filter, limit: int, offset: int, cur
 
 
 def _load(connection: Connection, ids: list[str], wanted: Filter | None = None) -> list[Row[Any]]:
-    """The sessions of ``ids`` that ``wanted`` describes, in the order of ``ids``."""
+    """The sessions among ``ids`` that match ``wanted``, in the order of ``ids``."""
     columns = [
         case((func.length(column) <= LISTED_CHARS, column)).label(column.name) if column.name in LARGE else column for column in sessions.c
     ]
@@ -107,6 +109,4 @@ def _decode(cursor: str, kind: str, types: tuple[type, ...]) -> list[Any]:
             return place
     except (ValueError, TypeError):
         pass
-    raise InvalidRequest(
-        "cursor: not one that this list gave", field="cursor", issue="use next_cursor of the same list, with the same filters"
-    )
+    raise InvalidRequest("cursor: invalid for this list", field="cursor", issue="use next_cursor of the same list, with the same filters")

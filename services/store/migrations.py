@@ -1,7 +1,7 @@
-"""An empty database gets the tables of `schema`; an older one is brought to them by numbered steps. A step that was released is
-never changed: add another.
+"""Create the tables of `schema` in an empty database, or upgrade an older one in numbered steps. Never change a released step;
+add another.
 
-This happens at start under the database's own lock, so of several workers that start at once one does the work.
+Runs at start under a database lock, so only one of several starting workers migrates.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from services.errors import StoreUnavailable
 from services.store.schema import create_tables
 
 STEPS: tuple[Callable[[Connection], None], ...] = ()
-"""The first leads from version 1 to version 2."""
+"""The first upgrades version 1 to version 2."""
 
 NEWEST = 1 + len(STEPS)
 
 LOCK_NUMBER = 7_242_301_019
-"""PostgreSQL's advisory lock that is held while the transaction lasts."""
+"""Key of the PostgreSQL advisory lock, held for the transaction."""
 
 
 def migrate(connection: Connection) -> None:
-    """Bring the database to the newest version, in the writing transaction of ``connection``.
+    """Upgrade the database to the newest version, in the write transaction of ``connection``.
 
     Raises StoreUnavailable for a database written by a newer clinvk.
     """
@@ -33,7 +33,7 @@ def migrate(connection: Connection) -> None:
     version = connection.execute(text("SELECT max(version) FROM schema_version")).scalar() or 0
     if version > NEWEST:
         raise StoreUnavailable(
-            f"the session store was written by a newer clinvk (its version is {version}, this program knows {NEWEST}):"
+            f"the session store was written by a newer clinvk (schema version {version}; this program supports up to {NEWEST}):"
             " update clinvk, or choose another session.database_url"
         )
     if version == 0:

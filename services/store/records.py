@@ -1,4 +1,4 @@
-"""What the session store keeps: sessions, turns, and the words to ask for them. Times are microseconds since the epoch."""
+"""Records of the session store: sessions, turns, filters. Times are microseconds since the epoch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, Literal
 from services.usage import Usage
 
 SessionStatus = Literal["idle", "running", "failed"]
-"""``idle``: no turn is running, and the last one, if any, did not fail; a turn that was cancelled has not."""
+"""``idle``: no turn is running and the last one, if any, did not fail. A cancelled turn does not count as failed."""
 
 TurnStatus = Literal["running", "finished", "failed", "cancelled", "interrupted"]
-"""``interrupted``: the server ended in the middle of it."""
+"""``interrupted``: the server ended during the turn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,26 +28,26 @@ class Session:
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """The unified options that later turns use unless they say otherwise."""
+    """The unified options that later turns inherit."""
     parent_id: str | None = None
     """The session that this one was forked from."""
     cli_session_id: str | None = None
     needs_rebuild: bool = False
-    """The CLI has no session that holds the turns so far: the next turn must tell them anew."""
+    """The CLI has no session with the turns so far: the next turn must include them in its prompt."""
     turn_count: int = 0
     usage: Usage = field(default_factory=Usage)
     cost_usd: float | None = None
     error: str | None = None
-    """What was wrong with the last turn."""
+    """The error of the last turn."""
     created_at: int = 0
     updated_at: int = 0
     left_out: tuple[str, ...] = ()
-    """The fields (`services.store.listing.LARGE`) that a list leaves out of this session: they are too long for it."""
+    """The fields (`services.store.listing.LARGE`) that a list omitted because they are too long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One prompt and what came of it. ``number`` counts from 1."""
+    """One prompt and its outcome. ``number`` counts from 1."""
 
     session_id: str
     number: int
@@ -65,12 +65,12 @@ class Turn:
     cost_usd: float | None = None
     request_id: str = ""
     is_inherited: bool = False
-    """Copied from the session that this one was forked from; not in the session's sums."""
+    """Copied from the session that this one was forked from; not included in the session's sums."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTurn:
-    """A turn that is about to run."""
+    """A turn to be started."""
 
     prompt: str = field(repr=False)
     model: str | None = None
@@ -79,7 +79,7 @@ class NewTurn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnEnd:
-    """What came of a turn, and what its request says of the session: that is stored only once the turn has run."""
+    """The outcome of a turn, and the session metadata of its request, which is stored only after the turn has run."""
 
     status: TurnStatus
     output: str = field(repr=False)
@@ -91,7 +91,7 @@ class TurnEnd:
     usage: Usage | None = None
     cost_usd: float | None = None
     cli_session_id: str | None = None
-    """The session that the CLI has it in, where the CLI told."""
+    """The CLI's own session id, if the CLI reported it."""
     title: str | None = None
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -99,7 +99,7 @@ class TurnEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """What a listed session must have; None asks for nothing. ``q``: all of its words, in the title, the tags, or one turn."""
+    """Filters of a list; None matches everything. ``q``: all of its words must occur in the title and tags, or in one turn."""
 
     backend: str | None = None
     status: SessionStatus | None = None

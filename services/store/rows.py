@@ -14,23 +14,23 @@ from services.usage import Usage
 
 OF_SESSION = tuple(item.name for item in fields(Session) if item.name not in ("tags", "metadata", "options", "usage", "left_out"))
 OF_TURN = tuple(item.name for item in fields(Turn) if item.name != "usage")
-"""Fields whose column has their name and holds the value as it is."""
+"""Fields stored unchanged in a column of the same name."""
 
 TEXT_LIMIT_CHARS = 8 * 1024 * 1024
-"""The longest prompt or output that is stored. The rest is cut off, with a note at the end."""
+"""The longest prompt or output that is stored. Longer text is truncated, with a note at the end."""
 
 
 def storable(text: str) -> str:
-    """``text`` as every database can hold it: no NUL (PostgreSQL), no halves of surrogate pairs, no more than the limit."""
+    """``text`` as every database can store it: without NUL (PostgreSQL) and lone surrogates, truncated to the limit."""
     if len(text) > TEXT_LIMIT_CHARS:
-        text = f"{text[:TEXT_LIMIT_CHARS]}\n[{len(text) - TEXT_LIMIT_CHARS} more characters were not kept]"
+        text = f"{text[:TEXT_LIMIT_CHARS]}\n[{len(text) - TEXT_LIMIT_CHARS} more characters were not stored]"
     if "\0" in text:
         text = text.replace("\0", "\ufffd")
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def to_session(row: Row[Any]) -> Session:
-    """A NULL in a field that is never NULL was left out by a list."""
+    """NULL in a non-nullable field means that a list omitted it."""
     held = row._mapping
     return Session(
         **{name: held[name] for name in OF_SESSION},
@@ -70,5 +70,5 @@ def from_usage(usage: Usage) -> dict[str, int]:
 
 
 def dumped(value: Any) -> str:
-    """JSON in ASCII: whatever a caller's strings hold, the database can."""
+    """ASCII JSON, which any database can store."""
     return json.dumps(value)

@@ -1,5 +1,5 @@
-"""The tables: created in an empty database as they are here, read and written through SQLAlchemy. An older database is changed by
-a step in `migrations`; a test compares the two.
+"""The tables, as created in an empty database. Older databases are upgraded by steps in `migrations`; a test compares the two
+schemas.
 
 Times are microseconds since the epoch (UTC). Ids are lower-case UUIDs, compared byte by byte.
 """
@@ -47,7 +47,7 @@ sessions = Table(
     Column("status", Text, nullable=False),
     Column("tags", Text, nullable=False),  # JSON: a list; `session_tags` has them for filters
     Column("metadata", Text, nullable=False),  # JSON: an object of strings
-    Column("options", Text, nullable=False),  # JSON: what later turns use unless they say otherwise
+    Column("options", Text, nullable=False),  # JSON: options that later turns inherit
     Column("parent_id", Text),
     Column("cli_session_id", Text),
     Column("needs_rebuild", Boolean, nullable=False),
@@ -65,7 +65,7 @@ sessions = Table(
     Index("sessions_by_workdir", "workdir", "updated_at", "id"),
 )
 
-# `updated_at` is that of the session: with it, a page of one tag is read from one index, however many sessions have the tag.
+# `updated_at` is the session's, so a page of one tag is read from one index, however many sessions have the tag.
 session_tags = Table(
     "session_tags",
     metadata,
@@ -95,8 +95,8 @@ turns = Table(
     Column("is_inherited", Boolean, nullable=False),  # copied from the session that this one was forked from
 )
 
-# What a search looks through: one row for a session's title and tags, one for every turn. Ids only grow, so the newest
-# match is the one with the largest. The words' own index differs between databases, and so does the type of `words`.
+# Documents of the full-text search: one for a session's title and tags, one for every turn. Ids only increase, so the newest
+# match has the largest id. The index on words, and the type of `words`, depend on the database.
 documents = Table(
     "documents",
     metadata,
@@ -108,8 +108,8 @@ documents = Table(
 )
 Index("documents_words", documents.c.words, postgresql_using="gin").ddl_if(dialect="postgresql")
 
-# `words` is separated by spaces and holds nothing but word characters (services.store.tokenizer), so the plainest tokenizer splits
-# it as it is meant. No positions are kept: a search is for documents that hold all words.
+# `words` contains only word characters and spaces (services.store.tokenizer), so the simplest tokenizer splits it correctly.
+# Positions are not stored: a search matches documents that contain all words.
 SQLITE_SEARCH = (
     """CREATE VIRTUAL TABLE documents_words USING fts5(
         words, content='documents', content_rowid='id', detail=none, columnsize=0, tokenize="ascii tokenchars '_'"
@@ -133,7 +133,7 @@ owners = Table(
     Column("seen_at", Double, nullable=False),  # seconds, on the database's clock
 )
 
-# One row: how many sessions there are. `count(*)` reads the whole table.
+# One row: the number of sessions. `count(*)` would read the whole table.
 totals = Table("totals", metadata, Column("id", Integer, primary_key=True), Column("sessions", BigInteger, nullable=False))
 
 

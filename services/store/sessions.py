@@ -1,4 +1,4 @@
-"""The session store: sessions as a whole. Their turns are `turns`' business; both are behind `SessionStore`."""
+"""The session store. `turns` has the statements about turns."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ID_PREFIX = re.compile(r"[0-9a-f][0-9a-f-]{0,35}")
 
 
 class SessionStore:
-    """One per process. Every method is one short transaction; all raise StoreUnavailable where the database does not answer."""
+    """One per process. Every method is one short transaction, and raises StoreUnavailable if the database is unavailable."""
 
     def __init__(self, url: URL, *, keeps_usage: bool = True) -> None:
         self._database = Database(url, self._prepare)
@@ -34,14 +34,14 @@ class SessionStore:
         self._keeps_usage = keeps_usage
 
     def open(self) -> None:
-        """Connect, bring the tables up to date, release what dead servers held. Done by the first use, too."""
+        """Connect, migrate, and release the sessions of dead servers. Implicit on first use."""
         self._database.open()
 
     def close(self) -> None:
         self._database.close()
 
     def add(self, session: Session) -> Session:
-        """Keep a new session that has no turn yet."""
+        """Insert a new session without a turn."""
 
         def work(connection: Connection) -> Session:
             return _insert(connection, session)
@@ -49,7 +49,7 @@ class SessionStore:
         return self._database.write(work)
 
     def add_fork(self, session: Session) -> Session:
-        """Keep a new session with copies of the turns of its parent. Raises NotFound, Conflict while the parent runs one."""
+        """Insert a new session with copies of its parent's turns. Raises NotFound, or Conflict while the parent runs one."""
         parent_id = session.parent_id or ""
 
         def work(connection: Connection) -> Session:
@@ -63,12 +63,12 @@ class SessionStore:
         return self._database.write(work)
 
     def get(self, id: str) -> Session:
-        """The session of an id or a prefix of one. Raises NotFound, or Conflict for a prefix of several."""
+        """The session with an id or a unique prefix of one. Raises NotFound, or Conflict for an ambiguous prefix."""
         with self._database.reading() as connection:
             return _find(connection, id)
 
     def list(self, wanted: Filter | None = None, *, limit: int = 20, offset: int = 0, cursor: str | None = None) -> Page:
-        """A page, the most recently used first. Raises InvalidRequest for a cursor that is none."""
+        """A page, most recently used first. Raises InvalidRequest for an invalid cursor."""
         with self._database.reading() as connection:
             return list_page(connection, wanted or Filter(), limit, offset, cursor)
 
@@ -77,7 +77,7 @@ class SessionStore:
             return connection.execute(select(totals.c.sessions)).scalar() or 0
 
     def delete(self, id: str) -> None:
-        """Forget a session and its turns. Raises NotFound, Conflict while a turn runs."""
+        """Delete a session and its turns. Raises NotFound, or Conflict while a turn runs."""
 
         def work(connection: Connection) -> None:
             if not self._remove(connection, id):
@@ -88,13 +88,13 @@ class SessionStore:
         self._database.write(work)
 
     def expired(self, before: int, limit: int) -> tuple[Session, ...]:
-        """Some of the sessions that were last used before ``before`` and run nothing, the oldest first."""
+        """At most ``limit`` sessions last used before ``before`` and not running a turn, oldest first."""
         statement = select(sessions).where(sessions.c.updated_at < before, sessions.c.status != "running")
         with self._database.reading() as connection:
             return tuple(map(to_session, connection.execute(statement.order_by(sessions.c.updated_at).limit(limit))))
 
     def begin(self, session: Session, turn: NewTurn) -> Turn:
-        """Keep a new session whose first turn is running."""
+        """Insert a new session whose first turn is running."""
 
         def work(connection: Connection) -> Turn:
             owners.sign_in(connection, self._owner())
@@ -104,7 +104,7 @@ class SessionStore:
         return self._database.write(work)
 
     def start_turn(self, id: str, turn: NewTurn) -> Turn:
-        """Claim the session for a turn. Raises NotFound, Conflict when one is running, on whatever server."""
+        """Claim the session for a turn. Raises NotFound, or Conflict if any server runs one."""
 
         def work(connection: Connection) -> Turn:
             if not turns.is_free(connection, id):
@@ -116,26 +116,26 @@ class SessionStore:
         return self._database.write(work)
 
     def end_turn(self, turn: Turn, end: TurnEnd) -> None:
-        """Keep what came of a turn and free its session. A second end of the same turn changes nothing."""
+        """Store the outcome of a turn and release its session. Idempotent."""
         kept = end if self._keeps_usage else replace(end, usage=None)
         self._database.write(lambda connection: turns.end(connection, turn, kept, _now()))
 
     def drop_turn(self, turn: Turn) -> None:
-        """Take back a turn that did not come to run."""
+        """Remove a turn that was not started."""
         self._database.write(lambda connection: turns.drop(connection, turn))
 
     def turns(self, id: str, *, after: int = 0, limit: int = 100) -> tuple[Turn, ...]:
-        """Turns of a session in their order, from number ``after`` + 1. Raises NotFound."""
+        """Turns of a session in order, from number ``after`` + 1. Raises NotFound."""
         with self._database.reading() as connection:
             return turns.read(connection, _find(connection, id).id, after, limit)
 
     def usage_of_turns(self, id: str) -> Usage:
-        """What all turns of a session have used, those of its parent from before the fork included."""
+        """The usage of all turns of a session, including those copied from its parent."""
         with self._database.reading() as connection:
             return turns.usage(connection, id)
 
     def release_dead(self) -> int:
-        """Free the sessions that dead servers have left running; how many there were."""
+        """Release the sessions that dead servers left running. Returns their number."""
 
         def work(connection: Connection) -> int:
             us = self._owner()
@@ -147,7 +147,7 @@ class SessionStore:
         return self._database.write(work)
 
     def beat(self) -> None:
-        """Say that this process is there; see `owners`."""
+        """Renew the lease of this process; see `leases`."""
         self._database.write(lambda connection: owners.sign_in(connection, self._owner()))
 
     def _prepare(self, database: Database) -> None:
@@ -160,7 +160,7 @@ class SessionStore:
         return self._us
 
     def _free(self, id: str) -> None:
-        """Release a session whose server is dead, where it is met. Costs a read, and writes only where there is reason to."""
+        """Release the session if its server is dead. Costs a read; writes only if necessary."""
         with self._database.reading() as connection:
             owner = turns.owner_of(connection, id)
             dead = owners.dead_among(connection, {owner}, self._owner()) if owner else set()
@@ -190,7 +190,7 @@ def _insert(connection: Connection, session: Session, owner: str | None = None) 
         connection.execute(insert(session_tags), rows)
     connection.execute(ONE_MORE)
     documents.add(
-        connection, session.id, indexed_words(session.title, " ".join(session.tags)), turns.facets(session.backend, session.workdir)
+        connection, session.id, indexed_words(session.title, " ".join(session.tags)), turns.filter_terms(session.backend, session.workdir)
     )
     return session
 
@@ -199,7 +199,7 @@ def _find(connection: Connection, id: str) -> Session:
     prefix = id.lower()
     if not ID_PREFIX.fullmatch(prefix):
         raise NotFound(f"there is no session {id[:64]!r}", field="session_id")
-    # "g" comes after every character of an id, in both databases' byte order.
+    # "g" sorts after every character of an id, in both databases' byte order.
     statement = select(sessions).where(sessions.c.id >= prefix, sessions.c.id < prefix + "g").order_by(sessions.c.id).limit(2)
     rows = connection.execute(statement).all()
     if not rows:
@@ -210,7 +210,7 @@ def _find(connection: Connection, id: str) -> Session:
 
 
 def _is_running(id: str) -> Conflict:
-    return Conflict(f"session {id} is running a turn already; wait for its end", field="session_id", issue="session is running")
+    return Conflict(f"session {id} is already running a turn; wait for it to end", field="session_id", issue="session is running")
 
 
 def _now() -> int:

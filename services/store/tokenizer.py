@@ -1,7 +1,6 @@
-"""Text → the words that a search finds it by. Pure, and the same for every database, so that both find the same.
+"""Tokenizer of the full-text search. Pure, and the same for every database, so that results are the same.
 
-A word is a run of letters, digits and underscores, without regard to case. Scripts that are written without spaces have
-no such runs that a reader would search for, so there each character is a word.
+A word is a case-folded run of letters, digits and underscores. In scripts written without spaces, each character is a word.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import re
 import unicodedata
 
 INDEXED_CHARS = 16_384
-"""So much of a prompt, and of an output, can be searched: the index stays small, and a turn's end quick."""
+"""How much of a prompt, and of an output, is indexed. Keeps the index small and recording a turn fast."""
 WORD_CHARS = 64
 QUERY_WORDS = 16
 
@@ -20,13 +19,13 @@ WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 
 
 def words_of(text: str) -> list[str]:
-    """The distinct words of ``text``, in the order of their first appearance. Words are cut at ``WORD_CHARS``."""
+    """The distinct words of ``text`` in order of first occurrence, truncated to ``WORD_CHARS``."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     return list(dict.fromkeys(word[:WORD_CHARS] for word in WORD.findall(folded)))
 
 
-def facet(name: str, value: str) -> str:
-    """A word that no text has: what does not change of a session (its backend, its folder), so that a search narrows by it too."""
+def filter_term(name: str, value: str) -> str:
+    """A filter term that occurs in no text, for an immutable property of a session (backend, workdir), to restrict a search."""
     return f"\N{SECTION SIGN}{hashlib.sha256(f'{name}={value}'.encode()).hexdigest()[:16]}"
 
 

@@ -1,6 +1,6 @@
 """Statements about turns, each within a transaction of `SessionStore`.
 
-A session is claimed by one conditional UPDATE, so of two that want it one gets it, on whatever servers they are.
+A session is claimed by one conditional UPDATE, so only one of several servers gets it.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from services.store.leases import Owner
 from services.store.records import NewTurn, Turn, TurnEnd
 from services.store.rows import dumped, from_turn, from_usage, storable, to_turn
 from services.store.schema import USAGE, session_tags, sessions, turns
-from services.store.tokenizer import facet, indexed_words
+from services.store.tokenizer import filter_term, indexed_words
 from services.usage import Usage
 
 INTERRUPTED = "the server ended while this turn was running"
 
-# What every turn runs is built once: building these takes SQLAlchemy longer (1.5 ms a turn) than SQLite takes to do them.
+# Statements of every turn are built once: SQLAlchemy takes longer to build them (1.5 ms a turn) than SQLite to execute them.
 END_TURN = update(turns).where(
     turns.c.session_id == bindparam("of_session"),
     turns.c.number == bindparam("of_number"),
     turns.c.status.in_(("running", "interrupted")),
 )
 IS_OURS = sessions.c.running_turn == bindparam("of_number")
-"""Unless the session was taken for dead, and runs another turn by now."""
-CLI_ID, COST = bindparam("told_cli_id", type_=Text), bindparam("more_cost", type_=Double)
+"""False if this process was presumed dead and the session now runs another turn."""
+CLI_ID, COST = bindparam("new_cli_id", type_=Text), bindparam("more_cost", type_=Double)
 END_OF_SESSION = (
     update(sessions)
     .where(sessions.c.id == bindparam("of_session"))
@@ -38,9 +38,9 @@ END_OF_SESSION = (
         status=case((IS_OURS, bindparam("then_status")), else_=sessions.c.status),
         owner=case((IS_OURS, None), else_=sessions.c.owner),
         running_turn=case((IS_OURS, None), else_=sessions.c.running_turn),
-        error=bindparam("told_error"),
+        error=bindparam("new_error"),
         cost_usd=func.coalesce(sessions.c.cost_usd + COST, sessions.c.cost_usd, COST),
-        model=func.coalesce(bindparam("told_model", type_=Text), sessions.c.model),
+        model=func.coalesce(bindparam("new_model", type_=Text), sessions.c.model),
         cli_session_id=func.coalesce(CLI_ID, sessions.c.cli_session_id),
         needs_rebuild=case((CLI_ID.is_(None), sessions.c.needs_rebuild), else_=False),
         **{name: sessions.c[name] + bindparam(f"more_{name}", type_=BigInteger) for name in USAGE},
@@ -63,13 +63,13 @@ RETAG = update(session_tags).where(session_tags.c.session_id == bindparam("of_se
 
 
 def is_free(connection: Connection, session_id: str) -> bool:
-    """Whether there is such a session and no turn of it runs. On PostgreSQL the row is ours until the transaction ends."""
+    """Whether the session exists and runs no turn. On PostgreSQL its row is locked until the transaction ends."""
     statement = select(sessions.c.id).where(sessions.c.id == session_id, sessions.c.status != "running")
     return connection.execute(statement.with_for_update()).first() is not None
 
 
 def start(connection: Connection, session_id: str, new: NewTurn, owner: Owner, now: int) -> Turn:
-    """Claim a free session and note the turn as running. `drop` takes back all of it, so nothing else is changed here."""
+    """Claim a free session and insert the running turn. `drop` must undo all of it, so nothing else is changed here."""
     owners.sign_in(connection, owner)
     number = connection.execute(CLAIM, {"of_session": session_id, "new_owner": owner.id}).scalar_one()
     return add_running(connection, session_id, number, new, now)
@@ -90,7 +90,7 @@ def add_running(connection: Connection, session_id: str, number: int, new: NewTu
 
 
 def end(connection: Connection, turn: Turn, end: TurnEnd, now: int) -> None:
-    """Keep the end of a turn that has none yet; an interrupted one that did come to its end after all counts too."""
+    """Store the end of a turn that has none yet, or that was marked interrupted but completed after all."""
     here = {"of_session": turn.session_id, "of_number": turn.number}
     row = from_turn(
         replace(
@@ -111,9 +111,9 @@ def end(connection: Connection, turn: Turn, end: TurnEnd, now: int) -> None:
     changes = {
         "now": now,
         "then_status": "failed" if end.status == "failed" else "idle",
-        "told_error": row["error"] if end.status == "failed" else None,
-        "told_model": end.model or None,
-        "told_cli_id": end.cli_session_id or None,
+        "new_error": row["error"] if end.status == "failed" else None,
+        "new_model": end.model or None,
+        "new_cli_id": end.cli_session_id or None,
         "more_cost": end.cost_usd,
         **{f"more_{name}": count for name, count in from_usage(end.usage or Usage()).items()},
     }
@@ -121,11 +121,11 @@ def end(connection: Connection, turn: Turn, end: TurnEnd, now: int) -> None:
     added = _describe(connection, turn.session_id, end) if end.title or end.tags or end.metadata else []
     if added or session.tags != NO_TAGS:
         _retag(connection, turn.session_id, added, now)
-    documents.add(connection, turn.session_id, indexed_words(turn.prompt, end.output), facets(session.backend, session.workdir))
+    documents.add(connection, turn.session_id, indexed_words(turn.prompt, end.output), filter_terms(session.backend, session.workdir))
 
 
 def _describe(connection: Connection, session_id: str, end: TurnEnd) -> list[str]:
-    """Add what the turn's request says of its session. Returns the tags that are new."""
+    """Store the session metadata of the turn's request. Returns the new tags."""
     row = connection.execute(select(sessions).where(sessions.c.id == session_id)).one()
     held = json.loads(row.tags)
     added = [tag for tag in dict.fromkeys(map(storable, end.tags)) if tag not in held]
@@ -133,12 +133,12 @@ def _describe(connection: Connection, session_id: str, end: TurnEnd) -> list[str
     if end.title:
         changes["title"] = storable(end.title)
     connection.execute(update(sessions).where(sessions.c.id == session_id).values(changes))
-    documents.add(connection, session_id, indexed_words(end.title, " ".join(end.tags)), facets(row.backend, row.workdir))
+    documents.add(connection, session_id, indexed_words(end.title, " ".join(end.tags)), filter_terms(row.backend, row.workdir))
     return added
 
 
 def drop(connection: Connection, turn: Turn) -> None:
-    """Remove a running turn as if it had not been asked for."""
+    """Remove a running turn and release its session."""
     gone = connection.execute(
         delete(turns).where(turns.c.session_id == turn.session_id, turns.c.number == turn.number, turns.c.status == "running")
     )
@@ -161,14 +161,14 @@ def usage(connection: Connection, session_id: str) -> Usage:
 
 
 def copy(connection: Connection, source_id: str, target_id: str) -> None:
-    """Give a fork its parent's turns, in the database alone."""
+    """Copy the parent's turns to a fork with one statement."""
     names = [column.name for column in turns.c if column.name not in ("session_id", "is_inherited")]
     copied = select(literal(target_id), literal(True), *(turns.c[name] for name in names)).where(turns.c.session_id == source_id)
     connection.execute(insert(turns).from_select(["session_id", "is_inherited", *names], copied))
 
 
-def facets(backend: str, workdir: str) -> list[str]:
-    return [facet("backend", backend), facet("workdir", workdir)]
+def filter_terms(backend: str, workdir: str) -> list[str]:
+    return [filter_term("backend", backend), filter_term("workdir", workdir)]
 
 
 def owner_of(connection: Connection, session_id: str) -> str | None:
@@ -180,7 +180,7 @@ def owners_of_running(connection: Connection) -> set[str]:
 
 
 def interrupt(connection: Connection, dead: set[str], now: int) -> int:
-    """Free the sessions of dead owners and mark their running turns. Returns how many sessions there were."""
+    """Release the sessions of dead owners and mark their running turns. Returns the number of sessions."""
     held = and_(sessions.c.status == "running", sessions.c.owner.in_(dead))
     ids = connection.execute(select(sessions.c.id).where(held).with_for_update()).scalars().all()
     if not ids:
@@ -198,7 +198,7 @@ def interrupt(connection: Connection, dead: set[str], now: int) -> int:
 
 
 def _retag(connection: Connection, session_id: str, added: list[str], now: int) -> None:
-    """Keep the order of the tags' index that of the sessions."""
+    """Update `updated_at` of the session's tags, which must equal the session's, and insert the new tags."""
     connection.execute(RETAG, {"of_session": session_id, "now": now})
     if added:
         rows = [{"session_id": session_id, "tag": tag, "updated_at": now} for tag in dict.fromkeys(added)]
