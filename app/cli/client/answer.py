@@ -96,4 +96,4 @@ def render(markdown: str) -> str:
     console = Console(file=io.StringIO(), force_terminal=True, width=Console(file=sys.stdout).width, no_color=not has_colours())
     with console.capture() as captured:
         console.print(Markdown(markdown, hyperlinks=False))
-    return PADDING.sub("", captured.get())
+    return PADDING.sub("", captured.get()).strip("\n") + "\n"

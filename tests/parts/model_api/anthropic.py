@@ -67,16 +67,22 @@ def content(reply: Reply) -> list[dict[str, Any]]:
     blocks: list[dict[str, Any]] = []
     if reply.thinking:
         blocks.append({"type": "thinking", "thinking": "".join(reply.thinking), "signature": "sig"})
-    if reply.shell is None:
-        blocks.append({"type": "text", "text": reply.whole})
+    if used := tool(reply):
+        blocks.append({"type": "tool_use", "id": f"toolu_{uuid.uuid4().hex[:24]}", **used})
     else:
-        tool = {"command": reply.shell, "description": "scripted by the test"}
-        blocks.append({"type": "tool_use", "id": f"toolu_{uuid.uuid4().hex[:24]}", "name": "Bash", "input": tool})
+        blocks.append({"type": "text", "text": reply.whole})
     return blocks
 
 
+def tool(reply: Reply) -> dict[str, Any] | None:
+    if reply.write:
+        path, text = reply.write
+        return {"name": "Write", "input": {"file_path": path, "content": text}}
+    return reply.shell and {"name": "Bash", "input": {"command": reply.shell, "description": "scripted by the test"}}
+
+
 def stop_reason(reply: Reply) -> str:
-    return "end_turn" if reply.shell is None else "tool_use"
+    return "tool_use" if tool(reply) else "end_turn"
 
 
 def message(reply: Reply, name: str, **parts: Any) -> dict[str, Any]:

@@ -26,6 +26,8 @@ class Reply:
     thinking: list[str] = field(default_factory=list)
     shell: str | None = None
     """A command for the CLI's own shell tool, instead of the text."""
+    write: tuple[str, str] | None = None
+    """Path and text of a file for Claude Code's tool that writes files, instead of the text."""
     patience_ms: int = 10_000
     """How long Codex waits for the command before it asks the model again (10 s is what it does by itself)."""
     delay_s: float = 0.0
