@@ -106,6 +106,7 @@ def _resolve_continued(body: dict[str, Any], secret: bytes) -> tuple[Resolution,
     return resolution, services().runner.backend(resolution.backend), previous
 
 
+@can_fail("not_found")
 def no_response(response_id: str) -> Response:
     """The CLI keeps its session, but the server keeps no response that could be fetched or deleted."""
     raise NotFound(
