@@ -23,7 +23,7 @@ def request_checks() -> str:
         ("Path and method", "the view; its marks decide what follows", "404, 405"),
         ("Rate limit", "for views marked @runs_cli, for each key or address", "429"),
         ("Body", "arrives in time and in size; JSON of the view's schema", "408, 413, 400"),
-        ("Request", "translated into a RunRequest: model, backend, options, workdir", "400, 403, 404"),
+        ("Request", "translated into a RunRequest: model, backend, options, workdir", "400, 404"),
         ("Admission", "the CLI is installed; a slot is free, or becomes free in the queue", "503"),
     )
     step, box = 44, 34
