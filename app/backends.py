@@ -210,4 +210,4 @@ def _default_backend(settings: Settings, specs: dict[str, BackendSpec]) -> Itera
         if not specs[name].enabled:
             yield f"{name!r} is switched off (backends.{name}.enabled); choose another or switch it on"
     elif name not in settings.backends:
-        yield f"unknown backend {name!r}; {did_you_mean(name, specs)}"
+        yield f"unknown backend {name!r}; {did_you_mean(name, specs)} Another CLI is declared under `backends`, see docs/backends.md"

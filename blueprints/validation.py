@@ -23,6 +23,7 @@ from blueprints.request_fields import ERRORS_LIMIT
 from services.errors import InvalidRequest
 
 UNKNOWN_FIELD = ma.Schema().error_messages["unknown"].removesuffix(".")
+MISSING_FIELD = "Missing data for required field"
 SUGGESTIONS_LIMIT = 3
 """Unknown fields for which one that is known is suggested: to find it takes 0.3 ms."""
 NAME_CHARS = 64
@@ -126,6 +127,8 @@ def _fields_of(shape: Any) -> Mapping[str, ma.fields.Field[Any]]:
 
 
 def _explain(name: str, issue: str, siblings: Iterable[str]) -> str:
+    if issue == MISSING_FIELD:
+        return "is required"
     if issue != UNKNOWN_FIELD:
         return issue[:1].lower() + issue[1:]
     close = get_close_matches(name, list(siblings), n=1) if len(name) < NAME_CHARS else None

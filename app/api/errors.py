@@ -40,8 +40,9 @@ STATUS: Mapping[str, int] = {
 CODE_OF_STATUS: Mapping[int, str] = {status: code for code, status in reversed(list(STATUS.items()))}
 
 UNKNOWN_ROUTE_MESSAGE = (
-    "there is no such path; the base URL of OpenAI clients is http://HOST:PORT/openai/v1, "
-    "that of Anthropic clients http://HOST:PORT/anthropic; /openapi.json lists all paths"
+    "unknown path; the base URL of OpenAI clients is http://HOST:PORT/openai/v1, "
+    "that of Anthropic clients http://HOST:PORT/anthropic; /openapi.json lists all paths; "
+    "embeddings, audio, images, files and legacy completions are not supported"
 )
 INTERNAL_MESSAGE = "an error inside the server; its log has the details under this request id"
 

@@ -79,4 +79,6 @@ def check_media_type(environ: Mapping[str, Any]) -> None:
     media_type, _ = parse_options_header(environ.get("CONTENT_TYPE", ""))
     if not is_json(media_type.lower()):
         sent = f"Content-Type {media_type[:100]!r}" if media_type else "no Content-Type"
-        raise UnsupportedMediaType(f"the body must be JSON with Content-Type application/json; got {sent}")
+        raise UnsupportedMediaType(
+            f"the body must be JSON with Content-Type application/json; got {sent} (curl: -H 'Content-Type: application/json')"
+        )

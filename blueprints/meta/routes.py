@@ -99,7 +99,8 @@ def get_index() -> Any:
         for name, endpoint in (("docs", "pages.get_docs"), ("openapi", "meta.get_openapi"), ("health", "meta.health"))
     }
     version = {"version": current_app.config["API_VERSION"]} if sees_details() else {}
-    return jsonify({"name": current_app.config["API_TITLE"], **version, **links})
+    base_urls = {surface: f"{request.script_root}/{path}" for surface, path in (("openai", "openai/v1"), ("anthropic", "anthropic"))}
+    return jsonify({"name": current_app.config["API_TITLE"], **version, **links, "base_urls": base_urls})
 
 
 def to_duration(seconds: float) -> str:

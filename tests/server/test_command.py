@@ -100,7 +100,11 @@ def test_a_created_key_is_printed_once_with_the_line_for_the_configuration(capsy
     [
         (["--port", "x"], "command line: server.port: expected a whole number from 0 to 65535, got the text 'x'"),
         (["--config", "/no/such.yaml"], "/no/such.yaml: cannot be read: No such file or directory"),
-        (["--backend", "cluade"], "command line: default_backend: unknown backend 'cluade'; did you mean 'claude'?"),
+        (
+            ["--backend", "cluade"],
+            "command line: default_backend: unknown backend 'cluade'; did you mean 'claude'?"
+            " Another CLI is declared under `backends`, see docs/backends.md",
+        ),
     ],
 )
 def test_a_problem_with_the_settings_is_told_and_ends_with_2(capsys, args, problem):

@@ -26,7 +26,7 @@ def check_request(body: Mapping[str, Any], *, may_leave_out_tools: bool) -> list
     if "audio" in (body.get("modalities") or ()) or body.get("audio"):
         raise refused("modalities", "audio is not supported; send ['text'] or leave it out")
     if body.get("messages") is None and body.get("input") is None:
-        raise refused("messages", "missing data for required field")
+        raise refused("messages", "is required")
     return [*check_tools(body, *TOOL_FIELDS, may_leave_out=may_leave_out_tools), *asked_for(body, IGNORED)]
 
 

@@ -114,7 +114,7 @@ def test_an_empty_body_is_fine_where_nothing_is_needed() -> None:
 @pytest.mark.parametrize(
     ("body", "field", "issue"),
     [
-        ({}, "prompt", "missing data for required field"),
+        ({}, "prompt", "is required"),
         ({"prompt": 1}, "prompt", "not a valid string"),
         ({"prompt": "hi", "model": "c"}, "model", "must be one of: a, b"),
         ({"prompt": "hi", "steps": [{"backend": "x"}, {"backend": "x", "timeout": "soon"}]}, "steps[1].timeout", "not a valid number"),
