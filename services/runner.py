@@ -97,6 +97,10 @@ class Runner:
             raise InvalidRequest(message, field="backend", issue="unknown backend")
         return spec
 
+    def workdir(self, request: RunRequest) -> str:
+        """The folder that ``request`` runs in. Raises InvalidRequest."""
+        return self._workdirs.check(request.workdir)
+
     def prepare(self, request: RunRequest) -> Invocation:
         """The invocation for ``request``; starts nothing. Raises InvalidRequest if the request is not allowed."""
         return self._prepared(request, is_warm=False)
@@ -106,7 +110,7 @@ class Runner:
         spec = self.backend(request.backend)
         if not request.prompt.strip():
             raise InvalidRequest("prompt is empty", field="prompt", issue="must not be empty")
-        cwd, run_dir = self._workdirs.check(request.workdir), new_path()
+        cwd, run_dir = self.workdir(request), new_path()
         try:
             return invoke(spec, request, cwd=cwd, environ=self._environ, run_dir=run_dir, is_warm=is_warm)
         except InvalidRequest:

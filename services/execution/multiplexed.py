@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from time import monotonic
 
@@ -17,19 +17,20 @@ from gevent.event import Event
 from services.cancellation import Cancellation
 from services.clis.codex.connection import CodexConnection
 from services.clis.codex.turn import CodexTurn
+from services.clis.conversation import Conversation
 from services.clis.spec import BackendSpec, Invocation
 from services.clis.warmth import Parameters, WarmLimits
 from services.decoding.decoder import Exit
 from services.events import Batch, Failed, ToolCall
 from services.execution.driver import Limits
 from services.execution.line_limit import LineLimit, LineTooLong
+from services.execution.run import Process, ProcessRun
 from services.execution.worker import Keep, Need, Problem
 from services.processes.child import Child
 from services.processes.leftovers import end_marked
 from services.processes.marks import MARK, RunFolder, new_mark, new_path
 from services.processes.memory import rss_mb
 from services.processes.spawner import Spawner
-from services.telemetry import Start
 
 log = logging.getLogger("clinvk.warm")
 
@@ -60,7 +61,7 @@ class MultiplexedWorker:
 
     def __init__(self, need: Need, spawner: Spawner) -> None:
         self.need = need
-        self.runs: dict[CodexTurn, MultiplexedRun] = {}
+        self.channels: dict[CodexTurn, Channel] = {}
         self.exit: Exit | None = None
         self.is_draining = False
         """It takes no more runs."""
@@ -92,7 +93,7 @@ class MultiplexedWorker:
 
     @property
     def is_idle(self) -> bool:
-        return not self.runs
+        return not self.channels
 
     @property
     def is_sound(self) -> bool:
@@ -115,25 +116,26 @@ class MultiplexedWorker:
 
     def run(self, need: Need, limits: Limits, cancellation: Cancellation, keep: Keep | None) -> MultiplexedRun:
         try:
-            return MultiplexedRun(self, need.invocation, limits, cancellation)
+            channel = Channel(self, need.invocation)
         except OSError as error:  # its folder has been removed, or the disk is full
             log.warning("codex: the shared process takes no more runs, its folder cannot be used: %s", error)
             raise
-
-    def add(self, run: MultiplexedRun, limits: Limits) -> None:
-        self._uses += 1
         self._line_limit.limit_bytes = max(self._line_limit.limit_bytes, limits.max_output_bytes)
-        self.runs[run.turn] = run
+        return MultiplexedRun(need.invocation, limits, cancellation, channel)
+
+    def add(self, channel: Channel) -> None:
+        self._uses += 1
+        self.channels[channel.turn] = channel
         self._is_unused.clear()
-        self._connection.add(run.turn)
+        self._connection.add(channel.turn)
         self.flush()
 
-    def drop(self, run: MultiplexedRun) -> None:
-        if self.runs.pop(run.turn, None):
-            self._connection.drop(run.turn)
+    def drop(self, channel: Channel) -> None:
+        if self.channels.pop(channel.turn, None):
+            self._connection.drop(channel.turn)
             self.idle_since = monotonic()
             self.flush()
-            if not self.runs:
+            if not self.channels:
                 self._is_unused.set()
 
     def flush(self) -> None:
@@ -164,9 +166,9 @@ class MultiplexedWorker:
         try:
             while chunk := self._chunk():
                 self._line_limit.check(chunk)
-                for turn, batch, size in self._connection.receive(chunk):
-                    if run := self.runs.get(turn):
-                        run.receive(batch, size)
+                for turn, batch, line in self._connection.receive(chunk):
+                    if channel := self.channels.get(turn):
+                        channel.put(batch, line)
                 if self._connection.is_ready or self._connection.refusal:
                     self._ready.set()
                 self.flush()
@@ -190,122 +192,132 @@ class MultiplexedWorker:
         self.is_draining = True
         self.exit = exit
         self._ready.set()
-        for run in tuple(self.runs.values()):
-            run.changed.set()
+        for channel in tuple(self.channels.values()):
+            channel.wake()
 
 
-class MultiplexedRun:
-    """A `Running` in such a process. What its tools have started has the run's own mark, and is ended with it."""
+class Channel:
+    """A run's share of such a process, to the run a process of its own (`services.execution.run.Process`). What its tools start has
+    the run's own mark, and is ended with it."""
 
-    began_as: Start = "warm"
+    breach: str | None = None
 
-    def __init__(self, worker: MultiplexedWorker, invocation: Invocation, limits: Limits, cancellation: Cancellation) -> None:
+    def __init__(self, worker: MultiplexedWorker, invocation: Invocation) -> None:
         self._worker = worker
-        self._invocation = invocation
-        self._limits = limits
-        self._cancellation = cancellation
         self._mark = new_mark()
         self._folder = os.path.join(worker.folder.path, os.path.basename(invocation.run_dir))
         os.mkdir(self._folder, 0o700)
         variables = {"TMPDIR": self._folder, MARK: self._mark}
         self.turn = CodexTurn(invocation, {f"shell_environment_policy.set.{name}": value for name, value in variables.items()})
-        self.changed = Event()
-        self._received: deque[tuple[Batch, int]] = deque()
-        self._waiting_bytes = 0
-        self.last_output_at = monotonic()
-        self._output_bytes = 0
-        self._too_much = ""
-        self._has_worked = False
+        self.has_overflowed = False
+        self._queue: deque[tuple[Batch, bytes]] = deque()
+        self._queued_bytes = 0
+        self._events: Batch = []
+        self._used_tools = False
         self._is_closed = False
-        worker.add(self, limits)
-        self._stop_listening: Callable[[], None] | None = cancellation.listen(self._stop)
+        self._is_woken = False
+        self._changed = Event()
+        worker.add(self)
+
+    # -- for the worker --
+
+    def put(self, batch: Batch, line: bytes) -> None:
+        """Events of the turn, from this line. Never waits: the process has other runs to serve."""
+        self._used_tools = self._used_tools or any(isinstance(event, ToolCall) for event in batch)
+        if self.has_overflowed:
+            return
+        self._queue.append((batch, line))
+        self._queued_bytes += len(line)
+        if self._queued_bytes > QUEUE_LIMIT_BYTES + len(line):
+            self.has_overflowed = True
+            self.stop()
+        self._changed.set()
+
+    # -- for the run --
 
     @property
-    def is_retryable(self) -> bool:
-        """Not once the prompt has been sent: a tool may have run without any event (codex 0.169.0: one that kills its own Codex had
-        done so before its ``item/started`` came)."""
-        has_gone = self._worker.exit is not None and not self.turn.is_complete
-        return (has_gone or self.turn.is_misunderstood) and not self.turn.has_tried
+    def is_empty(self) -> bool:
+        return not self._queue
 
-    def receive(self, batch: Batch, size: int) -> None:
-        """Events of the turn, from a line of so many bytes. Never waits: the process has other runs to serve."""
-        self.last_output_at = monotonic()
-        if self._too_much:
-            return
-        self._output_bytes += size
-        if self._output_bytes > self._limits.max_output_bytes:
-            self._too_much = f"the output passed {self._limits.max_output_bytes} bytes (server.max_output_bytes), so the run was stopped"
-        elif size > self._limits.line_limit_bytes:
-            self._too_much = f"the CLI wrote a line of more than {self._limits.line_limit_bytes} bytes (server.line_limit_bytes)"
-        elif batch:
-            self._received.append((batch, size))
-            self._waiting_bytes += size
-            if self._waiting_bytes > QUEUE_LIMIT_BYTES + size:
-                self._too_much = f"the client read so slowly that {QUEUE_LIMIT_BYTES >> 20} MB waited for it, so the run was stopped"
-                self._stop()
-        self.changed.set()
+    @property
+    def exit(self) -> Exit | None:
+        return Exit(0) if self.turn.is_complete else self._worker.exit
 
-    def batches(self) -> Iterator[Batch]:
-        limits = self._limits
-        while not self._cancellation.failure:
-            if batch := self._take():
-                self._has_worked = self._has_worked or any(isinstance(event, ToolCall) for event in batch)
-                yield batch
-                continue
-            if self._too_much:
-                yield [Failed("backend", self._too_much)]
-                return
-            if self.turn.is_complete or self._worker.exit:
-                yield self.turn.finish(Exit(0) if self.turn.is_complete else self._worker.exit or Exit(None))
-                return
-            if self.changed.wait(min(limits.keepalive_s, limits.idle_output_timeout_s)):
-                self.changed.clear()
-            else:
-                yield []
-        self._wait_until_stopped()
-        yield [self._cancellation.failure]
+    @property
+    def is_gone(self) -> bool:
+        return self._worker.exit is not None
 
-    def _take(self) -> Batch:
-        """What waits, up to `BATCH_BYTES` and one line."""
-        batch: Batch = []
+    def read(self, timeout_s: float) -> bytes | None:
+        """The next lines of the turn, up to `BATCH_BYTES` and one; their events are `take_events`."""
+        deadline = monotonic() + timeout_s
+        while not self._queue:
+            if self._is_woken:
+                self._is_woken = False
+                return None
+            if self.has_overflowed or self.exit:
+                return b""
+            if not self._changed.wait(max(0.0, deadline - monotonic())):
+                return None
+            self._changed.clear()
+        lines: list[bytes] = []
         taken = 0
-        while self._received and taken < BATCH_BYTES:
-            events, size = self._received.popleft()
-            batch += events
-            taken += size
-        self._waiting_bytes -= taken
-        return batch
+        while self._queue and taken < BATCH_BYTES:
+            events, line = self._queue.popleft()
+            self._events += events
+            lines.append(line)
+            taken += len(line)
+        self._queued_bytes -= taken
+        return b"\n".join((*lines, b""))
+
+    def take_events(self) -> Batch:
+        events, self._events = self._events, []
+        return events
+
+    def send(self, data: bytes) -> None:
+        """Its requests are the turn's, numbered and written by the worker."""
+
+    def try_send(self, data: bytes) -> bool:
+        return False
+
+    def end_input(self) -> None:
+        """The process has other runs to serve."""
+
+    def stop(self, number: int = signal.SIGTERM, grace_s: float = 0.0) -> None:
+        """Interrupt the turn. Runs in the event loop: never blocks."""
+        self.turn.interrupt()
+        self._worker.flush()
+
+    def wake(self) -> None:
+        self._is_woken = True
+        self._changed.set()
+
+    def wait_exit(self, timeout_s: float) -> Exit | None:
+        self._wait(INTERRUPT_S, lambda: self.turn.is_complete)
+        if not self.exit:
+            log.warning("codex: a turn did not stop within %g s; its process takes no more runs", INTERRUPT_S)
+            self._worker.is_draining = True
+        return self.exit
 
     def close(self) -> None:
-        """Interrupt the turn if it is still going, and end what its tools left behind."""
+        """Interrupt the turn if it is still active, and end what its tools have left running."""
         if self._is_closed:
             return
         self._is_closed = True
-        if self._stop_listening:
-            self._stop_listening()
-            self._stop_listening = None
         was_cut_short = not self.turn.is_complete
         if was_cut_short:
-            self._stop()
-            self._wait_until_stopped()
+            self.stop()
+            self.wait_exit(INTERRUPT_S)
         if self.turn.is_misunderstood:
             log.warning("codex: it answered a run in a way that is not understood; its process takes no more runs")
             self._worker.is_draining = True
         if self.turn.holds_session:
-            self._let_go()
+            self._unload()
         self._worker.drop(self)
-        may_go_on = was_cut_short or self.turn.is_misunderstood
-        if self.turn.has_tried and (may_go_on or self._has_worked or self._cancellation.failure):
+        if self.turn.has_tried and (was_cut_short or self.turn.is_misunderstood or self._used_tools):
             end_marked(self._mark)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _stop(self) -> None:
-        """Runs in the event loop: never blocks."""
-        self.turn.interrupt()
-        self._worker.flush()
-        self.changed.set()
-
-    def _let_go(self) -> None:
+    def _unload(self) -> None:
         """Unload the session: it may be continued in this process, in another worker's, or by hand."""
         self.turn.let_go()
         self._worker.flush()
@@ -317,14 +329,50 @@ class MultiplexedRun:
     def _wait(self, within_s: float, is_enough: Callable[[], bool]) -> None:
         deadline = monotonic() + within_s
         while not is_enough() and not self._worker.exit and (left := deadline - monotonic()) > 0:
-            self.changed.wait(left)
-            self.changed.clear()
+            self._changed.wait(left)
+            self._changed.clear()
 
-    def _wait_until_stopped(self) -> None:
-        self._wait(INTERRUPT_S, lambda: self.turn.is_complete)
-        if not self.turn.is_complete and not self._worker.exit:
-            log.warning("codex: a turn did not stop within %g s; its process takes no more runs", INTERRUPT_S)
-            self._worker.is_draining = True
+
+class ChannelConversation(Conversation):
+    """The turn of a channel."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._turn = channel.turn
+
+    @property
+    def is_complete(self) -> bool:
+        return self._turn.is_complete and self._channel.is_empty
+
+    @property
+    def is_retryable(self) -> bool:
+        """Not once the prompt has been sent: a tool may have run without any event (codex 0.169.0: one that kills its own Codex had
+        done so before its ``item/started`` came)."""
+        has_gone = self._channel.is_gone and not self._turn.is_complete
+        return (has_gone or self._turn.is_misunderstood) and not self._turn.has_tried
+
+    def receive(self, data: bytes) -> Batch:
+        return self._channel.take_events()
+
+    def finish(self, exit: Exit) -> Batch:
+        return self._turn.finish(exit)
+
+
+class MultiplexedRun(ProcessRun):
+    """Ends with its turn: the process stays."""
+
+    def __init__(self, invocation: Invocation, limits: Limits, cancellation: Cancellation, channel: Channel) -> None:
+        super().__init__(invocation, limits, cancellation, ChannelConversation(channel))
+        self._channel = channel
+        self.attach(channel, None)
+
+    def _is_kept(self, process: Process) -> bool:
+        return True
+
+    def _breach(self, process: Process) -> Failed | None:
+        if not self._channel.has_overflowed:
+            return None
+        return Failed("backend", f"the client read so slowly that {QUEUE_LIMIT_BYTES >> 20} MB waited for it, so the run was stopped")
 
 
 class MultiplexedWorkers:

@@ -14,7 +14,7 @@ from services.clis.spec import Invocation
 from services.decoding.decoder import Exit
 from services.events import Batch, Finished
 from services.execution.driver import Limits
-from services.execution.run import ProcessRun
+from services.execution.run import Process, ProcessRun
 from services.execution.transcript import Transcript, contains, is_alone, stamp_of, transcript_of
 from services.processes.child import Child
 from services.processes.marks import RunFolder
@@ -57,28 +57,28 @@ class ResumableRun(ProcessRun):
             yield batch
 
     def close(self) -> None:
-        child, folder, transcript = self._child, self._folder, self._after
+        process, folder, transcript = self._process, self._folder, self._after
         is_good = self._has_finished and not self._is_cut_short and not self._cancellation.failure
-        if is_good and child and folder and transcript:
-            self._child = self._folder = None
+        if is_good and isinstance(process, Child) and folder and transcript:
+            self._process = self._folder = None
             super().close()
-            self._keep(child, folder, self._conversation, transcript)
+            self._keep(process, folder, self._conversation, transcript)
         else:
             super().close()
 
-    def _is_kept(self, child: Child) -> bool:
-        if self._conversation.checkpoint:
+    def _is_kept(self, process: Process) -> bool:
+        if self._conversation.checkpoint and isinstance(process, Child):
             deadline = monotonic() + WRITTEN_S
-            while not self._cancellation.failure and child.exit is None:
+            while not self._cancellation.failure and process.exit is None:
                 # Looking at folders and at every process takes a while: not in the event loop.
-                self._after = gevent.get_hub().threadpool.apply(self._look, (child.pid,))
+                self._after = gevent.get_hub().threadpool.apply(self._look, (process.pid,))
                 if self._after or monotonic() > deadline:
                     break
                 gevent.sleep(LOOK_EVERY_S)
         return self._after is not None
 
-    def _wait_exit(self, child: Child) -> Exit | None:
-        return Exit(0) if self._after and not self._is_cut_short else super()._wait_exit(child)
+    def _wait_exit(self, process: Process) -> Exit | None:
+        return Exit(0) if self._after and not self._is_cut_short else super()._wait_exit(process)
 
     def _look(self, pid: int) -> Transcript | None:
         """The session's file with the whole turn in it; None as long as it is not, or something of the turn is still running."""

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 import gevent
 
@@ -18,7 +18,6 @@ from services.errors import BackendUnavailable
 from services.events import Batch, Failed
 from services.execution.driver import Driver, Limits
 from services.execution.line_limit import LineLimit, LineTooLong
-from services.processes.child import Child
 from services.processes.marks import RunFolder
 from services.processes.spawner import Spawner
 from services.telemetry import Start
@@ -41,8 +40,28 @@ class ProcessDriver(Driver):
         return run
 
 
+class Process(Protocol):
+    """What a run needs of its process: a `Child`, or a share of one that serves other runs as well."""
+
+    @property
+    def exit(self) -> Exit | None: ...
+    @property
+    def is_gone(self) -> bool: ...
+
+    breach: str | None
+
+    def read(self, timeout_s: float) -> bytes | None: ...
+    def send(self, data: bytes) -> None: ...
+    def try_send(self, data: bytes) -> bool: ...
+    def end_input(self) -> None: ...
+    def stop(self, number: int = ..., grace_s: float = ...) -> None: ...
+    def wake(self) -> None: ...
+    def wait_exit(self, timeout_s: float) -> Exit | None: ...
+    def close(self) -> None: ...
+
+
 class ProcessRun:
-    """A `Running` over one `Child` and one private folder."""
+    """A `Running` over one process, and the private folder that belongs to it."""
 
     began_as: Start = "cold"
 
@@ -56,7 +75,7 @@ class ProcessRun:
         self._conversation = conversation or invocation.conversation(invocation)
         self._is_cut_short = False
         self._kill_timer: Any = None
-        self._child: Child | None = None
+        self._process: Process | None = None
         self._folder: RunFolder | None = None
         self.last_output_at = monotonic()
         self._output_bytes = 0
@@ -81,13 +100,13 @@ class ProcessRun:
         invocation.prepare()
         stdin = None if self._conversation.needs_pipe else invocation.stdin
         env = {**invocation.env, **invocation.own_env} if invocation.own_env else invocation.env
-        self._child = spawner.start(invocation.argv, env=env, cwd=invocation.cwd, stdin=stdin)
+        self._process = spawner.start(invocation.argv, env=env, cwd=invocation.cwd, stdin=stdin)
         self._stop_listening = self._cancellation.listen(self._stop)
 
-    def attach(self, child: Child, folder: RunFolder) -> None:
+    def attach(self, process: Process, folder: RunFolder | None) -> None:
         """Instead of `start`: run in a process that is there already. It belongs to this run from now on."""
         self.began_as = "warm"
-        self._child, self._folder = child, folder
+        self._process, self._folder = process, folder
         self._stop_listening = self._cancellation.listen(self._stop)
 
     @property
@@ -95,14 +114,14 @@ class ProcessRun:
         return not self._is_cut_short and self._conversation.is_retryable
 
     def batches(self) -> Iterator[Batch]:
-        child = self._child
-        assert child is not None, "not started"
-        failure = yield from self._read(child)
+        process = self._process
+        assert process is not None, "not started"
+        failure = yield from self._read(process)
         if failure:
             self._stop()
-        exit = self._wait_exit(child)
-        failure = self._cancellation.failure or failure or self._breach(child)
-        yield [failure] if failure else self._conversation.finish(exit or self._unknown_exit(child))
+        exit = self._wait_exit(process)
+        failure = self._cancellation.failure or failure or self._breach(process)
+        yield [failure] if failure else self._conversation.finish(exit or self._unknown_exit(process))
 
     def close(self) -> None:
         """End what is left of the process and remove the folder. Returns when both are gone."""
@@ -113,57 +132,57 @@ class ProcessRun:
             self._kill_timer.stop()
             self._kill_timer.close()
             self._kill_timer = None
-        if self._child:
-            self._child.close()
+        if self._process:
+            self._process.close()
         if self._folder:
             self._folder.remove()
 
-    def _is_kept(self, child: Child) -> bool:
+    def _is_kept(self, process: Process) -> bool:
         """Whether the process, whose turn is over, stays for another. Called once; else its stdin is closed."""
         return False
 
-    def _wait_exit(self, child: Child) -> Exit | None:
+    def _wait_exit(self, process: Process) -> Exit | None:
         if self._is_cut_short:
-            child.end_input()
-        return child.wait_exit(self._limits.leave_grace_s)
+            process.end_input()
+        return process.wait_exit(self._limits.leave_grace_s)
 
     def _stop(self) -> None:
         """By a message where the protocol has one, and a little later by signal. Runs in the event loop: never blocks."""
-        child = self._child
-        if not child or self._is_cut_short:
+        process = self._process
+        if not process or self._is_cut_short:
             return
         self._is_cut_short = True
-        stop = partial(child.stop, self._invocation.spec.interrupt_signal, self._limits.stop_grace_s)
-        if (message := self._conversation.interrupt()) and child.try_send(message):
+        stop = partial(process.stop, self._invocation.spec.interrupt_signal, self._limits.stop_grace_s)
+        if (message := self._conversation.interrupt()) and process.try_send(message):
             self._kill_timer = gevent.get_hub().loop.timer(INTERRUPT_GRACE_S)
             self._kill_timer.start(stop)
         else:
             stop()
-        child.wake()
+        process.wake()
 
-    def _unknown_exit(self, child: Child) -> Exit:
-        return Exit(None, was_stopped=self._conversation.is_complete and not child.is_gone)
+    def _unknown_exit(self, process: Process) -> Exit:
+        return Exit(None, was_stopped=self._conversation.is_complete and not process.is_gone)
 
-    def _breach(self, child: Child) -> Failed | None:
-        if not child.breach:
+    def _breach(self, process: Process) -> Failed | None:
+        if not process.breach:
             return None
-        most = getattr(self._invocation.spec.confinement.limits, child.breach)
-        message = f"the run used more than its limit of {most} (run_limits.{child.breach}), so it was stopped"
-        return Failed("backend", message, child.exit.code if child.exit else None)
+        most = getattr(self._invocation.spec.confinement.limits, process.breach)
+        message = f"the run used more than its limit of {most} (run_limits.{process.breach}), so it was stopped"
+        return Failed("backend", message, process.exit.code if process.exit else None)
 
-    def _read(self, child: Child) -> Generator[Batch, None, Failed | None]:
+    def _read(self, process: Process) -> Generator[Batch, None, Failed | None]:
         """Yield the CLI's events until its output ends or its work is done; returns the failure of ours that cut it short, if any."""
         conversation, limits = self._conversation, self._limits
         self.last_output_at = monotonic()
         leave_by: float | None = None
-        self._write(child)
+        self._write(process)
         if conversation.closes_stdin:
-            child.end_input()
+            process.end_input()
         while not self._cancellation.failure:
             now = monotonic()
             if leave_by and now >= leave_by:
                 return None
-            data = child.read(min(limits.keepalive_s, limits.idle_output_timeout_s, leave_by - now if leave_by else limits.keepalive_s))
+            data = process.read(min(limits.keepalive_s, limits.idle_output_timeout_s, leave_by - now if leave_by else limits.keepalive_s))
             if data is None:
                 yield []
                 continue
@@ -173,26 +192,26 @@ class ProcessRun:
             if problem := self._count(data):
                 return Failed("backend", problem)
             batch = conversation.receive(data)
-            self._write(child)
+            self._write(process)
             if leave_by is None and conversation.is_complete:
-                if self._is_kept(child):
+                if self._is_kept(process):
                     if batch:
                         yield batch
                     return None
                 if self.is_retryable:  # another process takes the run: this one must not begin it
-                    child.stop(signal.SIGKILL, 0.0)
-                child.end_input()
+                    process.stop(signal.SIGKILL, 0.0)
+                process.end_input()
                 leave_by = monotonic() + limits.leave_grace_s
             if batch:
                 yield batch
         return None
 
-    def _write(self, child: Child) -> None:
+    def _write(self, process: Process) -> None:
         if data := self._conversation.outgoing():
             try:
-                child.send(data)
+                process.send(data)
             except BrokenPipeError:  # the CLI has gone: its exit code and output tell why
-                child.end_input()
+                process.end_input()
 
     def _count(self, data: bytes) -> str | None:
         """Which limit the output has passed, if any."""

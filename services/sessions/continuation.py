@@ -65,7 +65,7 @@ class Continuation:
         """
         cancellation, limits = cancellation or Cancellation(), self._limits
         spec = self._runner.backend(request.backend)
-        point = point_of(request, self._runner.prepare(request).cwd, turns) if self._may_keep(spec) else None
+        point = point_of(request, self._runner.workdir(request), turns) if self._may_keep(spec) else None
         if point is None:
             return self._runner.stream(request, cancellation)
         whole = replace(request, ephemeral=False)

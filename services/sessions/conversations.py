@@ -219,7 +219,7 @@ class Conversations:
             raise InvalidRequest(
                 f"session {session.id} belongs to backend {session.backend!r}", field="backend", issue="not the session's backend"
             )
-        if request.workdir and self._runner.prepare(replace(request, prompt="x")).cwd != session.workdir:
+        if request.workdir and self._runner.workdir(request) != session.workdir:
             raise InvalidRequest(f"session {session.id} works in {session.workdir}", field="workdir", issue="not the session's workdir")
         if request.ephemeral:
             raise InvalidRequest("a turn of a session is not ephemeral", field="ephemeral", issue="not with a session")

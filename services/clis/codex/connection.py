@@ -23,8 +23,8 @@ CLIENT = {"name": "clinvk", "title": None, "version": "1"}
 # With a policy that asks, the server asks its client. Nobody can decide here, so the answer is no.
 DECLINED = {"decision": "decline"}
 
-Received = tuple[CodexTurn, Batch, int]
-"""The events of a line, for the turn that they belong to, and the line's length."""
+Received = tuple[CodexTurn, Batch, bytes]
+"""The events of a line, for the turn that they belong to."""
 
 
 class CodexConnection:
@@ -58,7 +58,7 @@ class CodexConnection:
         for line in self._lines.feed(data):
             message = to_object(line)
             if message is not None:
-                received += ((turn, batch, len(line)) for turn, batch in self._receive(message))
+                received += ((turn, batch, line) for turn, batch in self._receive(message))
         return received
 
     def outgoing(self) -> bytes:
