@@ -1,4 +1,4 @@
-"""A plain HTTP client (standard library), with streams whose parts come with their time of arrival."""
+"""A plain HTTP client (standard library) whose stream parts have their time of arrival."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class Arrival:
 
 
 class Sent:
-    """A request that has been sent. Leaving the ``with`` block hangs up."""
+    """A request that has been sent. Leaving the ``with`` block closes the connection."""
 
     def __init__(self, connection: http.client.HTTPConnection) -> None:
         self.connection = connection
         self.socket = connection.sock
 
     def hang_up(self, *, abruptly: bool = False) -> None:
-        """Close the connection: with a FIN, or ``abruptly`` with a RST. May be called twice."""
+        """Close the connection: with FIN, or with RST if ``abruptly``. Idempotent."""
         if abruptly and self.socket.fileno() >= 0:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
@@ -61,7 +61,7 @@ class Sent:
 
 
 class Stream:
-    """An answer under way. Leaving the ``with`` block hangs up, whether or not the answer has ended."""
+    """A response in progress. Leaving the ``with`` block closes the connection, even before the end of the response."""
 
     def __init__(self, sent: Sent) -> None:
         self._sent = sent
@@ -70,13 +70,13 @@ class Stream:
         self.headers = self.response.headers
 
     def lines(self) -> Iterator[Arrival]:
-        """NDJSON: one JSON value a line. An empty line is a keep-alive."""
+        """NDJSON: one JSON value per line. Empty lines are keep-alives."""
         while line := self.response.readline():
             if line != b"\n":
                 yield Arrival(time.monotonic(), line.decode().removesuffix("\n"))
 
     def events(self) -> Iterator[Arrival]:
-        """SSE: one event at its empty line. Comments are left out."""
+        """SSE: one event per empty line. Comments are omitted."""
         fields: dict[str, list[str]] = {}
         while line := self.response.readline():
             name, _, value = line.decode().removesuffix("\n").partition(":")
@@ -99,7 +99,7 @@ class Stream:
 
 
 class Client:
-    """Talks to one server. Every request has its own connection."""
+    """A client of one server. Every request has its own connection."""
 
     def __init__(self, url: str, headers: Mapping[str, str] | None = None) -> None:
         self.url = url
@@ -108,7 +108,7 @@ class Client:
     def send(
         self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None, timeout_s: float = TIMEOUT_S
     ) -> Sent:
-        """Send a request and wait for nothing. ``body`` is sent as JSON, unless it is bytes."""
+        """Send a request without waiting for the response. ``body`` is sent as JSON unless it is bytes."""
         where = urlsplit(self.url)
         connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=timeout_s)
         sent = {"Content-Type": "application/json"} if body is not None else {}
@@ -121,7 +121,7 @@ class Client:
         return Sent(connection)
 
     def open(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None, **more: Any) -> Stream:
-        """Send a request and read the head of its answer."""
+        """Send a request and read the response head."""
         sent = self.send(method, path, body, headers, **more)
         try:
             return Stream(sent)
@@ -140,10 +140,10 @@ class Client:
         return self.ask("POST", path, body, **more)
 
     def prompt(self, backend: str, prompt: str, **fields: Any) -> Answer:
-        """``POST /api/v1/prompt``, answered whole."""
+        """``POST /api/v1/prompt``, not streamed."""
         return self.post("/api/v1/prompt", {"backend": backend, "prompt": prompt, **fields})
 
     def prompt_stream(self, backend: str, prompt: str, *, sse: bool = False, **fields: Any) -> Stream:
-        """``POST /api/v1/prompt``, answered with events: as NDJSON, or as SSE."""
+        """``POST /api/v1/prompt``, streamed as NDJSON or SSE."""
         body = {"backend": backend, "prompt": prompt, "output_format": "stream-json", **fields}
         return self.open("POST", "/api/v1/prompt", body, {"Accept": "text/event-stream"} if sse else None)

@@ -1,4 +1,4 @@
-"""The CLIs that tests run: the scripted one, and the real ones, each set up to ask the fake model API."""
+"""The CLIs that tests run: the scripted one, and the real ones, configured for the fake model API."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Step = list[Any]
 
 
 def do(*steps: Step, about: str = "") -> str:
-    """A prompt that makes the scripted CLI take these steps (see `fake_cli`), with ``about`` before them."""
+    """A prompt that makes the scripted CLI run these steps (see `fake_cli`), prefixed with ``about``."""
     return f"{about} #do {json.dumps(steps, ensure_ascii=False)}".strip()
 
 
@@ -33,7 +33,7 @@ def _pid_of(report: Path) -> int:
 
 
 class FakeCli:
-    """The scripted CLI as a backend, and what its processes have told about themselves."""
+    """The scripted CLI as a backend, and the reports of its processes."""
 
     def __init__(self, reports: Path) -> None:
         self._reports = reports
@@ -41,7 +41,7 @@ class FakeCli:
 
     @property
     def transcripts(self) -> list[Path]:
-        """The sessions that it keeps, where its backend was made with `keeping`."""
+        """The sessions that it stores, if its backend was made with `keeping`."""
         return sorted(self.folder.glob("projects/*/*.jsonl"))
 
     @property
@@ -50,7 +50,7 @@ class FakeCli:
 
     @property
     def keeping(self) -> dict[str, str]:
-        """Variables that make it keep its sessions, as Claude Code does."""
+        """Environment variables that make it store its sessions, as Claude Code does."""
         return {"CLAUDE_CONFIG_DIR": str(self.folder)}
 
     def backend(self, *args: str, **more: Any) -> dict[str, Any]:
@@ -70,11 +70,11 @@ class FakeCli:
             path.unlink()
 
     def reports(self) -> list[dict[str, Any]]:
-        """One a process, in no certain order: pid, argv, cwd, env (names), prompt."""
+        """One per process, in no particular order: pid, argv, cwd, env (names), prompt."""
         return [json.loads(path.read_text()) for path in self._reports.glob("*.json")]
 
     def wait_for(self, count: int = 1) -> list[dict[str, Any]]:
-        """The reports, once ``count`` processes have told."""
+        """The reports, once ``count`` processes have reported."""
         assert eventually(lambda: len(self.reports()) >= count), f"{len(self.reports())} of {count} processes have started"
         return self.reports()
 
@@ -82,15 +82,15 @@ class FakeCli:
         return int(self.wait_for()[0]["pid"])
 
     def initialized(self) -> dict[int, dict[str, Any]]:
-        """The ``initialize`` requests that came over stdin, by process."""
+        """The ``initialize`` requests received on stdin, by process."""
         return {_pid_of(path): json.loads(path.read_text()) for path in self._reports.glob("*.initialize")}
 
     def interrupted(self) -> list[int]:
-        """The processes that were interrupted by the protocol's own word."""
+        """The processes that were interrupted through the protocol."""
         return [_pid_of(path) for path in self._reports.glob("*.interrupted")]
 
     def children(self, count: int = 1) -> list[int]:
-        """What the processes have started, once that is ``count`` or more."""
+        """The PIDs that the processes have started, once there are at least ``count``."""
 
         def found() -> list[int]:
             return [int(line) for path in self._reports.glob("*.children") for line in path.read_text().split("\n")[:-1]]
@@ -101,30 +101,30 @@ class FakeCli:
 
 @dataclass(frozen=True)
 class RealCli:
-    """One real CLI: its backend's name, the dialect it speaks, and the environment that leads it to the fake API."""
+    """One real CLI: its backend name, its API dialect, and the environment that points it to the fake API."""
 
     name: str
     dialect: str
     model: str
     env: Mapping[str, str]
-    """For the server, which passes a vendor's own variables on."""
+    """For the server, which passes a vendor's variables to its CLI."""
     shell_options: Mapping[str, str]
-    """Fields of a request that let its shell tool run without asking."""
+    """Request fields that let its shell tool run without approval."""
 
     @property
     def backend(self) -> dict[str, Any]:
-        """Its settings. Claude Code refuses to ask nothing as root unless it is told that root is a sandbox's.
+        """Its settings. As root, Claude Code refuses to skip approvals unless IS_SANDBOX is set.
 
-        Nothing is started beforehand, so that whatever is there after a run was left behind; tests of that ask for it.
+        Prewarming is off, so that any process after a run was left behind; tests of prewarming turn it on.
         """
         return {"model": self.model, "env": {"IS_SANDBOX": "1"} if self.name == "claude" else {}, "warm": {"max": 0}}
 
 
 def runs_of(cli: RealCli, exchanges: Sequence[RequestRecord]) -> int:
-    """How many runs of the CLI these requests to the model API are of; fails where one of them was repeated.
+    """The number of CLI runs that made these requests to the model API. Fails if a request was repeated.
 
-    Claude Code 2.1.332 answers a 400 that it does not know by asking again, up to five times, each time without one more of its
-    beta headers or what goes with it in the body: other requests of the same session.
+    Claude Code 2.1.332 retries after an unknown 400 up to five times, each time without one more of its beta headers or the
+    corresponding part of the body: different requests of the same session.
     """
     if cli.name != "claude":
         return len(exchanges)
@@ -140,10 +140,10 @@ CLI_FOLDERS = {"newest": (".clis",), "oldest": (".clis-oldest", ".clis")}
 CLI_VERSIONS = os.environ.get("CLI_VERSIONS", "newest")
 OLDEST_PINS = json.loads((PARTS.parent / "clis" / "oldest" / "package.json").read_text())["dependencies"]
 TESTED_CLIS = {name for name in REAL_CLIS if CLI_VERSIONS == "newest" or any(name in package for package in OLDEST_PINS)}
-"""Those whose tests this run is about: where the oldest and the newest version are the same, the run with the newest tests it."""
+"""The CLIs tested in this run. If the oldest and the newest version are the same, only the run with the newest tests it."""
 
 NO_WAY_OUT = {
-    # Whatever is not on loopback goes to a proxy that nobody runs: a CLI that phones home fails at once, and shows.
+    # Anything but loopback goes to a proxy that does not exist, so a CLI that phones home fails at once.
     **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9"),
     **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"),
 }
@@ -156,7 +156,7 @@ def cli_path() -> str:
 
 
 def require(name: str) -> None:
-    """Skip the test, with the reason, where the CLI is missing; fail it where REQUIRE_REAL_CLIS=1 forbids that."""
+    """Skip the test with the reason if the CLI is missing; fail it if REQUIRE_REAL_CLIS=1."""
     if shutil.which(name, path=cli_path()):
         return
     reason = f"{name} is not installed: `./dev test` installs it into .clis, or put it on PATH"
@@ -166,7 +166,7 @@ def require(name: str) -> None:
 
 
 def real_cli_in(folder: Path, name: str, api_url: str) -> RealCli:
-    """Set up ``name`` in ``folder``, with a home of its own and the fake API as its vendor."""
+    """Configure ``name`` in ``folder``, with its own home and the fake API as its vendor."""
     folder.mkdir(parents=True)
     folder.chmod(0o755)  # Gemini CLI reads no settings from folders that others may write to
     return {"claude": claude, "codex": codex, "gemini": gemini}[name](folder, api_url)

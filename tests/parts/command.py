@@ -1,4 +1,4 @@
-"""The `clinvk` command as a process of its own, away from the home and the folder of whoever runs the tests."""
+"""The `clinvk` command as a process, isolated from the home and working directory of the test run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Terminal:
 
 @dataclass(frozen=True)
 class Command:
-    """How to call it: in ``folder``, with a home there, and with ``env``. Its processes are marked with ``mark``."""
+    """Runs the command in ``folder``, with its home there and with ``env``. Its processes are marked with ``mark``."""
 
     folder: Path
     mark: str
@@ -43,19 +43,19 @@ class Command:
         return subprocess.run(self._line(args), input=stdin, capture_output=True, encoding="utf-8", timeout=END_S, **self._options(env))
 
     def start(self, *args: str, env: Mapping[str, str] | None = None, **more: Any) -> subprocess.Popen[bytes]:
-        """Begin it and go on. It leads a process group of its own, as a shell would have it."""
+        """Start it without waiting, as the leader of its own process group, like a shell."""
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more
         return subprocess.Popen(self._line(args), process_group=0, **pipes, **self._options(env))
 
     def on_a_terminal(self, *args: str, env: Mapping[str, str] | None = None) -> tuple[int, str]:
-        """Exit code, and what the terminal got of stdout and stderr."""
+        """Exit code, and the terminal output (stdout and stderr)."""
         with self.terminal(*args, env=env) as terminal:
             shown = terminal.read_to_end()
         return terminal.process.wait(END_S), shown
 
     @contextmanager
     def terminal(self, *args: str, env: Mapping[str, str] | None = None) -> Iterator[Terminal]:
-        """The command on a terminal, while it runs."""
+        """The command running on a terminal."""
         ours, theirs = pty.openpty()
         process = self.start(*args, env=env, stdin=theirs, stdout=theirs, stderr=theirs)
         os.close(theirs)

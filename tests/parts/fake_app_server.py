@@ -1,12 +1,12 @@
-"""A scripted `codex app-server`: a real process that speaks its protocol as far as the driver does, many threads at once.
+"""A scripted `codex app-server`: a real process that implements the part of the protocol that the driver uses, with concurrent threads.
 
-The order and the fields are those of recordings/codex/0.169.0/warm-appserver-basic. A prompt may hold a script as for `fake_cli`
+The order and the fields are those of recordings/codex/0.169.0/warm-appserver-basic. A prompt may contain a script as for `fake_cli`
 (``#do `` and a list of steps); the steps are the methods `do_…` below. With ``--refuses=METHOD`` it answers that request with
-an error; with ``--strange=FILE`` it says nothing that is known about the thread that is asked for while that file is there, once.
-At SIGUSR1 it grows by 64 MB.
+an error; with ``--strange=FILE`` it sends, once while that file exists, nothing recognizable about the requested thread.
+On SIGUSR1 its memory grows by 64 MB.
 
-With ``CODEX_HOME`` set it keeps the threads that are not ephemeral: a rollout a thread, a line a turn, and a lock as long as the thread is
-loaded, that is until it is archived.
+With ``CODEX_HOME`` set it stores the threads that are not ephemeral: one rollout per thread, one line per turn, and a lock while the
+thread is loaded, that is until it is archived.
 
 With ``FAKE_CLI_REPORTS=DIR`` it writes DIR/<pid>-<birth>-<number>.json for every turn: pid, argv, cwd, env (names), prompt, and the
 parameters of the thread and of the turn.
@@ -24,7 +24,7 @@ REFUSES = [arg.partition("=")[2] for arg in ARGS if arg.startswith("--refuses=")
 STRANGE = next((arg.partition("=")[2] for arg in ARGS if arg.startswith("--strange=")), "")
 REPORTS = os.environ.get("FAKE_CLI_REPORTS", "")
 BORN = time.monotonic_ns()
-"""Beside the pid, which the system gives again after some thousand others."""
+"""Added to the PID in file names: PIDs are reused."""
 ME = f"{os.getpid()}-{BORN}"
 HOME = os.environ.get("CODEX_HOME", "")
 USAGE = {"totalTokens": 18, "inputTokens": 11, "cachedInputTokens": 5, "outputTokens": 7, "reasoningOutputTokens": 0}
@@ -86,7 +86,7 @@ class Turn:
             self.do_say(f"{' ' if i else ''}tok{i}")
 
     def do_tool(self, command, output, seconds=0):
-        """A tool call and its result, reported but not run; nothing is written for so many seconds between them."""
+        """A tool call and its result, reported but not run, with so many seconds of silence in between."""
         item = {"type": "commandExecution", "id": "call", "command": command, "cwd": os.getcwd(), "status": "inProgress"}
         self.tell("item/started", item=item)
         self.is_interrupted.wait(seconds)
@@ -99,12 +99,12 @@ class Turn:
         self.do_say("x" * (megabytes << 20))
 
     def do_write(self, text):
-        """As it is, between the lines of all threads."""
+        """Write ``text`` unchanged between the lines of all threads."""
         with writing:
             os.write(1, text.encode())
 
     def do_die(self, number):
-        """The process, with all its threads; this one must not go on until then."""
+        """End the process with all its threads; this thread blocks until then."""
         os.kill(os.getpid(), number)
         time.sleep(3600)
 
@@ -135,7 +135,7 @@ def remember(thread_id, prompt):
 
 
 def lock(thread_id):
-    """What is wrong with loading the thread. A lock ends with the process that it is of; one of no process, only by hand."""
+    """Lock the thread. Returns the error if it is locked. A lock is void when its process has ended; one without a process stays."""
     path = f"{HOME}/{thread_id}.lock"
     try:
         with open(path, "x") as file:
@@ -221,10 +221,10 @@ class AppServer:
     def report(self, prompt, params):
         if not REPORTS:
             return
-        told = {"pid": os.getpid(), "argv": ARGS, "cwd": os.getcwd(), "env": sorted(os.environ), "prompt": prompt}
+        report = {"pid": os.getpid(), "argv": ARGS, "cwd": os.getcwd(), "env": sorted(os.environ), "prompt": prompt}
         path = f"{REPORTS}/{ME}-{self.count}"
         with open(f"{path}.new", "w") as file:
-            json.dump(told | {"thread": self.threads[params["threadId"]], "turn": params}, file)
+            json.dump(report | {"thread": self.threads[params["threadId"]], "turn": params}, file)
         os.rename(f"{path}.new", f"{path}.json")
 
 

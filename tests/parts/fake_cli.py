@@ -1,22 +1,22 @@
-"""A scripted CLI: one real process, in the shape of Claude Code's stream-json, of plain JSON lines, or of plain text.
+"""A scripted CLI: a real process with the output of Claude Code's stream-json, plain JSON lines, or plain text.
 
-Started as ``python -I -S fake_cli.py [--dialect=claude|jsonl|text] [anything]``; imports next to nothing, because it
-is started hundreds of times. The prompt comes on stdin, or as the last argument where that holds a script. What follows
-``#do `` in it, up to the end of its line, is the script: a list of steps, each ``[name, arg, …]`` (`STEPS`; tests write it
-with `parts.clis.do`). A prompt with no script is answered with "You said: " and itself.
+Started as ``python -I -S fake_cli.py [--dialect=claude|jsonl|text] [anything]``; imports almost nothing, because it
+is started hundreds of times. The prompt comes on stdin, or as the last argument if that contains a script. The text after
+``#do ``, up to the end of its line, is the script: a list of steps, each ``[name, arg, …]`` (`STEPS`; tests write it
+with `parts.clis.do`). A prompt without a script is answered with "You said: " and the prompt.
 
-With ``--input-format=stream-json`` (Claude's) it waits for one message, and answers control requests before it and after it;
-with ``--refuses=SUBTYPE`` those of that kind with an error, with ``--deaf`` none. With ``--stays`` it waits for the next message
-after its last line, until the end of stdin. At SIGUSR1 it grows by 64 MB.
+With ``--input-format=stream-json`` (Claude's) it waits for one message and answers control requests before and after it;
+with ``--refuses=SUBTYPE`` it answers those of that kind with an error, with ``--deaf`` none. With ``--stays`` it waits for the next
+message after its last line, until EOF on stdin. On SIGUSR1 its memory grows by 64 MB.
 
-With ``CLAUDE_CONFIG_DIR`` set it keeps a transcript as Claude Code does: none with --no-session-persistence, and --resume=ID
-wants one that is there. A line for the prompt, one for what was said.
+With ``CLAUDE_CONFIG_DIR`` set it stores a transcript as Claude Code does: none with --no-session-persistence; --resume=ID
+requires an existing one. One line for the prompt, one for the answer.
 
 With ``FAKE_CLI_REPORTS=DIR`` the process writes DIR/<pid>-<birth>.json when it has its prompt: pid, argv, cwd, names of the
 environment variables, prompt; DIR/<pid>.2.json for the second message; and appends the ids of what it starts to DIR/<pid>.children.
 """
 
-import _signal as signal  # the public module costs an import of enum: as much as the interpreter's whole start
+import _signal as signal  # the public module imports enum, which takes as long as starting the interpreter
 import os
 import sys
 import time
@@ -29,7 +29,7 @@ REFUSES = [arg.partition("=")[2] for arg in ARGS if arg.startswith("--refuses=")
 REPORTS = os.environ.get("FAKE_CLI_REPORTS", "")
 PID = os.getpid()
 BORN = time.monotonic_ns()
-"""Beside the pid, which the system gives again after some thousand others."""
+"""Added to the PID in file names: PIDs are reused."""
 ME = f"{PID}-{BORN}"
 RESUMED = next((arg.partition("=")[2] for arg in ARGS if arg.startswith("--resume=")), "")
 FOLDER = os.environ.get("CLAUDE_CONFIG_DIR", "")
@@ -39,7 +39,7 @@ USAGE = {"input_tokens": 11, "cache_creation_input_tokens": 0, "cache_read_input
 
 
 def encode(value):
-    """JSON, as far as this file needs it. The json module would double the start time."""
+    """A JSON subset, sufficient for this file. Importing json would double the start time."""
     if isinstance(value, dict):
         return "{" + ",".join(f"{encode(key)}:{encode(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
@@ -58,11 +58,11 @@ def write(data, to=1):
 
 
 class Over(Exception):
-    """A turn has ended, and the process stays."""
+    """A turn has ended and the process continues."""
 
 
 class Cli:
-    """Runs the steps of one script. Claude's frame is made as it is needed: init, message, block, result."""
+    """Runs the steps of one script. Claude's framing (init, message, block, result) is written as needed."""
 
     lines = turns = 0  # of the process
 
@@ -119,7 +119,7 @@ class Cli:
         self.is_open = False
 
     def do_init(self):
-        """The first line alone; every other step of the frame brings it by itself."""
+        """Only the first line; every other step of the framing writes it implicitly."""
         self.start()
 
     def do_say(self, text):
@@ -145,7 +145,7 @@ class Cli:
         self.do_say(self.prompt)
 
     def do_tool(self, command, output, seconds=0):
-        """A tool call and its result, reported but not run; nothing is written for so many seconds between them."""
+        """A tool call and its result, reported but not run, with so many seconds of silence in between."""
         self.close_block()
         self.start()
         self.calls += 1
@@ -172,14 +172,14 @@ class Cli:
         self.denials.append({"tool_name": name, "tool_use_id": call_id, "tool_input": input})
 
     def do_result(self, is_error=False, message="", status=None, code=None):
-        """The last line, and the end of the process, where it does not stay."""
+        """Write the last line, and exit unless the process stays."""
         self.do_last_line(is_error, message, status)
         if STAYS and not is_error and code is None:
             raise Over
         os._exit(int(is_error) if code is None else code)
 
     def do_last_line(self, is_error=False, message="", status=None):
-        """The last line; what comes after it is for the next steps."""
+        """Write the last line; the next steps continue after it."""
         self.close_block()
         remember(assistant="".join(self.said), uuid=f"00000000-{Cli.lines:04d}-4000-8000-{PID:012d}")
         self.start()
@@ -193,7 +193,7 @@ class Cli:
             write((message + "\n").encode(), 2)
 
     def do_over(self):
-        """The end of the turn, whose last line has been written; and of the process, where it does not stay."""
+        """End the turn after its last line, and exit unless the process stays."""
         if STAYS:
             raise Over
         os._exit(0)
@@ -211,12 +211,12 @@ class Cli:
         write(text.encode(), 2)
 
     def do_flood(self, megabytes):
-        """So much text, in deltas of 64 KiB."""
+        """Write so much text in deltas of 64 KiB."""
         for _ in range(megabytes * 16):
             self.do_say("x" * 65536)
 
     def do_long_line(self, megabytes):
-        """One line of so many MB; it is an honest delta."""
+        """Write one line of so many MB, a valid delta."""
         self.do_say("x" * (megabytes << 20))
 
     def do_stderr_flood(self, megabytes):
@@ -227,7 +227,7 @@ class Cli:
         time.sleep(seconds)
 
     def do_wait_for(self, path):
-        """Until there is such a file."""
+        """Wait until the file exists."""
         while not os.path.exists(path):
             time.sleep(0.01)
 
@@ -241,22 +241,22 @@ class Cli:
             time.sleep(3600)
 
     def do_exit(self, code):
-        """The end, without a last line."""
+        """Exit without a last line."""
         os._exit(code)
 
     def do_die(self, number):
-        if number != signal.SIGKILL:  # which has no other way, and says so with an error
+        if number != signal.SIGKILL:  # SIGKILL cannot be handled
             signal.signal(number, signal.SIG_DFL)
         os.kill(PID, number)
 
     def do_die_once(self, path):
-        """By SIGKILL, unless there is such a file; then there is."""
+        """Create the file and die by SIGKILL, unless the file exists."""
         if not os.path.exists(path):
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY))
             os.kill(PID, signal.SIGKILL)
 
     def do_signal(self, number, *who):
-        """To the server's processes above this one: ``supervisor``, ``spawner``. Looks at each first: an orphan's parent is somebody else."""
+        """Send a signal to the parent ``supervisor`` or ``spawner``. Checks each process first: an orphan has another parent."""
         supervisor = os.getppid()
         pids = {"supervisor": supervisor, "spawner": parent_of(supervisor)}
         for pid in [pids[name] for name in who]:
@@ -264,7 +264,7 @@ class Cli:
                 os.kill(pid, number)
 
     def do_daemon(self, seconds):
-        """Start `sleep` in a session of its own, with no environment: no variable tells whose it is."""
+        """Start `sleep` in its own session without an environment, so that no variable marks it."""
         pid = os.fork()
         if not pid:
             os.setsid()
@@ -276,7 +276,7 @@ class Cli:
                 file.write(f"{pid}\n")
 
     def do_remove(self, path):
-        """A folder with all that is in it: ``$TMPDIR``, the run's own, where it is one."""
+        """Remove a folder tree. Variables are expanded: ``$TMPDIR`` is the run's own folder."""
         import shutil
 
         shutil.rmtree(os.path.expandvars(path), ignore_errors=True)
@@ -285,7 +285,7 @@ class Cli:
         signal.signal(number, signal.SIG_IGN)
 
     def do_spawn(self, own_session=False, ignores_term=False, keeps_stdout=False):
-        """Start `sleep`, which outlives this process unless somebody ends it."""
+        """Start `sleep`, which outlives this process unless it is killed."""
         pid = os.fork()
         if not pid:
             if own_session:
@@ -352,7 +352,7 @@ def text_of(line):
 
 
 class Stream:
-    """Claude's ``--input-format=stream-json``: control requests and one message, a line each."""
+    """Claude's ``--input-format=stream-json``: control requests and one message, one per line."""
 
     def __init__(self):
         self.held = b""
@@ -367,7 +367,7 @@ class Stream:
         return eval(line.decode(), {"__builtins__": {}, "true": True, "false": False, "null": None})
 
     def prompt(self):
-        """Text of the message; the end of the process where none comes."""
+        """The text of the message. Exits at EOF."""
         while (line := self.line()) is not None:
             if line["type"] == "user":
                 return text_of(line)
@@ -395,7 +395,7 @@ class Stream:
         write((encode(response) + "\n").encode())
 
     def listen(self):
-        """From now on an interrupt ends the process, after its last line; in a thread, which costs an import."""
+        """From now on an interrupt ends the process after its last line. Runs in a thread, which costs an import."""
         import _thread
 
         self.arrived = _thread.allocate_lock()
@@ -442,7 +442,7 @@ def answer(prompt):
         Cli(prompt).do_fail(f"No conversation found with session ID: {SESSION}")
     remember(user=prompt)
     _, marker, rest = prompt.partition("#do ")
-    # JSON is a Python literal but for three words; the script is the test's own.
+    # JSON is a Python literal except for three constants; the script comes from the test.
     words = {"__builtins__": {}, "true": True, "false": False, "null": None}
     steps = eval(rest.split("\n", 1)[0], words) if marker else [["say", "You said: "], ["echo"]]
     Cli(prompt).run(steps)

@@ -22,7 +22,7 @@ class House:
     server: Server
     cli: FakeCli
     path: ClassVar[str] = ""
-    """Below the server's address: the base URL of the surface's clients."""
+    """Path of the surface's base URL."""
 
     @property
     def url(self) -> str:
@@ -33,7 +33,7 @@ class House:
         raise NotImplementedError
 
     def processes(self, about: str) -> list[dict[str, Any]]:
-        """What the processes of the scripted CLI tell that were given a prompt with ``about`` in it."""
+        """The reports of the scripted CLI's processes whose prompt contains ``about``."""
         return [report for report in self.cli.reports() if about in report["prompt"]]
 
 
@@ -41,7 +41,7 @@ H = TypeVar("H", bound=House)
 
 
 def open_house(folder: Path, kind: type[H], **settings: Any) -> H:
-    """Stop its server at the end. ``settings``: of the server, besides those that tests need."""
+    """A server that is stopped at the end. ``settings``: additional server settings."""
     cli = FakeCli(folder / "reports")
     backends = {
         "claude": cli.backend(env=cli.keeping),
@@ -61,11 +61,11 @@ def whole_house(house_kind: type[House], tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def house(whole_house: House) -> Iterator[House]:
-    """Its test must leave no process of a CLI behind."""
+    """The test must leave no CLI process behind."""
     logged = len(whole_house.server.log())
     yield whole_house
     gone = eventually(lambda: not whole_house.server.runs(), 5)
-    print(whole_house.server.log()[logged:][-LOG_TAIL_CHARS:])  # pytest shows it with a test that failed
+    print(whole_house.server.log()[logged:][-LOG_TAIL_CHARS:])  # pytest shows it for failed tests
     assert gone
 
 

@@ -1,4 +1,4 @@
-"""The native surface's events, as the tests read them."""
+"""Reads the events of the native API."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Event = dict[str, Any]
 
 
 def events(arrivals: Iterable[Arrival]) -> list[Event]:
-    """The events of a stream that has come to its end; exactly one of them, the last, is terminal."""
+    """The events of a finished stream; exactly one of them, the last, is terminal."""
     found = [arrival.json for arrival in arrivals]
     ends = [event["type"] for event in found if event["type"] in ("done", "error")]
     assert len(ends) == 1, ends

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own, from Debian's package, in a temporary folder and reachable through a socket in it."""
+"""A PostgreSQL server for the tests, from Debian's package, in a temporary folder with its Unix socket."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SETTINGS = {"listen_addresses": "", "fsync": "off", "max_connections": "100", "s
 
 
 def require_binaries() -> str:
-    """The folder of `initdb` and `pg_ctl`. Skips the test with the reason where there is none, or fails it where skips are forbidden."""
+    """The folder of `initdb` and `pg_ctl`. If missing, skips the test with the reason, or fails it if skips are forbidden."""
     found = shutil.which("initdb")
     folders = [os.path.dirname(os.path.realpath(found))] if found else sorted(glob.glob("/usr/lib/postgresql/*/bin"))
     try:
@@ -34,9 +34,9 @@ def require_binaries() -> str:
 
 @contextmanager
 def running_postgres() -> Iterator[str]:
-    """The URL of a database on a server that lives as long as the block. A root starts it as another user: it refuses root."""
+    """The URL of a database on a server that runs for the ``with`` block. Root starts it as another user: it refuses root."""
     binaries = require_binaries()
-    # Not pytest's folder: that is closed to the other user, and a socket's path may have 107 characters.
+    # Not pytest's folder: the other user cannot read it, and a socket path is limited to 107 characters.
     folder = Path(mkdtemp(prefix="clinvk-pg-"))
     as_user = {}
     if os.geteuid() == 0:

@@ -1,4 +1,4 @@
-"""What the system says of processes (Linux, /proc), and waiting for it to say something."""
+"""Process information from /proc (Linux), and polling."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tests.parts.programs import do_without
 
 POLL_S = 0.02
 MARK = "LC_CLINVK_TEST"
-"""An environment variable that passes from the server to the CLIs and on to their shells, because ``LC_*`` does.
+"""An environment variable that is passed from the server to the CLIs and their shells, as all of ``LC_*``.
 
-It finds processes that have left the tree (a new session, a dead parent), as the parent's id cannot.
+It finds processes that have left the tree (a new session, a dead parent).
 """
 
 
 def eventually(check: Callable[[], object], within_s: float = 10.0) -> bool:
-    """Whether ``check`` gives a true value before the deadline; it is asked at least once more when time is up."""
+    """Poll until ``check`` returns a true value or the deadline passes. Checks once more at the deadline."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         if check():
@@ -28,7 +28,7 @@ def eventually(check: Callable[[], object], within_s: float = 10.0) -> bool:
 
 
 def state(pid: int) -> tuple[str, int] | None:
-    """One letter (R, S, Z, …) and the parent's id; None where there is no such process."""
+    """One letter (R, S, Z, …) and the parent's PID; None if there is no such process."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -38,7 +38,7 @@ def state(pid: int) -> tuple[str, int] | None:
 
 
 def alive(pid: int) -> bool:
-    """A zombie is not alive: it only waits to be told so."""
+    """Whether the process exists and is not a zombie."""
     now = state(pid)
     return now is not None and now[0] not in "ZX"
 
@@ -48,7 +48,7 @@ def pids() -> Iterator[int]:
 
 
 def descendants(pid: int) -> list[int]:
-    """Children, their children and so on, zombies included."""
+    """All descendants, including zombies."""
     children: dict[int, list[int]] = {}
     for other in pids():
         if now := state(other):
@@ -69,7 +69,7 @@ def zombies(pid: int) -> list[int]:
 
 
 def marked(mark: str) -> list[int]:
-    """Living processes that were started with ``MARK=mark`` in their environment."""
+    """Live processes that were started with ``MARK=mark`` in their environment."""
     entry = f"{MARK}={mark}".encode()
     return [pid for pid in pids() if entry in read(f"/proc/{pid}/environ").split(b"\0") and alive(pid)]
 

@@ -1,4 +1,4 @@
-"""A real server: `clinvk serve` as its own process, in a home of its own, with nothing of ours inside it."""
+"""A real server: `clinvk serve` as a separate process with its own home and no test code inside."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ LOG_TAIL_CHARS = 6_000
 START_S = 20.0
 STOP_S = 15.0
 GONE_S = 5.0
-"""Within this after the server's end, nothing that it started is left."""
+"""How long processes of the server may take to end after it."""
 
 
 class Server:
-    """One `clinvk serve` on a free port. ``client`` talks to it; ``pid`` is the process that was started."""
+    """One `clinvk serve` on a free port. ``client`` is connected to it; ``pid`` is the started process."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any], env: Mapping[str, str] | None = None, args: tuple[str, ...] = ()) -> None:
         self.home = folder / "home"
@@ -82,21 +82,21 @@ class Server:
         return self.log_path.read_text(errors="replace")
 
     def runs(self) -> list[int]:
-        """Living processes of the tree that are no part of the server itself: the CLIs and what they started. Not the version
-        probes, which the server starts by itself: on a busy machine Gemini CLI needs seconds for its version."""
+        """Live processes of the tree except the server's own: the CLIs and their children. Excludes the server's version
+        probes: on a busy machine Gemini CLI needs seconds for its version."""
         return [pid for pid in marked(self.mark) if not self.is_server(pid) and not command_line(pid).endswith(" --version")]
 
     def workers(self) -> list[int]:
-        """Its worker processes. Their spawners have an environment of their own."""
+        """Its worker processes."""
         return [pid for pid in descendants(self.pid) if self.is_server(pid) and alive(pid)]
 
     def own(self) -> list[int]:
-        """The living processes of the server itself."""
+        """The live processes of the server itself."""
         runs = set(self.runs())
         return [pid for pid in (self.pid, *descendants(self.pid)) if pid not in runs and alive(pid)]
 
     def is_server(self, pid: int) -> bool:
-        """Its workers are forked from it, and have its command line. What else they have, it lets nobody but root see."""
+        """The server or a worker, which is forked from it and has its command line. Other attributes are readable by root only."""
         return pid == self.pid or command_line(pid) == command_line(self.pid) != ""
 
     def signal(self, number: int) -> None:
@@ -106,7 +106,7 @@ class Server:
         return self.process.wait(within_s)
 
     def stop(self) -> None:
-        """End the server the polite way, then insist that nothing of it is left. Raises AssertionError with what is."""
+        """Stop the server with SIGTERM. Raises AssertionError with the processes that are left."""
         tree = [self.pid, *descendants(self.pid)]
         unreaped: list[int] = []
         if self.process.poll() is None:
@@ -123,9 +123,9 @@ class Server:
             return sorted({*marked(self.mark), *filter(alive, tree)})
 
         gone = eventually(lambda: not left(), GONE_S)
-        told = "\n".join(f"{pid}: {command_line(pid)}" for pid in left())
+        listing = "\n".join(f"{pid}: {command_line(pid)}" for pid in left())
         self.kill_everything()
-        assert gone, f"the server has ended and left behind:\n{told}"
+        assert gone, f"the server has ended and left behind:\n{listing}"
         assert not unreaped, f"zombies below the server: {unreaped}"
 
     def kill_everything(self) -> None:

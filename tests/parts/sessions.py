@@ -1,4 +1,4 @@
-"""Asking for sessions over HTTP, as the tests do it."""
+"""Session requests over HTTP for the tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def resume(client: Client, session_id: str, prompt: str, **fields: Any) -> Answe
 
 
 def resume_stream(client: Client, session_id: str, prompt: str, *, sse: bool = False, **fields: Any) -> list[Event]:
-    """The events of a turn that has come to its end."""
+    """The events of a finished turn."""
     body = {"prompt": prompt, "output_format": "stream-json", **fields}
     path = f"/api/v1/sessions/{session_id}/resume"
     with client.open("POST", path, body, {"Accept": "text/event-stream"} if sse else None) as stream:

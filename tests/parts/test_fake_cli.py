@@ -1,4 +1,4 @@
-"""The scripted CLI does what its script says, and looks like Claude Code where it stands in for it."""
+"""The scripted CLI follows its script, and its output has the form of Claude Code's."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def lines(prompt: str) -> list[dict[str, Any]]:
 
 
 def shape(line: dict[str, Any]) -> str:
-    """What kind of line it is, as the recordings of Claude Code are told apart."""
+    """The kind of the line, classified as in the recordings of Claude Code."""
     parts = [line["type"], line.get("subtype"), line.get("event", {}).get("type"), line.get("event", {}).get("delta", {}).get("type")]
     return "/".join(part for part in parts if part)
 

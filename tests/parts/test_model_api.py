@@ -1,4 +1,4 @@
-"""The fake model API is right: the real CLIs, with no server of ours between, take its answers for a vendor's."""
+"""The fake model API is correct: the real CLIs, without our server in between, accept its answers as their vendor's."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run(cli: RealCli, prompt: str, cwd: Path) -> tuple[int, list[dict[str, Any]]
 
 
 def text(cli: RealCli, lines: list[dict[str, Any]]) -> str:
-    """The answer, as each CLI tells it."""
+    """The answer text in each CLI's output."""
     match cli.name:
         case "claude":
             return str(lines[-1]["result"])
@@ -42,18 +42,18 @@ def text(cli: RealCli, lines: list[dict[str, Any]]) -> str:
 
 
 def usage(cli: RealCli, lines: list[dict[str, Any]]) -> tuple[int, int, int]:
-    """Everything read, what of it came from the cache, everything written."""
+    """Input tokens (including cached), cached tokens, output tokens."""
     match cli.name:
         case "claude":
-            told = lines[-1]["usage"]
-            cached = told["cache_read_input_tokens"]
-            return told["input_tokens"] + cached, cached, told["output_tokens"]
+            counts = lines[-1]["usage"]
+            cached = counts["cache_read_input_tokens"]
+            return counts["input_tokens"] + cached, cached, counts["output_tokens"]
         case "codex":
-            told = lines[-1]["usage"]
-            return told["input_tokens"], told["cached_input_tokens"], told["output_tokens"]
+            counts = lines[-1]["usage"]
+            return counts["input_tokens"], counts["cached_input_tokens"], counts["output_tokens"]
         case _:
-            told = lines[-1]["stats"]
-            return told["input_tokens"], told["cached"], told["output_tokens"]
+            counts = lines[-1]["stats"]
+            return counts["input_tokens"], counts["cached"], counts["output_tokens"]
 
 
 def test_answer_and_usage_come_through(real_cli: RealCli, model_api: FakeModelApi, tmp_path: Path) -> None:
@@ -81,8 +81,8 @@ def test_error_of_the_api_ends_the_run_at_once(real_cli: RealCli, model_api: Fak
     model_api.script("fail", Reply(status=status, message="the exact words of the API"))
     code, lines = run(real_cli, "fail", tmp_path)
     assert code != 0
-    told = "429 Too Many Requests" if (real_cli.name, status) == ("codex", 429) else "the exact words of the API"
-    assert told in json.dumps(lines)
+    message = "429 Too Many Requests" if (real_cli.name, status) == ("codex", 429) else "the exact words of the API"
+    assert message in json.dumps(lines)
     assert runs_of(real_cli, model_api.about("fail")) == 1
 
 

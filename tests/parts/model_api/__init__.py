@@ -1,4 +1,4 @@
-"""A model API for the tests, on loopback: the vendors' HTTP dialects, answered from a script (see `server.FakeModelApi`)."""
+"""A fake model API on loopback: the vendors' HTTP dialects, answered from scripts (see `server.FakeModelApi`)."""
 
 from .plan import Hold, Reply, tokens
 from .server import FakeModelApi, RequestRecord

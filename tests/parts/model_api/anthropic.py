@@ -1,4 +1,4 @@
-"""Anthropic Messages, as Claude Code asks it: request → conversation, reply → body or events."""
+"""Anthropic Messages, as Claude Code uses it: request → conversation, reply → body or events."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def parts(content: Any) -> list[dict[str, Any]]:
 
 
 def conversation(body: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """``("user", text)`` and ``("result", text)``, in their order."""
+    """``("user", text)`` and ``("result", text)``, in order."""
     for message in body.get("messages", []):
         if message["role"] == "user":
             for part in parts(message["content"]):
@@ -95,7 +95,7 @@ def whole(reply: Reply, name: str) -> dict[str, Any]:
 
 
 EMPTIED = {"thinking": {"thinking": "", "signature": ""}, "text": {"text": ""}, "tool_use": {"input": {}}}
-"""What a block lacks at its start; its deltas bring it."""
+"""Fields that are empty at the start of a block and follow in its deltas."""
 
 
 def stream(reply: Reply, name: str, paced: Iterable[str | None]) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Gemini's generateContent, as Gemini CLI asks it: request → conversation, reply → body or events."""
+"""Gemini's generateContent, as Gemini CLI uses it: request → conversation, reply → body or events."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def model(path: str, body: dict[str, Any]) -> str:
 
 
 def conversation(body: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """``("user", text)`` and ``("result", text)``, in their order."""
+    """``("user", text)`` and ``("result", text)``, in order."""
     for content in body.get("contents", []):
         if content.get("role") in (None, "user", "function"):
             for part in content["parts"]:

@@ -1,4 +1,4 @@
-"""What the fake model answers: `Reply` is one answer, `Script` the answers of one conversation. Knows no dialect."""
+"""Scripted answers: `Reply` is one answer, `Script` the answers of one conversation. Independent of the dialect."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 class Hold:
     """A gate inside a stream: the API sends ``after`` tokens, then one more for every `release`.
 
-    So a test can prove that a token had arrived before the next one was sent, without measuring time.
+    A test can thus prove that a token arrived before the next one was sent, without timing.
     """
 
     def __init__(self, after: int) -> None:
@@ -29,17 +29,17 @@ class Reply:
     write: tuple[str, str] | None = None
     """Path and text of a file for Claude Code's tool that writes files, instead of the text."""
     patience_ms: int = 10_000
-    """How long Codex waits for the command before it asks the model again (10 s is what it does by itself)."""
+    """How long Codex waits for the command before it asks the model again (its default is 10 s)."""
     delay_s: float = 0.0
-    """Pause before every token but the first."""
+    """Pause before every token except the first."""
     hold: Hold | None = None
     input_tokens: int = 100
-    """Tokens read from no cache; a dialect that counts cached tokens in is told the sum."""
+    """Uncached input tokens; dialects that include cached tokens report the sum."""
     cached_tokens: int = 0
     cache_write_tokens: int = 0
-    """Tokens written to the cache, for the dialect that tells them."""
+    """Tokens written to the cache, in the dialect that reports them."""
     output_tokens: int = 7
-    """Tokens written, thinking not counted; a dialect that counts thinking in is told the sum."""
+    """Output tokens without thinking; dialects that include thinking report the sum."""
     reasoning_tokens: int = 0
     status: int = 200
     message: str = "the fake model API was told to fail"
@@ -49,7 +49,7 @@ class Reply:
     fail_after: int | None = None
     """Send the dialect's error event after so many tokens."""
     hang: bool = False
-    """Take the request and say nothing until the client leaves."""
+    """Accept the request and send nothing until the client disconnects."""
 
     @property
     def pieces(self) -> list[str]:
@@ -61,7 +61,7 @@ class Reply:
 
 
 class Script:
-    """Answers to a conversation with ``match`` in a text of the user: reply k comes after k results of tools."""
+    """Answers to a conversation with ``match`` in a user text: reply k follows k tool results."""
 
     def __init__(self, match: str, replies: tuple[Reply, ...]) -> None:
         self.match = match
@@ -72,5 +72,5 @@ class Script:
 
 
 def tokens(count: int, word: str = "tok") -> list[str]:
-    """``count`` different tokens, so that one that is lost, doubled or moved shows in the joined text."""
+    """``count`` distinct tokens, so that a lost, duplicated or reordered one shows in the joined text."""
     return [f"{' ' if i else ''}{word}{i}" for i in range(count)]

@@ -1,4 +1,4 @@
-"""OpenAI Responses, as Codex asks it: request → conversation, reply → body or events."""
+"""OpenAI Responses, as Codex uses it: request → conversation, reply → body or events."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def texts(content: Any) -> list[str]:
 
 
 def conversation(body: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """``("user", text)`` and ``("result", text)``, in their order."""
+    """``("user", text)`` and ``("result", text)``, in order."""
     items = body.get("input", [])
     for item in [{"role": "user", "content": items}] if isinstance(items, str) else items:
         kind = item.get("type", "message")
@@ -42,7 +42,7 @@ def conversation(body: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def system_text(body: dict[str, Any]) -> str:
-    """``instructions``, then what came as messages of the developer."""
+    """``instructions``, then the developer messages."""
     later = [
         text
         for item in body.get("input", [])

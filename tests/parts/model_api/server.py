@@ -1,4 +1,4 @@
-"""The fake model API's HTTP server: finds the script for a request, keeps what came in, notices clients that leave."""
+"""The fake model API's HTTP server: selects the script for a request, records requests, detects client disconnects."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from .plan import Reply, Script
 
 DIALECTS = {"anthropic": anthropic, "responses": responses, "gemini": gemini}
 LOOK_EVERY_S = 0.02
-"""How often a waiting stream looks whether its client has left."""
+"""Interval at which a waiting stream checks for a client disconnect."""
 
 
 class ClientLeft(Exception):
-    """The client closed its connection while an answer was under way."""
+    """The client closed its connection during a response."""
 
 
 @dataclass
 class RequestRecord:
-    """One request for an answer, and what became of it."""
+    """One request and its outcome."""
 
     dialect: str
     path: str
@@ -44,7 +44,7 @@ class RequestRecord:
 
     @property
     def user_texts(self) -> list[str]:
-        """The texts of the user, in their order, one entry a part."""
+        """The user texts in order, one entry per part."""
         return [text for kind, text in DIALECTS[self.dialect].conversation(self.body) if kind == "user"]
 
     @property
@@ -56,7 +56,7 @@ class RequestRecord:
         return DIALECTS[self.dialect].system_text(self.body)
 
     def mentions(self, text: str) -> bool:
-        """``text`` is somewhere in the request body: in a value or a key, whatever the JSON escapes."""
+        """Whether ``text`` occurs in a value or key of the request body, after JSON decoding."""
         return any(text in string for string in strings(self.body))
 
 
@@ -74,7 +74,7 @@ def strings(value: Any) -> Iterator[str]:
 
 
 class FakeModelApi:
-    """Started with `start`, scripted with `script`; everything that was asked is in `exchanges`."""
+    """Started with `start`, scripted with `script`; records all requests in `exchanges`."""
 
     def __init__(self) -> None:
         self.exchanges: list[RequestRecord] = []
@@ -96,22 +96,22 @@ class FakeModelApi:
         self._server.server_close()
 
     def script(self, match: str, *replies: Reply) -> None:
-        """Answer conversations whose last matching user text holds ``match``. The newest of equal scripts counts."""
+        """Answer conversations whose last matching user text contains ``match``. The newest of equal scripts wins."""
         self.scripts.insert(0, Script(match, replies or (Reply(),)))
 
     def forget(self) -> None:
-        """Start afresh: no scripts, no exchanges."""
+        """Remove all scripts and exchanges."""
         self.scripts.clear()
         self.exchanges.clear()
 
     def release_all(self) -> None:
-        """Let every answer go on that waits at a `Hold`."""
+        """Release every response that waits at a `Hold`."""
         for hold in (reply.hold for script in self.scripts for reply in script.replies):
             if hold:
                 hold.release()
 
     def about(self, text: str) -> list[RequestRecord]:
-        """The exchanges in which the user says ``text``."""
+        """The exchanges whose user text contains ``text``."""
         return [exchange for exchange in list(self.exchanges) if any(text in said for said in exchange.user_texts)]
 
     def last(self, dialect: str) -> RequestRecord:
@@ -124,7 +124,7 @@ class FakeModelApi:
         return self.last(dialect).system_text
 
     def mentions(self, text: str) -> bool:
-        """``text`` is in the body of any request so far."""
+        """Whether ``text`` is in the body of any request so far."""
         return any(exchange.mentions(text) for exchange in list(self.exchanges))
 
     def reply_to(self, dialect: str, body: dict[str, Any]) -> Reply:
@@ -203,13 +203,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         for event in module.stream(reply, exchange.model, self._paced(exchange)):
             name = f"event: {event['type']}\n" if "type" in event else ""
-            # Gemini's SDK (1.x) reads SSE with a pattern whose `.` stops at a raw U+2028, and dies of the event.
+            # Gemini's SDK (1.x) parses SSE with a pattern whose `.` stops at a raw U+2028, and fails on the event.
             data = json.dumps(event, ensure_ascii=False).replace("\u2028", "\\u2028")
             self._chunk(f"{name}data: {data}\n\n".encode())
         return self._chunk(b"")
 
     def _paced(self, exchange: RequestRecord) -> Iterator[str | None]:
-        """The tokens of the reply, each at its time; None where the stream shall fail."""
+        """Yield the tokens of the reply at their times; None where the stream is to fail."""
         reply = exchange.reply
         for i, token in enumerate(reply.pieces):
             while reply.hold and i >= reply.hold.allowed:
@@ -226,7 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
             yield token
 
     def _wait(self, seconds: float) -> None:
-        """Pause; raise ClientLeft as soon as the client hangs up or the API is stopped."""
+        """Sleep. Raises ClientLeft as soon as the client disconnects or the API is stopped."""
         until = time.monotonic() + seconds
         while True:
             left_s = until - time.monotonic()
