@@ -12,7 +12,7 @@ from services.clis.spec import OPTION_NAMES, BackendSpec
 
 def backend_options() -> str:
     names = [*BUILT_IN]
-    rows = [[code(option), *(_told(BUILT_IN[name], option) for name in names)] for option in OPTION_NAMES]
+    rows = [[code(option), *(_mapping(BUILT_IN[name], option) for name in names)] for option in OPTION_NAMES]
     rows += [[fact, *(_yes(has(BUILT_IN[name])) for name in names)] for fact, has in ABILITIES.items()]
     return table(["", *names], rows)
 
@@ -20,13 +20,13 @@ def backend_options() -> str:
 ABILITIES: Mapping[str, Callable[[BackendSpec], bool]] = {
     "text token by token": lambda spec: spec.streams_tokens,
     "images": lambda spec: spec.takes_images,
-    "sessions that go on": lambda spec: spec.can_resume,
-    "runs that keep nothing": lambda spec: spec.can_be_ephemeral,
-    "processes started beforehand": lambda spec: spec.warmth is not None and spec.warmth.limits.max > 0,
+    "sessions": lambda spec: spec.can_resume,
+    "ephemeral runs": lambda spec: spec.can_be_ephemeral,
+    "prewarmed processes": lambda spec: spec.warmth is not None and spec.warmth.limits.max > 0,
 }
 
 
-def _told(spec: BackendSpec, name: str) -> str:
+def _mapping(spec: BackendSpec, name: str) -> str:
     rule = spec.options.get(name)
     if rule is None:
         return "no"
@@ -37,7 +37,7 @@ def _told(spec: BackendSpec, name: str) -> str:
 
 
 def _way(rule: Option) -> str:
-    """The first words of how a value reaches the CLI."""
+    """How a value is passed to the CLI, abbreviated."""
     parts = [*rule.argv, *(f"{name}={value}" for name, value in rule.env.items())]
     parts += [f"{name}: {value}" if isinstance(value, str) else name for name, value in rule.fields.items()]
     return codes(parts) if parts else "always"
@@ -63,13 +63,13 @@ def backend_facts() -> str:
             ("Install", spec.install_hint),
             ("Versions", _versions(spec)),
             ("Log in", spec.login_hint),
-            ("A log-in is seen by", codes(spec.credentials)),
-            ("Model names that mean it", codes(spec.claims)),
+            ("Login detected by", codes(spec.credentials)),
+            ("Model name patterns", codes(spec.claims)),
             ("Listed models", codes(spec.models)),
             ("Aliases", ", ".join(f"{code(alias)} → {code(model)}" for alias, model in spec.aliases.items())),
-            ("Variables that it gets", _variables(spec)),
-            ("Flags that a request's `extra` may carry", codes(sorted(spec.allowed_extra)) or "none"),
-            ("Started beforehand", _warm(spec)),
+            ("Environment variables passed to it", _variables(spec)),
+            ("Flags allowed in a request's `extra`", codes(sorted(spec.allowed_extra)) or "none"),
+            ("Prewarmed processes", _warm(spec)),
         ]
         parts.append(f"### {name}\n\n{table(('', ''), facts)}")
     return "\n".join(parts)
@@ -83,9 +83,9 @@ def _variables(spec: BackendSpec) -> str:
 
 def _warm(spec: BackendSpec) -> str:
     if spec.warmth is None or not spec.warmth.limits.max:
-        return "only where `warm.max` is set" if spec.warmth else "no"
+        return "only if `warm.max` is set" if spec.warmth else "no"
     limits = spec.warmth.limits
     return (
-        f"up to {limits.max} processes, each for {limits.max_uses} runs at most or until it holds {limits.max_rss_mb} MB; "
-        f"one that nobody has asked for in {limits.idle_s:g} s is ended"
+        f"up to {limits.max}, each for at most {limits.max_uses} runs or until it uses {limits.max_rss_mb} MB; "
+        f"ended when not needed for {limits.idle_s:g} s"
     )
