@@ -1,7 +1,6 @@
-"""The same answers, events, usage and ends from processes that were started before the request as from those of a run's own.
+"""The same answers, events, usage and ends from processes that were there before the request as from those of a run's own.
 
-The tests of other files run here again, in one folder for each CLI: a process waits there once two runs have used the folder, so most
-tests meet one with their first run. Starting these CLIs is what the whole suite costs most, so nothing is started for its own sake.
+Every test of another file is done three times: by then the processes that the third asks for are waiting.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,11 +60,6 @@ def waiting(real: Real) -> set[int]:
     return {pid for pid in real.server.runs() if WAITING[real.name] in command_line(pid)}
 
 
-@pytest.fixture(scope="module")
-def one_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("used-again")
-
-
 @pytest.fixture(params=[pytest.param(name, marks=pytest.mark.real_cli) for name in WARM])
 def real(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Real]:
     """A real CLI with warm processes; the test must leave nothing but those that wait."""
@@ -88,16 +81,16 @@ def real(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Real]:
     assert gone, "left behind: " + "\n".join(f"{pid}: {command_line(pid)}" for pid in left(one))
 
 
-def waiting_here(real: Real) -> set[int]:
-    """The processes that wait for this test's runs."""
-    where = "for every folder" if real.name == "codex" else f"in {real.workdir}"
-    return {pid for pid in waiting(real) if f"process {pid} waits {where}" in real.server.log()}
-
-
 def ready(real: Real) -> set[int]:
     """The processes that wait for this test's runs, once there are any."""
     found: set[int] = set()
-    assert eventually(lambda: found.update(waiting_here(real)) or found), "nothing waits"
+
+    def look() -> bool:
+        where = "for every folder" if real.name == "codex" else f"in {real.workdir}"
+        found.update(pid for pid in waiting(real) if f"process {pid} waits {where}" in real.server.log())
+        return bool(found)
+
+    assert eventually(look), "nothing waits"
     return found
 
 
@@ -132,7 +125,7 @@ SAME_LONG: list[Callable[[Real], None]] = [
         for name in ("skill", "file of the system", "empty lines around")
     ),
 ]
-"""Several starts of Gemini CLI, of seconds each: long with it."""
+"""Each takes Gemini CLI five starts of seconds: long with it."""
 
 
 def name_of(test: object) -> str:
@@ -141,23 +134,20 @@ def name_of(test: object) -> str:
 
 
 @pytest.mark.parametrize("test", [*SAME, *(pytest.param(test, marks=pytest.mark.long_with("gemini")) for test in SAME_LONG)], ids=name_of)
-def test_warm_as_cold(real: Real, one_folder: Path, test: Callable[[Real], None]) -> None:
-    real = replace(real, workdir=one_folder / real.name)
-    was_used = real.workdir.exists()
-    real.workdir.mkdir(exist_ok=True)
+def test_warm_as_cold(real: Real, test: Callable[[Real], None]) -> None:
+    for _ in range(2):
+        real.api.forget()
+        test(real)
 
-    def is_warm(number: int) -> bool:
-        if number > 1:
-            ready(real)
-        elif was_used:
-            eventually(lambda: waiting_here(real))
+    def is_warm() -> bool:
+        ready(real)
         before = warm_runs(real)
         real.api.forget()
         test(real)
         return warm_runs(real) == before + 1
 
-    # What waits may have other options than the test's run, or may be just going because of what a tool of the run before has done.
-    assert any(is_warm(number) for number in range(5))
+    # What is ready may be just going, because of what a tool of the run before has done.
+    assert any(is_warm() for _ in range(3))
 
 
 def test_no_run_sees_anything_of_another(real: Real) -> None:
