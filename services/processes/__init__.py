@@ -1,4 +1,4 @@
-"""Process management. No other package starts or signals processes.
+"""Process management: no other package starts or signals the processes of runs.
 
     worker ── socket ──> spawner ── fork ──> supervisor (one per run) ── exec ──> CLI ──> tools, shells …
       └───── control socket (one per run) ─────┘
