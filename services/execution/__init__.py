@@ -1,1 +1,1 @@
-"""Ways to run an `Invocation`: what starts, what is said to it, and when it is over. Behind one interface."""
+"""Runs of CLIs: one read loop, one pool of processes that were started early, behind one `Driver`."""

@@ -19,17 +19,16 @@ from services.clis.codex.connection import CodexConnection
 from services.clis.codex.turn import CodexTurn
 from services.clis.conversation import Conversation
 from services.clis.spec import BackendSpec, Invocation
-from services.clis.warmth import Parameters, WarmLimits
+from services.clis.warmth import Parameters
 from services.decoding.decoder import Exit
 from services.events import Batch, Failed, ToolCall
 from services.execution.driver import Limits
 from services.execution.line_limit import LineLimit, LineTooLong
 from services.execution.run import Process, ProcessRun
-from services.execution.worker import Keep, Need, Problem
+from services.execution.worker import BaseWorker, Keep, Need, Problem
 from services.processes.child import Child
 from services.processes.leftovers import end_marked
 from services.processes.marks import MARK, RunFolder, new_mark, new_path
-from services.processes.memory import rss_mb
 from services.processes.spawner import Spawner
 
 log = logging.getLogger("clinvk.warm")
@@ -52,7 +51,7 @@ BATCH_BYTES = 256 << 10
 """So much of the queue is passed on at a time."""
 
 
-class MultiplexedWorker:
+class MultiplexedWorker(BaseWorker):
     """One app-server with the runs that it serves. Its folder contains those of its runs, so that they may write there."""
 
     is_multiplexed = is_initialized = True
@@ -60,13 +59,11 @@ class MultiplexedWorker:
     problem: Problem | None = None
 
     def __init__(self, need: Need, spawner: Spawner) -> None:
-        self.need = need
+        super().__init__(need, started_at=monotonic())
         self.channels: dict[CodexTurn, Channel] = {}
         self.exit: Exit | None = None
         self.is_draining = False
         """It takes no more runs."""
-        self._uses = 0
-        self.idle_since = self._started_at = monotonic()
         self._ready = Event()
         self._connection = CodexConnection()
         self._line_limit = LineLimit(LINE_LIMIT_BYTES)
@@ -88,10 +85,6 @@ class MultiplexedWorker:
         return self.child.pid
 
     @property
-    def rss_mb(self) -> float:
-        return rss_mb(self.child.pid)
-
-    @property
     def is_idle(self) -> bool:
         return not self.channels
 
@@ -101,10 +94,6 @@ class MultiplexedWorker:
 
     def can_serve(self, need: Need) -> bool:
         return need.key == self.need.key and need.state == self.need.state and self.is_sound
-
-    def has_expired(self, limits: WarmLimits, now: float) -> bool:
-        is_old = now - self._started_at > limits.max_age_s or self._uses >= limits.max_uses
-        return is_old or not self.is_sound or self.rss_mb > limits.max_rss_mb
 
     def wait_ready(self) -> Problem | None:
         self._ready.wait(READY_S)

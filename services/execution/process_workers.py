@@ -19,7 +19,7 @@ from services.cancellation import Cancellation
 from services.clis.command import invoke
 from services.clis.conversation import Conversation, Handshake
 from services.clis.spec import BackendSpec, Invocation
-from services.clis.warmth import Parameters, WarmLimits
+from services.clis.warmth import Parameters
 from services.errors import InvalidRequest
 from services.execution import handshake as handshakes
 from services.execution.driver import Limits
@@ -27,10 +27,9 @@ from services.execution.resumable_run import Keep as KeepProcess
 from services.execution.resumable_run import ResumableRun
 from services.execution.run import ProcessRun
 from services.execution.transcript import Transcript, transcript_of
-from services.execution.worker import Keep, Need, Problem
+from services.execution.worker import BaseWorker, Keep, Need, Problem
 from services.processes.child import Child
 from services.processes.marks import RunFolder, new_path
-from services.processes.memory import rss_mb
 from services.processes.spawner import Spawner
 
 log = logging.getLogger("clinvk.warm")
@@ -59,37 +58,22 @@ def key_of(invocation: Invocation) -> Hashable:
     )
 
 
-class _ProcessWorker:
+class _ProcessWorker(BaseWorker):
     is_multiplexed = False
     session_id = ""
 
     def __init__(self, need: Need, child: Child, folder: RunFolder, *, started_at: float, uses: int) -> None:
-        self.need = need
+        super().__init__(need, started_at=started_at, uses=uses)
         self._child = child
         self._folder = folder
-        self._uses = uses
-        self._started_at = started_at
-        self.idle_since = monotonic()
 
     @property
     def pid(self) -> int:
         return self._child.pid
 
     @property
-    def rss_mb(self) -> float:
-        return rss_mb(self._child.pid)
-
-    @property
     def is_idle(self) -> bool:
         return True
-
-    @property
-    def is_sound(self) -> bool:
-        raise NotImplementedError
-
-    def has_expired(self, limits: WarmLimits, now: float) -> bool:
-        is_old = now - self._started_at > limits.max_age_s or self._uses >= limits.max_uses
-        return is_old or not self.is_sound or self.rss_mb > limits.max_rss_mb
 
 
 class IdleWorker(_ProcessWorker):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from time import monotonic
 from typing import Protocol
 
 from services.cancellation import Cancellation
 from services.clis.spec import Invocation
 from services.clis.warmth import Parameters, WarmLimits
 from services.execution.driver import Limits, Running
+from services.processes.memory import rss_mb
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,32 @@ class Worker(Protocol):
 
 
 Keep = Callable[[Worker], None]
+
+
+class BaseWorker(ABC):
+    """What the three kinds of worker have in common: until when one may serve."""
+
+    def __init__(self, need: Need, *, started_at: float, uses: int = 0) -> None:
+        self.need = need
+        self.idle_since = monotonic()
+        self._started_at = started_at
+        self._uses = uses
+
+    @property
+    @abstractmethod
+    def pid(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def is_sound(self) -> bool: ...
+
+    @property
+    def rss_mb(self) -> float:
+        return rss_mb(self.pid)
+
+    def has_expired(self, limits: WarmLimits, now: float) -> bool:
+        is_old = now - self._started_at > limits.max_age_s or self._uses >= limits.max_uses
+        return is_old or not self.is_sound or self.rss_mb > limits.max_rss_mb
 
 
 class WorkerFactory(Protocol):
