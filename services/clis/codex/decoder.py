@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.clis.codex.items import denial_of, failure_of, to_usage, tool_call, tool_result
+from services.clis.codex.items import ToolItems, failure_of, to_usage
 from services.decoding.decoder import Exit
 from services.decoding.exit_messages import ended_without_result, finished, with_denials
 from services.decoding.fields import list_of, map_of, text_of
 from services.decoding.lines import JsonLines
 from services.decoding.replay import DIFFERS, StreamReplay
-from services.events import Batch, Denial, Failed, Text, Thinking, UsageUpdate
+from services.events import Batch, Failed, Text, Thinking, UsageUpdate
 from services.usage import Usage
 
 
@@ -47,8 +47,7 @@ class CodexAppServerDecoder:
         self._is_retold = False  # the next message is the one that broke off, from its start
         self._replay = StreamReplay()
         self._thought: set[str] = set()  # reasoning items that came as deltas
-        self._called: set[str] = set()
-        self._denials: list[Denial] = []
+        self._tools = ToolItems()
 
     @property
     def is_complete(self) -> bool:
@@ -108,7 +107,7 @@ class CodexAppServerDecoder:
             batch.append(Failed("backend", "Codex finished without an answer", failed, self._usage))
         else:
             batch.append(finished(exit, usage=self._usage))
-        return with_denials(batch, self._denials)
+        return with_denials(batch, self._tools.denials)
 
     def _is_ours(self, method: str, params: dict[str, Any]) -> bool:
         thread = params.get("threadId")
@@ -180,17 +179,7 @@ class CodexAppServerDecoder:
             self._message = ""
 
     def _on_tool(self, item: dict[str, Any], batch: Batch, *, is_done: bool) -> None:
-        call = tool_call(item)
-        if call is None:
-            return
-        self._has_answered = True
-        if call.id not in self._called:
-            self._called.add(call.id)
-            batch.append(call)
-        if is_done:
-            batch.append(tool_result(item))
-            if denial := denial_of(call, item):
-                self._denials.append(denial)
+        self._has_answered = self._tools.receive(item, batch, is_done=is_done) or self._has_answered
 
     def _on_usage(self, params: dict[str, Any], batch: Batch) -> None:
         total = _total(params)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from services.clis.codex.items import denial_of, failure_of, to_usage, tool_call, tool_result
+from services.clis.codex.items import ToolItems, failure_of, to_usage
 from services.decoding.decoder import Exit
 from services.decoding.exit_messages import ended_without_result, finished, with_denials
 from services.decoding.fields import map_of, text_of
 from services.decoding.lines import JsonLines
-from services.events import Batch, Denial, Failed, Started, Text, Thinking
+from services.events import Batch, Failed, Started, Text, Thinking
 from services.usage import Usage
 
 
@@ -28,8 +28,7 @@ class CodexExecDecoder:
         self._block = -1
         self._has_begun = False
         self._has_answered = False
-        self._called: set[str] = set()
-        self._denials: list[Denial] = []
+        self._tools = ToolItems()
 
     @property
     def is_complete(self) -> bool:
@@ -52,7 +51,7 @@ class CodexExecDecoder:
                 batch.append(finished(exit, usage=usage))
             else:
                 batch.append(Failed("backend", "Codex finished without an answer", exit.code, usage))
-        return with_denials(batch, self._denials)
+        return with_denials(batch, self._tools.denials)
 
     def _decode(self, objects: list[dict[str, Any]]) -> Batch:
         batch: Batch = []
@@ -84,14 +83,4 @@ class CodexExecDecoder:
                 self._on_tool(item, batch, is_done=True)
 
     def _on_tool(self, item: dict[str, Any], batch: Batch, *, is_done: bool) -> None:
-        call = tool_call(item)
-        if call is None:
-            return
-        self._has_answered = True
-        if call.id not in self._called:
-            self._called.add(call.id)
-            batch.append(call)
-        if is_done:
-            batch.append(tool_result(item))
-            if denial := denial_of(call, item):
-                self._denials.append(denial)
+        self._has_answered = self._tools.receive(item, batch, is_done=is_done) or self._has_answered

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from services.decoding.fields import count_of, flat_text, has_counts, map_of, text_of
-from services.events import Denial, Failed, FailureKind, ToolCall, ToolResult
+from services.events import Batch, Denial, Failed, FailureKind, ToolCall, ToolResult
 from services.failure_kinds import classify, human
 from services.usage import Usage
 
@@ -62,6 +62,28 @@ def tool_result(item: dict[str, Any]) -> ToolResult:
 def denial_of(call: ToolCall, item: dict[str, Any]) -> Denial | None:
     """The completed item as a refusal. Codex gives no reason; what its sandbox stops is a command that failed, not one declined."""
     return Denial(call.name, tool_result(item).output or "declined by Codex") if item.get("status") == "declined" else None
+
+
+class ToolItems:
+    """The tools of one turn: each call once, its result, and the denials."""
+
+    def __init__(self) -> None:
+        self.denials: list[Denial] = []
+        self._called: set[str] = set()
+
+    def receive(self, item: dict[str, Any], batch: Batch, *, is_done: bool) -> bool:
+        """Add the item's events to ``batch``; whether it is the use of a tool."""
+        call = tool_call(item)
+        if call is None:
+            return False
+        if call.id not in self._called:
+            self._called.add(call.id)
+            batch.append(call)
+        if is_done:
+            batch.append(tool_result(item))
+            if denial := denial_of(call, item):
+                self.denials.append(denial)
+        return True
 
 
 COUNTS = ("input_tokens", "output_tokens", "cached_input_tokens", "reasoning_output_tokens", "cache_write_input_tokens")
