@@ -86,8 +86,22 @@ def command_line(pid: int) -> str:
 
 
 def open_fds(pid: int) -> int:
+    return len(_fd_numbers(pid))
+
+
+def fd_limit_with(pid: int, free: int) -> int:
+    """The RLIMIT_NOFILE that lets ``pid`` open ``free`` more: it limits the numbers, and lower ones may be free."""
+    used = _fd_numbers(pid)
+    limit = 0
+    while free:
+        free -= limit not in used
+        limit += 1
+    return limit
+
+
+def _fd_numbers(pid: int) -> set[int]:
     try:
-        return len(os.listdir(f"/proc/{pid}/fd"))
+        return {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
     except PermissionError:
         do_without("only root may count the descriptors of a server, which no process of its user may look into")
 

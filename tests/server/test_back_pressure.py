@@ -17,7 +17,7 @@ from typing import Any
 from tests.conftest import ServerFactory
 from tests.parts.clis import FakeCli, do
 from tests.parts.native import events
-from tests.parts.processes import eventually, open_fds, rss_bytes
+from tests.parts.processes import command_line, eventually, fd_limit_with, marked, open_fds, rss_bytes
 from tests.parts.server import Server
 
 MIB = 1 << 20
@@ -122,8 +122,9 @@ def test_without_descriptors_runs_are_refused_with_the_reason_until_there_are_so
     one = start(server, fake_cli)
     (worker,) = one.workers()
     before = resource.prlimit(worker, resource.RLIMIT_NOFILE)
-    # One for the connection that asks, and none for its run; those that are open stay open.
-    resource.prlimit(worker, resource.RLIMIT_NOFILE, (open_fds(worker) + 2, before[1]))
+    assert eventually(lambda: not any(command_line(pid).endswith("--version") for pid in marked(one.mark)))
+    # One for the connection that asks, and one too few for its run; those that are open stay open.
+    resource.prlimit(worker, resource.RLIMIT_NOFILE, (fd_limit_with(worker, 2), before[1]))
     answer = one.client.prompt("claude", "hello")
     resource.prlimit(worker, resource.RLIMIT_NOFILE, before)
     assert (answer.status, answer.json["error"]["code"]) == (503, "backend_unavailable")
