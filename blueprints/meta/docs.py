@@ -1,4 +1,4 @@
-"""Swagger UI at `/docs`, every byte of it from this server: it works with no internet, and tells nobody of its visitors."""
+"""Swagger UI at `/docs`, served entirely by this server: it works offline and makes no third-party requests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pages = Blueprint("pages", __name__)
 ASSETS = frozenset({"swagger-ui.css", "swagger-ui-bundle.js", "favicon-16x16.png", "favicon-32x32.png"})
 ASSET_MAX_AGE_S = 86_400
 
-# Swagger UI sets style attributes and draws its icons from data URLs; scripts come from files alone.
+# Swagger UI sets style attributes and draws its icons from data URLs. Scripts are loaded only from files.
 CSP = "; ".join(
     (
         "default-src 'none'",
@@ -44,7 +44,7 @@ PAGE = """\
 </html>
 """
 
-# `validatorUrl: null`: Swagger UI would otherwise send the document's address to a validator on the internet.
+# Without `validatorUrl: null` Swagger UI sends the document's URL to an online validator.
 START = """\
 SwaggerUIBundle({
   url: document.getElementById("swagger-ui").dataset.url,

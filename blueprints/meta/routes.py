@@ -1,4 +1,4 @@
-"""How the server is, and what it offers: health, and the OpenAPI document."""
+"""Health, the OpenAPI document and the index."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from services.store.sessions import SessionStore
 
 log = logging.getLogger("clinvk.sessions")
 
-blp = Blueprint("meta", __name__, description="Health and description of the server; no key needed")
+blp = Blueprint("meta", __name__, description="Health and OpenAPI document; no key required")
 
 OPENAPI = "clinvk.openapi"
-"""Where the encoded document is kept: making it takes milliseconds, in which no stream moves."""
+"""Key of the cached, encoded document: building it blocks the event loop for milliseconds."""
 
 
 @public
 def get_health() -> Any:
-    """Whether the server can work; with a valid key, or where none is needed, also its version, backends and sessions."""
+    """The server's status; with a valid key, or if no keys are configured, also its version, backends and sessions."""
     svc = services()
     backends = [svc.prober.availability(spec) for spec in svc.runner.backends.values() if spec.enabled]
     sessions = session_store_health(svc.conversations.store)
@@ -56,7 +56,7 @@ def get_health() -> Any:
 
 
 def session_store_health(store: SessionStore) -> dict[str, Any]:
-    """Why it is down is for the log: who asks for the health needs no key."""
+    """Logs the reason of a failure instead of returning it, because the route requires no key."""
     try:
         return {"status": "ok", "count": store.count()}
     except StoreUnavailable as error:
@@ -64,10 +64,10 @@ def session_store_health(store: SessionStore) -> dict[str, Any]:
         return {"status": "unavailable", "count": None}
 
 
-# One function for both paths; flask-smorest documents one rule of an endpoint.
+# One function, two endpoints: flask-smorest documents one rule per endpoint.
 for path, endpoint in (("/health", "health"), ("/api/v1/health", "api_health")):
     documented = blp.response(200, HealthSchema())(get_health)
-    documented = blp.alt_response(503, schema=HealthSchema(), description="The session store cannot be used")(documented)
+    documented = blp.alt_response(503, schema=HealthSchema(), description="The session store is unavailable")(documented)
     blp.add_url_rule(path, endpoint, documented, methods=["GET"])
 
 
@@ -75,23 +75,23 @@ for path, endpoint in (("/health", "health"), ("/api/v1/health", "api_health")):
 @blp.response(200, description="The OpenAPI 3 document of this server")
 @public
 def get_openapi() -> Any:
-    """This description."""
+    """The OpenAPI document."""
     extensions = current_app.extensions
     document = extensions.get(OPENAPI)
     if document is None:
         api = extensions["flask-smorest"]["apis"][""]["ext_obj"]
         document = extensions[OPENAPI] = orjson.dumps(with_operation_ids(api.spec.to_dict()), option=orjson.OPT_NON_STR_KEYS)
-    servers = orjson.dumps({"servers": [{"url": request.script_root or "/"}]})  # a proxy may serve it below a prefix
+    servers = orjson.dumps({"servers": [{"url": request.script_root or "/"}]})  # a proxy may mount the server under a prefix
     return Response(servers[:-1] + b"," + document[1:], mimetype="application/json")
 
 
 @blp.route("/", methods=["GET"])
-@blp.response(200, description="Where to go from here")
-@blp.alt_response(302, description="For a browser: to the documentation", success=True)
+@blp.response(200, description="Links to documentation, OpenAPI document and health")
+@blp.alt_response(302, description="Browsers: redirect to the documentation", success=True)
 @public
 def get_index() -> Any:
-    """The documentation for a browser, a short index for everybody else."""
-    # Not `.best`: that of Chrome is application/signed-exchange, the most specific of all that it takes.
+    """Redirect browsers to the documentation; return a short index to other clients."""
+    # Not `.best`: for Chrome that is application/signed-exchange, the most specific type in its Accept header.
     if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
         return redirect(url_for("pages.get_docs"))
     links = {
@@ -104,7 +104,7 @@ def get_index() -> Any:
 
 
 def to_duration(seconds: float) -> str:
-    """``2m31s``, ``1h0m5s``, ``3d4h0m0s``: from the largest unit that is there."""
+    """``2m31s``, ``1h0m5s``, ``3d4h0m0s``: from the largest nonzero unit."""
     rest = int(seconds)
     parts: list[str] = []
     for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
@@ -115,7 +115,7 @@ def to_duration(seconds: float) -> str:
 
 
 def with_operation_ids(document: dict[str, Any]) -> dict[str, Any]:
-    """Give every operation a name of its own, which generated clients use as the function's name."""
+    """Give every operation a unique id, which generated clients use as the function name."""
     for path, operations in document["paths"].items():
         words = "_".join(word.strip("{}").replace(".", "_") for word in path.split("/") if word) or "index"
         for method, operation in operations.items():

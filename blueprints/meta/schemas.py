@@ -1,4 +1,4 @@
-"""The shape of the health answer."""
+"""Schema of the health response."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from blueprints.native.schemas import MetaSchema
 class BackendHealthSchema(Schema):
     name = fields.String(required=True)
     available = fields.Boolean(required=True)
-    version = fields.String(allow_none=True, metadata={"description": "null while it is not known"})
+    version = fields.String(allow_none=True, metadata={"description": "null until it is known"})
 
 
 class SessionStoreHealthSchema(Schema):
     status = fields.String(required=True, validate=validate.OneOf(("ok", "unavailable")))
-    count = fields.Integer(required=True, allow_none=True, metadata={"description": "How many sessions there are"})
+    count = fields.Integer(required=True, allow_none=True, metadata={"description": "Number of sessions"})
 
 
 class SpawnerHealthSchema(Schema):
     status = fields.String(
         required=True,
         validate=validate.OneOf(("ok", "replacing")),
-        metadata={"description": "`replacing`: the process that starts CLIs has ended, and another one is being started"},
+        metadata={"description": "`replacing`: the process that starts CLIs exited and is being replaced"},
     )
-    replacements = fields.Integer(required=True, metadata={"description": "How often that was so since the worker's start"})
+    replacements = fields.Integer(required=True, metadata={"description": "Replacements since the worker's start"})
 
 
 class HealthSchema(Schema):
@@ -32,10 +32,10 @@ class HealthSchema(Schema):
         required=True,
         validate=validate.OneOf(("ok", "degraded", "unhealthy")),
         metadata={
-            "description": "`degraded`: the default backend, or one that the configuration names, is not available, or the spawner is being replaced; `unhealthy`: the session store cannot be used (HTTP 503)"
+            "description": "`degraded`: the default backend or one named in the configuration is unavailable, or the spawner is being replaced; `unhealthy`: the session store is unavailable (HTTP 503)"
         },
     )
-    version = fields.String(metadata={"description": "This and what follows: with a valid key, or where no keys are configured"})
+    version = fields.String(metadata={"description": "This and the following fields require a valid key, if keys are configured"})
     uptime = fields.String(metadata={"example": "2m31s"})
     uptime_millis = fields.Integer()
     backends = fields.List(fields.Nested(BackendHealthSchema()))

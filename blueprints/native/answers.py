@@ -1,4 +1,4 @@
-"""A run answered: whole, or as its events while it goes."""
+"""Responds to a native request with the run's result, or with its events as a stream."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from services.runner import RunStream
 Begin = Callable[[Cancellation], RunStream]
 
 NOT_A_RESULT = {"timeout", "not_logged_in", "cancelled", "shutdown", "unknown_session"}
-"""Kinds of failure that are an error answer (504, 503, 404); after any other the CLI has run, and this is its result."""
+"""Failure kinds that become an error response (504, 503, 404). After any other failure the response is the run's result."""
 
 
 def stream_type(output_formats: Iterable[str]) -> str | None:
-    """The content type of the stream that the request wants; None: it wants one JSON object. The rule of every native run route."""
+    """The stream's content type by ``output_formats`` and Accept, or None for one JSON object. Used by every native run route."""
     accepted = {media_type.partition(";")[0].strip().lower() for media_type, quality in request.accept_mimetypes if quality > 0}
     if EVENT_STREAM in accepted:
         return EVENT_STREAM
@@ -32,7 +32,7 @@ def stream_type(output_formats: Iterable[str]) -> str | None:
 
 
 def answer_run(begin: Begin, body: Mapping[str, Any]) -> Response:
-    """What ``begin`` starts, in the form that the request asks for. What is refused is refused before the first byte."""
+    """Run ``begin`` and respond in the requested form. Raises its errors before the first byte is sent."""
     content_type = stream_type([body["output_format"]])
     stream, closing = open_run(begin)
     invocation = stream.invocation

@@ -1,4 +1,4 @@
-"""`/api/v1/parallel`, `/chain` and `/compare`: several runs for one request, answered whole or as their merged events."""
+"""`/api/v1/parallel`, `/chain` and `/compare`: several runs per request, returned as results or as one merged event stream."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from services.compose.plan import Outcome, Plan, located
 from services.errors import RUN_FAILURE_CODES, RunFailed
 from services.requests import RunRequest
 
-blp = Blueprint("compose", __name__, url_prefix="/api/v1", description="Several agents at work on one request")
+blp = Blueprint("compose", __name__, url_prefix="/api/v1", description="Several runs in one request")
 
 Answer = Callable[[list[dict[str, Any]], Counter[str]], dict[str, Any]]
-"""The members that only this route's answer has, from its results and how many of them have which status."""
+"""Builds the response fields specific to a route from the results and the count per status."""
 
 
 @blp.route("/parallel", methods=["POST"])
@@ -69,7 +69,7 @@ def run_parallel(body: dict[str, Any]) -> Any:
 @streams(EVENT_STREAM, NDJSON)
 @can_fail("backend_unavailable")
 def run_chain(body: dict[str, Any]) -> Any:
-    """Run prompts one after the other, each with what the ones before it said."""
+    """Run prompts one after the other. Each can use the outputs of earlier steps."""
     requests = _to_requests(body["steps"], "steps")
     steps = [Step(request=asked, name=step.get("name", "")) for asked, step in zip(requests, body["steps"], strict=True)]
     plan = plan_chain(services().runner, steps, stop_on_failure=body["stop_on_failure"], pass_working_dir=body["pass_working_dir"])
@@ -87,7 +87,7 @@ def run_chain(body: dict[str, Any]) -> Any:
 @runs_cli
 @streams(EVENT_STREAM, NDJSON)
 def run_compare(body: dict[str, Any]) -> Any:
-    """Run one prompt on several backends, or on several models of one."""
+    """Run one prompt on several backends or models."""
     field = "targets" if "targets" in body else "backends"
     targets = body.get("targets") or [{"backend": name} for name in body["backends"]]
     shared = body.keys() - {"backend", "model"}
@@ -107,7 +107,7 @@ def run_compare(body: dict[str, Any]) -> Any:
 
 
 def _to_requests(items: Sequence[Mapping[str, Any]], field: str) -> list[RunRequest]:
-    """Raises InvalidRequest, with the place in ``field``."""
+    """Raises InvalidRequest with the item's path in ``field``."""
     requests = []
     for index, item in enumerate(items):
         with located(f"{field}[{index}]"):
@@ -121,7 +121,7 @@ def _to_request(fields: Mapping[str, Any]) -> RunRequest:
 
 
 def _carry_out(plan: Plan, body: Mapping[str, Any], answer: Answer, *, member: str, names: Sequence[str | None]) -> Any:
-    """The plan's answer: what it would start, its merged events, or the results of all its runs."""
+    """Execute the plan and return a dry run, a stream of merged events, or the results of all runs."""
     svc = services()
     if body["dry_run"] or svc.dry_run:
         parts = [{member: i, "name": names[i], **_to_dry_part(invocation)} for i, invocation in enumerate(plan.invocations)]
@@ -132,7 +132,7 @@ def _carry_out(plan: Plan, body: Mapping[str, Any], answer: Answer, *, member: s
         parts = [{member: i, "name": names[i], **_to_part(outcome)} for i, outcome in enumerate(outcomes)]
         return _whole(parts, answer, composition.elapsed_ms(), request_id)
 
-    forms: list[Mapping[str, Any]] = [body, *body.get("tasks", ()), *body.get("steps", ())]  # each may say how it is all answered
+    forms: list[Mapping[str, Any]] = [body, *body.get("tasks", ()), *body.get("steps", ())]  # any of them may request a stream
     content_type = stream_type(part["output_format"] for part in forms if "output_format" in part)
     composition, closing = open_run(lambda cancellation: Composition(svc.runner, plan, cancellation))
     with closing:
@@ -177,7 +177,7 @@ def _to_dry_part(invocation: Invocation) -> dict[str, Any]:
 
 
 class MergedEvents(Iterator[bytes]):
-    """The events of all runs as they come, each with the index of its run; at the end one event ``result``, the whole answer."""
+    """The events of all runs as they arrive, each with the index of its run, then one ``result`` event with the whole response."""
 
     def __init__(
         self, composition: Composition, answer: Callable[[Composition], dict[str, Any]], *, member: str, content_type: str
@@ -208,7 +208,7 @@ class MergedEvents(Iterator[bytes]):
         self._is_over = True
         try:
             return self._result(self._answer(self._composition))
-        except RunFailed:  # the client has gone
+        except RunFailed:  # the client disconnected
             raise StopIteration from None
 
     def _result(self, content: dict[str, Any]) -> bytes:

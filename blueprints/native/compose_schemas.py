@@ -1,4 +1,4 @@
-"""The shapes of `/parallel`, `/chain` and `/compare`."""
+"""Schemas of `/parallel`, `/chain` and `/compare`."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from services.compose.plan import RUNS_LIMIT, Status
 
 LABEL_LIMIT = 64
 LABEL = Pattern(r"^[^{}\x00-\x1f]{1,64}$", error=f"must have 1 to {LABEL_LIMIT} characters, none of them a brace")
-DRY_RUN = {"description": "Start nothing; answer with the command lines that would have run"}
+DRY_RUN = {"description": "Start nothing; return the command lines that would run"}
 
 
 class TaskSchema(RunOptionsSchema):
-    """One of several runs. They keep no session."""
+    """One of several runs, which store no session."""
 
-    prompt = fields.String(required=True, metadata={"description": "What the agent is asked", "example": "Say hello"})
-    name = fields.String(validate=LABEL, metadata={"description": "Your own name for it, given back in the results"})
-    ephemeral = Flag(validate=validate.Equal(True, error="these runs keep no session"), metadata={"description": "Always true"})
+    prompt = fields.String(required=True, metadata={"description": "The prompt", "example": "Say hello"})
+    name = fields.String(validate=LABEL, metadata={"description": "Your name for the task, repeated in the results"})
+    ephemeral = Flag(validate=validate.Equal(True, error="these runs store no session"), metadata={"description": "Always true"})
     output_format = output_format_field()
 
 
@@ -38,9 +38,9 @@ class ParallelSchema(Strict):
     max_parallel = fields.Integer(
         strict=True,
         validate=validate.Range(1),
-        metadata={"description": "How many go at a time; `parallel.max_workers` when it is missing"},
+        metadata={"description": "Maximum concurrent runs; default: `parallel.max_workers`"},
     )
-    fail_fast = Flag(metadata={"description": "The first failure stops the others; `parallel.fail_fast` when it is missing"})
+    fail_fast = Flag(metadata={"description": "Stop the other runs on the first failure; default: `parallel.fail_fast`"})
     output_format = output_format_field()
     dry_run = Flag(load_default=False, metadata=DRY_RUN)
 
@@ -49,25 +49,23 @@ class StepSchema(TaskSchema):
     prompt = fields.String(
         required=True,
         metadata={
-            "description": "May hold `{{previous}}` and `{{steps.NAME.output}}`; a backslash before the braces makes them text",
+            "description": "May contain `{{previous}}` and `{{steps.NAME.output}}`; a backslash escapes the braces",
             "example": "Review this: {{previous}}",
         },
     )
-    name = fields.String(validate=LABEL, metadata={"description": "How later steps refer to its output"})
+    name = fields.String(validate=LABEL, metadata={"description": "Name by which later steps refer to its output"})
 
 
 class ChainSchema(Strict):
     steps = Array(fields.Nested(StepSchema()), required=True, least=1, most=RUNS_LIMIT)
-    stop_on_failure = Flag(load_default=True, metadata={"description": "Start no further step after one that failed"})
-    pass_working_dir = Flag(
-        load_default=False, metadata={"description": "A step that names no workdir works in that of the step before it"}
-    )
+    stop_on_failure = Flag(load_default=True, metadata={"description": "Start no further steps after a failed one"})
+    pass_working_dir = Flag(load_default=False, metadata={"description": "A step without `workdir` uses that of the previous step"})
     output_format = output_format_field()
     dry_run = Flag(load_default=False, metadata=DRY_RUN)
 
 
 class TargetSchema(Strict):
-    backend = fields.String(metadata={"description": "Which CLI answers; the configured default when it is missing", "example": "demo"})
+    backend = fields.String(metadata={"description": "Backend to run; default: the configured one", "example": "demo"})
     model = fields.String(validate=validate.Length(1, NAME_LIMIT))
 
 
@@ -75,7 +73,7 @@ class CompareSchema(RunOptionsSchema):
     class Meta(Strict.Meta):
         exclude = ("backend", "model")
 
-    prompt = fields.String(required=True, metadata={"description": "What all of them are asked", "example": "Say hello"})
+    prompt = fields.String(required=True, metadata={"description": "The prompt for all runs", "example": "Say hello"})
     backends = Array(
         fields.String(), least=1, most=RUNS_LIMIT, metadata={"description": "Each with its default model", "example": ["demo"]}
     )
@@ -83,7 +81,7 @@ class CompareSchema(RunOptionsSchema):
         fields.Nested(TargetSchema()),
         least=1,
         most=RUNS_LIMIT,
-        metadata={"description": "Instead of `backends`: pairs of backend and model, several models of one backend too"},
+        metadata={"description": "Instead of `backends`: pairs of backend and model; several models of one backend are possible"},
     )
     sequential = Flag(load_default=False, metadata={"description": "One after the other instead of all at once"})
     output_format = output_format_field()
@@ -92,17 +90,17 @@ class CompareSchema(RunOptionsSchema):
     @validates_schema
     def either_or(self, data: dict[str, Any], **_: Any) -> None:
         if ("backends" in data) == ("targets" in data):
-            raise ValidationError("exactly one of `backends` and `targets` is needed", "backends")
+            raise ValidationError("send exactly one of `backends` and `targets`", "backends")
 
 
 class RunSchema(Strict):
-    """What came of one of the runs."""
+    """The result of one run."""
 
     name = fields.String(allow_none=True)
     status = fields.String(
         validate=validate.OneOf(get_args(Status)),
         allow_none=True,
-        metadata={"description": "`cancelled` had started and was stopped; `skipped` was never started"},
+        metadata={"description": "`cancelled`: stopped after its start; `skipped`: never started"},
     )
     backend = fields.String(required=True)
     model = fields.String(allow_none=True)
@@ -110,14 +108,12 @@ class RunSchema(Strict):
     duration_ms = fields.Integer()
     output = fields.String()
     error = fields.String(allow_none=True)
-    error_code = fields.String(allow_none=True, metadata={"description": "What went wrong, for programs"})
+    error_code = fields.String(allow_none=True, metadata={"description": "Machine-readable error code"})
     token_usage = fields.Nested(TokenUsageSchema, allow_none=True)
     cost_usd = fields.Float(allow_none=True)
-    ignored = fields.List(fields.String(), metadata={"description": "Options that this backend has no setting for"})
-    denied_tools = fields.List(
-        fields.Nested(DeniedToolSchema), metadata={"description": "Tools that the agent called and its CLI refused to run"}
-    )
-    argv = fields.List(fields.String(), metadata={"description": "With `dry_run`: the command line that would have run"})
+    ignored = fields.List(fields.String(), metadata={"description": "Options that this backend does not support"})
+    denied_tools = fields.List(fields.Nested(DeniedToolSchema), metadata={"description": "Tool calls that the CLI refused"})
+    argv = fields.List(fields.String(), metadata={"description": "With `dry_run`: the command line that would run"})
 
 
 class TaskResultSchema(RunSchema):
@@ -135,8 +131,8 @@ class TargetResultSchema(RunSchema):
 class CountsSchema(Strict):
     completed = fields.Integer()
     failed = fields.Integer()
-    cancelled = fields.Integer(metadata={"description": "Stopped, because another one failed"})
-    skipped = fields.Integer(metadata={"description": "Never started, because another one failed"})
+    cancelled = fields.Integer(metadata={"description": "Runs stopped because another one failed"})
+    skipped = fields.Integer(metadata={"description": "Runs never started because another one failed"})
     total_duration_ms = fields.Integer()
     dry_run = fields.Boolean()
     meta = fields.Nested(MetaSchema, required=True)
@@ -153,11 +149,11 @@ class ChainResultSchema(CountsSchema):
 
     total_steps = fields.Integer(required=True)
     completed_steps = fields.Integer()
-    failed_step = fields.Integer(allow_none=True, metadata={"description": "Index of the first step that failed, from 0; null: none did"})
+    failed_step = fields.Integer(allow_none=True, metadata={"description": "Index of the first failed step, from 0; null if none failed"})
     results = fields.List(fields.Nested(StepResultSchema), required=True)
 
 
 class CompareResultSchema(CountsSchema):
     prompt = fields.String(required=True)
-    backends = fields.List(fields.String(), required=True, metadata={"description": "The backend of every result, in their order"})
+    backends = fields.List(fields.String(), required=True, metadata={"description": "The backend of each result, in the same order"})
     results = fields.List(fields.Nested(TargetResultSchema), required=True)

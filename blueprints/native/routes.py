@@ -16,7 +16,7 @@ from blueprints.native.translate import meta, to_backend, to_dry_run, to_run_req
 from blueprints.streaming import EVENT_STREAM, NDJSON
 from blueprints.validation import Blueprint
 
-blp = Blueprint("native", __name__, url_prefix="/api/v1", description="Prompts, backends and sessions, in this server's own terms")
+blp = Blueprint("native", __name__, url_prefix="/api/v1", description="Prompts and backends")
 
 
 @blp.route("/prompt", methods=["POST"])
@@ -38,7 +38,7 @@ def run_prompt(body: dict[str, Any]) -> Any:
 @blp.route("/backends", methods=["GET"])
 @blp.response(200, BackendListSchema())
 def list_backends() -> Any:
-    """Every configured backend: whether it is available, and which options it honours."""
+    """Every configured backend, its availability and its supported options."""
     svc = services()
     ready = svc.runner.ready_counts()
     listed = [

@@ -1,4 +1,4 @@
-"""The shapes of the native API. Unknown fields are refused by name."""
+"""Schemas of the native API. Unknown fields are rejected by name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAME_LIMIT = 128
 TAG_LIMIT = 50
 TAGS_LIMIT = 32
 OWN_DATA = {
-    "description": f"Your own data, kept with the session: at most {METADATA_KEYS_LIMIT} keys of {METADATA_NAME_CHARS} characters, with "
+    "description": f"Your own data, stored with the session: at most {METADATA_KEYS_LIMIT} keys of {METADATA_NAME_CHARS} characters, with "
     f"values of {METADATA_VALUE_CHARS:,}"
 }
 
@@ -27,7 +27,7 @@ class Strict(Schema):
 
     @pre_load
     def drop_most_unknown(self, data: Any, **_: Any) -> Any:
-        """Leave as many unknown fields as are reported: marshmallow's time for each grows with their number."""
+        """Keep only as many unknown fields as are reported: marshmallow's time per unknown field grows with their number."""
         if not isinstance(data, dict) or len(data) <= len(self.load_fields) + ERRORS_LIMIT:
             return data
         known = {field.data_key or name for name, field in self.load_fields.items()}
@@ -36,10 +36,10 @@ class Strict(Schema):
 
 
 class Pattern(validate.Regexp):
-    """``regex`` means the same in Python and in ECMA-262, where OpenAPI documents it: anchored by ``^`` and ``$``, no ``\\Z``."""
+    """``regex`` must mean the same in Python and in ECMA-262, which OpenAPI uses: anchored by ``^`` and ``$``, no ``\\Z``."""
 
     def __call__(self, value: Any) -> Any:
-        if not self.regex.fullmatch(value):  # Python's `$` alone would let a line feed pass at the end
+        if not self.regex.fullmatch(value):  # Python's `$` also matches before a trailing line feed
             raise ValidationError(self._format_error(value))
         return value
 
@@ -56,27 +56,25 @@ def output_format_field(**more: Any) -> fields.String:
 
 
 class RunOptionsSchema(Strict):
-    """What every request that runs a prompt may say."""
+    """Options common to all requests that run a prompt."""
 
-    backend = fields.String(metadata={"description": "Which CLI answers; the configured default when it is missing", "example": "demo"})
+    backend = fields.String(metadata={"description": "Backend to run; default: the configured one", "example": "demo"})
     model = fields.String(
-        validate=validate.Length(1, NAME_LIMIT), metadata={"description": "Model, as the CLI names it, or one of the backend's aliases"}
+        validate=validate.Length(1, NAME_LIMIT), metadata={"description": "Model name of the CLI, or one of the backend's aliases"}
     )
-    workdir = fields.String(
-        validate=validate.Length(1, 4096), metadata={"description": "Absolute path of the folder that the agent works in"}
-    )
-    approval_mode = fields.String(validate=one_of(ApprovalMode), metadata={"description": "What the agent may do without asking"})
+    workdir = fields.String(validate=validate.Length(1, 4096), metadata={"description": "Absolute path of the working directory"})
+    approval_mode = fields.String(validate=one_of(ApprovalMode), metadata={"description": "What the agent may do without approval"})
     sandbox_mode = fields.String(validate=one_of(SandboxMode), metadata={"description": "What the agent may write to"})
     max_tokens = fields.Integer(
-        strict=True, validate=validate.Range(1), metadata={"description": "Upper bound of the answer, for CLIs that have such a setting"}
+        strict=True, validate=validate.Range(1), metadata={"description": "Upper bound of the output's tokens, for CLIs that support it"}
     )
     max_turns = fields.Integer(strict=True, validate=validate.Range(1), metadata={"description": "Upper bound of the agent's turns"})
     system_prompt = fields.String(metadata={"description": "Replaces the CLI's own system prompt"})
-    verbose = Flag(metadata={"description": "Ask the CLI for its own diagnostics"})
+    verbose = Flag(metadata={"description": "Enable the CLI's diagnostics"})
     extra = Array(
         fields.String(),
         most=32,
-        metadata={"description": "Further flags for the CLI, from the backend's allow-list"},
+        metadata={"description": "Additional CLI flags from the backend's allow-list"},
     )
     timeout_secs = Number(
         validate=validate.Range(0, min_inclusive=False), metadata={"description": "Shortens the server's time limit; never lengthens it"}
@@ -84,10 +82,10 @@ class RunOptionsSchema(Strict):
 
 
 class PromptSchema(RunOptionsSchema):
-    prompt = fields.String(required=True, metadata={"description": "What the agent is asked", "example": "Say hello"})
-    ephemeral = Flag(load_default=False, metadata={"description": "Keep no session"})
+    prompt = fields.String(required=True, metadata={"description": "The prompt", "example": "Say hello"})
+    ephemeral = Flag(load_default=False, metadata={"description": "Store no session"})
     output_format = output_format_field(load_default="default")
-    dry_run = Flag(load_default=False, metadata={"description": "Start nothing; answer with the command line that would have run"})
+    dry_run = Flag(load_default=False, metadata={"description": "Start nothing; return the command line that would run"})
     metadata = Metadata(metadata=OWN_DATA)
     tags = Array(fields.String(validate=validate.Length(1, TAG_LIMIT)), most=TAGS_LIMIT)
     title = fields.String(validate=validate.Length(max=200))
@@ -99,19 +97,19 @@ class MetaSchema(Strict):
 
 
 class TokenUsageSchema(Strict):
-    input_tokens = fields.Integer(metadata={"description": "Everything the model read, cached tokens included"})
+    input_tokens = fields.Integer(metadata={"description": "All input tokens, cached ones included"})
     output_tokens = fields.Integer()
-    cached_tokens = fields.Integer(metadata={"description": "The part of the input that came from the vendor's prompt cache"})
+    cached_tokens = fields.Integer(metadata={"description": "Input tokens read from the vendor's prompt cache"})
     reasoning_tokens = fields.Integer()
 
 
 class DeniedToolSchema(Strict):
     tool = fields.String(required=True)
-    reason = fields.String(required=True, metadata={"description": "The CLI's own words"})
+    reason = fields.String(required=True, metadata={"description": "The CLI's message"})
 
 
 class PromptResultSchema(Strict):
-    """A finished run. A CLI that ran and failed is a result too: see `exit_code` and `error`."""
+    """The result of a run. A failed run of the CLI is a result too: see `exit_code` and `error`."""
 
     session_id = fields.String(allow_none=True)
     backend = fields.String(required=True)
@@ -122,25 +120,25 @@ class PromptResultSchema(Strict):
     error = fields.String(allow_none=True)
     token_usage = fields.Nested(TokenUsageSchema, allow_none=True)
     cost_usd = fields.Float(allow_none=True)
-    ignored = fields.List(fields.String(), metadata={"description": "Options that this backend has no setting for"})
-    denied_tools = fields.List(
-        fields.Nested(DeniedToolSchema), metadata={"description": "Tools that the agent called and its CLI refused to run"}
-    )
+    ignored = fields.List(fields.String(), metadata={"description": "Options that this backend does not support"})
+    denied_tools = fields.List(fields.Nested(DeniedToolSchema), metadata={"description": "Tool calls that the CLI refused"})
     dry_run = fields.Boolean()
-    argv = fields.List(fields.String(), metadata={"description": "With `dry_run`: the command line that would have run"})
+    argv = fields.List(fields.String(), metadata={"description": "With `dry_run`: the command line that would run"})
     meta = fields.Nested(MetaSchema, required=True)
 
 
 class IsolationSchema(Strict):
-    sandbox = fields.String(metadata={"description": "`none`, or `bubblewrap`: read-only but the workdir and the CLI's own folder"})
+    sandbox = fields.String(metadata={"description": "`none`, or `bubblewrap`: read-only except the workdir and the CLI's own folder"})
     limits = fields.Dict(
-        keys=fields.String(), values=fields.Integer(), metadata={"description": "Of a run's CPU time, memory, processes and files"}
+        keys=fields.String(),
+        values=fields.Integer(),
+        metadata={"description": "Resource limits of a run: CPU time, memory, processes and files"},
     )
 
 
 class WarmSchema(Strict):
-    max = fields.Integer(metadata={"description": "At most so many wait, in each worker"})
-    ready = fields.Integer(metadata={"description": "So many wait or serve now, in the worker that answers"})
+    max = fields.Integer(metadata={"description": "Maximum idle processes per worker"})
+    ready = fields.Integer(metadata={"description": "Processes now idle or busy in the responding worker"})
 
 
 class BackendSchema(Strict):
@@ -150,25 +148,27 @@ class BackendSchema(Strict):
     version = fields.String(allow_none=True)
     version_warnings = fields.List(
         fields.String(),
-        metadata={"description": "What speaks against this version: older than the oldest supported, a known fault, newer than tested"},
+        metadata={"description": "Problems of this version: older than the oldest supported, a known bug, newer than tested"},
     )
     is_default = fields.Boolean()
-    is_demo = fields.Boolean(metadata={"description": "Ships with this server and asks no model"})
+    is_demo = fields.Boolean(metadata={"description": "Ships with this server and calls no model"})
     default_model = fields.String(allow_none=True)
     models = fields.List(fields.String())
     aliases = fields.Dict(keys=fields.String(), values=fields.String())
     options = fields.Dict(
-        keys=fields.String(), values=fields.Raw(), metadata={"description": "Unified options: what this backend honours of each"}
+        keys=fields.String(),
+        values=fields.Raw(),
+        metadata={"description": "Support of each unified option: true, false, or the supported values"},
     )
     allowed_extra = fields.List(fields.String())
     streams_tokens = fields.Boolean()
     takes_images = fields.Boolean()
     can_resume = fields.Boolean()
-    isolation = fields.Nested(IsolationSchema(), metadata={"description": "What is in force for a run of this backend"})
+    isolation = fields.Nested(IsolationSchema(), metadata={"description": "Isolation of this backend's runs"})
     warm = fields.Nested(
         WarmSchema(),
         allow_none=True,
-        metadata={"description": "Processes that are started before anybody asks; null: every run starts its own"},
+        metadata={"description": "Prewarmed processes; null: every run starts its own"},
     )
 
 

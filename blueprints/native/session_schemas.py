@@ -1,4 +1,4 @@
-"""The shapes of `/api/v1/sessions`."""
+"""Schemas of `/api/v1/sessions`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from services.store.listing import LISTED_CHARS, MAX_LIMIT
 from services.store.records import SessionStatus, TurnStatus
 
 MAX_TURNS_PAGE = 1_000
-LEFT_OUT = f"Null in a list where its JSON has more than {LISTED_CHARS:,} characters; `GET /sessions/{{id}}` has it"
+LEFT_OUT = f"Null in a list if its JSON exceeds {LISTED_CHARS:,} characters; `GET /sessions/{{id}}` always returns it"
 
 
 class AboutSchema(Strict):
@@ -32,20 +32,20 @@ class AboutSchema(Strict):
 
 
 class NewSessionSchema(RunOptionsSchema, AboutSchema):
-    """The options are those of the session's turns, unless a turn says otherwise."""
+    """The options apply to all turns, unless a turn overrides them."""
 
     class Meta(Strict.Meta):
         exclude = ("extra", "timeout_secs")
 
 
 class ForkSchema(AboutSchema):
-    """What the fork has besides, or instead of, its parent's."""
+    """Values that override the parent's."""
 
 
 class ResumeSchema(PromptSchema):
     rebuild = Flag(
         load_default=False,
-        metadata={"description": "Where the CLI has lost its session: continue in a new one, which is told the turns that are stored here"},
+        metadata={"description": "If the CLI has lost its session: continue in a new one, with the stored turns in its first prompt"},
     )
 
 
@@ -56,11 +56,13 @@ class SessionQuerySchema(Strict):
     workdir = fields.String(validate=validate.Length(1, 4096))
     q = fields.String(
         validate=validate.Length(max=500),
-        metadata={"description": "Words that the title, the tags or one turn all hold; the sessions with the newest match come first"},
+        metadata={"description": "Words that must all occur in the title, the tags or one turn; sessions with the newest match come first"},
     )
     limit = fields.Integer(load_default=20, validate=validate.Range(1, MAX_LIMIT))
-    offset = fields.Integer(load_default=0, validate=validate.Range(0, 10_000_000), metadata={"description": "For far pages use `cursor`"})
-    cursor = fields.String(validate=validate.Length(1, 500), metadata={"description": "`next_cursor` of the page before"})
+    offset = fields.Integer(
+        load_default=0, validate=validate.Range(0, 10_000_000), metadata={"description": "For distant pages use `cursor`"}
+    )
+    cursor = fields.String(validate=validate.Length(1, 500), metadata={"description": "`next_cursor` of the previous page"})
 
     @validates_schema
     def check_place(self, data: dict[str, object], **_: object) -> None:
@@ -76,21 +78,21 @@ class TurnQuerySchema(Strict):
 class SessionSchema(Strict):
     id = fields.String(required=True)
     backend = fields.String(required=True)
-    model = fields.String(allow_none=True, metadata={"description": "What answered last"})
+    model = fields.String(allow_none=True, metadata={"description": "The model of the last turn"})
     workdir = fields.String(required=True)
     title = fields.String(allow_none=True)
     status = fields.String(required=True, validate=validate.OneOf(get_args(SessionStatus)))
     tags = fields.List(fields.String())
     metadata = fields.Dict(keys=fields.String(), values=fields.String(), allow_none=True, metadata={"description": LEFT_OUT})
-    options = fields.Dict(allow_none=True, metadata={"description": f"Options that its turns use unless they say otherwise. {LEFT_OUT}"})
-    parent_id = fields.String(allow_none=True, metadata={"description": "The session that it was forked from"})
+    options = fields.Dict(allow_none=True, metadata={"description": f"Options of its turns, unless a turn overrides them. {LEFT_OUT}"})
+    parent_id = fields.String(allow_none=True, metadata={"description": "The session it was forked from"})
     is_rebuilt_next = fields.Boolean(
-        metadata={"description": "The CLI has no session of its own for it; its next turn tells a new one the turns so far"}
+        metadata={"description": "The CLI has no session for it; the next turn starts one, with the turns so far in its prompt"}
     )
     turn_count = fields.Integer()
-    token_usage = fields.Nested(TokenUsageSchema, metadata={"description": "The sum over its turns"})
+    token_usage = fields.Nested(TokenUsageSchema, metadata={"description": "Sum over its turns"})
     cost_usd = fields.Float(allow_none=True)
-    error = fields.String(allow_none=True, metadata={"description": "What was wrong with the last turn, if it failed"})
+    error = fields.String(allow_none=True, metadata={"description": "Error of the last turn, if it failed"})
     created_at = fields.String(metadata={"description": "RFC 3339, UTC"})
     updated_at = fields.String(metadata={"description": "RFC 3339, UTC"})
 
@@ -101,7 +103,7 @@ class SessionAnswerSchema(SessionSchema):
 
 class SessionListSchema(Strict):
     sessions = fields.List(fields.Nested(SessionSchema), required=True)
-    next_cursor = fields.String(allow_none=True, metadata={"description": "For the next page; null on the last one"})
+    next_cursor = fields.String(allow_none=True, metadata={"description": "Cursor of the next page; null on the last one"})
     meta = fields.Nested(MetaSchema, required=True)
 
 
@@ -124,7 +126,7 @@ class TurnSchema(Strict):
     token_usage = fields.Nested(TokenUsageSchema, allow_none=True)
     cost_usd = fields.Float(allow_none=True)
     request_id = fields.String()
-    is_inherited = fields.Boolean(metadata={"description": "Copied from the session that this one was forked from"})
+    is_inherited = fields.Boolean(metadata={"description": "Copied from the parent session"})
 
 
 class TurnListSchema(Strict):

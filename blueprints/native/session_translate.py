@@ -1,4 +1,4 @@
-"""Sessions and turns → native JSON, and what requests say of sessions → our words. Pure."""
+"""Sessions and turns → native JSON; session requests → store filters and `About`. Pure."""
 
 from __future__ import annotations
 

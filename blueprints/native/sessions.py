@@ -1,4 +1,4 @@
-"""`/api/v1/sessions`: conversations that last."""
+"""`/api/v1/sessions`: stored conversations."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from services.models import Resolution
 from services.requests import RunRequest
 from services.store.records import Session
 
-blp = Blueprint("sessions", __name__, url_prefix="/api/v1/sessions", description="Conversations that last")
+blp = Blueprint("sessions", __name__, url_prefix="/api/v1/sessions", description="Stored conversations")
 
 OF_A_SESSION = ("not_found", "conflict", "backend_unavailable")
-"""Errors of a route that names a session: unknown, ambiguous or running a turn, or the store cannot be used."""
+"""Errors of a route with a session id: unknown, ambiguous or running a turn, or the store is unavailable."""
 
 
 @blp.route("", methods=["GET"])
@@ -42,7 +42,7 @@ OF_A_SESSION = ("not_found", "conflict", "backend_unavailable")
 @blp.response(200, SessionListSchema())
 @can_fail("backend_unavailable")
 def list_sessions(query: dict[str, Any]) -> Any:
-    """Sessions, the most recently used first."""
+    """List sessions, the most recently used first."""
     page = services().conversations.store.list(
         to_filter(query), limit=query["limit"], offset=query["offset"], cursor=query.get("cursor") or None
     )
@@ -52,10 +52,10 @@ def list_sessions(query: dict[str, Any]) -> Any:
 
 @blp.route("", methods=["POST"])
 @blp.arguments(NewSessionSchema())
-@blp.response(201, SessionAnswerSchema(), headers={"Location": {"schema": {"type": "string"}, "description": "Where the session is"}})
+@blp.response(201, SessionAnswerSchema(), headers={"Location": {"schema": {"type": "string"}, "description": "URL of the session"}})
 @can_fail("backend_unavailable")
 def create_session(body: dict[str, Any]) -> Any:
-    """Create a session with no turn yet. Its backend, folder and options are settled here."""
+    """Create a session without turns. This fixes its backend, working directory and options."""
     return created(services().conversations.create(run_request({**body, "prompt": ""}), to_about(body)))
 
 
@@ -63,7 +63,7 @@ def create_session(body: dict[str, Any]) -> Any:
 @blp.response(200, SessionAnswerSchema())
 @can_fail(*OF_A_SESSION)
 def get_session(session_id: str) -> Any:
-    """One session, by its id or the beginning of it."""
+    """Get a session by its id or an id prefix."""
     return jsonify({**from_session(find(session_id)), "meta": meta(request_id())})
 
 
@@ -71,7 +71,7 @@ def get_session(session_id: str) -> Any:
 @blp.response(200, SessionDeletedSchema())
 @can_fail(*OF_A_SESSION)
 def delete_session(session_id: str) -> Any:
-    """Delete a session, its turns, and the CLI's own files of it."""
+    """Delete a session, its turns, and the CLI's session files."""
     session = find(session_id)
     services().conversations.delete(session)
     return jsonify({"id": session.id, "deleted": True, "meta": meta(request_id())})
@@ -84,7 +84,7 @@ def delete_session(session_id: str) -> Any:
 @streams(EVENT_STREAM, NDJSON)
 @can_fail(*OF_A_SESSION, "timeout")
 def resume_session(body: dict[str, Any], session_id: str) -> Any:
-    """Run another turn in the session that the CLI itself has. Two at a time: the second gets 409."""
+    """Run the session's next turn, in the CLI's own session. A second concurrent turn gets 409."""
     svc = services()
     session = find(session_id)
     asked = run_request(body, session)
@@ -99,10 +99,10 @@ def resume_session(body: dict[str, Any], session_id: str) -> Any:
 
 @blp.route("/<session_id>/fork", methods=["POST"])
 @blp.arguments(ForkSchema())
-@blp.response(201, SessionAnswerSchema(), headers={"Location": {"schema": {"type": "string"}, "description": "Where the session is"}})
+@blp.response(201, SessionAnswerSchema(), headers={"Location": {"schema": {"type": "string"}, "description": "URL of the session"}})
 @can_fail(*OF_A_SESSION)
 def fork_session(body: dict[str, Any], session_id: str) -> Any:
-    """A new session that starts from where this one is now. Both go on, each its own way."""
+    """Create a session that starts with this one's turns. Both continue independently."""
     return created(services().conversations.fork(find(session_id), to_about(body)))
 
 
@@ -111,7 +111,7 @@ def fork_session(body: dict[str, Any], session_id: str) -> Any:
 @blp.response(200, TurnListSchema())
 @can_fail(*OF_A_SESSION)
 def list_turns(query: dict[str, Any], session_id: str) -> Any:
-    """The turns of a session, in their order."""
+    """List the turns of a session in order."""
     session = find(session_id)
     turns = services().conversations.store.turns(session.id, after=query["after"], limit=query["limit"] + 1)
     page = turns[: query["limit"]]

@@ -20,11 +20,11 @@ from services.requests import RunRequest, RunResult
 from services.usage import Usage
 
 OPTIONS = tuple(name for name in OPTION_NAMES if name not in ("allowed_tools", "json_schema", "effort", "thinking_tokens"))
-"""The unified options that a native request carries, under the same names."""
+"""The unified options of a native request, by the same names."""
 
 
 def to_run_request(body: Mapping[str, Any], *, models: ModelResolver, default: Resolution, request_id: str, caller: str) -> RunRequest:
-    """The request of a validated body of `PromptSchema`. ``default``: the backend of a body that names none."""
+    """``body``: validated by `PromptSchema`. ``default``: the backend if the body names none."""
     named = body.get("backend")
     backend = named or default.backend
     options = {name: body[name] for name in OPTIONS if name in body}
@@ -74,7 +74,7 @@ def to_denied_tools(denials: Iterable[Denial]) -> list[dict[str, str]]:
 
 
 def to_result(result: RunResult, request_id: str) -> dict[str, Any]:
-    """The answer of `/prompt`."""
+    """The response body of `/prompt`."""
     return {
         "session_id": result.session_id,
         "backend": result.backend,
@@ -92,7 +92,7 @@ def to_result(result: RunResult, request_id: str) -> dict[str, Any]:
 
 
 def to_dry_run(invocation: Invocation, request_id: str) -> dict[str, Any]:
-    """What would have been started. The prompt is not in it unless it travels as an argument."""
+    """The response body of a dry run. It contains the prompt only if the CLI takes it as an argument."""
     return {
         "session_id": None,
         "backend": invocation.spec.name,
@@ -112,7 +112,7 @@ def to_dry_run(invocation: Invocation, request_id: str) -> dict[str, Any]:
 
 
 def to_backend(spec: BackendSpec, availability: Availability, *, is_default: bool, ready: int) -> dict[str, Any]:
-    """One entry of `/backends`. ``ready``: processes of it that wait."""
+    """One entry of `/backends`. ``ready``: the number of its prewarmed processes."""
     return {
         "name": spec.name,
         "available": availability.available,
@@ -135,7 +135,7 @@ def to_backend(spec: BackendSpec, availability: Availability, *, is_default: boo
 
 
 def _honoured(spec: BackendSpec, name: str) -> bool | list[str]:
-    """False, True, or the values that the backend has a setting for."""
+    """False, True, or the supported values."""
     rule = spec.options.get(name)
     if rule is None or rule.values is None:
         return rule is not None
@@ -143,7 +143,7 @@ def _honoured(spec: BackendSpec, name: str) -> bool | list[str]:
 
 
 class EventEncoder:
-    """Events → bytes, one JSON object each, as NDJSON lines or SSE frames. Holds what a stream's events share."""
+    """Events → bytes, one JSON object each, as NDJSON lines or SSE frames. Caches the fields common to a stream's events."""
 
     def __init__(
         self,
@@ -153,7 +153,7 @@ class EventEncoder:
         mark: Mapping[str, Any] | None = None,
         sequence: Iterator[int] | None = None,
     ) -> None:
-        """``mark`` are members of every event, and ``sequence`` its numbers: for a stream that tells of several runs."""
+        """``mark``: fields added to every event. ``sequence``: source of event numbers. Both serve streams with several runs."""
         self._facts = dict(stream_facts)
         self._as_sse = as_sse
         self._mark = dict(mark or {})
@@ -165,7 +165,7 @@ class EventEncoder:
         if not batch:
             return sse.KEEP_ALIVE if self._as_sse else b""
         facts, numbers, timestamp, frames = self._facts, self._sequence, now().encode(), []
-        for event in batch:  # a token costs what is written here, so it calls no more than it must
+        for event in batch:  # hot path: executed for every token
             if type(event) is Started:
                 self._share(event.session_id)
             kind, content, more = CONTENT[type(event)](event, facts)
@@ -218,4 +218,4 @@ CONTENT: dict[type, Callable[[Any, Mapping[str, Any]], tuple[bytes, Any, bytes]]
     Finished: lambda event, facts: (b"done", _done(event, facts), b""),
     Failed: lambda event, facts: (b"error", _error(event, facts), b""),
 }
-"""Our event → its native type, its content, and what else its object carries."""
+"""Our event → its native type, its content, and its additional JSON members."""
