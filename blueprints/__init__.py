@@ -1,1 +1,1 @@
-"""One folder per API surface: schemas.py (shape), translate.py (pure: theirs ⇄ ours), routes.py (thin)."""
+"""One folder per API surface: schemas.py (shapes), translate.py (pure: the client's format ⇄ ours), routes.py (thin)."""

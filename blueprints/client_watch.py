@@ -1,4 +1,4 @@
-"""Cancels a request's run when its client closes the connection, also while nothing is written to it."""
+"""Cancels a request's run when its client closes the connection, even while the server writes nothing to it."""
 
 from __future__ import annotations
 
@@ -22,21 +22,23 @@ class Registration(Protocol):
 
 
 class Hangups:
-    """Reports when the peers of sockets shut down, whatever they sent before: unread bytes do not hide it.
+    """Detects when socket peers shut down, even behind unread bytes.
 
-    gevent's loop cannot wait for EPOLLRDHUP, so the sockets are in an epoll of their own, which is readable for the loop when
-    one of them is due. A registration costs two system calls. One of these serves all requests of an event loop.
+    gevent's loop cannot wait for EPOLLRDHUP. The sockets are therefore registered in a separate epoll instance, whose descriptor
+    the loop watches for readability. A registration costs two system calls. One instance serves all requests of an event loop.
     """
 
     def __init__(self) -> None:
-        self._epoll = get_original("select", "epoll")()  # patching removes it: its poll would block the loop, ours asks for 0 s
+        self._epoll = get_original(
+            "select", "epoll"
+        )()  # monkey patching removes epoll because poll() would block; ours polls with timeout 0
         self._callbacks: dict[int, Callable[[], None]] = {}
         self._watcher = gevent.get_hub().loop.io(self._epoll.fileno(), 1)
         self._watcher.start(self._dispatch)
 
     def watch(self, connection: Any, callback: Callable[[], None]) -> Registration:
         descriptor = connection.fileno()
-        self._epoll.register(descriptor, select.EPOLLRDHUP)  # EPOLLHUP and EPOLLERR, a reset, come without being asked for
+        self._epoll.register(descriptor, select.EPOLLRDHUP)  # EPOLLHUP and EPOLLERR (a reset) are always reported
         self._callbacks[descriptor] = callback
         return _HangupRegistration(partial(self._forget, descriptor, callback))
 
@@ -47,9 +49,9 @@ class Hangups:
                 callback()
 
     def _forget(self, descriptor: int, callback: Callable[[], None]) -> None:
-        if self._callbacks.get(descriptor) is callback:  # else the number belongs to a newer connection by now
+        if self._callbacks.get(descriptor) is callback:  # otherwise the descriptor number already belongs to a newer connection
             del self._callbacks[descriptor]
-            with suppress(OSError):  # a socket that was closed has left the epoll by itself
+            with suppress(OSError):  # the kernel already removed a closed socket
                 self._epoll.unregister(descriptor)
 
 
@@ -59,10 +61,10 @@ class _HangupRegistration:
 
 
 class Peek:
-    """The same where there is no epoll, with one limit: an end that stands behind unread bytes is not seen."""
+    """Fallback without epoll. It does not detect a shutdown behind unread bytes."""
 
     def __init__(self, connection: Any, callback: Callable[[], None]) -> None:
-        # gevent's socket would wait in recv, which the event loop must not; the plain one below it does not.
+        # gevent's recv would switch greenlets, which a loop callback must not do; the underlying plain socket does not.
         self._socket = getattr(connection, "_sock", connection)
         self._callback = callback
         self._watcher = gevent.get_hub().loop.io(connection.fileno(), 1)
@@ -75,7 +77,7 @@ class Peek:
             return
         except OSError:
             has_ended = True
-        self._watcher.stop()  # bytes of a next request, pipelined, would make the watcher fire for ever
+        self._watcher.stop()  # a pipelined request's bytes would make the watcher fire forever
         if has_ended:
             self._callback()
 
@@ -85,7 +87,7 @@ class Peek:
 
 
 _hangups: WeakKeyDictionary[Any, Hangups] = WeakKeyDictionary()
-"""By event loop: there is one in each thread."""
+"""By gevent hub: each thread has its own."""
 
 
 def on_hangup(connection: Any, callback: Callable[[], None]) -> Registration:
@@ -99,9 +101,9 @@ def on_hangup(connection: Any, callback: Callable[[], None]) -> Registration:
 
 
 class ClientWatch:
-    """Cancels when the client closes its connection. Close it when the answer is out.
+    """Cancels when the client closes its connection. Close it when the response has been sent.
 
-    A half-closed connection counts as closed: no HTTP client that waits for an answer half-closes.
+    A half-closed connection counts as closed: no HTTP client half-closes while it waits for a response.
     """
 
     def __init__(self, environ: dict[str, Any], cancellation: Cancellation) -> None:
@@ -117,6 +119,6 @@ class ClientWatch:
 
 
 def watch_client() -> tuple[Cancellation, ClientWatch]:
-    """A cancellation that the current request's client causes by going away."""
+    """A cancellation that fires when the current request's client disconnects."""
     cancellation = Cancellation()
     return cancellation, ClientWatch(request.environ, cancellation)

@@ -1,4 +1,4 @@
-"""The services, which every route may use."""
+"""The services that routes use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from services.sessions.upkeep import Upkeep
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """Built once by `app.build`, found in ``app.extensions["clinvk"]``."""
+    """Built once by `app.build`, stored in ``app.extensions["clinvk"]``."""
 
     runner: Runner
     spawner: Spawner
@@ -32,13 +32,13 @@ class Services:
     prober: Prober
     models: ModelResolver
     expected_backends: frozenset[str] = frozenset()
-    """Those that the configuration names, and so expects to be available."""
+    """Backends named in the configuration, and therefore expected to be available."""
     dry_run: bool = False
-    """Start nothing, whatever is asked for (unified_flags.dry_run)."""
+    """Make every request a dry run (unified_flags.dry_run)."""
     max_parallel: int = 3
-    """Runs of one /parallel request at a time, where it does not say (parallel.max_workers)."""
+    """Default for concurrent runs of one /parallel request (parallel.max_workers)."""
     fail_fast: bool = False
-    """Whether one failure ends a /parallel request, where it does not say (parallel.fail_fast)."""
+    """Default for whether one failure ends a /parallel request (parallel.fail_fast)."""
 
     @property
     def default_backend(self) -> str:

@@ -1,4 +1,4 @@
-"""What routes may know of the request that they answer."""
+"""The current request's facts that routes use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class CurrentRequest(Protocol):
 
     @property
     def sees_details(self) -> bool:
-        """Whether a public route may show more than its status: a valid key was sent, or none is needed."""
+        """Whether a public route may show more than its status: the request has a valid key, or none is required."""
 
 
 def current_request() -> CurrentRequest:

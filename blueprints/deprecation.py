@@ -1,12 +1,12 @@
-"""Routes that will go: one mark on the view function, and every answer, the documentation and generated clients say so.
+"""Deprecated routes: one mark on the view function sets the headers of every response and the OpenAPI document.
 
     @blp.post("/old")
     @blp.response(200, ResultSchema)
     @deprecated(since=date(2027, 1, 1), sunset=date(2027, 7, 1), notice="https://example.com/changes#old")
     def run_old(): ...
 
-The header `Deprecation` is RFC 9745's, `Sunset` RFC 8594's; `Link` leads to the notice under both relations. A route that has
-passed its sunset goes on answering until it is taken out: a date alone breaks nobody.
+The headers: `Deprecation` (RFC 9745), `Sunset` (RFC 8594), and `Link` to the notice under both relations. A route keeps
+working after its sunset until its code is removed.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ MARK = "clinvk_deprecation"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deprecation:
-    """``since`` may be a day to come. ``sunset`` is the first day on which the route may be gone. Days begin in UTC."""
+    """``since`` may be in the future. ``sunset`` is the first day on which the route may be gone. Days begin at 00:00 UTC."""
 
     since: date
     sunset: date | None = None
     notice: str | None = None
-    """Where it is told what to use instead: an absolute address, or a path of this server."""
+    """Describes the replacement: an absolute URL, or a path on this server."""
 
     def __post_init__(self) -> None:
         if self.sunset and self.sunset < self.since:  # RFC 9745, section 4
             raise ValueError(f"the sunset {self.sunset} is before the deprecation {self.since}")
 
     def headers(self) -> Iterator[tuple[str, str]]:
-        """A date in `Deprecation` is a structured field's (RFC 9651: `@` and seconds), in `Sunset` it is HTTP's."""
+        """`Deprecation` has a structured-field date (RFC 9651: `@` and seconds), `Sunset` an HTTP date."""
         yield "Deprecation", f"@{int(_start_of(self.since).timestamp())}"
         if self.sunset:
             yield "Sunset", http_date(_start_of(self.sunset))
@@ -51,7 +51,7 @@ View = Callable[..., Any]
 
 
 def deprecated(*, since: date, sunset: date | None = None, notice: str | None = None) -> Callable[[View], View]:
-    """Mark a view function. Raises ValueError for dates that cannot be."""
+    """Mark a view function. Raises ValueError for a sunset before the deprecation."""
     told = Deprecation(since=since, sunset=sunset, notice=notice)
 
     def mark(view: View) -> View:
@@ -67,7 +67,7 @@ def _start_of(day: date) -> datetime:
 
 
 def announce_deprecation(response: Response) -> Response:
-    """An after_request function: the headers, on every answer of a marked route, its errors too."""
+    """An after_request function: adds the headers to every response of a marked route, including errors."""
     told: Deprecation | None = getattr(current_app.view_functions.get(request.endpoint or ""), MARK, None)
     for name, value in told.headers() if told else ():
         response.headers.add(name, value)

@@ -1,6 +1,6 @@
-"""How many values a JSON text has, and how deep they are nested, before it is parsed: a parser stops the event loop. Pure.
+"""Limits the number and nesting of a JSON text's values before it is parsed, because parsing blocks the event loop. Pure.
 
-10 MB of `[]` keep orjson busy for 5 s. Counting them takes less, and can be done in slices.
+10 MB of `[]` keep orjson busy for 5 s. Counting takes less, and can be done in slices.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from services.errors import InvalidRequest
 
 VALUES_LIMIT = 100_000
-"""Strings, numbers, literals, arrays and objects; a member's name is not counted."""
+"""Counts strings, numbers, literals, arrays and objects, but not member names."""
 DEPTH_LIMIT = 100
 SLICE_BYTES = 1 << 16
 
@@ -20,23 +20,23 @@ DEPTH_OF = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
 def check_json(text: bytes) -> Iterator[None]:
-    """Check ``text`` slice by slice: each step is one. Raises InvalidRequest past a limit.
+    """Check ``text`` one slice per iteration. Raises InvalidRequest past a limit.
 
-    What is counted is what a parser would read, up to the first place where the text is no JSON; it says so itself.
+    Stops at the first place where the text is not JSON; the parser reports that.
     """
     values, depth, before = 1, 0, b""
     in_string = False
     for part in _slices(text):
-        # Without its escapes, every quotation mark of a slice begins a string or ends one.
+        # Without escapes, every quotation mark in a slice begins or ends a string.
         parts = part.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
         structure = before + b'"' * in_string + b'"'.join(parts[in_string::2]).translate(None, WHITESPACE)
         in_string ^= len(parts) % 2 == 0
         brackets = structure[len(before) :].translate(None, ALL_BUT_BRACKETS)
-        # Every comma comes before a value, and so does every opening bracket but that of an empty array or object.
+        # A value follows every comma and every opening bracket, except that of an empty array or object.
         values += structure.count(b",") - before.count(b",") + brackets.count(b"[") + brackets.count(b"{")
         values -= structure.count(b"[]") + structure.count(b"{}")
         before = structure[-1:]
-        # The value of an opening bracket at the end of the slice may not be there: the array or object may be empty.
+        # An opening bracket at the end of the slice may have no value: the array or object may be empty.
         if values - (before in (b"[", b"{")) > VALUES_LIMIT:
             raise _past(f"more than {VALUES_LIMIT:,} JSON values", "too many values")
         for bracket in brackets:
@@ -44,12 +44,12 @@ def check_json(text: bytes) -> Iterator[None]:
             if depth > DEPTH_LIMIT:
                 raise _past(f"values nested more than {DEPTH_LIMIT} deep", "nested too deep")
             if depth <= 0:
-                return  # here the text ends, or stops being JSON
+                return  # end of the text, or not JSON
         yield
 
 
 def _slices(text: bytes) -> Iterator[bytes]:
-    """None ends inside of an escape."""
+    """No slice ends inside an escape."""
     start = 0
     while start < len(text):
         part = text[start : start + SLICE_BYTES]

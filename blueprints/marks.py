@@ -1,4 +1,4 @@
-"""What a view declares about itself: the rate limit, the key check and the OpenAPI document read these marks off the view function.
+"""Marks on view functions, read by the rate limit, the API key check and the OpenAPI document.
 
     @blp.post("/prompt")
     @blp.response(200, ResultSchema)
@@ -7,7 +7,7 @@
     @streams(EVENT_STREAM)
     def run_prompt(): ...
 
-A route without a mark needs an API key, is not rate limited, and documents only the errors that every route can answer.
+A route without marks requires an API key, is not rate limited, and documents only the errors common to all routes.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ ATTRIBUTE = "clinvk_marks"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marks:
     runs_cli: bool = False
-    """It starts a CLI, so it is rate limited."""
+    """Starts a CLI, so it is rate limited."""
     is_public: bool = False
-    """It needs no API key."""
+    """Requires no API key."""
     public_setting: str = ""
     """The server setting that makes it public."""
     errors: tuple[str, ...] = ()
-    """Codes of its own errors, besides those of every route with a body, a key or a rate limit."""
+    """Error codes besides those of every route with a body, a key or a rate limit."""
     stream_types: tuple[str, ...] = ()
-    """Content types in which it can also answer, as a stream."""
+    """Content types of its streamed responses."""
 
 
 View = Callable[..., Any]
@@ -39,7 +39,7 @@ UNMARKED = Marks()
 
 
 def marks_of(view: View | None) -> Marks:
-    """The marks of a view; those of no view are those of an unmarked one."""
+    """The marks of a view; None counts as unmarked."""
     found: Marks = getattr(view, ATTRIBUTE, UNMARKED)
     return found
 

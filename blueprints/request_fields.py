@@ -1,6 +1,6 @@
-"""marshmallow fields for request bodies: exact about JSON types, and quick to refuse what is too much of something.
+"""marshmallow fields for request bodies that check JSON types strictly and check lengths first.
 
-marshmallow's own take ``"1"`` for a number and ``"on"`` for a boolean, and look at every element before the length.
+marshmallow's own fields accept ``"1"`` as a number and ``"on"`` as a boolean, and validate every element before the length.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from marshmallow import fields, validate
 from services.sessions.conversations import METADATA_KEYS_LIMIT, METADATA_NAME_CHARS, METADATA_VALUE_CHARS
 
 ERRORS_LIMIT = 20
-"""Mistakes of one request that are reported."""
+"""Maximum number of errors reported for one request."""
 TOOLS_LIMIT = 1_000
 MESSAGES_LIMIT = 10_000
 YIELD_EVERY = 32
-"""Elements of an array that are checked before other requests have their turn."""
+"""Array elements validated between two yields to other greenlets."""
 
 
 class Number(fields.Float):
@@ -32,7 +32,7 @@ class Number(fields.Float):
 
 
 class Whole(fields.Integer):
-    """A JSON number that is whole, ``1.0`` too."""
+    """A JSON number without a fraction; ``1.0`` is accepted."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **more: Any) -> Any:
         if not isinstance(value, int | float) or value % 1:
@@ -59,7 +59,7 @@ class StringOrObject(fields.Field[Any]):
 
 
 class Array(fields.List[Any]):
-    """A list of at most ``most`` elements. Its length is checked before any of them, and many do not hold the event loop."""
+    """A list of at most ``most`` elements. Checks the length first, then the elements, yielding to the event loop in between."""
 
     def __init__(self, item: fields.Field[Any], *, most: int | None = None, least: int | None = None, **more: Any) -> None:
         length = validate.Length(least, most) if most or least else None
@@ -86,7 +86,7 @@ class Array(fields.List[Any]):
 
 
 class Metadata(fields.Dict):
-    """Strings by name, as the store keeps them."""
+    """String values by name, within the store's limits."""
 
     def __init__(self, **more: Any) -> None:
         super().__init__(keys=fields.String(), values=fields.String(), **more)
@@ -95,7 +95,7 @@ class Metadata(fields.Dict):
         if not isinstance(value, dict):
             raise self.make_error("invalid")
         if len(value) > METADATA_KEYS_LIMIT:
-            raise ma.ValidationError(f"has {len(value)} keys; at most {METADATA_KEYS_LIMIT} are possible")
+            raise ma.ValidationError(f"has {len(value)} keys; the maximum is {METADATA_KEYS_LIMIT}")
         errors = {name: {"value": [issue]} for name, text in value.items() if (issue := _metadata_issue(name, text))}
         if errors:
             raise ma.ValidationError(errors)

@@ -1,4 +1,4 @@
-"""Streaming a run to its client."""
+"""Streams a run to its client."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NDJSON = "application/x-ndjson"
 
 STREAM_HEADERS = {
     "Cache-Control": "no-cache, no-transform",
-    "X-Accel-Buffering": "no",  # nginx would hold tokens back otherwise
+    "X-Accel-Buffering": "no",  # otherwise nginx buffers the tokens
 }
 
 
@@ -25,14 +25,14 @@ T = TypeVar("T")
 
 class Closable(Protocol):
     def close(self) -> None:
-        """End what has not ended."""
+        """Stop the run if it has not ended."""
 
 
 R = TypeVar("R", bound=Closable)
 
 
 def open_run(start: Callable[[Cancellation], R]) -> tuple[R, ExitStack]:
-    """Start a run that is cancelled when its client closes the connection. Closing the stack ends the run and the watch."""
+    """Start a run that is cancelled when its client closes the connection. Closing the stack stops the run and the watch."""
     cancellation, watch = watch_client()
     with ExitStack() as stack:
         stack.callback(watch.close)
@@ -42,9 +42,9 @@ def open_run(start: Callable[[Cancellation], R]) -> tuple[R, ExitStack]:
 
 
 class StreamBody(Iterator[bytes], Generic[T]):
-    """The body of a streamed answer: every item through ``encode``. Closing it closes ``closing``, which ends the run.
+    """A streamed response body: each item encoded by ``encode``. Closing it closes ``closing``, which stops the run.
 
-    The server calls `close` when the body is out, when writing it fails, and when it shuts down.
+    The WSGI server calls `close` when the body has been sent, when a write fails, and when it shuts down.
     """
 
     def __init__(self, items: Iterator[T], encode: Callable[[T], bytes], closing: ExitStack) -> None:
@@ -56,12 +56,12 @@ class StreamBody(Iterator[bytes], Generic[T]):
     def __next__(self) -> bytes:
         if not self._has_begun:
             self._has_begun = True
-            return b""  # sends the headers now, not with the first token
+            return b""  # sends the headers before the first token
         return self._encode(next(self._items))
 
 
 def stream_response(
     items: Iterator[T], encode: Callable[[T], bytes], content_type: str, headers: dict[str, str], closing: ExitStack
 ) -> Response:
-    """Send the run's batches as they come. ``encode`` gets an empty batch when the CLI is silent: the moment for a keep-alive."""
+    """Send the run's batches as they arrive. ``encode`` gets an empty batch when a keep-alive is due."""
     return Response(StreamBody(items, encode, closing), content_type=content_type, headers={**STREAM_HEADERS, **headers})

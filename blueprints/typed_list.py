@@ -1,6 +1,6 @@
-"""A long list of a request (`messages`, `input`) as one marshmallow field, converted whole by msgspec.
+"""A long list in a request (`messages`, `input`) as one marshmallow field, converted by msgspec.
 
-marshmallow takes 4 ms for 100 KB of short messages, which would stop every stream of the worker; msgspec takes a fraction of that.
+marshmallow takes 4 ms for 100 KB of short messages, which would stall every stream of the worker; msgspec takes a fraction of that.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ STEP = re.compile(r"\[(\d+|\.\.\.)\]|\.([^.\[]+)")
 
 
 class TypedList(ma.fields.List[Any]):
-    """``kind``: what each item must be, a `msgspec.Struct` or a union. ``item``: the same for the OpenAPI document."""
+    """``kind``: the type of each item, a `msgspec.Struct` or a union. ``item``: the same for the OpenAPI document."""
 
     def __init__(self, kind: Any, item: ma.fields.Field[Any], **more: Any) -> None:
         super().__init__(item, **more)

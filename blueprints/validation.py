@@ -1,6 +1,6 @@
-"""Reads and checks what a request brings: JSON in, marshmallow's verdict out as one InvalidRequest. The `Blueprint` of every surface.
+"""Parses and validates requests, and reports marshmallow's errors as one InvalidRequest. The `Blueprint` of every surface.
 
-Plain flask-smorest answers 422, and "Invalid JSON body." to anything malformed; the contract wants 400, the place and the field.
+Plain flask-smorest responds 422, and "Invalid JSON body." to malformed JSON; we respond 400 with the position and the field.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from services.errors import InvalidRequest
 UNKNOWN_FIELD = ma.Schema().error_messages["unknown"].removesuffix(".")
 MISSING_FIELD = "Missing data for required field"
 SUGGESTIONS_LIMIT = 3
-"""Unknown fields for which one that is known is suggested: to find it takes 0.3 ms."""
+"""Maximum number of unknown fields with a suggestion: finding one takes 0.3 ms."""
 NAME_CHARS = 64
-"""A field's name that is longer is cut where it is reported, and nothing is suggested for it."""
+"""Longer field names are truncated in errors, and get no suggestion."""
 
 
 class Parser(FlaskParser):
-    """webargs' parser with our errors. The body's bytes are not kept: a stream may live for minutes."""
+    """webargs' parser with our errors. It does not keep the body's bytes: a stream may last for minutes."""
 
     DEFAULT_VALIDATION_STATUS = 400
 
     def load_json(self, req: flask.Request, schema: ma.Schema) -> Any:
-        """The body as an object; `missing` when there is none and none of its fields is required."""
+        """The body as an object; `missing` if it is empty and no field is required."""
         if not req.content_length and "HTTP_TRANSFER_ENCODING" not in req.environ:
             return self._no_body(schema)
         body = req.get_data(cache=False)
@@ -74,7 +74,7 @@ class Blueprint(flask_smorest.Blueprint):
 
 
 def invalid_json(error: ValueError) -> InvalidRequest:
-    """Where the body stops being JSON, for whoever wrote it."""
+    """An error with the line and column of the syntax error, where known."""
     line, column = getattr(error, "lineno", None), getattr(error, "colno", None)
     place = f"line {line} column {column}: " if line else ""
     text = getattr(error, "msg", None) or "it is not UTF-8"
@@ -82,7 +82,7 @@ def invalid_json(error: ValueError) -> InvalidRequest:
 
 
 def invalid_request(messages: Any, schema: ma.Schema | None = None) -> InvalidRequest:
-    """marshmallow's nested messages as one error: the first field in the message and ``details``, all of them in ``errors``."""
+    """marshmallow's nested messages as one error: all in the message and ``errors``, the first in ``field`` and ``issue``."""
     if isinstance(messages, Mapping) and len(messages) == 1 and next(iter(messages)) in {"json", "query", "path", "headers"}:
         messages = next(iter(messages.values()))
     mistakes = [*islice(_flatten(messages, schema), ERRORS_LIMIT)]
@@ -99,7 +99,7 @@ def invalid_request(messages: Any, schema: ma.Schema | None = None) -> InvalidRe
 
 
 def _flatten(messages: Any, shape: Any = None, path: str = "", siblings: Iterable[str] = ()) -> Iterator[tuple[str, str, Iterable[str]]]:
-    """(path, issue, names of the fields beside it). ``shape`` is the schema or field that ``messages`` are about, where known."""
+    """(path, issue, names of the sibling fields). ``shape``: the schema or field that ``messages`` belong to, where known."""
     if isinstance(messages, Mapping) and isinstance(shape, ma.fields.Dict) and (shape.key_field or shape.value_field):
         for key, sides in messages.items():  # marshmallow: {name: {"key": [issue], "value": [issue]}}
             for inner in sides.values():

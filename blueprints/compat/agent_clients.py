@@ -1,9 +1,9 @@
-"""Coding agents as clients (Claude Code, Codex): which requests may bring tools that this server does not hand on. Pure.
+"""Coding agents as clients (Claude Code, Codex): whose client tools are ignored instead of rejected. Pure.
 
-A client's own tools are refused, because a program that declares a function waits for it to be called, and would wait for ever.
-A coding agent is another case. Its tools read, write and run things in a folder, which the agent behind this server does
-with tools of its own; its user wants the work done, by whichever of the two. So its tools are left out and named in
-``X-Clinvk-Ignored``. It is known by what it says of itself; any other client may ask for the same with the header.
+Client tools are rejected by default: a program that declares a function expects calls to it, and no CLI would ever make one.
+The tools of a coding agent only read, write and run things in a folder, which the CLI does with its own tools. They are
+dropped and listed in ``X-Clinvk-Ignored``. Coding agents are recognized by their User-Agent; any other client can opt in with
+the header ``X-Clinvk-Tools``.
 """
 
 from __future__ import annotations
@@ -13,16 +13,15 @@ import re
 from werkzeug.datastructures import Headers
 
 TOOLS_HEADER = "X-Clinvk-Tools"
-"""``ignore``: the client's tools are left out, though it is no known coding agent."""
+"""``ignore``: drop the client's tools, whatever its User-Agent."""
 
 TOOLS_REFUSED = (
-    "tools of the client's own are not supported: the agent behind this server uses its own; "
-    f"leave `tools` out or empty, or send the header {TOOLS_HEADER}: ignore to have them left out"
+    "client tools are not supported, the CLI uses its own tools; "
+    f"omit `tools`, or send the header {TOOLS_HEADER}: ignore to have them ignored"
 )
-"""Why the tools of any other client are refused, and what to do."""
 
 USER_AGENT = re.compile(r"(claude-cli|codex[a-z_-]*)/", re.IGNORECASE)
-"""Seen of claude 2.1 (``claude-cli/2.1.197 (external, sdk-cli)``) and codex 0.169 (``codex_exec/0.169.0 (…)``, ``codex_cli_rs/…``)."""
+"""As sent by claude 2.1 (``claude-cli/2.1.197 (external, sdk-cli)``) and codex 0.169 (``codex_exec/0.169.0 (…)``, ``codex_cli_rs/…``)."""
 
 CODEX = re.compile("codex", re.IGNORECASE)
 
@@ -32,5 +31,5 @@ def is_codex(headers: Headers) -> bool:
 
 
 def may_leave_out_tools(headers: Headers) -> bool:
-    """Whether the tools of this request may be left out, and be named as ignored, instead of refused."""
+    """Whether to ignore this request's client tools instead of rejecting the request."""
     return headers.get(TOOLS_HEADER, "").strip().lower() == "ignore" or bool(USER_AGENT.match(headers.get("User-Agent", "")))

@@ -1,4 +1,4 @@
-"""The one way in which the compatible surfaces run a request and answer it. What differs between them is their `Dialect`."""
+"""How the compatible surfaces run a request and respond to it. Each surface supplies its `Dialect`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from services.requests import RunRequest, RunResult
 from services.usage import Usage
 
 OF_A_RUN = ("not_found", "conflict", "backend_error", "backend_unavailable", "backend_overloaded", "timeout")
-"""Errors of a route that runs a CLI: a native run that failed is a result, one on a compatible surface is an error."""
+"""Error codes of a route that runs a CLI. A failed run is an error here; the native API returns it as a result."""
 
 SSE = "text/event-stream; charset=utf-8"
 
@@ -39,34 +39,34 @@ ToError = Callable[[Failed], dict[str, Any]]
 
 
 class Dialect(ABC):
-    """How one request's outcome is written for its client. Pure."""
+    """Encodes the outcome of one request in its client's format. Pure."""
 
     waits_for_output = False
-    """A stream sends its status when the CLI says something, fails, or is silent for a keep-alive's time. A run that fails at once
-    (not logged in, rate limited) is then an error with its own status and ``x-should-retry``, as the vendors' APIs answer it."""
+    """Whether a stream holds back its status until the CLI produces output, fails, or is silent for the keep-alive interval. A run
+    that fails at once (not logged in, rate limited) then gets its own status and ``x-should-retry``, as from the vendors' APIs."""
 
     @abstractmethod
     def prompt_tokens(self) -> int:
-        """An estimate of what the model will read."""
+        """Estimated number of input tokens."""
 
     @abstractmethod
     def ignored(self, options: tuple[str, ...]) -> Iterable[str]:
-        """What the request asked for without effect, in the client's names. ``options``: those the backend has no setting for."""
+        """Request fields without effect, by the client's names. ``options``: our options that the backend does not support."""
 
     @abstractmethod
     def to_answer(self, result: RunResult, usage: Usage) -> dict[str, Any]:
-        """The whole answer. ``usage`` is estimated where the CLI reports none."""
+        """The body of a non-streamed response. ``usage`` is an estimate where the CLI reports none."""
 
     @abstractmethod
     def to_encoder(self, to_error: ToError) -> Encode:
-        """What writes the same as an event stream. ``to_error`` makes the body of an error."""
+        """Encoder for an event stream. ``to_error`` builds the body of an error event."""
 
 
 @fields_as_sent()
 def answer(run_request: RunRequest, dialect: Dialect, start: Start, *, stream: bool) -> Response:
-    """Run the request; answer with one JSON object, or with ``stream`` as server-sent events.
+    """Run the request; respond with one JSON object, or with server-sent events if ``stream``.
 
-    Raises what ``start`` refuses, before anything is sent, and RunFailed for a run that failed, if no stream has begun.
+    Raises the errors of ``start``, and RunFailed if the run fails before a stream has begun.
     """
     run, closing = open_run(_dry_run(run_request) if services().dry_run else partial(start, run_request))
     with closing:
@@ -74,7 +74,7 @@ def answer(run_request: RunRequest, dialect: Dialect, start: Start, *, stream: b
         if is_json(run_request):
             batches = only_json(batches)
         if stream:
-            # Only a plain text CLI is known in advance to report no usage.
+            # Only plain-text CLIs are known in advance to report no usage.
             headers = _headers(run.invocation, dialect, is_estimated=run.invocation.spec.decoder is PlainDecoder)
             return stream_response(batches, dialect.to_encoder(_to_error()), SSE, headers, closing.pop_all())
         result = collect(run, batches)
@@ -88,20 +88,19 @@ def answer(run_request: RunRequest, dialect: Dialect, start: Start, *, stream: b
 
 
 def _headers(invocation: Invocation, dialect: Dialect, *, is_estimated: bool) -> dict[str, str]:
-    """Which backend answers, what has no effect, and whether the token counts are an estimate."""
     estimated = {ESTIMATED: "usage"} if is_estimated else {}
     return {BACKEND: invocation.spec.name, **ignored_header(dialect.ignored(invocation.ignored)), **estimated}
 
 
 def _to_error() -> ToError:
-    """How this request's surface writes a failure, for use when the request is over and its stream goes on."""
+    """Error formatter of this request's surface, usable after the request context has ended and the stream continues."""
     error_body = current_app.extensions["clinvk.error_body"]
     path, id = request.path, request_id()
     return lambda failure: cast(dict[str, Any], error_body(RunFailed(failure), path, id))
 
 
 def _from_first_output(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The same batches, from when one says something or nothing comes. Raises RunFailed for a failure before that."""
+    """Wait for the first output or the first keep-alive, then yield all batches. Raises RunFailed for a failure before that."""
     batches = iter(batches)
     taken: list[Batch] = []
     for batch in batches:
@@ -119,7 +118,7 @@ def _dry_run(run_request: RunRequest) -> Callable[[Cancellation], EventStream]:
 
 
 class _DryRun(Iterator[Batch]):
-    """In place of a run where nothing may be started (unified_flags.dry_run): its command line."""
+    """Stands in for a run with unified_flags.dry_run: outputs the command line, starts nothing."""
 
     def __init__(self, invocation: Invocation) -> None:
         self.invocation = invocation
@@ -130,4 +129,4 @@ class _DryRun(Iterator[Batch]):
         return next(self._batches)
 
     def close(self) -> None:
-        """There is nothing to end."""
+        """No process to stop."""

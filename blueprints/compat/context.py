@@ -1,4 +1,4 @@
-"""What a request of a compatible surface says in its headers, and how errors of the services are put in its terms."""
+"""Request headers of the compatible surfaces, and service errors reported by the client's header or field names."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ WORKDIR_HEADER = "X-Clinvk-Workdir"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestContext:
-    """What a run takes from the request besides its body."""
+    """Inputs of a run that are not in the request's body."""
 
     session: str | None
-    """The session to continue: one of ours, possibly by the beginning of its id, or the CLI's own."""
+    """The session to continue: one of ours (id or id prefix), or the CLI's own."""
     workdir: str | None
     request_id: str
     caller: str
@@ -40,7 +40,7 @@ def session_header() -> str | None:
 
 @contextmanager
 def fields_as_sent() -> Iterator[None]:
-    """Errors of the services name the header or the field of this request that caused them."""
+    """Rename fields in service errors to the request header or field that caused them."""
     try:
         yield
     except ClinvkError as error:
@@ -55,6 +55,6 @@ def fields_as_sent() -> Iterator[None]:
 
 @fields_as_sent()
 def continues_turns() -> bool:
-    """Whether the session of the header already has the earlier turns, so that only the last message is new. Raises NotFound."""
+    """Whether the header's session already contains the earlier turns, so that only the last message is new. Raises NotFound."""
     session = session_header()
     return session is not None and services().conversations.knows_turns(session)

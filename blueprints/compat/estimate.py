@@ -1,4 +1,4 @@
-"""Token counts where nobody has counted: an estimate, and marked as one wherever it is told. Pure."""
+"""Estimated token counts, for CLIs that report none. Responses mark them as estimates. Pure."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from services.requests import Image
 from services.usage import Usage
 
 BYTES_PER_TOKEN = 4
-"""Of UTF-8: about right for English and code, and for scripts of three bytes a character too."""
+"""In UTF-8: about right for English, code, and scripts with three bytes per character."""
 
 TOKENS_PER_IMAGE = 1_500
-"""A picture of a megapixel and more (Anthropic: width × height / 750, scaled down to 1.15 megapixels)."""
+"""For an image of a megapixel or more (Anthropic: width × height / 750, scaled down to 1.15 megapixels)."""
 
 
 def estimate_tokens(*texts: str | None, images: tuple[Image, ...] = ()) -> int:
@@ -21,7 +21,7 @@ def estimate_tokens(*texts: str | None, images: tuple[Image, ...] = ()) -> int:
 
 
 def estimate_usage(prompt_tokens: int, output: str) -> Usage:
-    """The usage of a run whose CLI told none."""
+    """Estimated usage of a run whose CLI reports none."""
     return Usage(input_tokens=prompt_tokens, output_tokens=estimate_tokens(output))
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a request, checked: base64 and data URLs. Nothing is ever fetched from an address. Pure."""
+"""Validates images in requests: base64 and data URLs. Never fetches a URL. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SIGNATURES = {
     "image/gif": re.compile(rb"GIF8[79]a"),
     "image/webp": re.compile(rb"RIFF.{4}WEBP", re.DOTALL),
 }
-"""The media types that the model vendors take, and how their data starts."""
+"""The media types that the model vendors accept, with the leading bytes of their data."""
 
 SYNONYMS = {"image/jpg": "image/jpeg"}
 
@@ -26,11 +26,11 @@ DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w.+-]+=[^;,]*)*;base64,", 
 
 
 def to_image(media_type: str, data: str, *, field: str) -> Image:
-    """The picture whose base64 is ``data``. Raises InvalidRequest, naming ``field``."""
+    """Decode ``data`` (base64). Raises InvalidRequest, naming ``field``."""
     kind = media_type.lower()
     kind = SYNONYMS.get(kind, kind)
     if kind not in SIGNATURES:
-        raise _refused(field, f"media type {media_type[:80]!r} is not taken; send {', '.join(SIGNATURES)}")
+        raise _refused(field, f"media type {media_type[:80]!r} is not supported; send {', '.join(SIGNATURES)}")
     if len(data) > IMAGE_LIMIT_BYTES * 4 // 3 + 4:
         raise _refused(field, f"the image is larger than {IMAGE_LIMIT_BYTES >> 20} MiB")
     try:
@@ -43,11 +43,11 @@ def to_image(media_type: str, data: str, *, field: str) -> Image:
 
 
 def image_from_url(url: str, *, field: str) -> Image:
-    """The picture inside a data URL. Raises InvalidRequest; an http(s) address is one that this server does not fetch."""
+    """Decode a data URL. Raises InvalidRequest, also for http(s) URLs, which this server does not fetch."""
     if found := DATA_URL.match(url):
         return to_image(found.group(1), url[found.end() :], field=field)
     if url[:8].lower().startswith(("http://", "https://")):
-        raise _refused(field, "this server fetches no addresses; send the image itself, as base64 or a data URL")
+        raise _refused(field, "this server does not fetch URLs; send the image as base64 or a data URL")
     raise _refused(field, "expected a data URL: data:image/png;base64,…")
 
 

@@ -1,4 +1,4 @@
-"""The query of a list of models, on both surfaces."""
+"""Query parameters of the model lists of both compatible surfaces."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ class ModelQuerySchema(Schema):
     class Meta:
         unknown = EXCLUDE
 
-    all = fields.Boolean(load_default=False, metadata={"description": "Also the aliases, and the demo backend"})
+    all = fields.Boolean(load_default=False, metadata={"description": "Include aliases and the demo backend"})

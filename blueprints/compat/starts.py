@@ -1,4 +1,4 @@
-"""How a run of a compatible surface starts: as a session's next turn, where a repeated conversation stands, or from a response."""
+"""How a run of a compatible surface starts: as a session's next turn, from a repeated conversation, or from a response."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Start = Callable[[RunRequest, Cancellation], EventStream]
 
 
 def start_session_turn(run_request: RunRequest, cancellation: Cancellation) -> EventStream:
-    """As the next turn of the session that the request names; without one, as a run of its own."""
+    """Run the next turn of the session that the request names, or a standalone run if it names none."""
     return services().conversations.stream(run_request, _own_session(run_request.resume), cancellation)
 
 
 def continue_conversation(said: Sequence[Turn]) -> Start:
-    """For a client that repeats the whole conversation: from where it stands, if that is remembered."""
+    """For clients that resend the whole conversation: resume the CLI session that holds its earlier turns, if there is one."""
 
     def start(run_request: RunRequest, cancellation: Cancellation) -> EventStream:
         def answer_of(end: Finished, text: str) -> str:
@@ -37,7 +37,7 @@ def continue_conversation(said: Sequence[Turn]) -> Start:
 
 
 def start_from_response(node: str | None) -> Start:
-    """From the response ``node``, whose session the run resumes. From a session of ours that is its next turn, once."""
+    """Resume the session of the response ``node``. In a session of ours the run is its next turn, once."""
 
     def start(run_request: RunRequest, cancellation: Cancellation) -> EventStream:
         own = _own_session(run_request.resume)
@@ -46,14 +46,14 @@ def start_from_response(node: str | None) -> Start:
         if node is None or own.startswith(session_header() or " "):
             return start_session_turn(run_request, cancellation)
         if run_request.ephemeral:
-            raise InvalidRequest("store: what goes on in a session is kept; leave it out", field="store", issue="must not be false")
+            raise InvalidRequest("store: session turns are always stored; omit it", field="store", issue="must not be false")
         return services().responses.one_turn(own, node, lambda: start_session_turn(run_request, cancellation))
 
     return start
 
 
 def _own_session(resumed: str | None) -> str | None:
-    """The session of ours that is continued: named by the header, or by the id of a response that was one of its turns."""
+    """The session of ours to continue, named by the header or by the id of a response that was one of its turns."""
     if resumed is None or resumed == session_header():
         return resumed
     try:

@@ -1,4 +1,4 @@
-"""Answers that must be JSON of the caller's schema. An agent may talk before it hands them in; the answer is the JSON alone."""
+"""Output that must be JSON of the caller's schema. An agent may write text before it submits the JSON; the response has only the JSON."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from services.requests import RunRequest
 
 
 def is_json(run_request: RunRequest) -> bool:
-    """Whether the answer must be JSON alone."""
+    """Whether the output must be JSON only."""
     return "json_schema" in run_request.options
 
 
 def json_answer(structured: Any, output: str) -> str:
-    """The JSON: as the CLI handed it in, else the output, else the last part of the output that is JSON, else the output as it is."""
+    """The CLI's structured output; else the output if it is JSON; else the last part of it that is JSON; else the output unchanged."""
     if structured is not None:
         return orjson.dumps(structured).decode()
     parts = output.split("\n\n")
@@ -30,7 +30,7 @@ def json_answer(structured: Any, output: str) -> str:
 
 
 def only_json(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The same events with the text at the end, in one piece: only then is it known which part is the answer."""
+    """Hold back the text and emit the JSON in one event at the end: only then is it known which part is the JSON."""
     fold = Fold()
     for batch in batches:
         fold.add(batch)

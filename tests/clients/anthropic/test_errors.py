@@ -33,7 +33,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "image to be fetched": (
         {"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}}]}]},
-        "fetches no addresses",
+        "does not fetch URLs",
     ),
     "PDF": (
         {

@@ -142,7 +142,7 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     ("body", "field", "issue"),
     [
         ({"prompt": "hi", "tags": ["x"] * 33}, "tags", "longer than maximum length 32"),
-        ({"prompt": "hi", "metadata": {f"k{n}": "" for n in range(65)}}, "metadata", "has 65 keys; at most 64 are possible"),
+        ({"prompt": "hi", "metadata": {f"k{n}": "" for n in range(65)}}, "metadata", "has 65 keys; the maximum is 64"),
         ({"prompt": "hi", "metadata": {"k" * 65: ""}}, f"metadata.{'k' * 64}", "a key has at most 64 characters"),
         ({"prompt": "hi", "metadata": {"k": "v" * 1025}}, "metadata.k", "longer than maximum length 1024"),
         ({"prompt": "hi", "metadata": {"k": 1}}, "metadata.k", "not a valid string"),

@@ -47,7 +47,7 @@ def test_what_is_no_picture_is_refused(media_type: str, data: str, issue: str) -
 
 @pytest.mark.parametrize("url", ["http://example.com/a.png", "HTTPS://example.com/a.png"])
 def test_address_is_not_fetched(url: str) -> None:
-    with pytest.raises(InvalidRequest, match="fetches no addresses"):
+    with pytest.raises(InvalidRequest, match="does not fetch URLs"):
         image_from_url(url, field="f")
 
 
