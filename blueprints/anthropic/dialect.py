@@ -14,7 +14,7 @@ from services.usage import Usage
 
 
 class MessageDialect(Dialect):
-    waits_for_output = True  # an error inside the stream would make Claude Code repeat the request without streaming
+    waits_for_output = True  # after an error event Claude Code repeats the request without streaming
 
     def __init__(self, body: Mapping[str, Any], conversation: Conversation) -> None:
         self._body = body
@@ -31,5 +31,5 @@ class MessageDialect(Dialect):
 
     def to_encoder(self, to_error: ToError) -> Encode:
         return MessageEncoder(
-            self._body["model"], input_tokens=self.prompt_tokens(), has_thinking=wants_thinking(self._body), tell_error=to_error
+            self._body["model"], input_tokens=self.prompt_tokens(), has_thinking=wants_thinking(self._body), to_error=to_error
         )

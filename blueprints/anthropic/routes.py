@@ -23,7 +23,7 @@ from blueprints.anthropic.schemas import (
 from blueprints.anthropic.threads import check_thread
 from blueprints.anthropic.translate import check_tools, prompt_tokens, to_model, to_page, to_run_request, to_turns
 from blueprints.compat.agent_clients import may_leave_out_tools
-from blueprints.compat.answer import OF_A_RUN, answer
+from blueprints.compat.answer import RUN_ERRORS, answer
 from blueprints.compat.context import continues_turns, request_context
 from blueprints.compat.conversation import Conversation, to_conversation
 from blueprints.compat.starts import continue_conversation
@@ -36,7 +36,7 @@ from services.models import Resolution
 
 blp = Blueprint("anthropic", __name__, url_prefix="/anthropic/v1", description="Compatible with Anthropic's Messages API")
 extras = PlainBlueprint("anthropic_extras", __name__, url_prefix="/anthropic")
-"""What Claude Code asks for besides; no part of the API's description."""
+"""Other routes that Claude Code calls; not in the OpenAPI document."""
 
 
 @blp.route("/messages", methods=["POST"])
@@ -44,24 +44,26 @@ extras = PlainBlueprint("anthropic_extras", __name__, url_prefix="/anthropic")
 @blp.response(200, AnswerSchema())
 @runs_cli
 @streams(EVENT_STREAM)
-@can_fail(*OF_A_RUN)
+@can_fail(*RUN_ERRORS)
 def create_message(body: dict[str, Any]) -> Any:
-    """Answer a conversation; with `stream: true` as server-sent events."""
+    """Respond to a conversation; with `stream: true` as server-sent events."""
     check_thread(body)
     check_tools(body, may_leave_out=may_leave_out_tools(request.headers))
-    resolution, conversation = _understand(body)
+    resolution, conversation = _resolve(body)
     run_request = to_run_request(body, conversation, resolution, request_context())
-    return answer(run_request, MessageDialect(body, conversation), continue_conversation(conversation.said), stream=body["stream"])
+    return answer(run_request, MessageDialect(body, conversation), continue_conversation(conversation.turns), stream=body["stream"])
 
 
 @blp.route("/messages/count_tokens", methods=["POST"])
 @blp.arguments(PromptSchema())
-@blp.response(200, TokenCountSchema(), headers={ESTIMATED: {"schema": {"type": "string"}, "description": "`true`: nobody counted"}})
+@blp.response(
+    200, TokenCountSchema(), headers={ESTIMATED: {"schema": {"type": "string"}, "description": "`true`: the count is an estimate"}}
+)
 @can_fail("not_found", "conflict", "backend_unavailable")
 def count_tokens(body: dict[str, Any]) -> Any:
-    """Estimate how many tokens a conversation has. No CLI counts them."""
+    """Estimate a conversation's tokens; no CLI counts them."""
     check_thread(body)
-    _, conversation = _understand(body)
+    _, conversation = _resolve(body)
     response = jsonify({"input_tokens": prompt_tokens(body, conversation)})
     response.headers[ESTIMATED] = "true"
     return response
@@ -72,7 +74,7 @@ def count_tokens(body: dict[str, Any]) -> Any:
 @blp.response(200, ModelListSchema())
 @can_fail("not_found")
 def list_models(query: dict[str, Any]) -> Any:
-    """The names to choose from: backends and `backend/model`, the available ones first; with `?all=true` also aliases."""
+    """List model names: backends and `backend/model`, available ones first; with `?all=true` also aliases."""
     return jsonify(to_page(services().models.listed(in_full=query.pop("all")), **query))
 
 
@@ -80,12 +82,12 @@ def list_models(query: dict[str, Any]) -> Any:
 @blp.response(200, ModelSchema())
 @can_fail("invalid_request", "not_found")
 def get_model(model: str) -> Any:
-    """One model, by any name that is understood."""
+    """Get one model by any accepted name."""
     return jsonify(to_model(services().models.find(model.rstrip("/"))))
 
 
-def _understand(body: dict[str, Any]) -> tuple[Resolution, Conversation]:
-    """Who is to answer, and what."""
+def _resolve(body: dict[str, Any]) -> tuple[Resolution, Conversation]:
+    """The backend and model, and the conversation."""
     svc = services()
     resolution = svc.models.resolve(body["model"])
     conversation = to_conversation(
@@ -97,12 +99,12 @@ def _understand(body: dict[str, Any]) -> tuple[Resolution, Conversation]:
 
 
 def probe() -> Response:
-    """Claude Code and others ask with HEAD whether anybody is there."""
+    """Claude Code and other clients probe with HEAD."""
     return Response()
 
 
 def log_events() -> Response:
-    """Claude Code reports what its user does. It is told that all is well, and nobody reads it."""
+    """Accept and discard Claude Code's telemetry."""
     return jsonify({})
 
 

@@ -1,4 +1,4 @@
-"""The shapes of Anthropic's Messages API, as far as this server reads them. Unknown fields and explicit nulls are accepted.
+"""Schemas of Anthropic's Messages API: the fields that this server reads. Unknown fields and explicit nulls are accepted.
 
 Source: the request types of Anthropic's own SDK (anthropic 2.12, `types/message_create_params.py` and its neighbours).
 """
@@ -24,7 +24,7 @@ Content = str | list["Block"] | None
 
 
 class Block(msgspec.Struct, gc=False):
-    """A content block of any type: what a type does not have is None."""
+    """A content block of any type; fields that its type lacks are None."""
 
     type: str
     text: str | None = None
@@ -100,7 +100,7 @@ class MessageMetadataSchema(Tolerant):
 
 
 class PromptSchema(Tolerant):
-    """What a request for an answer and a request for its token count share."""
+    """Fields common to messages and token counts."""
 
     model = fields.String(
         required=True,
@@ -113,12 +113,14 @@ class PromptSchema(Tolerant):
         fields.Dict(),
         most=TOOLS_LIMIT,
         allow_none=True,
-        metadata={"description": "Tools of the client's own are not supported yet: leave it out or empty"},
+        metadata={"description": "Client tools are not supported: omit it or leave it empty"},
     )
     tool_choice = fields.Dict(allow_none=True)
     thinking = fields.Nested(ThinkingSchema, allow_none=True)
     thread = fields.Nested(
-        ThreadSchema, allow_none=True, metadata={"description": "Refused with `thread_unsupported_request`: the SDKs then send everything"}
+        ThreadSchema,
+        allow_none=True,
+        metadata={"description": "Rejected with `thread_unsupported_request`; the SDKs then send the whole conversation"},
     )
     output_config = fields.Nested(OutputConfigSchema, allow_none=True)
     output_format = fields.Nested(OutputFormatSchema, allow_none=True, metadata={"description": "Older name of `output_config.format`"})
@@ -129,12 +131,14 @@ class MessagesSchema(PromptSchema):
         required=True,
         strict=True,
         validate=validate.Range(1),
-        metadata={"description": "Upper bound of the answer, for CLIs that have such a setting", "example": 1024},
+        metadata={"description": "Upper bound of the output's tokens, for CLIs that support it", "example": 1024},
     )
     stream = Flag(allow_none=True, load_default=False)
     stop_sequences = Array(fields.String(validate=validate.Length(1, STOP_LIMIT_CHARS)), most=STOPS_LIMIT, allow_none=True)
     metadata = fields.Nested(MessageMetadataSchema, allow_none=True)
-    mcp_servers = Array(fields.Dict(), most=TOOLS_LIMIT, allow_none=True, metadata={"description": "Not supported: leave it out or empty"})
+    mcp_servers = Array(
+        fields.Dict(), most=TOOLS_LIMIT, allow_none=True, metadata={"description": "Not supported: omit it or leave it empty"}
+    )
     temperature = ignored_field(Number)
     top_p = ignored_field(Number)
     top_k = ignored_field(Whole)
@@ -145,7 +149,7 @@ class MessagesSchema(PromptSchema):
 
 
 class UsageSchema(Tolerant):
-    input_tokens = fields.Integer(required=True, metadata={"description": "What the model read, cached tokens not counted"})
+    input_tokens = fields.Integer(required=True, metadata={"description": "Input tokens, without cached ones"})
     output_tokens = fields.Integer(required=True)
     cache_read_input_tokens = fields.Integer()
     cache_creation_input_tokens = fields.Integer()
@@ -155,7 +159,7 @@ class AnswerSchema(Tolerant):
     id = fields.String(required=True)
     type = fields.String(required=True, metadata={"example": "message"})
     role = fields.String(required=True, metadata={"example": "assistant"})
-    model = fields.String(required=True, metadata={"description": "As it was asked for; X-Clinvk-Backend says who answered"})
+    model = fields.String(required=True, metadata={"description": "As requested; X-Clinvk-Backend names the backend"})
     content = fields.List(fields.Nested(BlockSchema), required=True)
     stop_reason = fields.String(required=True)
     stop_sequence = fields.String(allow_none=True)
@@ -178,7 +182,7 @@ class ModelSchema(Tolerant):
     display_name = fields.String(required=True)
     created_at = fields.String(required=True)
     lifecycle = fields.String(required=True, metadata={"example": "active"})
-    backend = fields.String(metadata={"description": "The backend that answers"})
+    backend = fields.String(metadata={"description": "The model's backend"})
     available = fields.Boolean(metadata={"description": "Whether its CLI is installed"})
 
 

@@ -1,8 +1,8 @@
 """A run's events → the event stream of Anthropic's Messages API, as bytes. Pure.
 
 Grammar: ``message_start``, then for each block ``content_block_start``, its deltas, ``content_block_stop``, then ``message_delta``
-with the usage, ``message_stop``. A failure is one ``error`` event, and nothing after it. Silence is filled with ``ping``.
-The agent's own tools are its own affair: a ``tool_use`` block would ask the client to run them.
+with the usage, ``message_stop``. A failure is one final ``error`` event. Keep-alives are ``ping`` events.
+The CLI's own tool calls are not sent: a ``tool_use`` block would request the client to run them.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ EMPTY_THINKING = b'{"type":"thinking","thinking":"","signature":""}'
 
 
 class MessageEncoder:
-    """One answer's events. ``tell_error`` gives the body of an ``error`` event; ``input_tokens`` is what `message_start` tells."""
+    """Encodes one response's events. ``to_error`` builds the body of an ``error`` event. ``input_tokens``: for ``message_start``."""
 
-    def __init__(self, model: str, *, input_tokens: int, has_thinking: bool, tell_error: Callable[[Failed], dict[str, Any]]) -> None:
+    def __init__(self, model: str, *, input_tokens: int, has_thinking: bool, to_error: Callable[[Failed], dict[str, Any]]) -> None:
         self._model = model
         self._input_tokens = input_tokens
         self._has_thinking = has_thinking
-        self._tell_error = tell_error
+        self._to_error = to_error
         self._has_begun = False
         self._index = -1
         self._open: type[Event] | None = None
@@ -65,7 +65,7 @@ class MessageEncoder:
                 case Finished():
                     self._end(event, parts)
                 case Failed():
-                    parts.append(b"event: error\ndata: %s\n\n" % orjson.dumps(self._tell_error(event)))
+                    parts.append(b"event: error\ndata: %s\n\n" % orjson.dumps(self._to_error(event)))
         return b"".join(parts)
 
     def _start(self) -> bytes:
@@ -82,7 +82,7 @@ class MessageEncoder:
         return b'event: message_start\ndata: {"type":"message_start","message":%s}\n\n' % orjson.dumps(message)
 
     def _to_block(self, kind: type[Event], parts: list[bytes]) -> None:
-        """Make the open block one of ``kind``."""
+        """Open a block of ``kind``, unless it is open already."""
         if self._open is kind:
             return
         self._close_block(parts)
@@ -99,11 +99,11 @@ class MessageEncoder:
         self._open = None
 
     def _end(self, event: Finished, parts: list[bytes]) -> None:
-        if not self._has_text:  # a stop sequence at the very start; programs read content[0].text all the same
+        if not self._has_text:  # e.g. a stop sequence at the very start; clients read content[0].text anyway
             self._to_block(Text, parts)
         self._close_block(parts)
-        told = usage_or_estimate(event.usage, self._input_tokens, self._output_bytes, to_usage)
+        content = usage_or_estimate(event.usage, self._input_tokens, self._output_bytes, to_usage)
         delta = {"stop_reason": event.stop_reason, "stop_sequence": event.stop_sequence}
-        data = orjson.dumps({"type": "message_delta", "delta": delta, "usage": told})
+        data = orjson.dumps({"type": "message_delta", "delta": delta, "usage": content})
         parts.append(b"event: message_delta\ndata: %s\n\n" % data)
         parts.append(STOP)

@@ -1,7 +1,7 @@
-"""Anthropic's Threads (beta `message-threads-2026-08-12`): a client sends only what is new, and the server keeps the rest.
+"""Anthropic's Threads (beta `message-threads-2026-08-12`): the client sends only new messages, the server stores the rest.
 
-This server keeps no thread, so it refuses them in the way that the SDKs know: they then send the whole conversation. To answer
-from what is left of it would be an answer to another question. Source: anthropic 2.14, `lib/threads/_thread_state.py`.
+This server stores no threads. It rejects them with the error on which the SDKs resend the whole conversation.
+Source: anthropic 2.14, `lib/threads/_thread_state.py`.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ def new_message_id() -> str:
 
 
 def check_thread(body: Mapping[str, Any]) -> None:
-    """Raises InvalidRequest, or NotFound for a message that this server cannot have answered with."""
+    """Raises InvalidRequest for a thread, or NotFound for a message id that this server cannot have issued."""
     thread = body.get("thread")
     if not thread:
         return
     previous = thread.get("previous_message_id")
     if thread["type"] == "continue" and not MESSAGE_ID.fullmatch(previous or ""):
         field = "thread.previous_message_id"
-        raise NotFound(f"{field}: {previous!r} is no message of this server", field=field, error_code="thread_not_found")
+        raise NotFound(f"{field}: {previous!r} is not a message of this server", field=field, error_code="thread_not_found")
     raise InvalidRequest(
-        "thread: this server keeps no threads; send the whole conversation without `thread`",
+        "thread: this server stores no threads; send the whole conversation without `thread`",
         field="thread",
         issue="not supported",
         error_code="thread_unsupported_request",

@@ -22,7 +22,7 @@ from services.requests import Image, RunRequest, RunResult
 from services.usage import Usage
 
 SAMPLING = ignored_names(MessagesSchema())
-"""Fields that no CLI has a setting for; named in a header when they are sent."""
+"""Fields that no CLI supports; reported in a header if sent."""
 
 FIELD_OF_OPTION = {
     "thinking_tokens": "thinking",
@@ -30,14 +30,14 @@ FIELD_OF_OPTION = {
     "json_schema": "output_config.format",
     "system_prompt": "system",
 }
-"""Our options under the names that this surface's callers know them by."""
+"""The request's field names by our option names."""
 
 SIGNATURE = "clinvk"
-"""Of thinking blocks: Anthropic's own sign the text; this one only says that nobody can check it."""
+"""Placeholder signature of thinking blocks. Anthropic's signs the text; this one cannot be verified."""
 
 
 def to_turns(system: str | Sequence[Block] | None, messages: Iterable[Message]) -> list[Turn]:
-    """Every message in its order. Raises InvalidRequest, naming the block, for content that a CLI cannot be given."""
+    """All messages in order. Raises InvalidRequest, naming the block, for content that no CLI accepts."""
     turns = [Turn("system", _system_text(system))] if system else []
     for index, message in enumerate(messages):
         field = f"messages[{index}].content"
@@ -62,11 +62,11 @@ def _text_of(block: Block, field: str) -> str:
 
 
 def _blocks_to_turns(message: Message, field: str) -> Iterator[Turn]:
-    """A message's blocks: texts and pictures that stand together are one turn, every call and result of a tool its own."""
+    """One turn per run of adjacent text and image blocks, one per tool call or tool result."""
     texts: list[str] = []
     images: list[Image] = []
 
-    def said() -> Iterator[Turn]:
+    def flush() -> Iterator[Turn]:
         if texts or images:
             yield Turn(message.role, join_parts(texts), tuple(images))
         texts.clear()
@@ -77,23 +77,23 @@ def _blocks_to_turns(message: Message, field: str) -> Iterator[Turn]:
         where = f"{field}[{index}]"
         match block.type:
             case "tool_use" | "server_tool_use" | "mcp_tool_use":
-                yield from said()
+                yield from flush()
                 yield Turn("tool_call", call_text(block.name or "tool", block.input or {}, block.id))
             case kind if kind.endswith("tool_result"):
-                yield from said()
+                yield from flush()
                 text, pictures = _flat(block.content, where)
                 yield Turn("tool_result", result_text(text, block.tool_use_id, is_error=bool(block.is_error)), pictures)
             case "thinking" | "redacted_thinking":
-                pass  # Anthropic's API leaves the thinking of earlier turns out, too
+                pass  # Anthropic's API drops the thinking of earlier turns, too
             case _:
                 text, pictures = _content(block, where)
                 texts.append(text)
                 images += pictures
-    yield from said()
+    yield from flush()
 
 
 def _content(block: Block, field: str) -> tuple[str, tuple[Image, ...]]:
-    """The text and the pictures of one block of a user's content."""
+    """The text and images of one content block."""
     source = block.source or {}
     match block.type, source.get("type"):
         case "text", _:
@@ -119,7 +119,7 @@ def _document(block: Block, text: str) -> str:
 
 
 def _flat(content: Any, field: str) -> tuple[str, tuple[Image, ...]]:
-    """The content of a tool's result: a string, blocks, or (of Anthropic's own tools) any JSON."""
+    """A tool result's content: a string, blocks, or any JSON (from Anthropic's own tools)."""
     if content is None or isinstance(content, str):
         return content or "", ()
     try:
@@ -139,17 +139,17 @@ def _flat(content: Any, field: str) -> tuple[str, tuple[Image, ...]]:
 
 
 def check_tools(body: Mapping[str, Any], *, may_leave_out: bool) -> None:
-    """Raises InvalidRequest for tools of the client's own, unless they may be left out: to do so in silence would be a lie."""
+    """Raises InvalidRequest for client tools, unless they may be ignored."""
     if may_leave_out:
         return
     if _tools(body):
         raise _refused("tools", TOOLS_REFUSED)
     if body.get("mcp_servers"):
-        raise _refused("mcp_servers", "MCP servers are not supported here; configure them in the CLI")
+        raise _refused("mcp_servers", "MCP servers are not supported; configure them in the CLI")
 
 
 def _tools(body: Mapping[str, Any]) -> Any:
-    """The tools that the model may use."""
+    """The client tools that the model may use."""
     return None if (body.get("tool_choice") or {}).get("type") == "none" else body.get("tools")
 
 
@@ -159,7 +159,7 @@ def to_run_request(
     resolution: Resolution,
     context: RequestContext,
 ) -> RunRequest:
-    """The request of a validated body of `MessagesSchema`. Without a session to continue nothing is kept."""
+    """``body``: validated by `MessagesSchema`. The run is ephemeral unless it continues a session."""
     config = body.get("output_config") or {}
     options = {
         "model": resolution.model,
@@ -190,39 +190,39 @@ def _thinking_tokens(thinking: Mapping[str, Any]) -> int | None:
 
 
 def wants_thinking(body: Mapping[str, Any]) -> bool:
-    """Whether the answer has thinking blocks. Only where they were asked for: `content[0].text` is how most programs read an answer."""
+    """Whether to return thinking blocks. Only on request, because most clients read `content[0].text`."""
     thinking = body.get("thinking") or {}
     return thinking.get("type") in ("enabled", "adaptive") and thinking.get("display") != "omitted"
 
 
 def ignored_fields(body: Mapping[str, Any], ignored_options: Iterable[str]) -> list[str]:
-    """What was asked for and will not be honoured, under the caller's names."""
+    """The ignored fields of the request."""
     left_out = [name for name, value in (("tools", _tools(body)), ("mcp_servers", body.get("mcp_servers"))) if value]
     sampling = [name for name in SAMPLING if body.get(name) is not None]
     return [*left_out, *sampling, *(FIELD_OF_OPTION.get(name, name) for name in ignored_options)]
 
 
 def prompt_tokens(body: Mapping[str, Any], conversation: Conversation) -> int:
-    """An estimate of what the model will read."""
+    """Estimated number of input tokens."""
     tools = orjson.dumps(body["tools"]).decode() if body.get("tools") else None
     return estimate_tokens(conversation.system, conversation.prompt, tools, images=conversation.images)
 
 
 def to_usage(usage: Usage) -> dict[str, Any]:
-    """Anthropic's ``input_tokens`` are those that no cache had a part in; ours are all."""
-    told: dict[str, Any] = {
+    """Anthropic's ``input_tokens`` exclude cache reads and writes; ours include them."""
+    content: dict[str, Any] = {
         "input_tokens": max(0, usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens),
         "cache_creation_input_tokens": usage.cache_write_tokens,
         "cache_read_input_tokens": usage.cached_tokens,
         "output_tokens": usage.output_tokens,
     }
     if usage.reasoning_tokens:
-        told["output_tokens_details"] = {"thinking_tokens": usage.reasoning_tokens}
-    return told
+        content["output_tokens_details"] = {"thinking_tokens": usage.reasoning_tokens}
+    return content
 
 
 def to_message(result: RunResult, usage: Usage, *, model: str, has_thinking: bool) -> dict[str, Any]:
-    """The whole answer. Its text is one block: an agent's several messages are told apart by blank lines."""
+    """A non-streamed response. Several messages of the agent become one text block, separated by blank lines."""
     content: list[dict[str, Any]] = [{"type": "text", "text": result.output}]  # `"citations": null` fails the AI SDK's own schema
     if has_thinking and result.thinking:
         content.insert(0, {"type": "thinking", "thinking": result.thinking, "signature": SIGNATURE})
@@ -251,7 +251,7 @@ def to_model(model: ListedModel) -> dict[str, Any]:
 
 
 def to_page(models: Sequence[ListedModel], *, limit: int, after_id: str | None = None, before_id: str | None = None) -> dict[str, Any]:
-    """One page of models. Raises NotFound for a cursor that names no model of the list."""
+    """One page of models. Raises NotFound for an unknown cursor."""
     start, end = 0, len(models)
     if after_id is not None:
         start = _position(models, after_id, "after_id") + 1
@@ -273,7 +273,7 @@ def _position(models: Sequence[ListedModel], model_id: str, field: str) -> int:
     for index, model in enumerate(models):
         if model.id == model_id:
             return index
-    raise NotFound(f"{field} {model_id!r} is no model of the list", field=field)
+    raise NotFound(f"{field} {model_id!r} is not in the list of models", field=field)
 
 
 def _refused(field: str, issue: str) -> InvalidRequest:

@@ -29,7 +29,7 @@ from services.fold import EventStream, collect
 from services.requests import RunRequest, RunResult
 from services.usage import Usage
 
-OF_A_RUN = ("not_found", "conflict", "backend_error", "backend_unavailable", "backend_overloaded", "timeout")
+RUN_ERRORS = ("not_found", "conflict", "backend_error", "backend_unavailable", "backend_overloaded", "timeout")
 """Error codes of a route that runs a CLI. A failed run is an error here; the native API returns it as a result."""
 
 SSE = "text/event-stream; charset=utf-8"

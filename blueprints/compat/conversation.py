@@ -24,7 +24,7 @@ class Conversation:
     system: str | None
     prompt: str
     images: tuple[Image, ...] = ()
-    said: tuple[Turn, ...] = ()
+    turns: tuple[Turn, ...] = ()
     """All turns except the system's."""
 
 
@@ -35,24 +35,24 @@ def to_conversation(turns: Sequence[Turn], *, has_system_option: bool = True, co
     With ``continues_session`` the CLI already has the earlier turns: the prompt starts after the assistant's last turn.
     """
     system = "\n\n".join(turn.text for turn in turns if turn.role == "system" and turn.text)
-    said = [turn for turn in turns if turn.role != "system" and (turn.text or turn.images)]
-    if not said and system:
+    chat = [turn for turn in turns if turn.role != "system" and (turn.text or turn.images)]
+    if not chat and system:
         return Conversation(None, system)
     if continues_session:
-        said = _latest(said)
-    if not any(turn.text.strip() or turn.images for turn in said):
+        chat = _latest(chat)
+    if not any(turn.text.strip() or turn.images for turn in chat):
         raise InvalidRequest("messages: no text in any message; send a message with text", field="messages", issue="no text")
     first = [Turn("system", system)] if system and not has_system_option else []
-    images = tuple(image for turn in said for image in turn.images)
-    return Conversation(system if has_system_option and system else None, render([*first, *said]), images, tuple(said))
+    images = tuple(image for turn in chat for image in turn.images)
+    return Conversation(system if has_system_option and system else None, render([*first, *chat]), images, tuple(chat))
 
 
-def _latest(said: list[Turn]) -> list[Turn]:
+def _latest(turns: list[Turn]) -> list[Turn]:
     """The turns after the assistant's last one; all turns if the assistant's is the last."""
-    for index in range(len(said) - 1, -1, -1):
-        if said[index].role in ("assistant", "tool_call"):
-            return said[index + 1 :] or said
-    return said
+    for index in range(len(turns) - 1, -1, -1):
+        if turns[index].role in ("assistant", "tool_call"):
+            return turns[index + 1 :] or turns
+    return turns
 
 
 def join_parts(texts: Iterable[str]) -> str:
@@ -66,8 +66,8 @@ def join_parts(texts: Iterable[str]) -> str:
 
 def call_text(name: str, arguments: Any, call_id: str | None = None) -> str:
     """An assistant's call of a client tool, as text. ``arguments``: JSON text, or the decoded value."""
-    told = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
-    return f"{name}{f' ({call_id})' if call_id else ''}\n{told}"
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    return f"{name}{f' ({call_id})' if call_id else ''}\n{text}"
 
 
 def result_text(output: str, call_id: str | None = None, *, is_error: bool = False) -> str:

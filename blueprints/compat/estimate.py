@@ -28,7 +28,7 @@ def estimate_usage(prompt_tokens: int, output: str) -> Usage:
 def usage_or_estimate(
     usage: Usage | None, prompt_tokens: int, output_bytes: int, form: Callable[[Usage], dict[str, Any]]
 ) -> dict[str, Any]:
-    """The usage at the end of a stream, in a surface's ``form``; where the CLI reports none, an estimate marked as one."""
+    """A stream's final usage, converted by ``form``; if the CLI reports none, an estimate marked ``"estimated": true``."""
     if usage:
         return form(usage)
     return {**form(Usage(input_tokens=prompt_tokens, output_tokens=tokens_of_bytes(output_bytes))), "estimated": True}

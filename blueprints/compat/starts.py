@@ -22,7 +22,7 @@ def start_session_turn(run_request: RunRequest, cancellation: Cancellation) -> E
     return services().conversations.stream(run_request, _own_session(run_request.resume), cancellation)
 
 
-def continue_conversation(said: Sequence[Turn]) -> Start:
+def continue_conversation(turns: Sequence[Turn]) -> Start:
     """For clients that resend the whole conversation: resume the CLI session that holds its earlier turns, if there is one."""
 
     def start(run_request: RunRequest, cancellation: Cancellation) -> EventStream:
@@ -31,7 +31,7 @@ def continue_conversation(said: Sequence[Turn]) -> Start:
 
         if run_request.resume is not None:
             return start_session_turn(run_request, cancellation)
-        return services().continuation.stream(run_request, said, answer_of, cancellation)
+        return services().continuation.stream(run_request, turns, answer_of, cancellation)
 
     return start
 

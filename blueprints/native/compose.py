@@ -59,7 +59,7 @@ def run_parallel(body: dict[str, Any]) -> Any:
     def answer(results: list[dict[str, Any]], statuses: Counter[str]) -> dict[str, Any]:
         return {"total_tasks": len(results), "completed": statuses["completed"]}
 
-    return _carry_out(plan, body, answer, member="task", names=[task.get("name") for task in body["tasks"]])
+    return _execute(plan, body, answer, member="task", names=[task.get("name") for task in body["tasks"]])
 
 
 @blp.route("/chain", methods=["POST"])
@@ -71,14 +71,14 @@ def run_parallel(body: dict[str, Any]) -> Any:
 def run_chain(body: dict[str, Any]) -> Any:
     """Run prompts one after the other. Each can use the outputs of earlier steps."""
     requests = _to_requests(body["steps"], "steps")
-    steps = [Step(request=asked, name=step.get("name", "")) for asked, step in zip(requests, body["steps"], strict=True)]
+    steps = [Step(request=run_request, name=step.get("name", "")) for run_request, step in zip(requests, body["steps"], strict=True)]
     plan = plan_chain(services().runner, steps, stop_on_failure=body["stop_on_failure"], pass_working_dir=body["pass_working_dir"])
 
     def answer(results: list[dict[str, Any]], statuses: Counter[str]) -> dict[str, Any]:
         failed = next((result["step"] for result in results if result["status"] == "failed"), None)
         return {"total_steps": len(results), "completed_steps": statuses["completed"], "failed_step": failed}
 
-    return _carry_out(plan, body, answer, member="step", names=[step.get("name") for step in body["steps"]])
+    return _execute(plan, body, answer, member="step", names=[step.get("name") for step in body["steps"]])
 
 
 @blp.route("/compare", methods=["POST"])
@@ -103,7 +103,7 @@ def run_compare(body: dict[str, Any]) -> Any:
         backends = [result["backend"] for result in results]
         return {"prompt": body["prompt"], "backends": backends, "completed": statuses["completed"]}
 
-    return _carry_out(plan, body, answer, member="task", names=[None] * len(targets))
+    return _execute(plan, body, answer, member="task", names=[None] * len(targets))
 
 
 def _to_requests(items: Sequence[Mapping[str, Any]], field: str) -> list[RunRequest]:
@@ -120,29 +120,29 @@ def _to_request(fields: Mapping[str, Any]) -> RunRequest:
     return to_run_request(fields, models=svc.models, default=svc.models.resolve(None), request_id=request_id(), caller=caller())
 
 
-def _carry_out(plan: Plan, body: Mapping[str, Any], answer: Answer, *, member: str, names: Sequence[str | None]) -> Any:
+def _execute(plan: Plan, body: Mapping[str, Any], answer: Answer, *, member: str, names: Sequence[str | None]) -> Any:
     """Execute the plan and return a dry run, a stream of merged events, or the results of all runs."""
     svc = services()
     if body["dry_run"] or svc.dry_run:
         parts = [{member: i, "name": names[i], **_to_dry_part(invocation)} for i, invocation in enumerate(plan.invocations)]
-        return jsonify({**_whole(parts, answer, 0, request_id()), "dry_run": True})
+        return jsonify({**_to_body(parts, answer, 0, request_id()), "dry_run": True})
 
-    def tell(composition: Composition, request_id: str) -> dict[str, Any]:
+    def to_body(composition: Composition, request_id: str) -> dict[str, Any]:
         outcomes = composition.outcomes()
         parts = [{member: i, "name": names[i], **_to_part(outcome)} for i, outcome in enumerate(outcomes)]
-        return _whole(parts, answer, composition.elapsed_ms(), request_id)
+        return _to_body(parts, answer, composition.elapsed_ms(), request_id)
 
     forms: list[Mapping[str, Any]] = [body, *body.get("tasks", ()), *body.get("steps", ())]  # any of them may request a stream
     content_type = stream_type(part["output_format"] for part in forms if "output_format" in part)
     composition, closing = open_run(lambda cancellation: Composition(svc.runner, plan, cancellation))
     with closing:
         if not content_type:
-            return jsonify(tell(composition, request_id()))
-        events = MergedEvents(composition, partial(tell, request_id=request_id()), member=member, content_type=content_type)
+            return jsonify(to_body(composition, request_id()))
+        events = MergedEvents(composition, partial(to_body, request_id=request_id()), member=member, content_type=content_type)
         return stream_response(events, bytes, content_type, {}, closing.pop_all())
 
 
-def _whole(parts: list[dict[str, Any]], answer: Answer, duration_ms: int, request_id: str) -> dict[str, Any]:
+def _to_body(parts: list[dict[str, Any]], answer: Answer, duration_ms: int, request_id: str) -> dict[str, Any]:
     statuses = Counter(part["status"] for part in parts)
     counts = {status: statuses[status] for status in ("failed", "cancelled", "skipped")}
     return {**answer(parts, statuses), **counts, "total_duration_ms": duration_ms, "results": parts, "meta": meta(request_id)}

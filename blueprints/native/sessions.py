@@ -33,7 +33,7 @@ from services.store.records import Session
 
 blp = Blueprint("sessions", __name__, url_prefix="/api/v1/sessions", description="Stored conversations")
 
-OF_A_SESSION = ("not_found", "conflict", "backend_unavailable")
+SESSION_ERRORS = ("not_found", "conflict", "backend_unavailable")
 """Errors of a route with a session id: unknown, ambiguous or running a turn, or the store is unavailable."""
 
 
@@ -61,7 +61,7 @@ def create_session(body: dict[str, Any]) -> Any:
 
 @blp.route("/<session_id>", methods=["GET"])
 @blp.response(200, SessionAnswerSchema())
-@can_fail(*OF_A_SESSION)
+@can_fail(*SESSION_ERRORS)
 def get_session(session_id: str) -> Any:
     """Get a session by its id or an id prefix."""
     return jsonify({**from_session(find(session_id)), "meta": meta(request_id())})
@@ -69,7 +69,7 @@ def get_session(session_id: str) -> Any:
 
 @blp.route("/<session_id>", methods=["DELETE"])
 @blp.response(200, SessionDeletedSchema())
-@can_fail(*OF_A_SESSION)
+@can_fail(*SESSION_ERRORS)
 def delete_session(session_id: str) -> Any:
     """Delete a session, its turns, and the CLI's session files."""
     session = find(session_id)
@@ -82,25 +82,25 @@ def delete_session(session_id: str) -> Any:
 @blp.response(200, PromptResultSchema())
 @runs_cli
 @streams(EVENT_STREAM, NDJSON)
-@can_fail(*OF_A_SESSION, "timeout")
+@can_fail(*SESSION_ERRORS, "timeout")
 def resume_session(body: dict[str, Any], session_id: str) -> Any:
     """Run the session's next turn, in the CLI's own session. A second concurrent turn gets 409."""
     svc = services()
     session = find(session_id)
-    asked = run_request(body, session)
+    turn = run_request(body, session)
     if body["dry_run"] or svc.dry_run:
-        continuing = svc.conversations.prepare_resume(session, asked, rebuild=body["rebuild"])
+        continuing = svc.conversations.prepare_resume(session, turn, rebuild=body["rebuild"])
         return jsonify(to_dry_run(svc.runner.prepare(continuing), request_id()))
     about = to_about(body)
     return answer_run(
-        lambda cancellation: svc.conversations.resume(session, asked, about, rebuild=body["rebuild"], cancellation=cancellation), body
+        lambda cancellation: svc.conversations.resume(session, turn, about, rebuild=body["rebuild"], cancellation=cancellation), body
     )
 
 
 @blp.route("/<session_id>/fork", methods=["POST"])
 @blp.arguments(ForkSchema())
 @blp.response(201, SessionAnswerSchema(), headers={"Location": {"schema": {"type": "string"}, "description": "URL of the session"}})
-@can_fail(*OF_A_SESSION)
+@can_fail(*SESSION_ERRORS)
 def fork_session(body: dict[str, Any], session_id: str) -> Any:
     """Create a session that starts with this one's turns. Both continue independently."""
     return created(services().conversations.fork(find(session_id), to_about(body)))
@@ -109,7 +109,7 @@ def fork_session(body: dict[str, Any], session_id: str) -> Any:
 @blp.route("/<session_id>/turns", methods=["GET"])
 @blp.arguments(TurnQuerySchema(), location="query", unknown=RAISE)
 @blp.response(200, TurnListSchema())
-@can_fail(*OF_A_SESSION)
+@can_fail(*SESSION_ERRORS)
 def list_turns(query: dict[str, Any], session_id: str) -> Any:
     """List the turns of a session in order."""
     session = find(session_id)

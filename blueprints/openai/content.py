@@ -1,6 +1,6 @@
-"""What was said, as OpenAI's clients send it: chat messages and the items of the Responses API → turns. Pure.
+"""OpenAI's chat messages and Responses items → turns. Pure.
 
-Clients mix the two (Cursor sends items to the chat route), so one set of parts serves both. Unknown fields and nulls are accepted.
+Clients mix the two (Cursor sends items to the chat route), so both share one set of parts. Unknown fields and nulls are accepted.
 Source: the request types of OpenAI's own SDK (openai 3.54, `types/chat`, `types/responses`).
 """
 
@@ -23,7 +23,7 @@ ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "us
 
 
 class Part(msgspec.Struct, gc=False):
-    """A content part of any type: what a type does not have is None."""
+    """A content part of any type; fields that its type lacks are None."""
 
     type: str
     text: str | None = None
@@ -58,7 +58,7 @@ class Message(msgspec.Struct, gc=False):
 
 
 class Item(msgspec.Struct, gc=False):
-    """An item of the Responses API: a message, a call of a tool, what the tool said."""
+    """An item of the Responses API: a message, a tool call or a tool's output."""
 
     type: str | None = None
     role: Sender | None = None
@@ -73,7 +73,7 @@ class Item(msgspec.Struct, gc=False):
 
 
 def messages_to_turns(messages: Iterable[Message]) -> list[Turn]:
-    """Every message in its order. Raises InvalidRequest, naming the part, for content that a CLI cannot be given."""
+    """All messages in order. Raises InvalidRequest, naming the part, for content that no CLI accepts."""
     turns: list[Turn] = []
     for index, message in enumerate(messages):
         text, images = _flat(message.content, f"messages[{index}].content")
@@ -84,11 +84,11 @@ def messages_to_turns(messages: Iterable[Message]) -> list[Turn]:
         if text or images:
             turns.append(Turn(ROLES[message.role], text, images))
         turns += _calls(message)
-    return _counted(turns)
+    return _checked(turns)
 
 
 def _calls(message: Message) -> Iterator[Turn]:
-    """The client's own tools that an assistant's message of the history calls."""
+    """Calls of client tools in an assistant's earlier message."""
     for call in message.tool_calls or ():
         if called := call.function or call.custom:
             yield Turn("tool_call", call_text(called.name or "tool", _argument(called), call.id))
@@ -100,14 +100,14 @@ def _argument(called: Function | Item) -> Any:
     return next((value for value in (called.arguments, called.input) if value is not None), "")
 
 
-def items_to_turns(given: str | Sequence[Item]) -> list[Turn]:
-    """The same for ``input``."""
-    if isinstance(given, str):
-        return [Turn("user", given)]
+def items_to_turns(value: str | Sequence[Item]) -> list[Turn]:
+    """The items of ``input`` in order. Raises InvalidRequest like `messages_to_turns`."""
+    if isinstance(value, str):
+        return [Turn("user", value)]
     turns: list[Turn] = []
-    for index, item in enumerate(given):
+    for index, item in enumerate(value):
         turns += _item_to_turns(item, f"input[{index}]")
-    return _counted(turns)
+    return _checked(turns)
 
 
 def _item_to_turns(item: Item, field: str) -> Iterator[Turn]:
@@ -121,12 +121,12 @@ def _item_to_turns(item: Item, field: str) -> Iterator[Turn]:
     elif kind.endswith("_call"):
         arguments = item.action if item.action is not None else _argument(item)
         yield Turn("tool_call", call_text(item.name or kind.removesuffix("_call"), arguments, item.call_id))
-    elif kind != "reasoning":  # OpenAI's own is encrypted, and no model reads another's
+    elif kind != "reasoning":  # OpenAI encrypts its reasoning, and other models cannot use it
         raise _refused(field, f"items of type {kind!r} are not supported")
 
 
 def _output(output: Any, field: str) -> tuple[str, tuple[Image, ...]]:
-    """What a tool said: a string, parts, or any JSON."""
+    """A tool's output: a string, content parts, or any JSON."""
     if output is None or isinstance(output, str):
         return output or "", ()
     try:
@@ -165,7 +165,7 @@ def _required(value: str | None, field: str) -> str:
     return value
 
 
-def _counted(turns: list[Turn]) -> list[Turn]:
+def _checked(turns: list[Turn]) -> list[Turn]:
     check_count(tuple(image for turn in turns for image in turn.images))
     return turns
 

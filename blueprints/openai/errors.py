@@ -1,4 +1,4 @@
-"""How OpenAI's API names what went wrong: the one table of it, for whole answers, for streams and for failed responses. Pure."""
+"""Our error codes → OpenAI's error types and codes, for error responses, streams and failed Responses. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, get_args
 from services.events import FailureKind
 
 UNKNOWN_ROUTE = "unknown route"
-"""``details["issue"]`` of a path that does not exist."""
+"""``details["issue"]`` of an unknown path."""
 
 TYPES: Mapping[str, str] = {
     "internal_error": "server_error",
@@ -19,31 +19,31 @@ TYPES: Mapping[str, str] = {
     "cancelled": "server_error",
     "rate_limit_exceeded": "requests",
 }
-"""OpenAI's ``type`` by our code; what is not here is ``invalid_request_error``."""
+"""OpenAI's ``type`` by our code; default ``invalid_request_error``."""
 
 CODES: Mapping[str, str] = {
     "authentication_error": "invalid_api_key",
     "method_not_allowed": "method_not_supported",
     "unsupported_media_type": "unsupported_content_type",
 }
-"""OpenAI's ``code`` where it is not ours."""
+"""OpenAI's ``code`` where it differs from ours."""
 
 NOT_FOUND_CODES: Mapping[str | None, str] = {
     "model": "model_not_found",
     "previous_response_id": "previous_response_not_found",
 }
-"""The ``code`` of what was not found, by the field that names it."""
+"""OpenAI's ``code`` for not_found, by the request field."""
 
 
 def to_error(code: str, message: str, details: Mapping[str, Any]) -> dict[str, Any]:
-    """The body of an error. All four keys always: the SDKs and their users read them without asking."""
+    """The error body. It always has all four keys, because SDKs and their users read them without checking."""
     param = details.get("field")
-    told = CODES.get(code, code)
+    openai_code = CODES.get(code, code)
     if code == "not_found":
-        told = "unknown_url" if details.get("issue") == UNKNOWN_ROUTE else NOT_FOUND_CODES.get(param, code)
+        openai_code = "unknown_url" if details.get("issue") == UNKNOWN_ROUTE else NOT_FOUND_CODES.get(param, code)
     if details.get("failure") == "prompt_too_long":
-        told = "context_length_exceeded"
-    return {"error": {"message": message, "type": TYPES.get(code, "invalid_request_error"), "param": param, "code": told}}
+        openai_code = "context_length_exceeded"
+    return {"error": {"message": message, "type": TYPES.get(code, "invalid_request_error"), "param": param, "code": openai_code}}
 
 
 SERVER_ERROR = "server_error"
@@ -53,10 +53,10 @@ RESPONSE_CODES: Mapping[FailureKind, str] = {
     "prompt_too_long": "context_length_exceeded",
     "invalid_prompt": "invalid_prompt",
 }
-"""``error.code`` of a response that failed, of the few that OpenAI has for it; what is not here is ``server_error``."""
+"""``error.code`` of a failed response, among the few that OpenAI defines; default ``server_error``."""
 
-# Codex 0.169 tries a failed stream again, five times, unless it knows the code as final, and an agent's run is not safe to
-# repeat. Of the codes that it knows, this one alone makes it show the message as it is; `error`, the event before, has the true one.
+# Codex 0.169 retries a failed stream five times unless the code is one it treats as final, and repeating an agent's run is not
+# safe. Of those codes only this one makes it show the message unchanged. The preceding `error` event has the accurate code.
 CODEX_RESPONSE_CODES: Mapping[FailureKind, str] = {
     **dict.fromkeys(get_args(FailureKind), "invalid_prompt"),
     "prompt_too_long": "context_length_exceeded",

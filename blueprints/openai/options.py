@@ -1,4 +1,4 @@
-"""What a request asks for beside its words: our options of it, what is refused, what is named as ignored. Pure."""
+"""Request options: those mapped to ours, those rejected, those reported as ignored. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from services.clis.spec import BackendSpec
 from services.errors import InvalidRequest, OptionNotSupported
 
 JSON_OBJECT = "Answer with one JSON object and nothing else: no text before or after it, no code fence."
-"""What ``json_object`` becomes: no CLI has a setting for it, and it promises no schema."""
+"""The system prompt for ``json_object``, which no CLI supports and which has no schema."""
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
@@ -27,27 +27,27 @@ RESPONSE_NAMES = {
     "thinking_tokens": "reasoning.effort",
     "json_schema": "text.format",
 }
-"""Our options under the names that the callers of each route know them by."""
+"""Each route's field names by our option names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """What the text must be: free, JSON of a schema, or some JSON object."""
+    """The required output format: text, JSON of a schema, or any JSON object."""
 
     schema: dict[str, Any] | None = None
     is_json_object: bool = False
 
 
-def to_format(given: Mapping[str, Any] | None, field: str) -> Format:
-    """``response_format`` and ``text.format``: the same, but for the place of the schema."""
-    match (given or {}).get("type"):
+def to_format(value: Mapping[str, Any] | None, field: str) -> Format:
+    """``response_format`` and ``text.format``, which differ only in where the schema is."""
+    match (value or {}).get("type"):
         case None | "text":
             return Format()
         case "json_object":
             return Format(is_json_object=True)
         case "json_schema":
-            assert given is not None
-            holder = given.get("json_schema") or given
+            assert value is not None
+            holder = value.get("json_schema") or value
             schema = holder.get("schema") if isinstance(holder, dict) else None
             if not isinstance(schema, dict):
                 raise refused(field, "a format of type 'json_schema' needs `schema`, an object")
@@ -57,33 +57,33 @@ def to_format(given: Mapping[str, Any] | None, field: str) -> Format:
 
 
 def to_effort(effort: str | None, spec: BackendSpec) -> dict[str, Any]:
-    """``none`` is no degree of effort: thinking is turned off, where the CLI has a setting for that."""
+    """``none`` disables thinking, if the CLI supports that."""
     if effort == "none" and spec.honours("thinking_tokens"):
         return {"thinking_tokens": 0}
     return {"effort": effort} if effort else {}
 
 
 def check_tools(body: Mapping[str, Any], *names: str, may_leave_out: bool) -> list[str]:
-    """The fields with tools that are left out; they are to be named as ignored.
+    """The names of the tool fields to report as ignored.
 
-    Raises InvalidRequest for a client that waits for its tools to be called: to leave them out would be a lie.
+    Raises InvalidRequest for clients that expect calls of their tools, unless ``may_leave_out``.
     """
-    given = [name for name in names if body.get(name)]
-    if given and not may_leave_out and body.get("tool_choice", body.get("function_call")) != "none":
-        raise refused(given[0], TOOLS_REFUSED)
-    return given
+    sent = [name for name in names if body.get(name)]
+    if sent and not may_leave_out and body.get("tool_choice", body.get("function_call")) != "none":
+        raise refused(sent[0], TOOLS_REFUSED)
+    return sent
 
 
 def check_support(spec: BackendSpec, schema: object, images: object, *, format_field: str, text_field: str) -> None:
-    """Raises OptionNotSupported, under the caller's own names, for what must not be dropped."""
+    """Raises OptionNotSupported, by the client's field names, for options that must not be ignored."""
     if schema is not None and not spec.honours("json_schema"):
-        raise OptionNotSupported(spec.name, format_field, "a JSON schema; choose a backend that takes one (GET /api/v1/backends)")
+        raise OptionNotSupported(spec.name, format_field, "a JSON schema; choose a backend that supports it (GET /api/v1/backends)")
     if images and not spec.takes_images:
-        raise OptionNotSupported(spec.name, text_field, "images; send text only, or choose a backend that takes images")
+        raise OptionNotSupported(spec.name, text_field, "images; send text only, or choose a backend that supports images")
 
 
-def asked_for(body: Mapping[str, Any], names: Iterable[str]) -> list[str]:
-    """The fields of ``names`` that the request sets to something."""
+def fields_set(body: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """The fields of ``names`` that the request sets to a non-empty value."""
     return [name for name in names if body.get(name) not in (None, False, [], {})]
 
 

@@ -8,7 +8,7 @@ from flask import Blueprint as PlainBlueprint
 from flask import Response, jsonify, request
 
 from blueprints.compat.agent_clients import is_codex, may_leave_out_tools
-from blueprints.compat.answer import OF_A_RUN, answer
+from blueprints.compat.answer import RUN_ERRORS, answer
 from blueprints.compat.context import continues_turns, request_context
 from blueprints.compat.model_query import ModelQuerySchema
 from blueprints.compat.starts import continue_conversation, start_from_response
@@ -31,7 +31,7 @@ from services.models import Resolution
 
 blp = Blueprint("openai", __name__, url_prefix="/openai/v1", description="Compatible with OpenAI's Chat Completions and Responses")
 extras = PlainBlueprint("openai_extras", __name__, url_prefix="/openai/v1")
-"""What probing clients ask for; no part of the API's description."""
+"""Routes that clients probe; not in the OpenAPI document."""
 
 
 @blp.route("/chat/completions", methods=["POST"])
@@ -39,17 +39,17 @@ extras = PlainBlueprint("openai_extras", __name__, url_prefix="/openai/v1")
 @blp.response(200, ChatCompletionSchema())
 @runs_cli
 @streams(EVENT_STREAM)
-@can_fail(*OF_A_RUN)
+@can_fail(*RUN_ERRORS)
 def create_chat_completion(body: dict[str, Any]) -> Any:
-    """Answer a conversation; with `stream: true` as server-sent events."""
+    """Respond to a conversation; with `stream: true` as server-sent events."""
     left_out = chat_request.check_request(body, may_leave_out_tools=may_leave_out_tools(request.headers))
     resolution, spec = _resolve(body)
     conversation = chat_request.to_chat_conversation(body, spec, continues_session=continues_turns())
     context = request_context()
-    asked = chat_request.to_asked(body, keeps_session=context.session is not None)
-    run_request = to_run_request(asked, conversation, resolution, spec, context)
+    options = chat_request.to_options(body, keeps_session=context.session is not None)
+    run_request = to_run_request(options, conversation, resolution, spec, context)
     dialect = ChatDialect(body, conversation, left_out)
-    return answer(run_request, dialect, continue_conversation(conversation.said), stream=body["stream"])
+    return answer(run_request, dialect, continue_conversation(conversation.turns), stream=body["stream"])
 
 
 @blp.route("/responses", methods=["POST"])
@@ -57,15 +57,15 @@ def create_chat_completion(body: dict[str, Any]) -> Any:
 @blp.response(200, ResponseSchema())
 @runs_cli
 @streams(EVENT_STREAM)
-@can_fail(*OF_A_RUN)
+@can_fail(*RUN_ERRORS)
 def create_response(body: dict[str, Any]) -> Any:
-    """Answer an input, or continue an earlier response; with `stream: true` as server-sent events."""
+    """Respond to an input, or continue an earlier response; with `stream: true` as server-sent events."""
     left_out = response_request.check_request(body, may_leave_out_tools=may_leave_out_tools(request.headers))
     secret = services().secret.value()
     resolution, spec, previous = _resolve_continued(body, secret)
     conversation = response_request.to_response_conversation(body, spec, continues_session=previous is not None or continues_turns())
     context = request_context(session=previous.id if previous else None)
-    run_request = to_run_request(response_request.to_asked(body, spec), conversation, resolution, spec, context)
+    run_request = to_run_request(response_request.to_options(body, spec), conversation, resolution, spec, context)
     dialect = ResponseDialect(body, run_request, conversation, left_out, secret=secret, for_codex=is_codex(request.headers))
     return answer(run_request, dialect, start_from_response(previous.node if previous else None), stream=body["stream"])
 
@@ -74,7 +74,7 @@ def create_response(body: dict[str, Any]) -> Any:
 @blp.arguments(ModelQuerySchema(), location="query")
 @blp.response(200, OpenAIModelListSchema())
 def list_models(query: dict[str, Any]) -> Any:
-    """The names to choose from: the available backends and `backend/model`; with `?all=true` also aliases."""
+    """List model names: available backends and `backend/model`; with `?all=true` also aliases."""
     return jsonify(to_model_list(services().models.listed(in_full=query["all"]), since, for_codex="client_version" in request.args))
 
 
@@ -82,46 +82,46 @@ def list_models(query: dict[str, Any]) -> Any:
 @blp.response(200, OpenAIModelSchema())
 @can_fail("invalid_request", "not_found")
 def get_model(model: str) -> Any:
-    """One model, by any name that is understood."""
+    """Get one model by any accepted name."""
     return jsonify(to_model(services().models.find(model.rstrip("/")), since))
 
 
 def since(backend: str) -> int | None:
-    """Since when the backend's program is there."""
+    """Unix time since when the backend's CLI has been available."""
     svc = services()
     return svc.prober.availability(svc.runner.backends[backend]).since
 
 
 def _resolve(body: dict[str, Any]) -> tuple[Resolution, BackendSpec]:
-    """Which backend and model answer. Raises NotFound."""
+    """The backend and model of the request. Raises NotFound."""
     resolution = services().models.resolve(body["model"])
     return resolution, services().runner.backend(resolution.backend)
 
 
 def _resolve_continued(body: dict[str, Any], secret: bytes) -> tuple[Resolution, BackendSpec, Session | None]:
-    """The same, and the session to continue, whose backend takes precedence. Raises InvalidRequest where the model contradicts it."""
+    """Also the session to continue, whose backend takes precedence. Raises InvalidRequest if the model names another backend."""
     resolution = services().models.resolve(body["model"])
-    if previous := response_request.asked_response(secret, body):
+    if previous := response_request.session_to_continue(secret, body):
         resolution = response_request.continue_on(previous, resolution, body["model"])
     return resolution, services().runner.backend(resolution.backend), previous
 
 
 @can_fail("not_found")
 def no_response(response_id: str) -> Response:
-    """The CLI keeps its session, but the server keeps no response that could be fetched or deleted."""
+    """Always 404: the CLI stores its session, but the server stores no responses."""
     raise NotFound(
-        f"Response with id {response_id[:200]!r} not found: this server keeps no responses; it can be continued with previous_response_id",
+        f"Response with id {response_id[:200]!r} not found: this server stores no responses; continue it with previous_response_id",
         field="response_id",
     )
 
 
 def probe() -> Response:
-    """Some clients ask with HEAD whether anybody is there."""
+    """Some clients probe with HEAD."""
     return Response()
 
 
 def no_websocket() -> Response:
-    """Codex' own provider asks for a WebSocket first, seven times (6 s) after a 405; a 426 sends it to HTTP at once."""
+    """Codex's own provider tries a WebSocket first. It retries seven times (6 s) after a 405, and falls back to HTTP at once after a 426."""
     return Response(status=426)
 
 

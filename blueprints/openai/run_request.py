@@ -1,4 +1,4 @@
-"""What a request of either route asks for, under one set of names → a `RunRequest`. Pure."""
+"""The options of either route, normalized → a `RunRequest`. Pure."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from services.requests import RunRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """``format_field`` and ``text_field`` are what the caller calls the schema and the words."""
+class RequestOptions:
+    """``format_field`` and ``text_field``: the route's names of the fields with the schema and the text, for errors."""
 
     format_field: str
     text_field: str
@@ -27,31 +27,31 @@ class Asked:
 
 
 def to_run_request(
-    asked: Asked,
+    options: RequestOptions,
     conversation: Conversation,
     resolution: Resolution,
     spec: BackendSpec,
     context: RequestContext,
 ) -> RunRequest:
     """Raises OptionNotSupported."""
-    check_support(spec, asked.schema, conversation.images, format_field=asked.format_field, text_field=asked.text_field)
-    options = {
+    check_support(spec, options.schema, conversation.images, format_field=options.format_field, text_field=options.text_field)
+    cli_options = {
         "model": resolution.model,
         "system_prompt": conversation.system,
-        "max_tokens": asked.max_tokens,
-        "json_schema": asked.schema,
-        **to_effort(asked.effort, spec),
+        "max_tokens": options.max_tokens,
+        "json_schema": options.schema,
+        **to_effort(options.effort, spec),
     }
     return RunRequest(
         prompt=conversation.prompt,
         backend=resolution.backend,
         backend_reason=resolution.reason,
-        options={name: value for name, value in options.items() if value is not None},
+        options={name: value for name, value in cli_options.items() if value is not None},
         workdir=context.workdir,
-        ephemeral=not asked.keeps_session,
+        ephemeral=not options.keeps_session,
         resume=context.session,
         images=conversation.images,
-        stop=asked.stop,
+        stop=options.stop,
         request_id=context.request_id,
         caller=context.caller,
     )

@@ -61,7 +61,7 @@ def arrivals(out: bytes) -> list[Arrival]:
     return list(stream.events())
 
 
-def tell_error(failure: Failed) -> dict[str, Any]:
+def to_error(failure: Failed) -> dict[str, Any]:
     error = {"message": failure.message, "type": "api_error", "param": None, "code": "backend_error"}
     return {"type": "error", "error": error}
 
@@ -98,7 +98,7 @@ def test_native_events_read_back(run: list[Event], data: st.DataObject, as_sse: 
 
 
 def chat_encoder() -> Encode:
-    return ChunkEncoder("m", include_usage=True, prompt_tokens=1, tell_error=tell_error)
+    return ChunkEncoder("m", include_usage=True, prompt_tokens=1, to_error=to_error)
 
 
 def responses_encoder() -> Encode:
@@ -107,13 +107,13 @@ def responses_encoder() -> Encode:
         facts,
         new_id=lambda prefix, _: new_id(b"secret", prefix, "claude", None),
         prompt_tokens=1,
-        tell_error=tell_error,
+        to_error=to_error,
         error_codes={"backend": "server_error"},
     )
 
 
 def messages_encoder() -> Encode:
-    return MessageEncoder("m", input_tokens=1, has_thinking=True, tell_error=tell_error)
+    return MessageEncoder("m", input_tokens=1, has_thinking=True, to_error=to_error)
 
 
 def chat_text(found: list[Arrival]) -> str:

@@ -57,20 +57,20 @@ def of_chat(body: Any, session: str | None = None) -> RunRequest:
     resolution = MODELS.resolve(loaded["model"])
     spec = BUILT_IN[resolution.backend]
     conversation = chat_request.to_chat_conversation(loaded, spec, continues_session=session is not None)
-    asked = chat_request.to_asked(loaded, keeps_session=session is not None)
-    return to_run_request(asked, conversation, resolution, spec, context_of(session))
+    options = chat_request.to_options(loaded, keeps_session=session is not None)
+    return to_run_request(options, conversation, resolution, spec, context_of(session))
 
 
 def of_responses(body: Any, session: str | None = None) -> RunRequest:
     loaded = read(RESPONSES, body)
     response_request.check_request(loaded, may_leave_out_tools=True)
     resolution = MODELS.resolve(loaded["model"])
-    if previous := response_request.asked_response(b"secret", loaded):
+    if previous := response_request.session_to_continue(b"secret", loaded):
         resolution, session = response_request.continue_on(previous, resolution, loaded["model"]), previous.id
     spec = BUILT_IN[resolution.backend]
     conversation = response_request.to_response_conversation(loaded, spec, continues_session=session is not None)
-    asked = response_request.to_asked(loaded, spec)
-    return to_run_request(asked, conversation, resolution, spec, context_of(session))
+    options = response_request.to_options(loaded, spec)
+    return to_run_request(options, conversation, resolution, spec, context_of(session))
 
 
 def of_messages(body: Any, session: str | None = None) -> RunRequest:

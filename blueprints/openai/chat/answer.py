@@ -1,8 +1,8 @@
-"""Chat completions going out: a run's events → chunks, a run's result → one completion. Pure.
+"""A run's events → chat completion chunks; a run's result → one completion. Pure.
 
 Grammar of a stream: a chunk with ``delta.role``, chunks with text, one with ``finish_reason``, with ``include_usage`` one with
-``choices: []``, then ``[DONE]``. A failure is one ``data: {"error": …}``, and nothing after it: with ``[DONE]`` it would look whole.
-The agent's own tools are its own affair: ``tool_calls`` would ask the client to run them.
+``choices: []``, then ``[DONE]``. A failure is one ``data: {"error": …}`` without ``[DONE]``, which would mark the stream complete.
+The CLI's own tool calls are not sent: ``tool_calls`` would request the client to run them.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def new_completion_id() -> str:
 
 
 class ChunkEncoder:
-    """One answer's chunks. ``prompt_tokens`` is the estimate that is told where the CLI tells no usage."""
+    """Encodes one response's chunks. ``prompt_tokens``: the estimate reported if the CLI reports no usage."""
 
-    def __init__(self, model: str, *, include_usage: bool, prompt_tokens: int, tell_error: Callable[[Failed], dict[str, Any]]) -> None:
+    def __init__(self, model: str, *, include_usage: bool, prompt_tokens: int, to_error: Callable[[Failed], dict[str, Any]]) -> None:
         facts = {"id": new_completion_id(), "object": "chat.completion.chunk", "created": int(time.time()), "model": model}
         self._facts = orjson.dumps(facts)[:-1]
         self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
@@ -49,7 +49,7 @@ class ChunkEncoder:
         self._role = start + b'{"role":"assistant","content":"","refusal":null}' + end
         self._include_usage = include_usage
         self._prompt_tokens = prompt_tokens
-        self._tell_error = tell_error
+        self._to_error = to_error
         self._has_begun = False
         self._output_bytes = 0
 
@@ -69,7 +69,7 @@ class ChunkEncoder:
                 case Finished():
                     parts += self._end(event)
                 case Failed():
-                    parts.append(sse.frame(orjson.dumps(self._tell_error(event))))
+                    parts.append(sse.frame(orjson.dumps(self._to_error(event))))
         return b"".join(parts) or sse.KEEP_ALIVE
 
     def _end(self, event: Finished) -> list[bytes]:
@@ -77,13 +77,13 @@ class ChunkEncoder:
         choice = b'{"index":0,"delta":{},"logprobs":null,"finish_reason":"%s"}' % reason
         parts = [b'data: %s,"choices":[%s]%s' % (self._facts, choice, self._tail)]
         if self._include_usage:
-            told = usage_or_estimate(event.usage, self._prompt_tokens, self._output_bytes, to_chat_usage)
-            parts.append(b'data: %s,"choices":[],"usage":%s}\n\n' % (self._facts, orjson.dumps(told)))
+            content = usage_or_estimate(event.usage, self._prompt_tokens, self._output_bytes, to_chat_usage)
+            parts.append(b'data: %s,"choices":[],"usage":%s}\n\n' % (self._facts, orjson.dumps(content)))
         return [*parts, DONE]
 
 
 def to_completion(result: RunResult, usage: Usage, *, model: str) -> dict[str, Any]:
-    """The whole answer at once."""
+    """A non-streamed response."""
     message: dict[str, Any] = {"role": "assistant", "content": result.output, "refusal": None, "annotations": []}
     if result.thinking:
         message["reasoning_content"] = result.thinking

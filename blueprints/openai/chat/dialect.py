@@ -16,7 +16,7 @@ from services.usage import Usage
 
 class ChatDialect(Dialect):
     def __init__(self, body: Mapping[str, Any], conversation: Conversation, left_out: Sequence[str]) -> None:
-        """``left_out``: fields of the body that have no effect."""
+        """``left_out``: ignored fields of the body."""
         self._body = body
         self._conversation = conversation
         self._left_out = left_out
@@ -32,4 +32,4 @@ class ChatDialect(Dialect):
 
     def to_encoder(self, to_error: ToError) -> Encode:
         include_usage = bool((self._body.get("stream_options") or {}).get("include_usage"))
-        return ChunkEncoder(self._body["model"], include_usage=include_usage, prompt_tokens=self.prompt_tokens(), tell_error=to_error)
+        return ChunkEncoder(self._body["model"], include_usage=include_usage, prompt_tokens=self.prompt_tokens(), to_error=to_error)

@@ -1,4 +1,4 @@
-"""The shapes of OpenAI's Chat Completions and Models, as far as this server reads them. Unknown fields and nulls are accepted.
+"""Schemas of OpenAI's Chat Completions and Models: the fields that this server reads. Unknown fields and nulls are accepted.
 
 Source: the types of OpenAI's own SDK (openai 3.54, `types/chat/completion_create_params.py` and its neighbours).
 """
@@ -19,7 +19,7 @@ from blueprints.typed_list import TypedList
 NAME_LIMIT = 128
 STOPS_LIMIT = 4
 STOP_LIMIT_CHARS = 1_000
-NO_TOOLS = {"description": "Tools of the client's own are not supported yet: leave it out or empty"}
+NO_TOOLS = {"description": "Client tools are not supported: omit it or leave it empty"}
 
 
 class Tolerant(Schema):
@@ -80,7 +80,7 @@ def tools_field() -> Array:
 
 
 class ChatStreamOptionsSchema(Tolerant):
-    include_usage = Flag(allow_none=True, metadata={"description": "End the stream with a chunk that has the usage"})
+    include_usage = Flag(allow_none=True, metadata={"description": "End the stream with a usage chunk"})
 
 
 class ReasoningSchema(Tolerant):
@@ -91,27 +91,25 @@ class ReasoningSchema(Tolerant):
 class ChatSchema(Tolerant):
     model = model_field()
     messages = TypedList(Message, fields.Nested(ChatMessageSchema), allow_none=True, validate=validate.Length(1, MESSAGES_LIMIT))
-    input = InputField(
-        allow_none=True, metadata={"description": "As in `/responses`, for clients that send it here, instead of `messages`"}
-    )
+    input = InputField(allow_none=True, metadata={"description": "As in `/responses`: accepted instead of `messages`"})
     instructions = fields.String(allow_none=True)
     stream = Flag(allow_none=True, load_default=False)
     stream_options = fields.Nested(ChatStreamOptionsSchema, allow_none=True)
-    max_completion_tokens = count_field("Upper bound of the answer, for CLIs that have such a setting")
+    max_completion_tokens = count_field("Upper bound of the output's tokens, for CLIs that support it")
     max_tokens = count_field("Older name of `max_completion_tokens`")
     max_output_tokens = count_field("As in `/responses`")
     stop = Strings(
         fields.String(validate=validate.Length(max=STOP_LIMIT_CHARS)),
         most=STOPS_LIMIT,
         allow_none=True,
-        metadata={"description": "A string or a list of strings; the answer ends before the first of them"},
+        metadata={"description": "A string or a list of strings; the output ends before the first of them"},
     )
     reasoning_effort = fields.String(allow_none=True, validate=validate.OneOf(EFFORTS))
     reasoning = fields.Nested(ReasoningSchema, allow_none=True)
     response_format = fields.Dict(
-        allow_none=True, metadata={"description": "`text`, `json_object`, or `json_schema` where the CLI takes a schema"}
+        allow_none=True, metadata={"description": "`text`, `json_object`, or `json_schema` if the CLI supports it"}
     )
-    n = fields.Integer(allow_none=True, strict=True, metadata={"description": "1, or left out"})
+    n = fields.Integer(allow_none=True, strict=True, metadata={"description": "1 or omitted"})
     modalities = Array(fields.String(), allow_none=True)
     audio = fields.Dict(allow_none=True)
     tools = tools_field()
@@ -138,7 +136,7 @@ class ChatSchema(Tolerant):
 
 
 class ChatUsageSchema(Tolerant):
-    prompt_tokens = fields.Integer(required=True, metadata={"description": "Everything the model read, cached tokens included"})
+    prompt_tokens = fields.Integer(required=True, metadata={"description": "All input tokens, cached ones included"})
     completion_tokens = fields.Integer(required=True)
     total_tokens = fields.Integer(required=True)
     prompt_tokens_details = fields.Dict(keys=fields.String(), values=fields.Integer())
@@ -149,7 +147,7 @@ class ChatAnswerSchema(Tolerant):
     role = fields.String(required=True, metadata={"example": "assistant"})
     content = fields.String(required=True)
     refusal = fields.String(allow_none=True)
-    reasoning_content = fields.String(metadata={"description": "The model's thinking, where the CLI shows it"})
+    reasoning_content = fields.String(metadata={"description": "The model's thinking, if the CLI outputs it"})
 
 
 class ChatChoiceSchema(Tolerant):
@@ -163,7 +161,7 @@ class ChatCompletionSchema(Tolerant):
     id = fields.String(required=True)
     object = fields.String(required=True, metadata={"example": "chat.completion"})
     created = fields.Integer(required=True)
-    model = fields.String(required=True, metadata={"description": "As it was asked for; X-Clinvk-Backend says who answered"})
+    model = fields.String(required=True, metadata={"description": "As requested; X-Clinvk-Backend names the backend"})
     choices = fields.List(fields.Nested(ChatChoiceSchema), required=True)
     usage = fields.Nested(ChatUsageSchema, required=True)
 
@@ -172,7 +170,7 @@ class OpenAIModelSchema(Tolerant):
     id = fields.String(required=True)
     object = fields.String(required=True, metadata={"example": "model"})
     created = fields.Integer(required=True)
-    owned_by = fields.String(required=True, metadata={"description": "The backend that answers"})
+    owned_by = fields.String(required=True, metadata={"description": "The model's backend"})
 
 
 class OpenAIModelListSchema(Tolerant):

@@ -1,4 +1,4 @@
-"""Responses going out: what the request says → the fields that repeat it, a run's result → one response. Pure."""
+"""The request → the fields that a response repeats; a run's result → one response. Pure."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from services.requests import RunResult
 from services.usage import Usage
 
 INCOMPLETE = {"max_tokens": "max_output_tokens", "refusal": "content_filter"}
-"""``incomplete_details.reason`` by the stop reason; any other is an answer that is complete."""
+"""``incomplete_details.reason`` by stop reason; with any other stop reason the response is complete."""
 
 Item = dict[str, Any]
 
 
 def to_facts(body: Mapping[str, Any], *, is_stored: bool) -> dict[str, Any]:
-    """What a response repeats of its request. What was not honoured is not repeated."""
+    """Request fields that a response repeats; ignored ones are not repeated."""
     text = body.get("text") or {}
     reasoning = body.get("reasoning") or {}
     return {
@@ -57,7 +57,7 @@ def to_state(
     stop_reason: str | None = None,
     error: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """A response as it is at one moment."""
+    """A response object in one state."""
     return {
         "id": response_id,
         **facts,
@@ -79,7 +79,7 @@ def text_part(text: str) -> dict[str, Any]:
 
 
 def message_item(item_id: str, text: str | None, status: str) -> Item:
-    """``text`` None: nothing has been said yet."""
+    """``text`` None: no output yet."""
     content = [] if text is None else [text_part(text)]
     return {"id": item_id, "type": "message", "status": status, "role": "assistant", "content": content}
 
@@ -89,16 +89,16 @@ def summary_part(text: str) -> dict[str, Any]:
 
 
 def reasoning_item(item_id: str, text: str | None, status: str) -> Item:
-    """What the CLI shows of the model's thinking."""
+    """The model's thinking, as far as the CLI outputs it. ``text`` None: no output yet."""
     return {"id": item_id, "type": "reasoning", "status": status, "summary": [] if text is None else [summary_part(text)]}
 
 
 NewId = Callable[[str, str | None], str]
-"""(prefix, the CLI's session) → the id of a response or of one of its items."""
+"""(prefix, CLI session id) → the id of a response or one of its items."""
 
 
 def to_response(result: RunResult, usage: Usage, facts: Mapping[str, Any], new_id: NewId) -> dict[str, Any]:
-    """The whole answer at once. An agent's several messages are one, told apart by blank lines."""
+    """A non-streamed response. Several messages of the agent become one, separated by blank lines."""
     status = to_status(result.stop_reason)
     output = [message_item(new_id(MESSAGE, result.session_id), result.output, status)]
     if result.thinking:

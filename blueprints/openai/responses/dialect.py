@@ -28,7 +28,7 @@ class ResponseDialect(Dialect):
         secret: bytes,
         for_codex: bool,
     ) -> None:
-        """``left_out``: fields of the body that have no effect. ``secret`` signs the ids."""
+        """``left_out``: ignored fields of the body. ``secret`` signs the ids."""
         self._conversation = conversation
         self._left_out = left_out
         self._facts = to_facts(body, is_stored=not run_request.ephemeral)
@@ -49,7 +49,7 @@ class ResponseDialect(Dialect):
 
     def to_encoder(self, to_error: ToError) -> Encode:
         return ResponseEncoder(
-            self._facts, new_id=self.new_id, prompt_tokens=self.prompt_tokens(), tell_error=to_error, error_codes=self._error_codes
+            self._facts, new_id=self.new_id, prompt_tokens=self.prompt_tokens(), to_error=to_error, error_codes=self._error_codes
         )
 
     def new_id(self, prefix: str, session_id: str | None) -> str:

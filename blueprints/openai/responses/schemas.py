@@ -1,4 +1,4 @@
-"""The shapes of OpenAI's Responses, as far as this server reads them. Unknown fields and explicit nulls are accepted.
+"""Schemas of OpenAI's Responses: the fields that this server reads. Unknown fields and explicit nulls are accepted.
 
 Source: the types of OpenAI's own SDK (openai 3.54, `types/responses/response_create_params.py` and its neighbours).
 """
@@ -13,7 +13,7 @@ from blueprints.request_fields import Array, Flag, Metadata, Number, StringOrObj
 
 
 class TextFormatSchema(Tolerant):
-    format = fields.Dict(allow_none=True, metadata={"description": "`text`, `json_object`, or `json_schema` where the CLI takes a schema"})
+    format = fields.Dict(allow_none=True, metadata={"description": "`text`, `json_object`, or `json_schema` if the CLI supports it"})
     verbosity = ignored_field(fields.String)
 
 
@@ -23,21 +23,19 @@ class CreateResponseSchema(Tolerant):
     instructions = fields.String(allow_none=True, metadata={"description": "System prompt"})
     previous_response_id = fields.String(
         allow_none=True,
-        metadata={"description": "Continues the CLI's own session; from the same working directory where the CLI asks for that"},
+        metadata={"description": "Continues the CLI's session; some CLIs require the same working directory"},
     )
-    store = Flag(
-        allow_none=True, metadata={"description": "`false` keeps nothing; else the CLI keeps its session, for `previous_response_id`"}
-    )
+    store = Flag(allow_none=True, metadata={"description": "Unless `false`, the CLI stores its session, for `previous_response_id`"})
     stream = Flag(allow_none=True, load_default=False)
-    max_output_tokens = count_field("Upper bound of the answer, for CLIs that have such a setting")
+    max_output_tokens = count_field("Upper bound of the output's tokens, for CLIs that support it")
     reasoning = fields.Nested(ReasoningSchema, allow_none=True)
     text = fields.Nested(TextFormatSchema, allow_none=True)
-    metadata = Metadata(allow_none=True, metadata={"description": "Your own data, repeated in the answer"})
+    metadata = Metadata(allow_none=True, metadata={"description": "Your own data, repeated in the response"})
     user = fields.String(allow_none=True)
     tools = tools_field()
     tool_choice = StringOrObject(allow_none=True)
     parallel_tool_calls = Flag(allow_none=True)
-    background = Flag(allow_none=True, metadata={"description": "Not supported: leave it out or false"})
+    background = Flag(allow_none=True, metadata={"description": "Not supported: omit it or send false"})
     conversation = StringOrObject(allow_none=True, metadata={"description": "Not supported; use `previous_response_id`"})
     prompt = fields.Dict(allow_none=True, metadata={"description": "Not supported: templates are stored at OpenAI"})
     prompt_cache_key = fields.String(allow_none=True)
@@ -63,7 +61,7 @@ class OutputItemSchema(Tolerant):
 
 
 class ResponseUsageSchema(Tolerant):
-    input_tokens = fields.Integer(required=True, metadata={"description": "Everything the model read, cached tokens included"})
+    input_tokens = fields.Integer(required=True, metadata={"description": "All input tokens, cached ones included"})
     output_tokens = fields.Integer(required=True)
     total_tokens = fields.Integer(required=True)
     input_tokens_details = fields.Dict(keys=fields.String(), values=fields.Integer())
@@ -71,11 +69,11 @@ class ResponseUsageSchema(Tolerant):
 
 
 class ResponseSchema(Tolerant):
-    id = fields.String(required=True, metadata={"description": "Carries the CLI's session, for `previous_response_id`"})
+    id = fields.String(required=True, metadata={"description": "Contains the CLI's session id, for `previous_response_id`"})
     object = fields.String(required=True, metadata={"example": "response"})
     created_at = fields.Integer(required=True)
     status = fields.String(required=True, validate=validate.OneOf(["in_progress", "completed", "incomplete", "failed"]))
-    model = fields.String(required=True, metadata={"description": "As it was asked for; X-Clinvk-Backend says who answered"})
+    model = fields.String(required=True, metadata={"description": "As requested; X-Clinvk-Backend names the backend"})
     output = fields.List(fields.Nested(OutputItemSchema), required=True)
     usage = fields.Nested(ResponseUsageSchema, allow_none=True)
     error = fields.Dict(allow_none=True)

@@ -2,7 +2,7 @@
 
 Grammar: ``response.created``, ``response.in_progress``; for each item ``output_item.added``, its part added, its deltas, its part
 done, ``output_item.done``; then ``response.completed`` or ``response.incomplete``. A failure is ``error``, which the SDKs raise,
-and ``response.failed``, which Codex waits for, in the order in which OpenAI sends them. ``sequence_number`` counts all of them.
+then ``response.failed``, which Codex waits for, in OpenAI's order. ``sequence_number`` counts all events.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from services.events import Batch, Failed, FailureKind, Finished, Started, Text,
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How items of one kind are told."""
+    """How items of one kind are encoded."""
 
     prefix: str
     index: str
@@ -51,7 +51,7 @@ REASONING = Kind(
 
 @dataclass(slots=True)
 class OpenItem:
-    """The item that grows. ``delta`` is its delta's frame but for the number and the text."""
+    """The item being streamed. ``delta``: its delta frame before and after the sequence number and text."""
 
     kind: Kind
     place: dict[str, Any]
@@ -60,7 +60,7 @@ class OpenItem:
 
 
 class ResponseEncoder:
-    """One response's events. ``new_id`` makes its ids of the CLI's session, which is known when the CLI has begun."""
+    """Encodes one response's events. ``new_id`` builds ids from the CLI's session, which is known once the CLI has started."""
 
     def __init__(
         self,
@@ -68,13 +68,13 @@ class ResponseEncoder:
         *,
         new_id: NewId,
         prompt_tokens: int,
-        tell_error: Callable[[Failed], dict[str, Any]],
+        to_error: Callable[[Failed], dict[str, Any]],
         error_codes: Mapping[FailureKind, str],
     ) -> None:
         self._facts = facts
         self._new_id = new_id
         self._prompt_tokens = prompt_tokens
-        self._tell_error = tell_error
+        self._to_error = to_error
         self._error_codes = error_codes
         self._id = ""
         self._session_id: str | None = None
@@ -86,13 +86,13 @@ class ResponseEncoder:
     def __call__(self, batch: Batch) -> bytes:
         parts: list[bytes] = []
         if batch and not self._id:
-            self._begin(batch[0].session_id if isinstance(batch[0], Started) else None, parts)
+            self._start(batch[0].session_id if isinstance(batch[0], Started) else None, parts)
         for event in batch:
             match event:
                 case Text() if event.text:
-                    self._say(MESSAGE, event.text, parts)
+                    self._append(MESSAGE, event.text, parts)
                 case Thinking() if event.text:
-                    self._say(REASONING, event.text, parts)
+                    self._append(REASONING, event.text, parts)
                 case Finished():
                     self._end(event, parts)
                 case Failed():
@@ -104,14 +104,14 @@ class ResponseEncoder:
         self._sequence += 1
         return sse.frame(data, event=type.encode())
 
-    def _begin(self, session_id: str | None, parts: list[bytes]) -> None:
+    def _start(self, session_id: str | None, parts: list[bytes]) -> None:
         self._session_id = session_id
         self._id = self._new_id(response_id.RESPONSE, session_id)
         state = to_state(self._facts, self._id, "in_progress", [])
         parts.append(self._frame("response.created", response=state))
         parts.append(self._frame("response.in_progress", response=state))
 
-    def _say(self, kind: Kind, text: str, parts: list[bytes]) -> None:
+    def _append(self, kind: Kind, text: str, parts: list[bytes]) -> None:
         item = self._to_item(kind, parts)
         item.text.append(text)
         data = orjson.dumps(text)
@@ -120,7 +120,7 @@ class ResponseEncoder:
         self._sequence += 1
 
     def _to_item(self, kind: Kind, parts: list[bytes]) -> OpenItem:
-        """The open item, made to be one of ``kind``."""
+        """The open item, after closing one of another kind."""
         if self._item and self._item.kind is kind:
             return self._item
         self._close_item("completed", parts)
@@ -146,20 +146,20 @@ class ResponseEncoder:
 
     def _end(self, event: Finished, parts: list[bytes]) -> None:
         status = to_status(event.stop_reason)
-        if not any(item["type"] == "message" for item in self._output):  # tools alone, and no word: an answer all the same
+        if not any(item["type"] == "message" for item in self._output):  # only tool calls, no text: still a response
             self._to_item(MESSAGE, parts)
         self._close_item(status, parts)
-        told = usage_or_estimate(event.usage, self._prompt_tokens, self._output_bytes, to_response_usage)
-        state = to_state(self._facts, self._id, status, self._output, usage=told, stop_reason=event.stop_reason)
+        content = usage_or_estimate(event.usage, self._prompt_tokens, self._output_bytes, to_response_usage)
+        state = to_state(self._facts, self._id, status, self._output, usage=content, stop_reason=event.stop_reason)
         parts.append(self._frame(f"response.{status}", response=state))
 
     def _fail(self, event: Failed, parts: list[bytes]) -> None:
-        error = self._tell_error(event)["error"]
-        # OpenAI's documents have the fields at the top; its servers send them inside `error`, which is what the SDKs raise.
-        told = {"code": error["code"], "message": error["message"], "param": error["param"], "error": error}
+        error = self._to_error(event)["error"]
+        # OpenAI documents the fields at the top level; its servers send them inside `error`, which the SDKs read.
+        fields = {"code": error["code"], "message": error["message"], "param": error["param"], "error": error}
         self._close_item("incomplete", parts)
-        parts.append(self._frame("error", **told))
-        told_usage = to_response_usage(event.usage) if event.usage else None
-        why = {"code": self._error_codes.get(event.kind, SERVER_ERROR), "message": event.message}
-        state = to_state(self._facts, self._id, "failed", self._output, usage=told_usage, error=why)
+        parts.append(self._frame("error", **fields))
+        content = to_response_usage(event.usage) if event.usage else None
+        cause = {"code": self._error_codes.get(event.kind, SERVER_ERROR), "message": event.message}
+        state = to_state(self._facts, self._id, "failed", self._output, usage=content, error=cause)
         parts.append(self._frame("response.failed", response=state))

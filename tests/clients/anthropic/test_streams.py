@@ -146,7 +146,7 @@ def test_text_is_never_cut_by_a_line_separator(client: anthropic.Anthropic) -> N
 
 
 def encoded(*batches: Batch, **options: Any) -> list[dict[str, Any]]:
-    settings: dict[str, Any] = {"input_tokens": 3, "has_thinking": True, "tell_error": lambda failure: {"type": "error"}} | options
+    settings: dict[str, Any] = {"input_tokens": 3, "has_thinking": True, "to_error": lambda failure: {"type": "error"}} | options
     encode = MessageEncoder("m", **settings)
     frames = b"".join(encode(batch) for batch in batches).decode().split("\n\n")[:-1]
     return [json.loads(frame.split("\ndata: ", 1)[1]) for frame in frames]

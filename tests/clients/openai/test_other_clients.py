@@ -124,7 +124,7 @@ class TestLiteLlm:
         with pytest.raises(openai.APIError, match="on strike"):
             litellm.completion(**call, messages=messages)
         assert len(house.processes("litellm fails")) == 1
-        with pytest.raises(litellm.BadRequestError, match="one run gives one answer"):
+        with pytest.raises(litellm.BadRequestError, match="only one choice is supported"):
             litellm.completion(**call, messages=[{"role": "user", "content": "x"}], n=2)
         limited = [{"role": "user", "content": do(["fail", "API Error: 429 rate limit", 429])}]
         with pytest.raises(litellm.RateLimitError):

@@ -199,7 +199,7 @@ def test_name_that_nobody_claims_goes_on_with_the_session_s_backend(house: House
 def test_kept_responses_are_honestly_not_found(client: openai.OpenAI) -> None:
     answer = ask(client)
     for call in (client.responses.retrieve, client.responses.delete):
-        with pytest.raises(openai.NotFoundError, match="keeps no responses"):
+        with pytest.raises(openai.NotFoundError, match="stores no responses"):
             call(answer.id)
 
 
