@@ -52,11 +52,11 @@ View = Callable[..., Any]
 
 def deprecated(*, since: date, sunset: date | None = None, notice: str | None = None) -> Callable[[View], View]:
     """Mark a view function. Raises ValueError for a sunset before the deprecation."""
-    told = Deprecation(since=since, sunset=sunset, notice=notice)
+    deprecation = Deprecation(since=since, sunset=sunset, notice=notice)
 
     def mark(view: View) -> View:
         documented: View = Blueprint.doc(deprecated=True)(view)
-        setattr(documented, MARK, told)
+        setattr(documented, MARK, deprecation)
         return documented
 
     return mark
@@ -68,7 +68,7 @@ def _start_of(day: date) -> datetime:
 
 def announce_deprecation(response: Response) -> Response:
     """An after_request function: adds the headers to every response of a marked route, including errors."""
-    told: Deprecation | None = getattr(current_app.view_functions.get(request.endpoint or ""), MARK, None)
-    for name, value in told.headers() if told else ():
+    deprecation: Deprecation | None = getattr(current_app.view_functions.get(request.endpoint or ""), MARK, None)
+    for name, value in deprecation.headers() if deprecation else ():
         response.headers.add(name, value)
     return response

@@ -35,7 +35,7 @@ STATUS: Mapping[str, int] = {
     "backend_overloaded": 503,
     "timeout": 504,
 }
-"""HTTP status of every error code. 499 is nginx' status for a client that left; nobody is there to read it."""
+"""HTTP status of every error code. 499 is nginx's status for a disconnected client."""
 
 CODE_OF_STATUS: Mapping[int, str] = {status: code for code, status in reversed(list(STATUS.items()))}
 
@@ -68,7 +68,7 @@ INTERNAL_PROBLEM = Problem(code="internal_error", message=INTERNAL_MESSAGE, head
 
 
 def to_problem(error: BaseException) -> Problem:
-    """Any exception as what may be told of it. What is not ours and not HTTP's tells nothing."""
+    """Convert any exception to the problem shown to the client. Unexpected exceptions reveal no details."""
     if isinstance(error, ClinvkError):
         return _from_ours(error)
     if isinstance(error, HTTPException) and error.code:
@@ -150,7 +150,7 @@ ANTHROPIC_DETAILS = ("error_code", "unsupported")
 
 def to_anthropic_error(problem: Problem, request_id: str) -> dict[str, Any]:
     kind = ANTHROPIC_TYPES.get(problem.code, "invalid_request_error")
-    told: dict[str, Any] = {"type": kind, "message": problem.message}
+    content: dict[str, Any] = {"type": kind, "message": problem.message}
     if details := {name: problem.details[name] for name in ANTHROPIC_DETAILS if name in problem.details}:
-        told["details"] = details
-    return {"type": "error", "error": told, "request_id": request_id}
+        content["details"] = details
+    return {"type": "error", "error": content, "request_id": request_id}

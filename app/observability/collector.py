@@ -34,7 +34,7 @@ AT_SCRAPE = ("backend_available", "build_info")
 
 
 class Meter:
-    """One in a process. ``services`` are asked for the gauges."""
+    """One per process. Gauges are read from ``services``."""
 
     def __init__(self, services: Services) -> None:
         self._services = services

@@ -2,7 +2,7 @@
 
 For a reference: iterate `METRICS`; each has ``name``, ``kind`` (counter, gauge, histogram), ``labels`` (names, explained in
 `LABELS`) and ``help``. Histograms are in seconds with `BUCKETS`. What is measured is `app.observability.collector`'s business, and how several
-workers make one answer `app.observability.multiprocess`'. Nothing here holds a prompt or a key; keys are told by their names.
+workers make one answer `app.observability.multiprocess`'. Nothing here holds a prompt or a key; keys appear by name only.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ METRICS = (
     _of("gauge", "runs_limit", "", "Places that there are (server.max_concurrent_runs, of all workers)."),
     _of("gauge", "queue_depth", "", "Runs that wait for a place."),
     _of("gauge", "queue_limit", "", "Places in the queue (server.max_queued_runs, of all workers)."),
-    _of("gauge", "warm_processes", "backend", "Processes that are there before anybody asks."),
+    _of("gauge", "warm_processes", "backend", "Prewarmed CLI processes ready."),
     _of("counter", "tokens_total", "type backend model key", "Tokens, as the CLIs tell them."),
-    _of("counter", "cost_usd_total", "backend model key", "Cost in US dollars, where the CLI tells it."),
+    _of("counter", "cost_usd_total", "backend model key", "Cost in US dollars, if the CLI reports it."),
     _of("gauge", "backend_available", "backend", "1 where the backend's CLI is there, 0 where it is missing."),
     _of("gauge", "workers", "", "Worker processes that serve."),
     _of("counter", "worker_starts_total", "", "Worker processes that have started, those that took over from a dead one included."),
@@ -86,8 +86,8 @@ LABELS: Mapping[str, str] = {
     "reason": "queue_full, backend_unavailable, cancelled, or another error code",
     "start": ", ".join(get_args(Start)),
     "type": f"{', '.join(TOKEN_TYPES)}; input includes cached and cache_write, output includes reasoning",
-    "model": f"the model, where the configuration or a run that went well has named it; `{OVERFLOW}` else, `default` where nobody says",
-    "key": "the name of the API key, empty where none is asked for",
+    "model": f"the model, where the configuration or a run that went well has named it; `{OVERFLOW}` else, `default` if none is named",
+    "key": "the name of the API key, empty if none is required",
     "version": "this program's version",
     "python": "the version of Python",
 }

@@ -30,7 +30,7 @@ class Watcher(Protocol[T_contra]):
 
 
 class CompositeObserver(Generic[T]):
-    """Several observers as one. What goes wrong in one of them is told, and is not the request's or the run's business."""
+    """Several observers as one. An observer's exception is logged and affects neither the request nor the run."""
 
     def __init__(self, observers: Sequence[Watcher[T]]) -> None:
         self._observers = observers
@@ -60,7 +60,7 @@ class Observation:
     starters: Sequence[Callable[[], None]] = field(default=())
 
     def start(self) -> None:
-        """What goes on in the background of a process that serves."""
+        """Background tasks of a serving process."""
         for start in self.starters:
             start()
 

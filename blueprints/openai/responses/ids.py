@@ -38,7 +38,7 @@ class Session:
 
 
 def new_node() -> bytes:
-    """What tells a response from all others."""
+    """Random bytes that identify a response."""
     return secrets.token_bytes(NODE_BYTES)
 
 
