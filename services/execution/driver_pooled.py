@@ -11,7 +11,7 @@ from services.cancellation import Cancellation
 from services.clis.command import invoke
 from services.clis.spec import BackendSpec, Invocation
 from services.errors import BackendUnavailable, InvalidRequest
-from services.events import Batch, Event, Failed, Started, ToolCall, UsageUpdate
+from services.events import Batch, Failed, ToolCall
 from services.execution.circuit_breaker import CircuitBreaker
 from services.execution.driver import Driver, Limits, Running
 from services.execution.multiplexed import MultiplexedWorkers
@@ -20,6 +20,7 @@ from services.execution.process_workers import ProcessWorkers
 from services.execution.worker import WorkerFactory
 from services.processes.marks import new_path
 from services.processes.spawner import Spawner
+from services.retried import retried
 from services.telemetry import Start
 
 log = logging.getLogger("clinvk.warm")
@@ -116,7 +117,7 @@ class PooledRun:
         invocation: Invocation,
         cancellation: Cancellation,
     ) -> None:
-        """``start_cold``: None where that has happened already."""
+        """``start_cold``: None where that has happened already; and once the run has had output."""
         self._running = running
         self._start_cold = start_cold
         self._pool = pool
@@ -135,25 +136,11 @@ class PooledRun:
         return False
 
     def batches(self) -> Iterator[Batch]:
-        if self._start_cold is None:
-            yield from self._observed(self._running.batches())
-            return
-        held: Batch = []
         batches = self._running.batches()
-        for batch in batches:
-            if all(isinstance(event, Started | UsageUpdate) for event in batch):
-                # Held back: they come again if the run is started again. Silence is reported at once.
-                held += batch
-                if not batch:
-                    yield batch
-                continue
-            if self._must_retry(batch):
-                yield from self._observed(self._retry(batch[-1]).batches())
-                return
-            self._pool.breaker.record_success()
-            yield from self._observed(iter([held + batch]))
-            yield from self._observed(batches)
-            return
+        for batch in retried(batches, self._again) if self._start_cold else batches:
+            if batch:
+                self._observe(batch)
+            yield batch
 
     def close(self) -> None:
         self._running.close()
@@ -161,28 +148,25 @@ class PooledRun:
             self._is_closed = True
             self._pool.on_run_finished(self._invocation.cwd, used_tools=self._used_tools)
 
-    def _must_retry(self, batch: Batch) -> bool:
-        is_failure = len(batch) == 1 and isinstance(batch[0], Failed)
-        return is_failure and not self._cancellation.failure and self._running.is_retryable
-
-    def _retry(self, failed: Event) -> Running:
-        why = failed.message if isinstance(failed, Failed) else ""
-        log.warning("%s: a warm process broke before it said anything; the run gets one of its own", self._invocation.spec.name)
-        self._pool.breaker.record_failure(why)
+    def _again(self, failed: Failed) -> Iterator[Batch] | None:
+        if self._cancellation.failure or not self._running.is_retryable or not self._start_cold:
+            return None
+        log.warning("%s: a warm process failed before any output; starting a new process for the run", self._invocation.spec.name)
+        self._pool.breaker.record_failure(failed.message)
         self.began_as = "fallback"
         self._running.close()
-        assert self._start_cold
         try:
             self._running = self._start_cold()
         except BackendUnavailable as error:
             self._running = NotStarted(error)
-        return self._running
+        self._start_cold = None
+        return self._running.batches()
 
-    def _observed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        for batch in batches:
-            if not self._used_tools:
-                self._used_tools = any(isinstance(event, ToolCall) for event in batch)
-            yield batch
+    def _observe(self, batch: Batch) -> None:
+        if self._start_cold:
+            self._start_cold = None
+            self._pool.breaker.record_success()
+        self._used_tools = self._used_tools or any(isinstance(event, ToolCall) for event in batch)
 
 
 class NotStarted:

@@ -194,7 +194,7 @@ def test_a_version_that_refuses_to_be_set_up_is_run_in_the_plain_way(server: Ser
     one = start(server, fake_cli, "--refuses=initialize")
     answer = one.client.prompt("claude", "1", system_prompt="be brief").json
     assert (answer["output"], answer["error"]) == ("You said: 1", None)
-    assert "broke before it said anything" in one.log()
+    assert "failed before any output" in one.log()
 
 
 def test_a_version_that_refuses_to_be_set_up_does_not_go_on_with_what_it_was_asked_in_the_same_breath(

@@ -160,7 +160,7 @@ def test_a_process_that_dies_before_it_said_anything_is_replaced_by_a_one_shot_r
     assert [event["type"] for event in found].count("init") == 1
     assert [found[0]["type"], found[-1]["type"]] == ["init", "done"]
     assert len(fake_cli.reports()) == 2
-    assert "broke before it said anything" in one.log()
+    assert "failed before any output" in one.log()
 
 
 def test_a_process_that_dies_after_it_said_something_is_not_asked_again(server: ServerFactory, fake_cli: FakeCli) -> None:
