@@ -8,12 +8,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from app.api.aliases import ALIASES
-from app.api.errors import ANTHROPIC_TYPES, STATUS
+from app.api.errors import STATUS
 from app.api.openapi import EVERY_ROUTE
 from app.api.surfaces import SURFACES
 from app.config.schema import Settings
 from app.factory import create_app
 from app.security.api_keys import KeyRing
+from blueprints.anthropic.errors import TYPES as ANTHROPIC_TYPES
 from blueprints.anthropic.translate import SAMPLING
 from blueprints.openai.chat import request as chat_request
 from blueprints.openai.errors import to_error

@@ -13,7 +13,9 @@ from typing import Any
 
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
-from blueprints.openai.errors import UNKNOWN_ROUTE, to_error
+from blueprints.anthropic import errors as anthropic_errors
+from blueprints.openai import errors as openai_errors
+from blueprints.openai.errors import UNKNOWN_ROUTE
 from blueprints.validation import invalid_json, invalid_request
 from services.errors import ClinvkError, RunFailed
 
@@ -123,34 +125,8 @@ def to_native_error(problem: Problem, request_id: str) -> dict[str, Any]:
 
 
 def to_openai_error(problem: Problem, request_id: str) -> dict[str, Any]:
-    return to_error(problem.code, problem.message, problem.details)
-
-
-# https://docs.claude.com/en/api/errors: "we may also use [invalid_request_error] for other 4XX status codes".
-ANTHROPIC_TYPES: Mapping[str, str] = {
-    "authentication_error": "authentication_error",
-    "permission_denied": "permission_error",
-    "not_found": "not_found_error",
-    "conflict": "conflict_error",
-    "request_too_large": "request_too_large",
-    "rate_limit_exceeded": "rate_limit_error",
-    "internal_error": "api_error",
-    "backend_error": "api_error",
-    "backend_unavailable": "api_error",
-    "backend_overloaded": "overloaded_error",
-    "cancelled": "api_error",
-    "request_timeout": "timeout_error",
-    "timeout": "timeout_error",
-}
-
-
-ANTHROPIC_DETAILS = ("error_code", "unsupported")
-"""Of an error's details, what Anthropic's SDKs read."""
+    return openai_errors.to_error(problem.code, problem.message, problem.details)
 
 
 def to_anthropic_error(problem: Problem, request_id: str) -> dict[str, Any]:
-    kind = ANTHROPIC_TYPES.get(problem.code, "invalid_request_error")
-    content: dict[str, Any] = {"type": kind, "message": problem.message}
-    if details := {name: problem.details[name] for name in ANTHROPIC_DETAILS if name in problem.details}:
-        content["details"] = details
-    return {"type": "error", "error": content, "request_id": request_id}
+    return anthropic_errors.to_error(problem.code, problem.message, problem.details, request_id)

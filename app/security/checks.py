@@ -9,7 +9,8 @@ from app.config.schema import ServerSettings
 from app.observability.context import request_of
 from app.security.authentication import Keys, authenticate, presented_keys
 from app.security.body import check_declared_size, check_media_type
-from app.security.hosts import SAFE_METHODS, HostRules, OriginRules, allow_origins, check_peer, is_loopback, is_preflight
+from app.security.cors import SAFE_METHODS, OriginRules, allow_origins, is_preflight
+from app.security.hosts import HostRules, check_peer, is_loopback
 from app.security.rate_limit import InMemory, WrongKeys
 from blueprints.marks import marks_of
 from services.errors import AuthenticationFailed, PermissionDenied

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from app.config.schema import ServerSettings
 from app.observability.context import to_request_id
 from app.observability.logs import JsonFormatter, TextFormatter
-from app.security.hosts import HostRules, OriginRules, to_host_name
+from app.security.cors import OriginRules
+from app.security.hosts import HostRules, to_host_name
 from app.security.proxies import TrustedProxies, to_address, to_limit_key
 from services.errors import PermissionDenied
 from tests.properties.strategies import unruly_texts
