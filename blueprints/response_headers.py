@@ -1,4 +1,4 @@
-"""Response headers: the list exposed through CORS, and builders for those about a run. Pure."""
+"""Response headers about a run. Pure."""
 
 from __future__ import annotations
 
@@ -13,13 +13,6 @@ BACKEND = "X-Clinvk-Backend"
 DENIED_TOOLS = "X-Clinvk-Denied-Tools"
 ESTIMATED = "X-Clinvk-Estimated"
 IGNORED = "X-Clinvk-Ignored"
-
-EXPOSED = (
-    "Deprecation", "Link", "Location", "Request-Id", "Retry-After", "Sunset", BACKEND, DENIED_TOOLS, ESTIMATED, IGNORED,
-    "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-Request-ID", "X-Should-Retry",
-)  # fmt: skip
-"""Access-Control-Expose-Headers."""
-
 
 NOT_IN_A_NAME = re.compile(r"[^!-+\--~]")
 """Characters of a tool's name that a header value must not contain: space, comma, control and non-ASCII characters."""

@@ -1,5 +1,4 @@
-"""Makes every request traceable: its id, its one line in the log, and its id in every other line that is written meanwhile.
-Never a prompt, a key or a query string."""
+"""The format of log lines, and where they go. Each line has the id of the request that it was written for."""
 
 from __future__ import annotations
 
@@ -16,19 +15,9 @@ from app.observability.context import current_request
 PLAIN_WORD = re.compile(r"[\x21\x23-\x3c\x3e-\x7e]+")
 """Printable ASCII without blank, ``"`` and ``=``: needs no quotes in a text log."""
 
-PATH_LIMIT_CHARS = 512
 LOGGERS = ("clinvk", "flask-limiter", "opentelemetry")
 
-access_log = logging.getLogger("clinvk.access")
 error_log = logging.getLogger("clinvk.error")
-
-
-def log_request(**fields: Any) -> None:
-    """The one line of a request, when its answer is out or its client has gone."""
-    level = logging.WARNING if fields["status"] >= 500 else logging.INFO
-    if access_log.isEnabledFor(level):
-        fields["path"] = fields["path"][:PATH_LIMIT_CHARS]
-        access_log.log(level, "request", extra={"fields": fields})
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from typing import Any, Protocol
 
 from app.api.aliases import resolve_alias
 from app.api.surfaces import error_answer, surface_of
+from app.observability.access_log import log_request
 from app.observability.context import CurrentRequest, Environ, request_of, set_current_request
-from app.observability.logs import error_log, log_request
+from app.observability.logs import error_log
 from app.security.proxies import TrustedProxies
 
 StartResponse = Callable[..., Any]
@@ -97,20 +98,7 @@ class Answer:
         request = self.request
         if self._connection is not None:
             self._connection.settimeout(None)  # the wait for the next request has a limit of its own
-        log_request(
-            method=request.method,
-            path=request.path,
-            status=request.status,
-            duration_ms=round(request.duration_s * 1000, 1),
-            bytes=request.bytes,
-            client=request.environ.get("REMOTE_ADDR"),
-            key=request.key_name,
-            request_id=request.request_id,
-            surface=request.surface,
-            **({} if request.is_complete else {"aborted": True}),
-            **({"error": request.error_code} if request.error_code else {}),
-            **({"trace_id": request.trace.id} if request.trace else {}),
-        )
+        log_request(request)
         for observer in self._observers:
             observer.finish(request)
         set_current_request(None)

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from app.security.cors import EXPOSED
 from blueprints.compat.agent_clients import TOOLS_HEADER
 from blueprints.compat.context import SESSION_HEADER, WORKDIR_HEADER
 from blueprints.openai.chat import request as chat_request
 from blueprints.openai.chat.schemas import ChatSchema
 from blueprints.openai.responses import request as response_request
 from blueprints.openai.responses.schemas import CreateResponseSchema
-from blueprints.response_headers import EXPOSED, ignored_header
+from blueprints.response_headers import ignored_header
 from tests.unit.app.parts import ask, shared_app
 
 ROOT = Path(__file__).parents[3]
