@@ -9,7 +9,7 @@ from typing import Any
 Steps = list[list[Any]]
 
 LINE_LIMIT_MB = 2
-OUTPUT_LIMIT_MB = 6
+OUTPUT_LIMIT_MB = 3
 REQUEST_TIMEOUT_S = 6.0
 SILENCE_LIMIT_S = 4.0
 
