@@ -179,7 +179,7 @@ class Pool:
 
     def _attach(self, generation: int, worker: Worker) -> None:
         """Keep the worker that a run leaves for its session's next turn, unless there is a reason against it."""
-        is_wanted = generation == self._generation and not self._is_closed and self.breaker.is_closed
+        is_wanted = worker.session_id and generation == self._generation and not self._is_closed and self.breaker.is_closed
         is_taken = any(other.session_id == worker.session_id for other in self.workers)
         if not is_wanted or is_taken or self._free_mb() < self._limits.min_free_mb or worker.has_expired(self._limits, self._clock()):
             worker.close()

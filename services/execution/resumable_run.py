@@ -83,7 +83,7 @@ class ResumableRun(ProcessRun):
     def _look(self, pid: int) -> Transcript | None:
         """The session's file with the whole turn in it; None as long as it is not, or something of the turn is still running."""
         files, session_id = self._invocation.spec.session_files, self._conversation.session_id
-        if files is None:
+        if files is None or not session_id:  # without the id it would be nobody's, and so anybody's
             return None
         if self._before and session_id in os.path.basename(self._before.path):
             found: Transcript | None = Transcript(self._before.path, stamp_of(self._before.path))

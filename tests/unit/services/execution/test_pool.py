@@ -395,6 +395,13 @@ def test_limits_keep_no_worker_for_a_session(limits: dict[str, Any]) -> None:
     assert one.pool.workers == []
 
 
+def test_a_worker_that_names_no_session_is_not_kept_for_anybody() -> None:
+    one = sessions()
+    worker = begun(one, "")
+    assert worker.is_closed
+    assert one.ask().worker is not worker
+
+
 def test_short_memory_keeps_no_worker_for_a_session() -> None:
     one = sessions(min_free_mb=100)
     run = one.ask()
