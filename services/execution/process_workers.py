@@ -133,8 +133,10 @@ class IdleWorker(_ProcessWorker):
             self._child.stop(signal.SIGKILL, 0.0)
             self._child.wait_exit(KILLED_S)
         self._child.close()
-        gevent.get_hub().threadpool.apply(self._forget)  # looks through folders of any size
-        self._folder.remove()
+        try:
+            gevent.get_hub().threadpool.apply(self._forget)  # looks through folders of any size
+        finally:
+            self._folder.remove()
 
 
 class SessionWorker(_ProcessWorker):
