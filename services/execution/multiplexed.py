@@ -180,6 +180,8 @@ class MultiplexedWorker(BaseWorker):
     def _end(self, exit: Exit) -> None:
         self.is_draining = True
         self.exit = exit
+        if not self.channels:  # no run's tool has ended it
+            self.problem = Problem("it ended while it was idle")
         self._ready.set()
         for channel in tuple(self.channels.values()):
             channel.wake()
@@ -203,6 +205,7 @@ class Channel:
         self._queued_bytes = 0
         self._events: Batch = []
         self._used_tools = False
+        self._is_interrupted = False
         self._is_closed = False
         self._is_woken = False
         self._changed = Event()
@@ -213,6 +216,7 @@ class Channel:
     def put(self, batch: Batch, line: bytes) -> None:
         """Events of the turn, from this line. Never waits: the process has other runs to serve."""
         self._used_tools = self._used_tools or any(isinstance(event, ToolCall) for event in batch)
+        self._changed.set()
         if self.has_overflowed:
             return
         self._queue.append((batch, line))
@@ -220,7 +224,6 @@ class Channel:
         if self._queued_bytes > QUEUE_LIMIT_BYTES + len(line):
             self.has_overflowed = True
             self.stop()
-        self._changed.set()
 
     # -- for the run --
 
@@ -273,6 +276,7 @@ class Channel:
 
     def stop(self, number: int = signal.SIGTERM, grace_s: float = 0.0) -> None:
         """Interrupt the turn. Runs in the event loop: never blocks."""
+        self._is_interrupted = True
         self.turn.interrupt()
         self._worker.flush()
 
@@ -292,8 +296,7 @@ class Channel:
         if self._is_closed:
             return
         self._is_closed = True
-        was_cut_short = not self.turn.is_complete
-        if was_cut_short:
+        if not self.turn.is_complete:
             self.stop()
             self.wait_exit(INTERRUPT_S)
         if self.turn.is_misunderstood:
@@ -302,7 +305,8 @@ class Channel:
         if self.turn.holds_session:
             self._unload()
         self._worker.drop(self)
-        if self.turn.has_tried and (was_cut_short or self.turn.is_misunderstood or self._used_tools):
+        # An interrupted turn may have begun a tool that it has not told of.
+        if self.turn.has_tried and (self._is_interrupted or self.turn.is_misunderstood or self._used_tools):
             end_marked(self._mark)
         shutil.rmtree(self._folder, ignore_errors=True)
 
