@@ -175,7 +175,8 @@ class ProcessRun:
         conversation, limits = self._conversation, self._limits
         self.last_output_at = monotonic()
         leave_by: float | None = None
-        self._write(process)
+        if not self._cancellation.failure:  # else the CLI would get its prompt after the message that stops it
+            self._write(process)
         if conversation.closes_stdin:
             process.end_input()
         while not self._cancellation.failure:
