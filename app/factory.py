@@ -31,8 +31,8 @@ from blueprints.context import Services
 from blueprints.deprecation import announce_deprecation
 
 DESCRIPTION = """\
-One HTTP server in front of AI coding CLIs (Claude Code, Codex, Gemini and others): a native REST API, and surfaces that
-the OpenAI and the Anthropic SDKs can use as they are. Every answer carries `X-Request-ID`.
+One HTTP server in front of AI coding CLIs (Claude Code, Codex, Gemini and others): a native REST API, and APIs compatible
+with the OpenAI and Anthropic SDKs. Every response has `X-Request-ID`.
 
 Where `server.rate_limit_enabled` is set, the routes that start a run are rate limited (429); the others are not.
 """

@@ -109,7 +109,7 @@ def _from_http(error: HTTPException) -> Problem:
         return Problem(code="not_found", message=UNKNOWN_ROUTE_MESSAGE, details={"issue": UNKNOWN_ROUTE})
     if isinstance(error, MethodNotAllowed):
         allowed = ", ".join(sorted(error.valid_methods or ()))
-        return Problem(code="method_not_allowed", message=f"this path takes other methods: {allowed}", headers={"Allow": allowed})
+        return Problem(code="method_not_allowed", message=f"method not allowed; allowed: {allowed}", headers={"Allow": allowed})
     return Problem(code=CODE_OF_STATUS.get(status, "invalid_request"), message=error.description or error.name, http_status=status)
 
 

@@ -26,6 +26,8 @@ def back_up(settings: Settings, path: str) -> None:
     try:
         # Sessions hold prompts and answers: the copy is readable by its owner only, as the store is.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        raise CannotBackUp(f"{path} exists; choose another name") from None
     except OSError as error:
         raise CannotBackUp(f"{path}: {error.strerror}") from None
     try:

@@ -150,4 +150,5 @@ def run_backup(args: argparse.Namespace) -> int:
     except CannotBackUp as error:
         print(f"clinvk: {error}", file=sys.stderr)
         return 1
+    print(f"saved the session store to {args.file}")
     return 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from collections.abc import Sequence
 
 from app.config.schema import Settings
@@ -22,7 +25,7 @@ def opening(settings: Settings, url: str, access: str, files: str | None = None)
         f"  docs      {url}/docs",
         f"  access    {access}",
         f"  config    {config_source(settings)}",
-        '  try       clinvk prompt -b demo "Say hello"     (Ctrl-C stops the server)',
+        f'  try       {command()} prompt -b demo "Say hello"     (Ctrl-C stops the server)',
     ]
     if settings.server.workers > 1:
         lines.append(f"  workers   {settings.server.workers}; max_concurrent_runs and max_queued_runs count for each of them")
@@ -51,6 +54,11 @@ def modes_of(spec: BackendSpec) -> str:
     """The approval and sandbox modes in force for a request that sets none; nothing for a CLI that has no such options."""
     names = [name for name in ("approval_mode", "sandbox_mode") if spec.honours(name)]
     return ", ".join(f"{name} {spec.defaults.get(name, 'default')}" for name in names)
+
+
+def command() -> str:
+    """How the reader can run `clinvk`: by its name if it is on the PATH, else by the path of this installation."""
+    return "clinvk" if shutil.which("clinvk") else os.path.relpath(os.path.join(os.path.dirname(sys.executable), "clinvk"))
 
 
 def config_source(settings: Settings) -> str:
