@@ -29,6 +29,8 @@ class Client:
     """What does not work."""
     tested_by: str = ""
     """The test that runs the program; empty where it was not run here."""
+    not_run: str = ""
+    """Why no test runs a program that could be installed for one."""
 
 
 NO_TOOLS = "Client tools (function calling) are refused with 400 unless the request has the header `X-Clinvk-Tools: ignore`."
@@ -228,7 +230,8 @@ CLIENTS: tuple[Client, ...] = (
             '  "models": {"{model}": {}}}}}'
         ),
         workdir='`"X-Clinvk-Workdir": "{workdir}"` beside the other header',
-        limits="Its own tools are left out; the agent behind the server uses its own.",
+        limits="Its own tools are left out; the agent behind the server uses its own. It repeats a failed run up to five times.",
+        tested_by="tests/clients/openai/test_opencode.py",
     ),
     Client(
         name="aider",
@@ -237,6 +240,7 @@ CLIENTS: tuple[Client, ...] = (
         language="sh",
         settings="OPENAI_API_BASE={url}/openai/v1 OPENAI_API_KEY={key} aider --model openai/{model}",
         limits="aider edits files itself; keep the backend's `approval_mode` at its default, or two programs edit the same files.",
+        not_run="its installation, 687 MB, takes minutes",
     ),
     Client(
         name="Codex",

@@ -24,4 +24,5 @@ def _block(client: Client) -> Iterator[str]:
     if client.limits:
         yield f"- {client.limits}"
     tests = ", ".join(code(name) for name in client.tested_by.split(", ")) if client.tested_by else ""
-    yield f"- {f'Run by {tests}.' if tests else 'Not run here.'}\n"
+    not_run = f"Not run here: {client.not_run}." if client.not_run else "Not run here."
+    yield f"- {f'Run by {tests}.' if tests else not_run}\n"

@@ -76,12 +76,12 @@ class KeyRing:
 def load_keys(settings: Settings, environ: Mapping[str, str] = os.environ) -> KeyRing:
     """The keys of every source together. Raises SettingsError, which never shows a key."""
     entries = [(entry, f"server.api_keys[{index}]") for index, entry in enumerate(settings.server.api_keys)]
-    entries += [(entry, "CLINVK_API_KEYS") for entry in _words(environ.get("CLINVK_API_KEYS", ""))]
+    entries += _listed(environ.get("CLINVK_API_KEYS", ""), "CLINVK_API_KEYS")
     entries += [(entry, "CLINVK_API_KEY") for entry in [environ.get("CLINVK_API_KEY", "").strip()] if entry]
     path = settings.server.api_keys_gopass_path
     try:
         if path:
-            entries += [(entry, "server.api_keys_gopass_path") for entry in _words(ask_gopass(path, environ))]
+            entries += _listed(ask_gopass(path, environ), "server.api_keys_gopass_path")
         return _ring(entries)
     except SettingsError as error:
         raise SettingsError([Problem(settings.source_of(item.key), item.key, item.message) for item in error.problems]) from None
@@ -177,5 +177,7 @@ def _digest(key: str) -> bytes:
     return sha256(key.encode(errors="replace")).digest()
 
 
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in re.split(r"[,\n]", text) if word.strip()]
+def _listed(text: str, source: str) -> list[tuple[str, str]]:
+    """The entries of a list in ``text``, each with its position, counted from 0 as in `server.api_keys[0]`."""
+    words = [word.strip() for word in re.split(r"[,\n]", text) if word.strip()]
+    return [(word, f"{source}[{index}]") for index, word in enumerate(words)]

@@ -91,7 +91,7 @@ def test_two_keys_with_one_name_are_refused_with_the_line_of_the_second(tmp_path
     told = "another key is named 'ci' (server.api_keys[0]); give each key a name of its own"
     assert [str(problem) for problem in caught.value.problems] == [
         f"{file}:5:7: server.api_keys[2]: {told}",
-        f"CLINVK_API_KEYS: {told}",
+        f"CLINVK_API_KEYS[0]: {told}",
     ]
 
 
@@ -136,6 +136,14 @@ def test_a_key_of_no_form_is_a_problem_that_does_not_show_it(key, message):
     (problem,) = refused({}, api_keys=["good", key])
     assert problem.startswith(f"command line: server.api_keys[1]: {message}")
     assert key not in problem
+
+
+def test_a_malformed_entry_of_a_list_is_named_by_its_position_not_shown(gopass):
+    message = "expected a key of printable ASCII characters without spaces"
+    (problem,) = refused({"CLINVK_API_KEYS": "a=first-key, c = third"})
+    assert problem == f"CLINVK_API_KEYS[1]: {message}"
+    (problem,) = refused(gopass("printf 'a=first\\nb=second\\nnot a key\\n'"))
+    assert problem.endswith(f"server.api_keys_gopass_path[2]: {message}")
 
 
 def test_gopass_may_hold_several_keys(gopass):
