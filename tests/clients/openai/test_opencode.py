@@ -39,7 +39,8 @@ def opencode(tmp_path_factory: pytest.TempPathFactory) -> Path:
     npm = shutil.which("npm")
     assert npm, "opencode needs npm"
     folder = tmp_path_factory.mktemp("opencode")
-    command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error", "--prefix", folder, f"{package}@{VERSION}"]
+    options = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error", "--prefix", folder]
+    command = [npm, "install", *options, f"{package}@{VERSION}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_S, check=False)
     assert done.returncode == 0, done.stderr
     return folder / "node_modules" / package / "bin" / "opencode"
