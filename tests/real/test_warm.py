@@ -105,11 +105,11 @@ def left(real: Real) -> set[int]:
 
 SAME: list[Callable[[Real], None]] = [
     native.test_answer_is_what_the_model_said,
-    native.test_usage_is_what_the_model_api_reported,
-    native.test_tool_call_is_told_with_its_result,
     partial(prompts_are_text.test_prompt_is_nothing_but_text, name="command of the CLI"),
 ]
 SAME_LONG: list[Callable[[Real], None]] = [
+    native.test_usage_is_what_the_model_api_reported,
+    native.test_tool_call_is_told_with_its_result,
     native.test_model_of_the_request_is_the_one_that_is_asked,
     native.test_system_prompt_reaches_the_model_as_the_system_s_and_not_the_user_s,
     partial(native.test_stream_loses_and_doubles_nothing, count=2000, sse=False),
@@ -162,7 +162,7 @@ def test_no_run_sees_anything_of_another(real: Real) -> None:
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("streams", [False, pytest.param(True, marks=pytest.mark.long_with("gemini"))], ids=["whole", "stream"])
 def test_client_that_leaves_takes_its_tool_s_shell_along(real: Real, streams: bool) -> None:
     for _ in range(3):
         real.api.forget()

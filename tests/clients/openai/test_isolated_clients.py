@@ -68,7 +68,9 @@ def run(*command: str | Path, cwd: Path, **env: str) -> str:
     ("package", "name", "program", "expected"),
     [
         ("instructor>=1.17,<2", "instructor", INSTRUCTOR, "Ada 36\n"),
-        ("llama-index-llms-openai-like<1", "LlamaIndex", LLAMA_INDEX, '{"name": "Ada", "age": 36}\n' * 2),
+        pytest.param(
+            "llama-index-llms-openai-like<1", "LlamaIndex", LLAMA_INDEX, '{"name": "Ada", "age": 36}\n' * 2, marks=pytest.mark.long
+        ),  # installs for a minute
     ],
 )
 def test_python_client(house: House, tmp_path: Path, package: str, name: str, program: str, expected: str) -> None:

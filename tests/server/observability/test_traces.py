@@ -222,4 +222,4 @@ def test_what_the_standard_variables_ask_for_in_vain_stops_the_start_with_the_re
 def test_without_the_extra_the_start_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.config.checks.find_spec", lambda name: None)
     (problem,) = check_together(Settings(server=ServerSettings(tracing_enabled=True)))
-    assert "pip install 'clinvk[otel]'" in problem.message
+    assert " -m pip install opentelemetry-sdk " in problem.message
