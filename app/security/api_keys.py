@@ -1,4 +1,4 @@
-"""API keys: where they come from, and whether a presented one is among them. Only digests are held, each with a name."""
+"""Loads API keys and matches a presented key against them. Only digests are kept in memory, each with a name."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ NAMED = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9_.-]{0,63})=(?P<key>.*[^=].*)")
 """`name=key`. What follows the first `=` must be more than the padding of a base64 key."""
 
 RESERVED = "local"
-"""The caller's name where there are no keys."""
+"""The caller's name if no keys are configured."""
 
 THIS_RUN = "this-run"
-"""The name of a key that was made at the start because there was none."""
+"""The name of a key generated at startup because none was configured."""
 
 NAME_DIGITS = 8
-"""Of the SHA-256 of a key without a name: with ``key-`` before them they are its name, wherever in a list it stands."""
+"""An unnamed key is called ``key-`` and this many hex digits of its SHA-256, wherever in a list it stands."""
 
 WEAK_WORDS = ("secret", "password", "changeme", "change-me", "clinvk", "test", "admin", "abc123", "123456", "key", "api-key")
 WEAK_DIGESTS = frozenset(sha256(word.encode()).digest() for word in WEAK_WORDS)
-"""Of keys that everybody tries first, and of those that examples had: refused in every form."""
+"""Digests of common guesses and of keys from examples, which are rejected in every form."""
 
 MIN_CHARS = 16
-"""A plain key that is shorter is accepted on loopback only."""
+"""A shorter plain key is accepted on loopback only."""
 
 DIGEST = re.compile(r"sha256:([0-9a-fA-F]{64})")
 KEY = re.compile(r"[\x21-\x7e]+")
 
 
 class KeyRing:
-    """The keys in force, by digest. An empty ring is false: no key is asked for."""
+    """The active keys, by digest. An empty ring is false: no key is required."""
 
     def __init__(self, digests: Iterable[tuple[str, bytes]] = (), short: Iterable[str] = ()) -> None:
         self._digests = tuple(digests)
         self.short = tuple(short)
-        """Names of the keys that are known to have fewer than `MIN_CHARS` characters."""
+        """Names of plain keys with fewer than `MIN_CHARS` characters."""
 
     @classmethod
     def of(cls, *entries: str) -> KeyRing:
-        """A ring of entries in the configuration's form. Raises SettingsError."""
+        """A ring from entries in the configuration's format. Raises SettingsError."""
         return _ring([(entry, "") for entry in entries])
 
     def find(self, presented: str) -> str | None:
-        """The name of the key that ``presented`` is. Takes as long whichever it is, or none."""
+        """The name of the key that ``presented`` matches, if any. Takes constant time."""
         digest = _digest(presented)
         found = None
         for name, known in self._digests:
@@ -74,7 +74,7 @@ class KeyRing:
 
 
 def load_keys(settings: Settings, environ: Mapping[str, str] = os.environ) -> KeyRing:
-    """The keys of every source together. Raises SettingsError, which never shows a key."""
+    """The keys from all sources. Raises SettingsError, which never contains a key."""
     entries = [(entry, f"server.api_keys[{index}]") for index, entry in enumerate(settings.server.api_keys)]
     entries += _listed(environ.get("CLINVK_API_KEYS", ""), "CLINVK_API_KEYS")
     entries += [(entry, "CLINVK_API_KEY") for entry in [environ.get("CLINVK_API_KEY", "").strip()] if entry]
@@ -92,7 +92,7 @@ def new_key() -> str:
 
 
 def new_entry(name: str) -> tuple[str, str]:
-    """A new key, and its entry in the configuration. Raises SettingsError for a name that cannot be used."""
+    """A new key, and its entry for the configuration. Raises SettingsError for an invalid name."""
     key = new_key()
     entry = f"{name}=sha256:{_digest(key).hex()}"
     if KeyRing.of(entry).names != (name,):
@@ -103,14 +103,14 @@ def new_entry(name: str) -> tuple[str, str]:
 
 
 def refuse_short_keys(keys: KeyRing) -> None:
-    """For a server that other machines can reach. Raises SettingsError."""
+    """Reject short keys on a server that other machines can reach. Raises SettingsError."""
     if keys.short:
         message = f"{', '.join(keys.short)}: shorter than {MIN_CHARS} characters, too short for a server that other machines can reach"
         raise SettingsError([Problem("", "API keys", f"{message}; make one with `clinvk keys create NAME`")])
 
 
 def ask_gopass(path: str, environ: Mapping[str, str]) -> str:
-    """The secret at ``path``. Raises SettingsError, with gopass' own words where it failed."""
+    """The secret at ``path``. Raises SettingsError with gopass's own error message."""
 
     def fail(message: str) -> SettingsError:
         return SettingsError([Problem("", "server.api_keys_gopass_path", message)])
@@ -142,7 +142,7 @@ def ask_gopass(path: str, environ: Mapping[str, str]) -> str:
 
 
 def _ring(entries: Iterable[tuple[str, str]]) -> KeyRing:
-    """``entries`` with the setting each comes from. The same key twice is one key, two keys with the same name are a problem."""
+    """``entries`` are (entry, setting) pairs. A repeated key counts once; two keys with the same name are an error."""
     digests: dict[bytes, str] = {}
     first: dict[str, str] = {}
     short: list[str] = []

@@ -1,4 +1,4 @@
-"""Who asks: the key that a request presents. Where the keys come from is `app.security.api_keys`' business."""
+"""Authenticates a request by its API key. `app.security.api_keys` loads the keys."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from services.errors import AuthenticationFailed
 
 
 class Keys(Protocol):
-    """False when there are none: then nobody is asked."""
+    """False if there are no keys: then no authentication is required."""
 
     def find(self, presented: str) -> str | None: ...
     def __len__(self) -> int: ...
@@ -28,7 +28,7 @@ def authenticate(environ: Mapping[str, Any], keys: Keys) -> str:
 
 
 def presented_keys(environ: Mapping[str, Any]) -> Iterator[str]:
-    """Both places are looked at: some clients fill one of them with a placeholder."""
+    """The keys in both headers: some clients fill one of them with a placeholder."""
     scheme, _, credentials = environ.get("HTTP_AUTHORIZATION", "").strip().partition(" ")
     if scheme.lower() == "bearer" and credentials.strip():
         yield credentials.strip()

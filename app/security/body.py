@@ -1,4 +1,4 @@
-"""Limits of a request's body: its size, and the time it may take to arrive."""
+"""Limits on a request's body: its size, and the time it may take to arrive."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ READ_TIMEOUT = "CLINVK_READ_TIMEOUT_S"
 BODY_LIMIT = "CLINVK_BODY_LIMIT_BYTES"
 
 LENGTH_LIMIT_DIGITS = 18
-"""A Content-Length of more digits is not worth converting."""
+"""A Content-Length with more digits is rejected without conversion."""
 
 
 class BodyTooSlow(ClinvkError):
@@ -29,10 +29,10 @@ class UnsupportedMediaType(ClinvkError):
 
 
 class Request(flask.Request):
-    """Reads a body within ``server.read_timeout_secs`` and ``server.max_request_body_bytes``, or not at all.
+    """Reads a body within ``server.read_timeout_secs`` and ``server.max_request_body_bytes``.
 
-    A limit per ``recv`` would let a client drip one byte at a time, so the time limit is the whole body's. Nothing is read
-    before a view asks for the body: who has no key costs no memory.
+    The time limit covers the whole body: a limit per ``recv`` would let a client drip one byte at a time. Nothing is read
+    before a view reads the body, so unauthenticated requests cost no memory.
     """
 
     def get_data(self, *args: Any, **kwargs: Any) -> Any:
@@ -50,8 +50,8 @@ class Request(flask.Request):
 
 
 def body_config(timeout_s: float, limit_bytes: int) -> dict[str, Any]:
-    """Flask's configuration of the limits."""
-    # Of a chunked body Werkzeug reads as much as it may and drops the rest without a word, so it may read one byte too many.
+    """The limits as Flask configuration."""
+    # Werkzeug silently truncates a chunked body at its limit, so its limit is one byte higher.
     return {READ_TIMEOUT: timeout_s, BODY_LIMIT: limit_bytes, "MAX_CONTENT_LENGTH": limit_bytes + 1}
 
 
@@ -63,16 +63,16 @@ def too_large(limit_bytes: int, sent_bytes: str | None = None) -> RequestTooLarg
 
 
 def check_declared_size(environ: Mapping[str, Any], limit_bytes: int) -> None:
-    """Refuse by Content-Length, before one byte is read. Raises RequestTooLarge."""
+    """Reject by Content-Length, before any byte is read. Raises RequestTooLarge."""
     declared = environ.get("CONTENT_LENGTH")
     if declared and declared.isdecimal() and (len(declared) > LENGTH_LIMIT_DIGITS or int(declared) > limit_bytes):
         raise too_large(limit_bytes, declared[:LENGTH_LIMIT_DIGITS])
 
 
 def check_media_type(environ: Mapping[str, Any]) -> None:
-    """Refuse a body that is not declared as JSON. Raises UnsupportedMediaType.
+    """Reject a body that is not declared as JSON. Raises UnsupportedMediaType.
 
-    More than pedantry: a web page can send such a body to a local server without a preflight.
+    A web page can send such a body to a local server without a CORS preflight.
     """
     if environ.get("CONTENT_LENGTH") in (None, "", "0") and "HTTP_TRANSFER_ENCODING" not in environ:
         return

@@ -1,4 +1,4 @@
-"""What every request must pass before its route, in the contract's order: size, host, origin, wrong keys, key, media type."""
+"""The checks that run before every route, in this order: size, host, origin, wrong keys, key, media type."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from services.errors import AuthenticationFailed, PermissionDenied
 
 
 def register_request_checks(app: flask.Flask, server: ServerSettings, keys: Keys, tried: InMemory) -> None:
-    """Put the checks in front of every route, known or not. ``tried`` counts wrong keys."""
+    """Run the checks before every request, also for unknown paths. ``tried`` counts wrong keys."""
     hosts = HostRules(server)
     origins = OriginRules(server)
     is_private = not keys and is_loopback(server.host)
@@ -42,16 +42,16 @@ def register_request_checks(app: flask.Flask, server: ServerSettings, keys: Keys
                 raise PermissionDenied("this origin may not use this server (server.cors_allowed_origins)", issue="origin not allowed")
             return app.response_class(status=204)
         if environ["REQUEST_METHOD"] not in SAFE_METHODS:
-            # Without keys, a page whose name was pointed at this server would pass for one of its own.
+            # Without keys, a page whose name resolves to this server (DNS rebinding) would count as the server's own.
             origins.check(environ, host if host and (keys or hosts.knows(host)) else None)
         marks = marks_of(app.view_functions.get(request.endpoint or ""))
-        # A proxy in front may fence off the route's own path, so by no other spelling of it does a setting open it.
+        # A proxy may block the route's canonical path, so the setting makes only that spelling public.
         is_opened = bool(marks.public_setting) and getattr(server, marks.public_setting) and environ["PATH_INFO"] == current.route
         is_open = marks.is_public or is_opened
         has_key = any(presented_keys(environ))
         current.sees_details = not keys
         if keys and environ["REQUEST_METHOD"] != "OPTIONS" and (has_key or not is_open):
-            # A right key always passes, whatever else its address has sent.
+            # A valid key always passes, however many wrong ones its address has sent.
             try:
                 current.key_name = current.caller = authenticate(environ, keys)
                 current.sees_details = True

@@ -16,7 +16,7 @@ HOST = re.compile(r"(?P<name>\[[0-9a-f:.%]+\]|[^\s:/@\[\]#?\\]+)(?::\d{1,5})?", 
 
 
 class HostRules:
-    """Which names the Host header may carry."""
+    """The host names accepted in the Host header."""
 
     def __init__(self, server: ServerSettings) -> None:
         self._is_local = is_loopback(server.host)
@@ -25,7 +25,7 @@ class HostRules:
         self._names.add(server.host.lower())
 
     def check(self, host: str | None) -> None:
-        """Raises PermissionDenied. No Host at all is fine: browsers always send one, HTTP/1.0 probes do not."""
+        """Raises PermissionDenied. A missing Host is accepted: browsers always send one, HTTP/1.0 probes do not."""
         if host and not self._is_open and not self.knows(host):
             raise PermissionDenied(
                 f"this server does not answer to the name {host[:200]!r}; if it is meant to, add the name to server.allowed_hosts",
@@ -34,19 +34,19 @@ class HostRules:
             )
 
     def knows(self, host: str) -> bool:
-        """Whether ``host`` is surely this server, and not a name that a stranger has pointed at it."""
+        """Whether ``host`` certainly names this server, and is not a foreign name that resolves to it."""
         name = to_host_name(host)
         if name is None:
             return False
-        # Rebinding needs a name. Beyond loopback an address is what load balancers and health probes ask by.
+        # Rebinding needs a name. Beyond loopback, load balancers and health probes send an address.
         if is_loopback(name) or name in self._names or (not self._is_local and _is_address(name)):
             return True
         return any(name.endswith(pattern.lstrip("*")) for pattern in self._names if pattern.startswith((".", "*.")))
 
 
 def check_peer(address: str) -> None:
-    """A server that believes to be on loopback, and asks for no key, was bound elsewhere by whoever started it
-    (``flask run --host 0.0.0.0``). Raises PermissionDenied for who is not on this machine."""
+    """Reject remote clients if the server requires no key and is configured for loopback, but was bound to another address
+    (``flask run --host 0.0.0.0``). Raises PermissionDenied."""
     if address and not is_loopback(address):
         raise PermissionDenied(
             "this server asks for no API key, so it answers to programs on its own machine alone; set CLINVK_API_KEYS to open it",
@@ -66,7 +66,7 @@ def is_loopback(name: str) -> bool:
 
 
 def to_host_name(host: str) -> str | None:
-    """``Example.com:8080`` → ``example.com``, ``[::1]:80`` → ``::1``; None for what is no host."""
+    """``Example.com:8080`` → ``example.com``, ``[::1]:80`` → ``::1``; None for an invalid host."""
     match = HOST.fullmatch(host.strip())
     return match["name"].strip("[]").rstrip(".").lower() if match else None
 

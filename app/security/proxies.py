@@ -1,4 +1,4 @@
-"""The client's real address, believed only from proxies that the operator trusts."""
+"""The client's real address, taken only from proxies that the operator trusts."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ log = logging.getLogger("clinvk.proxies")
 Address = IPv4Address | IPv6Address
 
 PREFIX = re.compile(r"(/[\w.~-]+)+", re.ASCII)
-"""Of a path: no `//`, which would make another host of every link."""
+"""A path prefix without `//`, which would turn every link into one to another host."""
 
 HOPS_LIMIT = 32
-"""Entries of X-Forwarded-For that are looked at; longer chains are somebody's invention."""
+"""How many entries of X-Forwarded-For are evaluated; longer chains are assumed to be forged."""
 
 
 class TrustedProxies:
@@ -28,8 +28,8 @@ class TrustedProxies:
         return bool(self._networks)
 
     def apply(self, environ: dict[str, Any]) -> str:
-        """Put the client's address into ``REMOTE_ADDR``, its scheme into ``wsgi.url_scheme`` and the path prefix that the proxy has
-        removed into ``SCRIPT_NAME``. Returns the address of the trusted proxy, "" for a peer that is none."""
+        """Set ``REMOTE_ADDR`` to the client's address, ``wsgi.url_scheme`` to its scheme, and ``SCRIPT_NAME`` to the path prefix that
+        the proxy removed. Returns the address of the trusted proxy, "" if the peer is not one."""
         peer: str = environ.get("REMOTE_ADDR", "")
         if not self._trusts(to_address(peer)):
             if "HTTP_X_FORWARDED_FOR" in environ and not self._has_warned:
@@ -49,7 +49,7 @@ class TrustedProxies:
         return peer
 
     def client(self, peer: str, forwarded_for: str) -> str:
-        """The rightmost address that no trusted proxy owns. What stands left of it is the client's own claim."""
+        """The rightmost address that is not a trusted proxy's. Entries left of it are unverified client input."""
         client = peer
         for entry in reversed(forwarded_for.rsplit(",", HOPS_LIMIT)[-HOPS_LIMIT:]):
             address = to_address(entry)
@@ -67,7 +67,7 @@ class TrustedProxies:
 def to_address(text: str) -> Address | None:
     """``1.2.3.4``, ``1.2.3.4:5678``, ``[::1]:5678``, ``::1``, quoted or not; None for anything else.
 
-    An IPv4 address in IPv6 clothing (``::ffff:1.2.3.4``) comes out as what it is, so that networks match.
+    An IPv4-mapped IPv6 address (``::ffff:1.2.3.4``) becomes IPv4, so that networks match.
     """
     text = text.strip().strip('"')
     if text.startswith("["):
@@ -82,7 +82,7 @@ def to_address(text: str) -> Address | None:
 
 
 def to_limit_key(address: str) -> str:
-    """What an address is counted under: an IPv6 client owns its whole /64 and could take a new address for every request."""
+    """The rate limit key of an address. IPv6 is counted by /64, since a client could use a new address of it for every request."""
     found = to_address(address)
     if isinstance(found, IPv6Address):
         return str(ip_network((found, 64), strict=False))

@@ -1,11 +1,11 @@
 """Rate limits: a token bucket per caller on the routes that start a CLI (`blueprints.marks`), through Flask-Limiter.
 
-Flask-Limiter's own windows cannot say "``burst`` at once, then ``rps`` a second": a window of burst/rps seconds must be a
-whole number of seconds for Redis, and gives the whole burst back at once. So the strategy is ours (GCRA: one number per
-caller, the time at which its bucket is full again); storage, fallback and bookkeeping are Flask-Limiter's.
+Flask-Limiter's windows cannot express "``burst`` at once, then ``rps`` a second": Redis needs a window of whole seconds, and
+a window restores the whole burst at once. The strategy is therefore our own (GCRA: one number per caller, the time at which
+its bucket is full again); storage, fallback and bookkeeping are Flask-Limiter's.
 
-When Redis does not answer, each process counts in its own memory until Redis is back (Flask-Limiter looks again after
-1, 2, 4… seconds), and the log says so: an outage neither opens the server nor closes it.
+If Redis does not respond, each process counts in its own memory and logs this. Flask-Limiter retries Redis after 1, 2, 4…
+seconds. An outage neither disables the limits nor blocks requests.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from services.errors import RateLimited
 REDIS_TIMEOUT_S = 1.0
 SWEEP_AT_KEYS = 4096
 LIMIT_KEYS = 65_536
-"""Of so many callers at a time the account is kept in memory (some 10 MB); past that the oldest are forgotten."""
+"""How many callers are tracked in memory (some 10 MB); beyond that the oldest are dropped."""
 GRAIN = 1e-9
-"""Below this the arithmetic of clock readings is not exact."""
+"""Tolerance for rounding errors in clock arithmetic."""
 
 TAKE = """
 local now = redis.call('TIME')
@@ -50,14 +50,14 @@ if cost > 0 then
 end
 return {1, string.format('%.6f', backlog)}
 """
-"""One step of `Backlogs.take` in Redis' own time, so that several servers' clocks need not agree."""
+"""`Backlogs.take` as a Lua script on Redis's clock, so that the servers' clocks need not agree."""
 
 
 class Backlogs(Protocol):
-    """Per key, how many seconds of the sustained rate are used up already."""
+    """Per key, the seconds of the sustained rate that are already used."""
 
     def take(self, key: str, cost_s: float, limit_s: float) -> tuple[bool, float]:
-        """Add ``cost_s`` if that stays within ``limit_s``: whether it did, and the backlog now."""
+        """Add ``cost_s`` unless that exceeds ``limit_s``. Returns whether it was added, and the backlog."""
 
 
 class InMemory:
@@ -78,7 +78,7 @@ class InMemory:
         return True, backlog + cost_s
 
     def _sweep(self, now: float) -> None:
-        """Forget full buckets: an unknown key has one, too. Doubling keeps the cost of a request constant on average."""
+        """Drop full buckets, since an unknown key has a full one too. Doubling the threshold keeps the amortized cost constant."""
         kept = [(key, at) for key, at in self._full_at.items() if at > now]
         self._full_at = dict(kept[-LIMIT_KEYS // 2 :])
         self._sweep_at = max(SWEEP_AT_KEYS, 2 * len(self._full_at))
@@ -86,7 +86,7 @@ class InMemory:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a process has counted in its memory. A renewed configuration goes on with it."""
+    """The in-memory counters of a process. They survive a configuration reload."""
 
     runs: InMemory = field(default_factory=InMemory)
     wrong_keys: InMemory = field(default_factory=InMemory)
@@ -103,7 +103,7 @@ class InRedis:
 
 
 class TokenBucket(RateLimiter):
-    """Flask-Limiter's strategy: ``burst`` requests at once, ``rps`` a second sustained. The item only carries the burst."""
+    """A Flask-Limiter strategy: ``burst`` requests at once, ``rps`` a second sustained. The item only carries the burst."""
 
     def __init__(self, storage: Any, *, rps: float, burst: int, in_memory: InMemory) -> None:
         super().__init__(storage)
@@ -118,7 +118,7 @@ class TokenBucket(RateLimiter):
         return self._peek(item, *identifiers) + cost * self._interval_s <= self._limit_s + GRAIN
 
     def get_window_stats(self, item: RateLimitItem, *identifiers: str) -> WindowStats:
-        """When there is something again (an empty bucket: the next request; else: all of it), and how many requests are left."""
+        """The reset time (empty bucket: when the next request is allowed; otherwise: when it is full), and the requests left."""
         backlog = self._peek(item, *identifiers)
         remaining = max(0, math.floor((self._limit_s - backlog) / self._interval_s + GRAIN))
         wait_s = backlog if remaining else backlog + self._interval_s - self._limit_s
@@ -129,8 +129,8 @@ class TokenBucket(RateLimiter):
 
 
 class WrongKeys:
-    """A bucket per address that only wrong keys empty; past it they are answered 429. Per process, in memory, also where
-    requests are not limited. Right keys are not its business: many clients may share one address (a proxy, a NAT)."""
+    """A bucket per address that only wrong keys drain; when it is empty they get 429. Per process, in memory, also if rate limits
+    are off. Valid keys are not affected: many clients may share one address (a proxy, a NAT)."""
 
     def __init__(self, backlogs: InMemory, *, rps: float, burst: int) -> None:
         self._backlogs = backlogs
@@ -138,7 +138,7 @@ class WrongKeys:
         self._limit_s = burst / rps
 
     def take(self, address: str) -> bool:
-        """Count one wrong key. False: this address has sent too many."""
+        """Count one wrong key. Returns False if the address has sent too many."""
         return self._backlogs.take(to_limit_key(address), self._interval_s, self._limit_s)[0]
 
     def refusal(self, address: str) -> RateLimited:
@@ -147,9 +147,9 @@ class WrongKeys:
 
 
 def limit_runs(app: flask.Flask, server: ServerSettings, counted: InMemory, answer: Callable[[Exception], flask.Response]) -> None:
-    """Limit the routes that run something, all of them together, per caller. Call it when they are registered.
+    """Apply one shared limit per caller to the routes that start a run. Call it after they are registered.
 
-    ``counted`` is used where Redis is not.
+    ``counted`` holds the counters if Redis is not used.
     """
     rps, burst = server.rate_limit_rps, server.rate_limit_burst
     strategy = f"clinvk-token-bucket-{rps:g}-{burst}"
@@ -161,10 +161,10 @@ def limit_runs(app: flask.Flask, server: ServerSettings, counted: InMemory, answ
         storage_uri=server.rate_limit_storage,
         storage_options=_storage_options(server.rate_limit_storage),
         in_memory_fallback_enabled=True,
-        headers_enabled=False,  # its Retry-After would go out with every answer, successes too
+        headers_enabled=False,  # it would add Retry-After to every response, even successful ones
         key_prefix="clinvk",
     )
-    # It would look for limits of every route at every request (70 µs, more than Flask itself). Ours are on the views.
+    # This hook looks up the limits of the route on every request (70 µs, more than Flask itself). Ours are on the views.
     app.before_request_funcs[None].remove(limiter._check_request_limit)
     shared = limiter.shared_limit(f"{burst} per second", scope="runs")
     for endpoint, view in app.view_functions.items():
@@ -200,5 +200,5 @@ def _storage_options(uri: str) -> dict[str, Any]:
     from redis.backoff import NoBackoff  # an optional dependency, needed for Redis alone
     from redis.retry import Retry
 
-    # redis-py would try again for several seconds, while a request waits.
+    # redis-py would retry for several seconds while a request waits.
     return {"socket_connect_timeout": REDIS_TIMEOUT_S, "socket_timeout": REDIS_TIMEOUT_S, "retry": Retry(NoBackoff(), 0)}
