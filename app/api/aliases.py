@@ -1,6 +1,6 @@
-"""Other paths of the compatible APIs, for clients whose base URL was guessed: `http://HOST:PORT/v1`, the bare address, and the like.
+"""Path aliases of the compatible APIs, for clients with another base URL: `http://HOST:PORT/v1`, the bare address, and so on.
 
-An alias is rewritten to the route's own path before routing, so checks, rate limit, error envelope and probes are the route's.
+An alias is rewritten to the route's path before routing, so the route's checks, rate limit and error format apply.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ class Alias:
     path: str
     target: str
     needs_version: bool = False
-    """Only for requests with the header `anthropic-version`, which Anthropic's clients send and OpenAI's do not."""
+    """Applies only to requests with an `anthropic-version` header, which Anthropic's clients send and OpenAI's do not."""
 
 
-# Each row applies to what the rows before it made of the path, to the path itself and to all paths below it.
+# Rows apply in order, each to the result of the previous ones. A row matches its path and all paths below it.
 ALIASES = (
     Alias("/v1/v1", "/v1"),
     Alias("/anthropic/v1/v1", "/anthropic/v1"),
@@ -40,7 +40,7 @@ ALIASES = (
 
 
 def resolve_alias(path: str, environ: Mapping[str, Any]) -> str:
-    """The path of the route that ``path`` stands for: ``path`` itself, unless it is an alias."""
+    """The canonical path of ``path``: ``path`` itself unless it is an alias."""
     for alias in ALIASES:
         if (path == alias.path or path.startswith(alias.path + "/")) and (not alias.needs_version or "HTTP_ANTHROPIC_VERSION" in environ):
             path = alias.target + path[len(alias.path) :]

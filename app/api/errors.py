@@ -1,6 +1,6 @@
-"""What an error answer says: its status from one table, its body from one function per API surface.
+"""Error responses: one table of status codes, and one function per API surface that formats the body.
 
-Which surface a request belongs to is `app.api.surfaces`' business. Nothing here knows of Flask's request.
+`app.api.surfaces` decides which surface a request belongs to. Nothing here uses Flask's request.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ INTERNAL_MESSAGE = "an error inside the server; its log has the details under th
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """An error on its way out, before a surface gives it its form."""
+    """An error response before a surface formats it."""
 
     code: str
     message: str
     details: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     http_status: int | None = None
-    """For an HTTP error that has no code of its own here."""
+    """For an HTTP error without an error code of its own."""
 
     @property
     def status(self) -> int:
@@ -66,11 +66,11 @@ class Problem:
 
 
 INTERNAL_PROBLEM = Problem(code="internal_error", message=INTERNAL_MESSAGE, headers={"x-should-retry": "false"})
-"""A bug meets the same request again, and a CLI may have been running: the SDKs must not try by themselves."""
+"""A retry would hit the same bug, and a CLI may already have run: the SDKs must not retry automatically."""
 
 
 def to_problem(error: BaseException) -> Problem:
-    """Convert any exception to the problem shown to the client. Unexpected exceptions reveal no details."""
+    """Convert an exception to the problem shown to the client. Unexpected exceptions reveal no details."""
     if isinstance(error, ClinvkError):
         return _from_ours(error)
     if isinstance(error, HTTPException) and error.code:
@@ -114,7 +114,7 @@ def _from_http(error: HTTPException) -> Problem:
 
 
 Envelope = Callable[[Problem, str], dict[str, Any]]
-"""(problem, request id) → the body of the answer."""
+"""(problem, request id) → response body."""
 
 
 def to_native_error(problem: Problem, request_id: str) -> dict[str, Any]:

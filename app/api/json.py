@@ -1,4 +1,4 @@
-"""Flask's JSON through orjson: a fifth of the time, bytes in and out."""
+"""Flask's JSON provider on orjson, which takes a fifth of the time and works on bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class OrjsonProvider(JSONProvider):
         return orjson.loads(s)
 
     def response(self, *args: Any, **kwargs: Any) -> Response:
-        """The answer with one line break at its end, for people with curl."""
+        """A JSON response that ends with a newline, for use with curl."""
         body = encode_json(self._prepare_response_obj(args, kwargs)) + b"\n"
         return Response(body, mimetype="application/json")
 
@@ -29,7 +29,7 @@ def encode_json(value: Any, *, indent: bool = False) -> bytes:
 
 
 def _other(value: Any) -> Any:
-    """What orjson does not know by itself."""
+    """Types that orjson does not serialize itself."""
     if isinstance(value, msgspec.Struct):
         return msgspec.structs.asdict(value)
     if isinstance(value, set | frozenset):

@@ -1,5 +1,5 @@
-"""What the OpenAPI document says of every route beside its own words: which errors it can answer, in its surface's form, and
-that a run can be streamed. Which of them a route has stands on its view (`blueprints.marks`)."""
+"""Completes every operation of the OpenAPI document: its error responses, in its surface's format, and streamed runs. The marks of
+the view (`blueprints.marks`) decide which of them apply."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class AnthropicErrorSchema(ma.Schema):
 
 
 ERROR_SCHEMAS: Mapping[str, type[ma.Schema]] = {"openai": OpenAIErrorSchema, "anthropic": AnthropicErrorSchema}
-"""By the surface's name; the others have the native one."""
+"""By surface name; other surfaces use the native schema."""
 
 MEANINGS: Mapping[str, str] = {
     "invalid_request": "Something in the request is not valid, or not allowed",
@@ -80,7 +80,7 @@ EVERY_ROUTE = ("permission_denied", "request_too_large", "unsupported_media_type
 WITH_BODY = ("invalid_request", "request_timeout")
 
 STREAMS: Mapping[str, Mapping[str, Any]] = {
-    # No schema: in OpenAPI 3.0 it would be the whole stream's, and some tools take it for each event's.
+    # No schema: in OpenAPI 3.0 it would describe the whole stream, and some tools apply it to each event.
     EVENT_STREAM: {"example": 'event: message\ndata: {"type":"message","sequence":2,"content":"Hello", ...}\n\n'},
     NDJSON: {"schema": {"type": "string"}, "example": '{"type":"message","sequence":2,"content":"Hello", ...}\n'},
 }
@@ -100,8 +100,8 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "/anthropic/v1/messages": _CHAT | {"max_tokens": 1024},
     "/anthropic/v1/messages/count_tokens": _CHAT,
 }
-"""Bodies that work as they are, on a machine with no CLI too: what "Try it out" begins with. Made up of the schema, one would
-hold a value for every field, and be refused."""
+"""Request bodies that work unchanged, even without any CLI installed; Swagger UI's "Try it out" starts with them. An example
+generated from the schema would set every field and be rejected."""
 
 
 _ANSWER = {"exit_code": 0, "duration_ms": 1234, "output": "Hello!", "error": None, "cost_usd": 0.0123}
@@ -118,20 +118,20 @@ _RESULT = {
 }
 
 RESULT_EXAMPLES: Mapping[str, Mapping[str, Any]] = dict.fromkeys(("/api/v1/prompt", "/api/v1/sessions/{session_id}/resume"), _RESULT)
-"""What a run answers, without the members of a dry run that an example made up of the schema would have."""
+"""The response of a run. An example generated from the schema would include the members of a dry run."""
 
 HEADERS: Mapping[str, str] = {
     "X-Clinvk-Session": "Id of the session to continue; without it, nothing is kept",
     "X-Clinvk-Workdir": "Absolute path of the folder in which the agent works",
     "X-Clinvk-Tools": "`ignore`: leave out the request's client tools instead of refusing them",
 }
-"""Request headers of the compatible surfaces' runs."""
+"""Request headers of runs on the compatible surfaces."""
 
 HEADER_PARAMETERS = [{"in": "header", "name": name, "schema": {"type": "string"}, "description": text} for name, text in HEADERS.items()]
 
 
 class Describe(BasePlugin):
-    """An apispec plugin: completes every operation as it is registered, by the marks of its view."""
+    """An apispec plugin that completes every operation at registration, from the marks of its view."""
 
     def __init__(self, app: flask.Flask) -> None:
         self._app = app
@@ -172,7 +172,7 @@ class Describe(BasePlugin):
 
 
 def codes_of(marks: Marks, operation: Mapping[str, Any]) -> list[str]:
-    """The codes of the errors that the operation can answer. Of two with one status the first is the one that is described."""
+    """The error codes of the operation. If two share a status, the first is documented."""
     codes = [*EVERY_ROUTE]
     if not marks.is_public:
         codes.append("authentication_error")

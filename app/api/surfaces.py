@@ -1,4 +1,4 @@
-"""The table of API surfaces: what answers under which path, and how it says that something went wrong."""
+"""The table of API surfaces: path prefix, blueprints and error format of each."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from blueprints.openai.routes import extras as openai_extras
 class Surface:
     name: str
     prefix: str
-    """Paths below it belong to this surface, existing routes or not."""
+    """All paths below it belong to this surface, whether or not a route exists."""
     envelope: Envelope
     blueprints: tuple[Blueprint, ...] = ()
     pages: tuple[PlainBlueprint, ...] = ()
-    """Blueprints that are no part of the API's description."""
+    """Blueprints that the OpenAPI document leaves out."""
     statuses: Mapping[str, int] | None = None
-    """Error codes whose status differs here from `app.api.errors.STATUS`."""
+    """Error codes whose status on this surface differs from `app.api.errors.STATUS`."""
     request_id_header: str | None = None
-    """A second name for X-Request-ID that the official SDKs look for."""
+    """A second request id header, beside X-Request-ID, that the official SDKs read."""
 
 
-# In the order of the documentation; the one without a prefix last, for every path that no other has.
+# In documentation order; the surface without a prefix is last and matches all remaining paths.
 SURFACES = (
     Surface(name="native", prefix="/api", envelope=to_native_error, blueprints=(native_blp, sessions_blp, compose_blp)),
     Surface(name="openai", prefix="/openai", envelope=to_openai_error, blueprints=(openai_blp,), pages=(openai_extras,)),
@@ -71,7 +71,7 @@ class ErrorAnswer:
 
 
 def error_answer(error: BaseException | Problem, path: str, request_id: str) -> ErrorAnswer:
-    """``error`` as the surface of ``path`` tells it. Cannot fail: a problem that cannot be told is an internal error."""
+    """``error`` as the response of the surface of ``path``. Never raises: a problem that cannot be encoded becomes an internal error."""
     problem = error if isinstance(error, Problem) else to_problem(error)
     try:
         return _answer(problem, surface_of(path), request_id)
@@ -80,7 +80,7 @@ def error_answer(error: BaseException | Problem, path: str, request_id: str) -> 
 
 
 def error_body(error: BaseException, path: str, request_id: str) -> dict[str, Any]:
-    """The same, when the status is out already: for the streams, which tell a failure in an event of their own."""
+    """The body alone, for streams: their status is already sent, so they report a failure in an event."""
     return surface_of(path).envelope(to_problem(error), request_id)
 
 
