@@ -1,1 +1,1 @@
-"""Wires everything together; the only place that reads settings. ``app → blueprints → services``, one direction."""
+"""Assembles the application; the only package that reads settings. Imports go one way: ``app → blueprints → services``."""

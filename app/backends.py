@@ -1,4 +1,4 @@
-"""The operator's choices into the backends' specs. Nothing below `app/` reads a setting."""
+"""Turns the operator's settings into backend specs. Nothing below `app/` reads a setting."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
 def database_url(settings: Settings) -> URL:
-    """Where sessions are kept. Raises SettingsError."""
+    """The URL of the session store. Raises SettingsError."""
     from services.store.db import to_url  # not in the parent process, which opens no database
 
     key = "session.database_url"
@@ -38,13 +38,13 @@ def database_url(settings: Settings) -> URL:
 
 
 def check_database(settings: Settings) -> None:
-    """Whether the address of the session store can be understood; nothing is opened. Raises SettingsError."""
+    """Validate the URL of the session store without connecting. Raises SettingsError."""
     if settings.session.database_url:
         database_url(settings)
 
 
 def build_backends(settings: Settings) -> dict[str, BackendSpec]:
-    """Every backend by name, the built-in ones first. Raises SettingsError for one that is unknown or badly declared."""
+    """Every backend by name, built-in ones first. Raises SettingsError for an unknown or invalid backend."""
     specs: dict[str, BackendSpec] = {}
     problems: list[Problem] = []
 
@@ -70,7 +70,7 @@ def build_backends(settings: Settings) -> dict[str, BackendSpec]:
 
 
 class _Refused(Exception):
-    """``key`` is below the backend: empty, `.command`, `.custom.rules[0].event`."""
+    """``key`` is relative to the backend's settings: empty, `.command`, `.custom.rules[0].event`."""
 
     def __init__(self, key: str, message: str) -> None:
         super().__init__(message)
@@ -79,7 +79,7 @@ class _Refused(Exception):
 
 
 def _facts(name: str, chosen: BackendSettings) -> BackendSpec:
-    """What the CLI is, before the operator's choices."""
+    """The CLI's spec, before the operator's settings are applied."""
     if name in BUILT_IN:
         if chosen.custom is not None:
             raise _Refused(".custom", f"cannot declare {name!r} anew: it is built in; choose another name")
@@ -99,13 +99,13 @@ def _facts(name: str, chosen: BackendSettings) -> BackendSpec:
 
 
 def _without_version(chosen: BackendSettings) -> dict[str, Any]:
-    """After words like `sh -c …` or `run model` nobody knows what ``--version`` does; it is asked where the declaration says how."""
+    """A ``--version`` appended to `sh -c …` or `run model` is not safe, so the version is probed only if the declaration says how."""
     words = chosen.command if isinstance(chosen.command, list) else (chosen.command or "").split()
     return {"version_args": []} if len(words) > 1 else {}
 
 
 def _spoken_to(name: str, chosen: BackendSettings) -> BackendSpec:
-    """A built-in backend, in the way that was chosen where there is a choice."""
+    """A built-in backend with its driver, which some let the operator choose."""
     drivers = DRIVERS.get(name, {})
     if chosen.driver is None:
         return BUILT_IN[name]
@@ -136,7 +136,7 @@ def _merge(spec: BackendSpec, chosen: BackendSettings, unified: UnifiedFlags) ->
 
 
 def _warm(spec: BackendSpec, chosen: BackendSettings) -> WarmLimits | None:
-    """None where no process is to be started beforehand."""
+    """None if the backend has no warm processes."""
     if spec.warmth is None:
         return None
     if chosen.warm.max is None and not _is_its_own(_command(spec, chosen), spec):
@@ -147,19 +147,19 @@ def _warm(spec: BackendSpec, chosen: BackendSettings) -> WarmLimits | None:
 
 
 def _is_its_own(command: tuple[str, ...], spec: BackendSpec) -> bool:
-    """Whether this is the CLI itself, wherever it is installed: how another program speaks, a wrapper even, is not known."""
+    """Whether the command is the CLI itself, wherever it is installed. Any other program, even a wrapper, may speak another protocol."""
     return len(command) == 1 and os.path.basename(command[0]) == spec.command[0]
 
 
 def _confinement(spec: BackendSpec, chosen: BackendSettings, settings: Settings) -> Confinement:
-    """Each of the backend's own choices goes before the server's."""
+    """The backend's own settings take precedence over the server's."""
     server = settings.server
     limits = RunLimits(
         **asdict(server.run_limits) | {name: value for name, value in asdict(chosen.run_limits).items() if value is not None}
     )
     if (chosen.sandbox.kind or server.sandbox.kind or "none") == "none":
         return Confinement(limits=limits)
-    # The server's own configuration, with its keys, is not for the agent to read.
+    # The agent must not read the server's configuration, which holds its keys.
     hidden = tuple(path for path in (settings.home, settings.config_file) if path)
     writable = (*spec.state, *(f"|{path}" for path in (*server.sandbox.writable, *chosen.sandbox.writable)))
     return Confinement(limits=limits, sandbox=BUBBLEWRAP, writable=writable, hidden=hidden)
@@ -178,7 +178,7 @@ def _command(spec: BackendSpec, chosen: BackendSettings) -> tuple[str, ...]:
 
 
 def _defaults(chosen: BackendSettings, unified: UnifiedFlags, aliases: dict[str, str]) -> Iterator[tuple[str, Any]]:
-    """Options where a request says nothing. The backend's own choice goes before the one for all."""
+    """Defaults for options that a request omits. The backend's own setting takes precedence over the global one."""
     if chosen.model:
         yield "model", aliases.get(chosen.model, chosen.model)
     if chosen.system_prompt:
@@ -196,7 +196,7 @@ def _defaults(chosen: BackendSettings, unified: UnifiedFlags, aliases: dict[str,
 
 
 def _words(text: str) -> list[str]:
-    """``Read,Bash(git log:*, -n)`` by its commas, but not by those inside parentheses."""
+    """Split ``Read,Bash(git log:*, -n)`` at commas outside parentheses."""
     return [word.strip() for word in re.findall(r"(?:\([^)]*\)|[^,(])+", text) if word.strip()]
 
 

@@ -1,4 +1,4 @@
-"""The services, built from the settings: what every route finds in ``app.extensions["clinvk"]``."""
+"""Builds the services from the settings. Routes find them in ``app.extensions["clinvk"]``."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ log = logging.getLogger("clinvk.config")
 
 
 def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) -> Services:
-    """Raises SettingsError for a backend that is unknown or badly declared. Starts nothing yet."""
-    environ = dict(environ)  # `os.environ` decodes every name and value each time that it is looked through
+    """Starts nothing. Raises SettingsError for an unknown or invalid backend."""
+    environ = dict(environ)  # `os.environ` decodes every name and value on each iteration
     backends = _backends(settings)
     prober = Prober(environ, report=logging.getLogger("clinvk.backends").warning)
     spawner = Spawner(limit_at_start())
@@ -68,7 +68,7 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
 
 
 def renew_services(running: Services, settings: Settings) -> Services:
-    """The same services with other settings: what runs and what is kept goes on in them. Raises SettingsError."""
+    """The services with new settings. They take over running work and warm processes. Raises SettingsError."""
     backends = _backends(settings)
     running.runner.reconfigure(backends, workdirs=_workdirs(settings.server), limits=_limits(settings))
     running.continuation.reconfigure(_continuation(settings.server))
@@ -119,7 +119,7 @@ def _limits(settings: Settings) -> Limits:
 
 
 def _choices(settings: Settings, backends: Mapping[str, BackendSpec], prober: Prober) -> dict[str, Any]:
-    """What the routes ask for besides."""
+    """The other values that routes need."""
     models = ModelResolver(
         backends,
         default_backend=settings.default_backend,

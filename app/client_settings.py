@@ -1,4 +1,4 @@
-"""How each known client program is pointed at this server: the data behind docs/clients.md, one entry per program.
+"""How to configure each known client program for this server: the data behind docs/clients.md, one entry per program.
 
 Texts may contain `{url}` (the server's address), `{key}`, `{model}` and `{workdir}`.
 """
@@ -11,12 +11,12 @@ from typing import Literal
 Dialect = Literal["openai", "anthropic"]
 
 BASE_URLS: dict[Dialect, str] = {"openai": "{url}/openai/v1", "anthropic": "{url}/anthropic"}
-"""What the SDKs and most programs ask for. `{url}/v1` serves both dialects."""
+"""The base URL that the SDKs and most programs expect. `{url}/v1` serves both dialects."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """``settings`` is text to put at ``place``: a file, a shell, or a form of the program."""
+    """``settings`` is text to enter at ``place``: a file, a shell, or a form of the program."""
 
     name: str
     dialect: Dialect
@@ -24,11 +24,11 @@ class Client:
     language: str
     settings: str
     workdir: str = ""
-    """How the program says in which folder the agent works; empty where it cannot, so that it is the server's."""
+    """How the program sets the agent's working directory; empty if it cannot, so that the server's default applies."""
     limits: str = ""
     """What does not work."""
     tested_by: str = ""
-    """The test that runs the program; empty where it was not run here."""
+    """The test that runs the program; empty if no test does."""
     not_run: str = ""
     """Why no test runs a program that could be installed for one."""
 
@@ -280,7 +280,7 @@ CLIENTS: tuple[Client, ...] = (
 
 
 def filled(text: str, **values: str) -> str:
-    """``text`` with each `{name}` replaced. Not `str.format`: settings in JSON and YAML have braces of their own."""
+    """``text`` with each `{name}` replaced. Not `str.format`: settings in JSON and YAML contain braces."""
     for name, value in values.items():
         text = text.replace(f"{{{name}}}", value)
     return text

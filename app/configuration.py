@@ -1,4 +1,4 @@
-"""The configuration in force, and how it is read again while the server runs (SIGHUP)."""
+"""The current configuration, and how it is reloaded while the server runs (SIGHUP)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FIXED = {
     "server.host", "server.port", "server.workers", "server.worker_connections", "server.idle_timeout_secs", "server.shutdown_grace_secs",
     "server.metrics_enabled", "server.tracing_enabled", "home", "session",
 }  # fmt: skip
-"""What the processes were started with: a change counts from the next start on."""
+"""Settings that are fixed when the processes start: a change takes effect at the next start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,16 +28,16 @@ class Configuration:
     keys: KeyRing
     read: Callable[[], Settings] = load_settings
     is_open: bool = False
-    """No keys, whoever asks (--no-auth)."""
+    """Authentication is disabled (--no-auth)."""
     is_local: bool = True
-    """Bound to this machine alone."""
+    """Bound to loopback only."""
 
     @classmethod
     def of(cls, settings: Settings, keys: KeyRing) -> Configuration:
         return cls(settings=settings, keys=keys, is_local=is_loopback(settings.server.host))
 
     def again(self) -> tuple[Configuration, list[str]]:
-        """What the file and the keys' sources say now, and which changes need a restart. Raises SettingsError: this one stays."""
+        """The configuration read again, keys included, and which changes need a restart. On SettingsError this one stays in force."""
         settings, postponed = _keep_fixed(self.settings, self.read())
         if problems := check_together(settings):
             raise SettingsError(problems)
@@ -54,7 +54,7 @@ class Configuration:
 
 
 def _keep_fixed(old: Settings, new: Settings) -> tuple[Settings, list[str]]:
-    """``new`` with what cannot change now as it was, and the names of what would have."""
+    """``new`` with the old values of fixed settings, and the names of the fixed settings that differ."""
     server = {name: getattr(old.server, name) for name in _names(old.server) if f"server.{name}" in FIXED}
     postponed = [f"server.{name}" for name, value in server.items() if getattr(new.server, name) != value]
     groups = {name: getattr(old, name) for name in _names(old) if name in FIXED}

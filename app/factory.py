@@ -1,4 +1,4 @@
-"""`create_app`: the whole server as one WSGI application. Starts nothing."""
+"""`create_app` returns the whole server as one WSGI application. It starts nothing."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def create_app(
     observation: Observation | None = None,
     counts: Counts | None = None,
 ) -> flask.Flask:
-    """The application. What is not given comes from the configuration: settings, keys, and the services built of them.
+    """Create the application. Omitted arguments come from the configuration: settings, keys, and the services built from them.
 
-    ``observation`` and ``counts`` are those of an application that this one takes over from.
+    ``observation`` and ``counts`` are those of the application that this one replaces.
     """
     settings = settings or load_settings()
     keys = load_keys(settings) if keys is None else keys
@@ -69,7 +69,7 @@ def create_app(
     app.json = OrjsonProvider(app)
     app.config |= _config(settings)
     app.url_map.strict_slashes = False
-    app.url_map.merge_slashes = False  # `app.observability.middleware` does, without a redirect
+    app.url_map.merge_slashes = False  # `app.observability.middleware` merges them without a redirect
     app.extensions["clinvk"] = services
     app.extensions["clinvk.configuration"] = Configuration.of(settings, keys)
     app.extensions["clinvk.error_body"] = error_body
@@ -91,14 +91,14 @@ def create_app(
 
 
 def build_app(configuration: Configuration) -> flask.Flask:
-    """The application of a configuration that was read and checked before."""
+    """Create the application from a configuration that is already loaded and validated."""
     app = create_app(configuration.settings, keys=configuration.keys)
     app.extensions["clinvk.configuration"] = configuration
     return app
 
 
 def answer_error(error: Exception) -> flask.Response:
-    """Every exception of every request, in the words of the surface that the path belongs to."""
+    """Convert any exception to an error response in the format of the path's API surface."""
     request = flask.request
     current = request_of(request.environ)
     answer = error_answer(error, request.path, current.request_id)
@@ -110,10 +110,10 @@ def answer_error(error: Exception) -> flask.Response:
 
 
 class Api(flask_smorest.Api):
-    """flask-smorest for validation and the OpenAPI document; errors are answered by `answer_error`."""
+    """flask-smorest for validation and the OpenAPI document; `answer_error` handles errors."""
 
     ERROR_SCHEMA = ErrorSchema
-    DEFAULT_ERROR_RESPONSE_NAME = None  # `Describe` knows which
+    DEFAULT_ERROR_RESPONSE_NAME = None  # `Describe` adds each route's own
 
     def _register_error_handlers(self) -> None:
         pass
@@ -132,7 +132,7 @@ def _register_surfaces(app: flask.Flask) -> None:
 
 
 def to_schema_name(schema: type[ma.Schema] | ma.Schema) -> str:
-    """The name in the OpenAPI document. Every surface has its own Message and Model, so all but the native ones are prefixed."""
+    """The schema's name in the OpenAPI document. Several surfaces define Message and Model, so all but the native ones have a prefix."""
     kind = schema if isinstance(schema, type) else type(schema)
     surface = {"openai": "OpenAI", "anthropic": "Anthropic"}.get(kind.__module__.split(".")[1], "") if "." in kind.__module__ else ""
     return surface + kind.__name__.removesuffix("Schema")
@@ -142,13 +142,13 @@ def _config(settings: Settings) -> dict[str, Any]:
     return {
         "API_TITLE": "clinvk",
         "API_VERSION": program_version(),
-        "OPENAPI_VERSION": "3.0.3",  # what the bundled Swagger UI 4 can show
+        "OPENAPI_VERSION": "3.0.3",  # the latest that the bundled Swagger UI 4 supports
         "API_SPEC_OPTIONS": {"info": {"description": DESCRIPTION}, "security": [{name: []} for name in SECURITY_SCHEMES]},
         "CLINVK_STARTED_AT": monotonic(),
     } | body_config(settings.server.read_timeout_secs, settings.server.max_request_body_bytes)
 
 
 def _keep_out_of_caches(response: flask.Response) -> flask.Response:
-    """Answers hold people's code; what may be cached says so itself."""
+    """Responses may contain source code; views set their own Cache-Control where caching is safe."""
     response.headers.setdefault("Cache-Control", "no-store")
     return response

@@ -1,4 +1,4 @@
-"""The version of this program. The number stands in one place, pyproject.toml; an installed copy has it from there."""
+"""The version of this program. It is defined in pyproject.toml; an installed copy reads it from the package metadata."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def program_version() -> str:
 
 
 def checkout_version(project: Path) -> str:
-    """What the checkout's own file says. A copy of the packages alone has none, and runs all the same."""
+    """The version in the checkout's pyproject.toml. A copy of the packages alone has no such file, and still runs."""
     try:
         text = project.read_text(encoding="utf-8")
     except OSError:
