@@ -1,4 +1,4 @@
-"""gunicorn's parent process, with one rule for every way to stop it: the first signal asks, the second insists."""
+"""gunicorn's parent process with one rule for SIGINT and SIGTERM: the first stops gracefully, the second at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gunicorn.arbiter import Arbiter
 
 
 class GracefulArbiter(Arbiter):
-    """gunicorn's own ends everything at once at the first SIGINT, and does not hear a second SIGTERM."""
+    """gunicorn's own arbiter stops at once on the first SIGINT and ignores a second SIGTERM."""
 
     _was_asked = False
 
@@ -21,5 +21,5 @@ class GracefulArbiter(Arbiter):
         super().signal(sig, frame)
 
     def handle_int(self) -> None:
-        print(file=sys.stderr)  # ends the line that a terminal has written ^C on
+        print(file=sys.stderr)  # ends the line on which the terminal echoed ^C
         raise StopIteration

@@ -1,4 +1,4 @@
-"""What a process that serves does besides answering: at its start, and at its end. The same under every server."""
+"""Startup and shutdown of a serving process, the same under every server."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from services.processes.own_process import become_subreaper
 
 POLL_S = 0.05
 DRAIN_S = 8.0
-"""For runs that are ended when the grace is over: their processes exit, their last events go out."""
+"""How long runs that are stopped after the grace period may take to exit and send their last events."""
 
 
 def begin(app: flask.Flask) -> None:
-    """Adopt what escapes a supervisor, end what a killed server left behind; start retention, metrics, and the processes that wait for runs."""
+    """Become subreaper, end leftovers of a killed server, and start retention, metrics and warm processes."""
     become_subreaper()
-    gevent.get_hub().loop.install_sigchld()  # reaps whatever becomes a child of this process
+    gevent.get_hub().loop.install_sigchld()  # reaps every child, adopted ones included
     end_leftovers()
     services: Services = app.extensions["clinvk"]
     services.upkeep.start()
@@ -33,9 +33,9 @@ def begin(app: flask.Flask) -> None:
 def finish(
     app: flask.Flask, *, busy: Callable[[], int], grace_s: float, is_hurried: Callable[[], bool], beat: Callable[[], None] = lambda: None
 ) -> int:
-    """Let the requests finish that ``busy`` counts, then end the runs that are left with an error event. Returns how many were cut off.
+    """Wait for the requests that ``busy`` counts, then stop the remaining runs with an error event. Returns how many requests were cut off.
 
-    ``is_hurried`` ends the grace early; ``beat`` is called all the while.
+    ``is_hurried`` ends the grace period early; ``beat`` is called throughout.
     """
     services: Services = app.extensions["clinvk"]
 
@@ -47,7 +47,7 @@ def finish(
 
     services.runner.drain()
     wait_until_idle(grace_s, is_hurried)
-    # Again and again: a run that ends makes room for one that waited in the queue.
+    # Repeatedly: a run that ends makes room for a queued one.
     wait_until_idle(DRAIN_S, lambda: services.runner.cancel_all(SERVER_STOPS))
     services.runner.close()
     services.continuation.close()
@@ -56,7 +56,7 @@ def finish(
 
 
 def end_leftovers() -> None:
-    """What a server that was killed with all its processes' supervisors could not end itself."""
+    """End the processes left by a server that was killed together with its supervisors."""
     processes, folders = end_leftover_processes(), remove_leftover_folders()
     if processes or folders:
         parts = [f"ended {processes} process(es)"] * bool(processes) + [f"removed {folders} folder(s)"] * bool(folders)

@@ -17,7 +17,7 @@ INDENT = " " * 12
 
 
 def opening(settings: Settings, url: str, access: str, files: str | None = None) -> str:
-    """The lines that are known at once. ``access``: who has access; ``files``: what is wrong with the limit of open files."""
+    """The lines known at startup. ``access``: who has access; ``files``: a problem with the open file limit."""
     lines = [
         f"clinvk {program_version()} listens on {url}",
         f"  openai    {url}/openai/v1",
@@ -36,7 +36,7 @@ def opening(settings: Settings, url: str, access: str, files: str | None = None)
 
 
 def backend_lines(specs: Sequence[BackendSpec], found: Sequence[Availability], default: str) -> str:
-    """One line a backend: its version, what its agent may do, or why it is not available."""
+    """One line per backend: its version and its agent's permissions, or why it is unavailable."""
     width = max((len(item.name) for item in found), default=0)
     lines = []
     for spec, item in zip(specs, found, strict=True):
@@ -51,7 +51,7 @@ def backend_lines(specs: Sequence[BackendSpec], found: Sequence[Availability], d
 
 
 def modes_of(spec: BackendSpec) -> str:
-    """The approval and sandbox modes in force for a request that sets none; nothing for a CLI that has no such options."""
+    """The default approval and sandbox modes; empty for a CLI without such options."""
     names = [name for name in ("approval_mode", "sandbox_mode") if spec.honours(name)]
     return ", ".join(f"{name} {spec.defaults.get(name, 'default')}" for name in names)
 

@@ -1,4 +1,4 @@
-"""`flask run` as a server: the development server with the background work, stop and reload that `app.server.worker` has under gunicorn."""
+"""Adds to `flask run` the background work, graceful stop and reload that `app.server.worker` provides under gunicorn."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOTICE = (
 
 
 def is_flask_run() -> bool:
-    """Whether the application is being loaded by `flask run`, in the process that will serve it (not the reloader's)."""
+    """Whether `flask run` is loading the application, in the serving process (not the reloader's)."""
     context = click.get_current_context(silent=True)
     if context is None or context.info_name != "run":
         return False
@@ -35,7 +35,7 @@ def is_flask_run() -> bool:
 
 
 class FlaskRun:
-    """Stands in front of the application that `flask run` serves; counts its requests and replaces it at SIGHUP."""
+    """Wraps the application under `flask run`, counts its requests and replaces it on SIGHUP."""
 
     def __init__(self, app: flask.Flask) -> None:
         self._app = app
@@ -57,7 +57,7 @@ class FlaskRun:
         self._busy -= 1
 
     def start(self) -> None:
-        """When the event loop turns: then the server listens, and its own signal handlers are in place."""
+        """Defer to the event loop: by then the server listens and has installed its own signal handlers."""
         print(NOTICE, file=sys.stderr, flush=True)
         gevent.spawn(self._begin)
 
@@ -69,7 +69,7 @@ class FlaskRun:
     def _stop(self) -> None:
         self._stops += 1
         if self._stops > 1:
-            return  # it hurries the first
+            return  # ends the grace period of the first
         grace_s = self._app.extensions["clinvk.configuration"].settings.server.shutdown_grace_secs
         if self._busy and grace_s > 0:
             print(background.grace_notice(self._busy, grace_s), file=sys.stderr, flush=True)

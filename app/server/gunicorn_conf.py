@@ -1,6 +1,6 @@
-"""gunicorn's settings where its own command starts the server: `gunicorn -c python:app.server.gunicorn_conf wsgi:app`.
+"""gunicorn's settings for its own command: `gunicorn -c python:app.server.gunicorn_conf wsgi:app`.
 
-They come from clinvk's configuration; what gunicorn's command line says counts more.
+They come from clinvk's configuration; gunicorn's command line takes precedence.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The application for servers that `clinvk serve` does not start: gunicorn's own command, and `flask run`."""
+"""The application for servers not started by `clinvk serve`: gunicorn's own command, and `flask run`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from app.server.serve import protect_secrets, refuse_if_open
 
 EXIT_MISCONFIGURED = 2
 GUNICORN_HALTS = 4
-"""gunicorn's APP_LOAD_ERROR: the only way for a worker to say that another one would fail as well."""
+"""gunicorn's APP_LOAD_ERROR: with this exit code the arbiter stops instead of starting another worker."""
 
 WITHOUT_OUR_SETTINGS = (
     "clinvk: gunicorn was started without clinvk's settings, so streams would be cut at a stop and limits would not hold; "
@@ -30,7 +30,7 @@ PRELOADED = "clinvk: --preload cannot be used: workers would share a database co
 
 
 class Program(Protocol):
-    """gunicorn's, in its parent process. Workers inherit it with the configuration that is in force at their start."""
+    """gunicorn's application object in the parent process. Workers inherit it with the current configuration."""
 
     configuration: Configuration
 
@@ -39,7 +39,7 @@ program: Program | None = None
 
 
 def load_configuration() -> Configuration:
-    """The configuration, checked whole. Exits with 2 and one line a problem where it cannot be used."""
+    """Load and validate the whole configuration. If it is invalid, print one line per problem and exit with 2."""
     try:
         settings = load_settings()
         refuse_if_open(settings)
@@ -52,7 +52,7 @@ def load_configuration() -> Configuration:
 
 
 def host() -> flask.Flask:
-    """The application, with what the server that imports `wsgi` lacks. Exits where it cannot be served."""
+    """The application, completed for the server that imports `wsgi`. Exits if it cannot be served."""
     from app.factory import build_app  # not in gunicorn's parent process
 
     if os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn/"):

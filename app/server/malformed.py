@@ -1,4 +1,4 @@
-"""The answer to what is no HTTP request: in the form of the surface where its path is known, with a request id in any case."""
+"""The response to a malformed HTTP request: in its surface's format if the path is known, always with a request id."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ STATUS = {
     errors.LimitRequestHeaders: 431,
     errors.UnsupportedTransferCoding: 501,
 }
-"""RFC 9110 and 9112 have a status of its own for these; any other malformed request is a 400."""
+"""Errors with their own status in RFC 9110 and 9112; any other malformed request is a 400."""
 
 
 def answer_malformed(error: errors.ParseException, request_id: str) -> bytes:
-    """The whole answer, head and body. The connection is of no more use."""
+    """The whole response, head and body. The connection must then be closed."""
     status = STATUS.get(type(error), 400)
     path = resolve_alias(path_of(error), {})
     problem = Problem(
@@ -44,7 +44,7 @@ def answer_malformed(error: errors.ParseException, request_id: str) -> bytes:
 
 
 def path_of(error: BaseException) -> str:
-    """The path, where the request line was read before the error; else empty. gunicorn keeps the half-read request to itself."""
+    """The path if the request line was read before the error, else empty. gunicorn does not expose the partial request."""
     for frame, _ in walk_tb(error.__traceback__):
         request = frame.f_locals.get("self")
         if isinstance(request, Request):

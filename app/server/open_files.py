@@ -1,4 +1,4 @@
-"""The limit of open files: raised as far as the system lets us, told where that is not enough."""
+"""Raises the open file limit as far as the system allows, and reports when that is not enough."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ import resource
 from app.config.schema import ServerSettings
 
 FILES_PER_RUN = 6
-"""The client's connection, stdout, stdin, the control socket, the folder's lock; one more for a moment."""
+"""The client's connection, stdout, stdin, the control socket, the folder's lock, and one more briefly."""
 FILES_ANYWAY = 128
 MOST = 1 << 20
-"""More than this is of no use, and some systems call their limit endless."""
+"""More is never needed, and some systems report no limit."""
 
 
 _at_start: list[int] = []
 
 
 def limit_at_start() -> int | None:
-    """The soft limit that the program was started with, where it was raised since: the CLIs keep it."""
+    """The soft limit at startup if it has been raised since: the CLIs keep the original limit."""
     return _at_start[0] if _at_start else None
 
 
 def needed(server: ServerSettings) -> int:
-    """Descriptors of one worker, when all its connections and runs are there."""
+    """Descriptors that one worker needs at its maximum of connections and runs."""
     return FILES_ANYWAY + server.worker_connections + server.max_concurrent_runs * (FILES_PER_RUN - 1)
 
 
 def raise_limit(server: ServerSettings) -> str | None:
-    """Raise the soft limit for the workers to come; in words what they cannot have, if anything."""
+    """Raise the soft limit for the workers. Returns a message if it stays too low."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = min(needed(server), MOST)
     if _is_less(soft, wanted):
@@ -35,7 +35,7 @@ def raise_limit(server: ServerSettings) -> str | None:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
             _at_start.append(soft)
-        except (OSError, ValueError):  # macOS has a smaller limit than it says
+        except (OSError, ValueError):  # macOS's effective limit is below the one it reports
             most = soft
         soft = most
     if not _is_less(soft, wanted):

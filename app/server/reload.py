@@ -1,9 +1,8 @@
-"""SIGHUP: the server goes on with a new configuration. What runs goes on too, and ends as it began.
+"""SIGHUP: reload the configuration without interrupting work. Running requests finish under the old one.
 
-The parent process checks first: what it refuses, no worker ever sees. Then every worker puts a new application in the place
-of the old one; they share the runner, so that running work, limits and the queue are those of one server all the while.
-gunicorn's own way, new workers for old ones, would end every stream that takes longer than the grace, and start a new count
-of every limit.
+The parent process validates first, so that workers never see an invalid configuration. Then every worker replaces its
+application; old and new share the runner, and with it running work, limits and the queue. gunicorn's own reload replaces the
+workers: it would end every stream that outlives the grace period, and reset every limit.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ log = logging.getLogger("clinvk.config")
 
 
 def renew(app: flask.Flask) -> tuple[flask.Flask, list[str]]:
-    """The application that takes over from ``app``, and which changes need a restart. Raises SettingsError."""
+    """The application that replaces ``app``, and which changes need a restart. Raises SettingsError."""
     from app.build import renew_services
     from app.factory import create_app  # not in the parent process, which patches nothing
 
@@ -41,7 +40,7 @@ def renew(app: flask.Flask) -> tuple[flask.Flask, list[str]]:
 
 
 def obey_hangup(arbiter: Any) -> None:
-    """Make gunicorn's parent process renew the configuration at SIGHUP. Its hook ``when_ready``."""
+    """Make gunicorn's parent process reload the configuration on SIGHUP. Called from the hook ``when_ready``."""
     program = arbiter.app
 
     def handle_hup() -> None:

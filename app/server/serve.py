@@ -1,4 +1,4 @@
-"""`clinvk serve`: the address is bound and everything checked here, then gunicorn runs the workers."""
+"""`clinvk serve`: binds the address, validates everything, and runs gunicorn."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ from services.processes.own_process import forbid_inspection, hide_environment
 
 BACKLOG = 2048
 WORKER_TIMEOUT_S = 60
-"""A worker whose event loop stands still for so long is replaced."""
+"""A worker whose event loop blocks this long is replaced."""
 BANNER_WAIT_S = 10.0
-"""How long the banner waits for the versions of the CLIs. Nothing else does."""
+"""How long the banner waits for the CLIs' versions. Nothing else waits for them."""
 
 
 class CannotListen(Exception):
-    """The address cannot be bound; the message says why and what to do."""
+    """The address cannot be bound; the message states the reason and a remedy."""
 
 
 def gunicorn_options(server: ServerSettings) -> dict[str, Any]:
-    """gunicorn's own settings, for `clinvk serve` and for `deploy/gunicorn.conf.py`."""
+    """gunicorn's settings, for `clinvk serve` and `app.server.gunicorn_conf`."""
     host = f"[{server.host}]" if ":" in server.host else server.host
     return {
         "bind": f"{host}:{server.port}",
@@ -57,8 +57,8 @@ def gunicorn_options(server: ServerSettings) -> dict[str, Any]:
         "limit_request_line": 8190,
         "limit_request_fields": 100,
         "limit_request_field_size": 8190,
-        "forwarded_allow_ips": "",  # whose X-Forwarded-For is believed is server.trusted_proxies' business
-        "accesslog": None,  # the server's own log has a line for every request
+        "forwarded_allow_ips": "",  # server.trusted_proxies decides whose X-Forwarded-For is trusted
+        "accesslog": None,  # our own log has a line per request
         "loglevel": "warning",
         "logger_class": "app.server.worker.Log",
         "control_socket_disable": True,
@@ -85,15 +85,15 @@ def _hooks(server: ServerSettings) -> dict[str, Callable[..., None]]:
 
 
 def protect_secrets() -> None:
-    """Keep what this process and its workers know from the agents, which run as the same user."""
+    """Hide this process's and its workers' secrets from the agents, which run as the same user."""
     hide_environment(PREFIX)
     forbid_inspection()
 
 
 def serve(settings: Settings, *, is_open: bool = False, read: Callable[[], Settings] = load_settings) -> int:
-    """Serve until a signal ends it. Raises SettingsError, CannotListen.
+    """Serve until a signal stops the server. Raises SettingsError, CannotListen.
 
-    ``is_open``: no keys, whoever asks. ``read`` reads the settings again, at SIGHUP.
+    ``is_open`` disables authentication. ``read`` reloads the settings on SIGHUP.
     """
     build_backends(settings)
     check_database(settings)
@@ -112,7 +112,7 @@ def serve(settings: Settings, *, is_open: bool = False, read: Callable[[], Setti
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens there. A name is looked up, IPv4 first. Raises CannotListen."""
+    """A listening socket. Host names are resolved, IPv4 first. Raises CannotListen."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as error:
@@ -141,9 +141,9 @@ def _why_not(error: OSError, host: str, port: int) -> str:
 
 
 def admit(keys: KeyRing, *, is_local: bool, is_open: bool) -> tuple[KeyRing, str]:
-    """The keys in force, and who has access, as text. Beyond loopback, a server without keys makes one for this run.
+    """The active keys, and a text that states who has access. Beyond loopback, a server without keys generates one for this run.
 
-    Raises SettingsError for keys that are too short there.
+    Raises SettingsError for keys that are too short for such a server.
     """
     if is_open:
         where = "programs on this machine" if is_local else "EVERYONE who can reach this address"
@@ -159,7 +159,7 @@ def admit(keys: KeyRing, *, is_local: bool, is_open: bool) -> tuple[KeyRing, str
 
 
 def refuse_if_open(settings: Settings) -> None:
-    """For servers that `serve` does not start: nobody would read a key made for one run. Raises SettingsError."""
+    """For servers not started by `serve`, where a generated key would go unread. Raises SettingsError."""
     if is_loopback(settings.server.host):
         return
     keys = load_keys(settings)
@@ -170,7 +170,7 @@ def refuse_if_open(settings: Settings) -> None:
 
 
 class Gunicorn(BaseApplication):
-    """Runs the application in workers that all share the listener and the configuration."""
+    """Runs the application in workers that share the listener and the configuration."""
 
     def __init__(self, configuration: Configuration, listener: socket.socket) -> None:
         self.configuration = configuration
@@ -189,7 +189,7 @@ class Gunicorn(BaseApplication):
         return build_app(self.configuration)
 
     def _tell_backends(self, worker: Any) -> None:
-        """The first worker says what it found, when it knows; its probe then knows the versions too."""
+        """The first worker prints the backends once they are probed; the probe also caches their versions."""
         if worker.age > 1:
             return
         services = worker.wsgi.extensions["clinvk"]

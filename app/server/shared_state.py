@@ -1,8 +1,8 @@
-"""What several workers, or servers on several machines, must share. What would be wrong is refused at the start, whoever starts it.
+"""State that several workers, or servers on several machines, must share. An unsafe setup is rejected at startup, under any server.
 
-Refused: rate limits counted in memory by more than one worker; workers whose loop is not gevent's. Shared by all workers of one
-machine without further ado: sessions (SQLite), metrics, the key made for one run. Counted by each worker, and said so: places and
-queue (`max_concurrent_runs`, `max_queued_runs`), warm processes, wrong keys. Servers on several machines need Redis and PostgreSQL.
+Rejected: rate limits in memory with more than one worker; workers other than gevent's. Shared by all workers of one machine:
+sessions (SQLite), metrics, the key generated for one run. Counted per worker, as the startup notes state: run slots and queue
+(`max_concurrent_runs`, `max_queued_runs`), warm processes, wrong keys. Servers on several machines need Redis and PostgreSQL.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from app.server.worker import Worker
 log = logging.getLogger("clinvk.start")
 
 WRONG_OPTIONS = 2
-"""The exit code of a start that is refused, as of `clinvk serve`."""
+"""The exit code of a rejected start, as for `clinvk serve`."""
 
 
 def refuse_wrong_workers(server: ServerSettings) -> Callable[[Any], None]:
-    """gunicorn's hook ``on_starting``: its command line may say otherwise than the settings. `-k gevent` becomes our subclass of it."""
+    """gunicorn's hook ``on_starting``: its command line may override the settings. `-k gevent` becomes our subclass of it."""
 
     def check(arbiter: Any) -> None:
         problems = [f"{key} {message}" for key, message in rate_limit_problems(replace(server, workers=arbiter.cfg.workers))]
         if arbiter.worker_class is GeventWorker:
-            arbiter.worker_class = Worker  # the same loop, with time limits and a stop that loses nothing
+            arbiter.worker_class = Worker  # the same loop, with time limits and a graceful stop
         if not issubclass(arbiter.worker_class, Worker):
             problems.append(
                 f"the worker class {arbiter.cfg.worker_class_str} cannot serve: streams, time limits and lost clients need gevent's loop; "
@@ -47,7 +47,7 @@ def refuse_wrong_workers(server: ServerSettings) -> Callable[[Any], None]:
 
 
 def keep_number_of_workers(arbiter: Any, server: ServerSettings) -> None:
-    """Where another worker would be wrong, SIGTTIN adds none. In gunicorn's parent process, when it is ready."""
+    """Ignore SIGTTIN if another worker would be unsafe. Runs in gunicorn's parent process, in the hook ``when_ready``."""
     add_worker = arbiter.handle_ttin
 
     def handle_ttin() -> None:
@@ -61,7 +61,7 @@ def keep_number_of_workers(arbiter: Any, server: ServerSettings) -> None:
 
 
 def notes(settings: Settings) -> list[str]:
-    """What each server counts for itself where there may be several: nothing wrong with one, and one alone cannot tell."""
+    """Notes on what each server counts for itself. That is correct for one server; it cannot detect that there are several."""
     server = settings.server
     found: list[str] = []
     if is_loopback(server.host) and server.allowed_hosts and not server.trusted_proxies:

@@ -1,4 +1,4 @@
-"""gunicorn's gevent worker, with what it lacks: a stop that waits for requests but not for idle connections, and a time limit
+"""gunicorn's gevent worker, extended by a graceful stop that waits for requests but not for idle connections, and by a time limit
 for a request's head."""
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from app.server.reload import log_refusal, renew
 
 HEARTBEAT_S = 1.0
 LATE_MS = 250
-"""A request that waited so long for its turn is dropped unanswered if its client has hung up meanwhile."""
+"""A request that waited this long is dropped if its client has disconnected."""
 LAST_DATA_RECV = Struct("52xI")
 GRACE_MARGIN_S = 10
-"""What gunicorn gives a worker beyond the grace (its ``graceful_timeout``): the drain, and the way out."""
+"""Added to the grace period for gunicorn's ``graceful_timeout``: the drain, and the exit."""
 
 
 class Worker(GeventWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.busy = 0
-        """Requests that are being answered. A connection that waits for its next request is not busy."""
+        """Requests in progress. An idle keep-alive connection does not count."""
         self._woken = Event()
         self._is_renewal_due = False
         self._is_hurried = False
@@ -72,7 +72,7 @@ class Worker(GeventWorker):
         self._finish()
 
     def _finish(self) -> None:
-        """Let requests finish, then have what still runs ended with an honest error, then leave."""
+        """Let requests finish, stop the remaining runs with an error event, then exit."""
         grace_s = self.cfg.graceful_timeout - GRACE_MARGIN_S
         if self.busy and grace_s > 0 and not self._is_hurried:
             print(background.grace_notice(self.busy, grace_s), file=sys.stderr, flush=True)
@@ -83,7 +83,7 @@ class Worker(GeventWorker):
             self.log.warning("%s request(s) were cut off at the end of the grace", cut_off)
 
     def _renew(self) -> None:
-        """Go on with the configuration as it is now. Requests that are being answered stay with the old application."""
+        """Reload the configuration. Requests in progress stay with the old application."""
         try:
             self.wsgi: flask.Flask = renew(self.wsgi)[0]
         except SettingsError as error:
@@ -101,7 +101,7 @@ class Worker(GeventWorker):
         self._woken.set()
 
     def handle_quit(self, sig: int, frame: Any) -> None:
-        """At once, but not without a word: runs are ended now, and their streams say why. The parent waits 2 s for that."""
+        """Stop now: runs end with an error event in their streams. The parent waits 2 s for that."""
         self._is_hurried = True
         self.handle_exit(sig, frame)
 
@@ -110,11 +110,11 @@ class Worker(GeventWorker):
         self._woken.set()
 
     def handle_interrupt(self, sig: int, frame: Any) -> None:
-        """Ctrl-C reaches the whole process group: the first one asks, the second one insists."""
+        """Ctrl-C reaches the whole process group: the first stops gracefully, the second at once."""
         (self.handle_exit if self.alive else self.handle_quit)(sig, frame)
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
-        """Serve a connection, unless it was abandoned in a backlog, where answering it would delay clients that still wait."""
+        """Serve a connection, unless its client gave up in the backlog: serving it would delay clients that still wait."""
         if _has_hung_up(client) and _waited_ms(client) > LATE_MS:
             self.log.debug("dropped a request whose client hung up while it waited for its turn")
             client.close()
@@ -124,7 +124,7 @@ class Worker(GeventWorker):
 
     @contextmanager
     def timeout_ctx(self) -> Iterator[None]:
-        """Around the wait for a request: idle as long as connections may be, but a head that has begun must end in time."""
+        """Wraps the wait for a request: the idle timeout applies until the head begins, then the read timeout."""
         reader = gevent.getcurrent()
         loop = gevent.get_hub().loop
         timeout = gevent.Timeout(self.cfg.keepalive, False)
@@ -134,7 +134,7 @@ class Worker(GeventWorker):
             arrival.stop()
             head_timer.start(reader.throw, timeout)
 
-        # What is there already is taken without a turn of the loop, so that no watcher would see it.
+        # Data that has arrived is read without a loop iteration, so a watcher would miss it.
         if _has_data(reader.client):
             head_begins()
         else:
@@ -148,14 +148,14 @@ class Worker(GeventWorker):
                 watcher.close()
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
-        """gunicorn's own answer is HTML without a request id."""
+        """gunicorn's own response is HTML without a request id."""
         if not isinstance(exc, ParseException):
             super().handle_error(req, client, addr, exc)
             return
         request_id = to_request_id(None)
         self.log.warning("Invalid request from ip=%s: %s", (addr or [""])[0], exc, extra={"fields": {"request_id": request_id}})
         try:
-            client.settimeout(0)  # as gunicorn does: who does not take the answer at once is not waited for
+            client.settimeout(0)  # as in gunicorn: do not wait for a client that is not reading
             client.sendall(answer_malformed(exc, request_id))
         except OSError as error:
             self.log.debug("the client did not take the answer: %s", error)
@@ -165,7 +165,7 @@ class Worker(GeventWorker):
         try:
             super().handle_request(listener_name, req, sock, addr)
         except TimeoutError:
-            # The client took nothing for write_timeout_secs. To gunicorn that is news with a traceback, a reset is not.
+            # The client read nothing for write_timeout_secs. gunicorn would log a traceback for that, but not for a reset.
             raise ConnectionResetError(errno.ECONNRESET, "the client does not read") from None
         finally:
             self.busy -= 1
@@ -182,7 +182,7 @@ def _has_hung_up(client: socket.socket) -> bool:
 
 
 def _waited_ms(client: socket.socket) -> int:
-    """How long ago the last data arrived: ``tcpi_last_data_recv`` of Linux's ``struct tcp_info``. 0 where it is not known."""
+    """Milliseconds since the last data arrived: ``tcpi_last_data_recv`` of Linux's ``struct tcp_info``. 0 if unknown."""
     if not sys.platform.startswith("linux") or client.family not in (socket.AF_INET, socket.AF_INET6):
         return 0
     info = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, LAST_DATA_RECV.size)
@@ -190,21 +190,21 @@ def _waited_ms(client: socket.socket) -> int:
 
 
 def _has_data(client: socket.socket) -> bool:
-    """Whether a read would not wait."""
+    """Whether a read would not block."""
     client.settimeout(0)
     try:
         client.recv(1, socket.MSG_PEEK)
     except BlockingIOError:
         return False
     except OSError:
-        return True  # the read that follows says it better
+        return True  # the following read reports the error
     finally:
         client.settimeout(None)
     return True
 
 
 class Log(Logger):
-    """What gunicorn has to say, from warnings on, in the server's own log."""
+    """Sends gunicorn's messages, from warnings up, to the server's own log."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
