@@ -1,4 +1,4 @@
-"""What one setting alone cannot tell: combinations that would be wrong or open, and texts with a form of their own."""
+"""Checks that one setting alone does not allow: unsafe or contradictory combinations, and strings with a format of their own."""
 
 from __future__ import annotations
 

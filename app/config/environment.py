@@ -22,7 +22,7 @@ NAMED = {
 """Short names of settings; they win over the long ones."""
 
 READ_ELSEWHERE = {"CLINVK_CONFIG", "CLINVK_API_KEY", "CLINVK_API_KEYS", "CLINVK_SERVER_URL"}
-"""Variables that are not settings: the file to read, the keys (`app.security.api_keys`), the server that a client command asks."""
+"""Variables that are not settings: the file to read, the keys (`app.security.api_keys`), the server that client commands use."""
 
 # Kubernetes and Docker describe a service called "clinvk" to every container beside it with variables of these names.
 SERVICE_LINK = re.compile(r"CLINVK_(.*_)?(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)=.*")

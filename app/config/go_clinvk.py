@@ -21,7 +21,7 @@ MEANINGLESS: Mapping[str, str] = {
     "parallel.aggregate_output": TERMINAL,
     "server.rate_limit_cleanup_secs": "is not needed: nothing is kept of callers that have stopped asking",
 }
-"""Keys that are left out, with the reason that the start tells. A group takes all that is below it along."""
+"""Keys that are left out, with the reason that is logged at startup. A group includes all keys below it."""
 
 UNSET: Mapping[str, tuple[Any, str]] = {
     "unified_flags.approval_mode": ("", ""),
@@ -43,7 +43,7 @@ UNSET: Mapping[str, tuple[Any, str]] = {
     "server.cors_allowed_origins": ([], ""),
     "server.blocked_workdir_prefixes": ([], ""),
 }
-"""Values that mean "not set": key → the value, and what the start tells about it (nothing where the default means the same)."""
+"""Values that mean "not set": key → the value, and the note at startup (empty if the default means the same)."""
 
 VARIABLES: Mapping[str, str] = {"CLINVK_MCP_": "is about the original's MCP server, which is not part of this program"}
 """Beginnings of the names of variables that are left out, with the reason."""
@@ -55,7 +55,7 @@ def why_meaningless(key: str) -> str | None:
 
 
 def why_unset(key: str, value: Any) -> str | None:
-    """None for a value that is one; else what to tell of it, which may be nothing."""
+    """None for a value that counts as set; else the note about it, which may be empty."""
     group, _, below = key.partition(".")
     name = f"backends.*.{below.partition('.')[2]}" if group == "backends" else key
     meant, reason = UNSET.get(name, (None, ""))

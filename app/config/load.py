@@ -54,7 +54,7 @@ def find_home(environ: Mapping[str, str] = os.environ, given: object = None) -> 
 
 
 def _find_file(config_path: str | None, home: str, environ: Mapping[str, str]) -> str | None:
-    """The file to read. One that was asked for must exist (reading it tells when it does not), the default one need not."""
+    """The file to read. An explicit one must exist (reading it reports that it does not), the default one need not."""
     asked = config_path or environ.get("CLINVK_CONFIG")
     if asked:
         return os.path.abspath(_expand(asked, environ))

@@ -66,14 +66,14 @@ class UnifiedFlags:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmSettings:
-    """Processes of a CLI that are started before anybody asks. What is not set is the backend's own default."""
+    """Prestarted processes of a CLI. A value that is not set is the backend's own default."""
 
     min: int | None = setting(
         None, "processes kept ready from the start on, for runs in the default workdir with default options", at_least=0
     )
-    max: int | None = setting(None, "processes kept ready; 0 starts every CLI when it is asked for", at_least=0)
+    max: int | None = setting(None, "processes kept ready; 0 starts the CLI for each run", at_least=0)
     live_max: int | None = setting(None, "sessions whose process waits for their next turn; 0 ends each with its turn", at_least=0)
-    idle_secs: float | None = setting(None, "a process that nobody has asked for in this time is ended", above=0)
+    idle_secs: float | None = setting(None, "an unused process is ended after this time", above=0)
     max_uses: int | None = setting(None, "runs of one process, for CLIs that serve several (codex)", at_least=1)
     max_age_secs: float | None = setting(None, "a process that was started longer ago takes no more runs", above=0)
     max_rss_mb: int | None = setting(None, "a process that holds more memory than this is replaced", at_least=1)
@@ -117,7 +117,7 @@ class BackendSettings:
     command: str | list[str] | None = setting(None, "the program to start, and its first arguments")
     env: dict[str, str] = setting({}, "environment variables set for this CLI", is_secret=True)
     pass_env: list[str] = setting([], "names (or patterns) of the server's own variables that this CLI also gets")
-    driver: str | None = setting(None, "how the CLI is spoken to, where there is a choice (codex: app-server | exec)")
+    driver: str | None = setting(None, "the protocol to use with the CLI, where there is a choice (codex: app-server | exec)")
     max_concurrent_runs: int | None = setting(None, "processes of this backend at a time", at_least=1)
     run_limits: RunLimitSettings = field(default_factory=RunLimitSettings)
     sandbox: SandboxSettings = field(default_factory=SandboxSettings)
@@ -188,7 +188,7 @@ class ServerSettings:
         list(SYSTEM_FOLDERS), "folders that a workdir must not lie in; an empty list is the default", is_path=True
     )
     metrics_enabled: bool = setting(False, "serve GET /metrics, in Prometheus' format")
-    metrics_public: bool = setting(False, "let GET /metrics be read without a key, where keys are asked for")
+    metrics_public: bool = setting(False, "allow GET /metrics without a key even if keys are configured")
     tracing_enabled: bool = setting(
         False,
         "send OpenTelemetry traces, configured by the OTEL_* variables; needs opentelemetry-sdk and opentelemetry-exporter-otlp-proto-http",
@@ -199,7 +199,7 @@ class ServerSettings:
     continue_conversations: bool = setting(
         False,
         "a chat or messages request whose earlier messages are exactly those that were answered before, for the same key, is run as the"
-        " next turn of the CLI's own session, which is told the last message alone; the CLI keeps these sessions on disk meanwhile."
+        " next turn of the CLI's own session, and only the last message is sent to it; the CLI keeps these sessions on disk meanwhile."
         " Each worker remembers its own; what is not remembered is sent in full",
     )
     continued_max_sessions: int = setting(256, "sessions kept so at a time, for each worker; the oldest go first", at_least=1)

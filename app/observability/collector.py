@@ -1,7 +1,7 @@
-"""Counts requests and runs into `app.observability.metrics`' table, and tells it all to Prometheus.
+"""Counts requests and runs into the metrics of `app.observability.metrics`, and renders them for Prometheus.
 
-Counters and histograms are counted as things happen. Gauges are read off the truth (the admission, the pools) when somebody asks, and
-every few seconds for the worker that is asked instead: they cannot drift. Imported only where metrics are on.
+Counters and histograms are counted as things happen. Gauges are read from their source (admission, pools) at each
+scrape, and every few seconds for scrapes that another worker answers: they cannot drift. Imported only where metrics are on.
 """
 
 from __future__ import annotations

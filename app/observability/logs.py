@@ -63,7 +63,7 @@ def _indented(traceback: str) -> str:
 def log_handler(log_format: str, stream: TextIO | None = None, file: str = "") -> logging.Handler:
     """Writes to ``file``, or to ``stream`` (standard error), in the form of ``server.log_format``.
 
-    A file that was moved away (by logrotate) is begun anew with the next line: nobody has to send a signal, and several
+    The next line reopens a file that was moved away (logrotate): no signal is needed, and several
     processes may write to it, each line in one write at the file's end.
     """
     stream = stream or sys.stderr

@@ -26,7 +26,7 @@ def route_label(rule: str) -> str:
 
 
 class ModelLabels:
-    """Which models are told by name: those of the configuration, and the first few others of runs that went well.
+    """The models that get a label of their own: those of the configuration, and the first few others of runs that went well.
 
     A CLI repeats whatever name it was given, and the vendor refuses what is no model; so a run's success vouches for its name.
     """

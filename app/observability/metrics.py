@@ -61,7 +61,7 @@ METRICS = (
     _of("gauge", "queue_depth", "", "Runs that wait for a place."),
     _of("gauge", "queue_limit", "", "Places in the queue (server.max_queued_runs, of all workers)."),
     _of("gauge", "warm_processes", "backend", "Prewarmed CLI processes ready."),
-    _of("counter", "tokens_total", "type backend model key", "Tokens, as the CLIs tell them."),
+    _of("counter", "tokens_total", "type backend model key", "Tokens, as reported by the CLIs."),
     _of("counter", "cost_usd_total", "backend model key", "Cost in US dollars, if the CLI reports it."),
     _of("gauge", "backend_available", "backend", "1 where the backend's CLI is there, 0 where it is missing."),
     _of("gauge", "workers", "", "Worker processes that serve."),
@@ -76,7 +76,7 @@ NO_KEY = ""
 TOKEN_TYPES = ("input", "output", "cached", "cache_write", "reasoning")
 
 LABELS: Mapping[str, str] = {
-    "route": f"the route's template (`/api/v1/sessions/{{session_id}}`), `{UNMATCHED}` where there is none",
+    "route": f"the route's template (`/api/v1/sessions/{{session_id}}`), `{UNMATCHED}` for an unknown path",
     "method": f"the HTTP method, `{OVERFLOW}` for one that no route has",
     "status": "the HTTP status; 0 where the client left before there was one",
     "surface": ", ".join(surface.name for surface in SURFACES),

@@ -123,7 +123,7 @@ class Body(Iterator[bytes]):
             answer.request.is_complete = True
             raise
         except Exception as error:
-            # Too late for an error answer: the connection breaks, which is what tells the client.
+            # Too late for an error response: closing the connection is the only signal left.
             answer.log_error(error)
             raise
         answer.request.bytes += len(part)

@@ -15,7 +15,7 @@ from services.redaction import REDACTED, redact
 from services.telemetry import RunTelemetry
 
 WELL = ("completed", "cancelled", "shutdown")
-"""Outcomes that are nobody's failure."""
+"""Outcomes that are not failures."""
 MODEL_LIMIT_CHARS = 128
 REASON_LIMIT_CHARS = 300
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 TRACEPARENT = re.compile(r"(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<parent>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})")
 VERSION = "00"
-"""The only one there is. The specification would have a later one's first four parts read; nobody sends it."""
+"""The only version so far. Of a later one the specification has the first four parts read; no client sends one."""
 
 EXPORTERS = ("otlp", "console", "none")
 """What OTEL_TRACES_EXPORTER may say."""
@@ -20,7 +20,7 @@ PROTOCOL = "http/protobuf"
 """What OTEL_EXPORTER_OTLP_PROTOCOL may say: gRPC's own threads and gevent do not go together."""
 
 VARIABLE = "TRACEPARENT"
-"""How a process is told: https://opentelemetry.io/docs/specs/otel/context/env-carriers/."""
+"""The environment variable that passes the trace to a process: https://opentelemetry.io/docs/specs/otel/context/env-carriers/."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ class RequestSpans:
 
 
 class RunSpans:
-    """An observer of runs. The run's process is told the run's span as its parent."""
+    """An observer of runs. The run's process gets the run's span as its parent."""
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
@@ -101,7 +101,7 @@ class RunSpans:
         for name, at in (("admitted", run.admitted_at), ("spawned", run.spawned_at), ("first token", run.first_token_at)):
             if at:
                 span.add_event(name, timestamp=_to_ns(at))
-        told = {
+        attributes = {
             "clinvk.outcome": run.outcome,
             "clinvk.start": None if run.refusal else run.start,
             "clinvk.key": run.notes.get(KEY),
@@ -111,8 +111,8 @@ class RunSpans:
         }
         if usage := run.fold.usage:
             # https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/
-            told |= {"gen_ai.usage.input_tokens": usage.input_tokens, "gen_ai.usage.output_tokens": usage.output_tokens}
-        span.set_attributes({name: value for name, value in told.items() if value is not None})
+            attributes |= {"gen_ai.usage.input_tokens": usage.input_tokens, "gen_ai.usage.output_tokens": usage.output_tokens}
+        span.set_attributes({name: value for name, value in attributes.items() if value is not None})
         if run.outcome not in WELL:
             span.set_status(Status(StatusCode.ERROR, run.outcome))
         span.end()

@@ -22,7 +22,7 @@ WRONG_REQUEST = {400, 404, 413, 415}
 
 
 class Usage(Exception):
-    """The command was asked for the wrong thing."""
+    """A usage error of the command."""
 
 
 Command = Callable[[argparse.Namespace], int]

@@ -55,7 +55,7 @@ def run_prompt(args: argparse.Namespace) -> int:
 
 
 def latest_session(remote: Remote, args: argparse.Namespace) -> str:
-    """The session of this folder that was used last, of ``--backend`` if that is given. Raises Usage where there is none."""
+    """The session of this folder that was used last, of ``--backend`` if that is given. Raises Usage if there is no such session."""
     workdir = workdir_for(remote, args.workdir, is_default=True)
     found = remote.ask("GET", "/api/v1/sessions", query={"workdir": workdir, "backend": args.backend, "limit": 1})["sessions"]
     if not found:
