@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.parts.clis import NO_WAY_OUT, REAL_CLIS, TESTED_CLIS, FakeCli, RealCli, cli_path, real_cli_in, require
+from tests.parts.clis import NO_WAY_OUT, REAL_CLIS, SLOW_CLIS, TESTED_CLIS, FakeCli, RealCli, cli_path, real_cli_in, require
 from tests.parts.model_api import FakeModelApi
 from tests.parts.processes import command_line, eventually
 from tests.parts.server import LOG_TAIL_CHARS, Server
@@ -26,11 +26,11 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Before ``-m`` selects: make ``long`` what is `long_with` its CLI; leave out CLIs of which this run has no other version."""
+    """Before ``-m`` selects: make ``long`` what is no smoke test of a slow CLI; leave out CLIs of which this run has no other version."""
     same_version: list[pytest.Item] = []
     for item in items:
         clis = _real_clis_of(item)
-        if clis & {mark.args[0] for mark in item.iter_markers("long_with")}:
+        if clis & SLOW_CLIS and not item.get_closest_marker("smoke"):
             item.add_marker("long")
         if clis - TESTED_CLIS:
             same_version.append(item)

@@ -134,6 +134,8 @@ def runs_of(cli: RealCli, exchanges: Sequence[RequestRecord]) -> int:
 
 
 REAL_CLIS = ("claude", "codex", "gemini")
+SLOW_CLIS = {"gemini"}
+"""Take seconds to start: of their tests the default run has the smoke tests alone; the others are long."""
 CLI_FOLDERS = {"newest": (".clis",), "oldest": (".clis-oldest", ".clis")}
 """Where the real CLIs are installed, by CLI_VERSIONS: the newest tested versions (tests/clis), or the oldest supported
 (tests/clis/oldest) where those are others."""

@@ -43,9 +43,7 @@ def test_system_prompt_reaches_the_model_as_the_system_s_and_not_the_user_s(real
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize(
-    ("count", "sse"), [(1, True), (50, False), pytest.param(2000, False, marks=pytest.mark.long_with("gemini")), (2000, True)]
-)
+@pytest.mark.parametrize(("count", "sse"), [(1, True), (50, False), (2000, False), (2000, True)])
 def test_stream_loses_and_doubles_nothing(real: Real, count: int, sse: bool) -> None:
     said = [*tokens(count), " é漢字🙂", " \u2028end"]
     real.api.script("talk", Reply(text=said, input_tokens=1000, cached_tokens=234, output_tokens=56))

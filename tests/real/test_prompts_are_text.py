@@ -42,13 +42,10 @@ def said_by_the_user(real: Real) -> list[str]:
     return [said.strip() for said in exchange.user_texts]
 
 
-SHORT = ("flag", "command of the CLI", "shell escape", "file of the system", "empty lines around", "not only ASCII")
-"""With every CLI in the default run. Gemini CLI takes seconds to start; the others of `INERT` are long with it."""
+SMOKE = ("command of the CLI", "file of the system", "not only ASCII")
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in SHORT else pytest.mark.long_with("gemini"), id=name) for name in INERT]
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.smoke if name in SMOKE else (), id=name) for name in INERT])
 def test_prompt_is_nothing_but_text(real: Real, name: str) -> None:
     prompt = INERT[name]
     (real.workdir / "secret.txt").write_text(SECRET)

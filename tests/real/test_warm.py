@@ -106,8 +106,6 @@ def left(real: Real) -> set[int]:
 SAME: list[Callable[[Real], None]] = [
     native.test_answer_is_what_the_model_said,
     partial(prompts_are_text.test_prompt_is_nothing_but_text, name="command of the CLI"),
-]
-SAME_LONG: list[Callable[[Real], None]] = [
     native.test_usage_is_what_the_model_api_reported,
     native.test_tool_call_is_told_with_its_result,
     native.test_model_of_the_request_is_the_one_that_is_asked,
@@ -125,7 +123,6 @@ SAME_LONG: list[Callable[[Real], None]] = [
         for name in ("skill", "file of the system", "empty lines around")
     ),
 ]
-"""Each takes Gemini CLI five starts of seconds: long with it."""
 
 
 def name_of(test: object) -> str:
@@ -133,7 +130,7 @@ def name_of(test: object) -> str:
     return f"{getattr(getattr(test, 'func', test), '__name__', test)} {name}".removeprefix("test_").strip()
 
 
-@pytest.mark.parametrize("test", [*SAME, *(pytest.param(test, marks=pytest.mark.long_with("gemini")) for test in SAME_LONG)], ids=name_of)
+@pytest.mark.parametrize("test", SAME, ids=name_of)
 def test_warm_as_cold(real: Real, test: Callable[[Real], None]) -> None:
     for _ in range(2):
         real.api.forget()
@@ -162,7 +159,7 @@ def test_no_run_sees_anything_of_another(real: Real) -> None:
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("streams", [False, pytest.param(True, marks=pytest.mark.long_with("gemini"))], ids=["whole", "stream"])
+@pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
 def test_client_that_leaves_takes_its_tool_s_shell_along(real: Real, streams: bool) -> None:
     for _ in range(3):
         real.api.forget()
