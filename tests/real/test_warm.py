@@ -147,6 +147,7 @@ def test_warm_as_cold(real: Real, test: Callable[[Real], None]) -> None:
     assert any(is_warm() for _ in range(3))
 
 
+@pytest.mark.smoke
 def test_no_run_sees_anything_of_another(real: Real) -> None:
     for number in range(4):
         secret = f"secret-{number}-{tokens(1)[0]}"
