@@ -37,7 +37,7 @@ def test_sqlite(server: ServerFactory, reader: Reader) -> None:
     assert done.returncode == 0, done.stderr
     assert stat.S_IMODE((reader.folder / "sessions-backup.db").stat().st_mode) == 0o600
     again = reader.run("env", f"CLINVK_HOME={live.clinvk_home}", "bash", "-euc", commands("clinvk backup sessions"))
-    assert (again.returncode, "File exists" in again.stderr) == (1, True), "an older backup is not overwritten"
+    assert (again.returncode, "exists; choose another name" in again.stderr) == (1, True), "an older backup is not overwritten"
     nowhere = reader.run(
         "env", f"CLINVK_HOME={reader.folder}/nobody", "bash", "-euc", commands("clinvk backup sessions").replace(".db", "2.db")
     )
