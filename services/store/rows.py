@@ -70,5 +70,10 @@ def from_usage(usage: Usage) -> dict[str, int]:
 
 
 def dumped(value: Any) -> str:
-    """ASCII JSON, which any database can store."""
-    return json.dumps(value)
+    """JSON that any database can store: characters as they are (escaped, 10 MB of `é` would be 30 MB), escaped if UTF-8 lacks one."""
+    text = json.dumps(value, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        return json.dumps(value)
+    return text
