@@ -35,6 +35,7 @@ from app.server.reload import log_refusal, renew
 HEARTBEAT_S = 1.0
 LATE_MS = 250
 """A request that waited this long is dropped if its client has disconnected."""
+DISCARD_BYTES = 65_536
 LAST_DATA_RECV = Struct("52xI")
 GRACE_MARGIN_S = 10
 """Added to the grace period for gunicorn's ``graceful_timeout``: the drain, and the exit."""
@@ -164,6 +165,14 @@ class Worker(GeventWorker):
         self.busy += 1
         try:
             super().handle_request(listener_name, req, sock, addr)
+            # gunicorn would discard the rest of the body before the next request, without letting other requests run.
+            is_whole = False
+            with self.timeout_ctx():
+                while req.body.read(DISCARD_BYTES):
+                    gevent.sleep(0)
+                is_whole = True
+            if not is_whole:
+                raise StopIteration  # closes the connection
         except TimeoutError:
             # The client read nothing for write_timeout_secs. gunicorn would log a traceback for that, but not for a reset.
             raise ConnectionResetError(errno.ECONNRESET, "the client does not read") from None
