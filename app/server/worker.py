@@ -165,19 +165,23 @@ class Worker(GeventWorker):
         self.busy += 1
         try:
             super().handle_request(listener_name, req, sock, addr)
-            # gunicorn would discard the rest of the body before the next request, without letting other requests run.
-            is_whole = False
-            with self.timeout_ctx():
-                while req.body.read(DISCARD_BYTES):
-                    gevent.sleep(0)
-                is_whole = True
-            if not is_whole:
-                raise StopIteration  # closes the connection
+            self._discard_rest(req)
         except TimeoutError:
             # The client read nothing for write_timeout_secs. gunicorn would log a traceback for that, but not for a reset.
             raise ConnectionResetError(errno.ECONNRESET, "the client does not read") from None
         finally:
             self.busy -= 1
+
+    def _discard_rest(self, req: Any) -> None:
+        """Read what the application left of the body; gunicorn would do so without letting other requests run.
+
+        Raises StopIteration, which closes the connection, if the rest does not arrive within the read timeout.
+        """
+        with gevent.Timeout(self.wsgi.config[READ_TIMEOUT], False):
+            while req.body.read(DISCARD_BYTES):
+                gevent.sleep(0)
+            return
+        raise StopIteration
 
 
 def _has_hung_up(client: socket.socket) -> bool:

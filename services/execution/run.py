@@ -218,10 +218,10 @@ class ProcessRun:
         """Which limit the output has passed, if any."""
         limits = self._limits
         self._output_bytes += len(data)
-        if self._output_bytes > limits.max_output_bytes:
-            return f"the output passed {limits.max_output_bytes} bytes (server.max_output_bytes), so the run was stopped"
         try:
             self._line_limit.check(data)
         except LineTooLong as error:
             return f"{error} (server.line_limit_bytes), so the run was stopped"
+        if self._output_bytes > limits.max_output_bytes:
+            return f"the output passed {limits.max_output_bytes} bytes (server.max_output_bytes), so the run was stopped"
         return None
