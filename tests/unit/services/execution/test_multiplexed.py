@@ -1,79 +1,20 @@
-"""A run's share of a process that serves many, without the process."""
+"""A process that serves many runs, without the process."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from unittest.mock import MagicMock
 
-import gevent
 import pytest
 from gevent.event import Event
 
-from services.clis.codex import spec as codex
 from services.decoding.decoder import Exit
-from services.execution import multiplexed
-from services.execution.multiplexed import Channel, MultiplexedWorker
-from tests.unit.services.clis.invoked import invoked
-
-
-class NoProcess:
-    """As much of a `MultiplexedWorker` as its channels use."""
-
-    exit: Exit | None = None
-    is_draining = False
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = SimpleNamespace(path=str(folder))
-
-    def add(self, channel: Channel) -> None: ...
-    def drop(self, channel: Channel) -> None: ...
-    def flush(self) -> None: ...
-
-
-@pytest.fixture
-def channel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Channel:
-    """Of a turn that has begun."""
-    worker: Any = NoProcess(tmp_path)
-    channel = Channel(worker, invoked(codex.SPEC, ephemeral=True))
-    channel.turn.answered("thread/start", {"thread": {"id": "t"}})
-    channel.turn.answered("turn/start", {"turn": {"id": "u"}})
-    return channel
-
-
-def end_turn(channel: Channel, status: str) -> None:
-    params = {"threadId": "t", "turn": {"id": "u", "status": status}}
-    channel.put(channel.turn.notified("turn/completed", params), b"{}")
-
-
-@pytest.mark.parametrize(("is_interrupted", "ended"), [(True, 1), (False, 0)], ids=["interrupted", "finished"])
-def test_what_an_interrupted_turn_has_started_is_ended_though_it_told_of_no_tool(
-    channel: Channel, monkeypatch: pytest.MonkeyPatch, is_interrupted: bool, ended: int
-) -> None:
-    marks: list[str] = []
-    monkeypatch.setattr(multiplexed, "end_marked", marks.append)
-    if is_interrupted:
-        channel.stop()
-    end_turn(channel, "interrupted" if is_interrupted else "completed")
-    assert channel.wait_exit(1.0) == Exit(0)
-    channel.close()
-    assert len(marks) == ended
-
-
-def test_a_turn_whose_client_did_not_read_is_over_as_soon_as_it_has_stopped(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(multiplexed, "INTERRUPT_S", 30.0)
-    for _ in range(2):
-        channel.put([], b"x" * (multiplexed.QUEUE_LIMIT_BYTES + 1))
-    assert channel.has_overflowed
-    gevent.spawn_later(0.05, end_turn, channel, "interrupted")
-    with gevent.Timeout(5):
-        assert channel.wait_exit(1.0) == Exit(0)
+from services.execution.multiplexed import MultiplexedWorker
 
 
 @pytest.mark.parametrize("is_idle", [True, False])
-def test_a_process_that_ends_while_it_is_idle_is_a_problem_of_the_cli(channel: Channel, is_idle: bool) -> None:
+def test_a_process_that_ends_while_it_is_idle_is_a_problem_of_the_cli(is_idle: bool) -> None:
     worker = MultiplexedWorker.__new__(MultiplexedWorker)
-    worker.channels = {} if is_idle else {channel.turn: channel}
+    worker.channels = {} if is_idle else {MagicMock(): MagicMock()}
     worker._ready = Event()
     worker._end(Exit(1))
     assert (worker.problem is not None) == is_idle
