@@ -31,6 +31,8 @@ INTERRUPT_S = 2.0
 QUEUE_LIMIT_BYTES = 16 << 20
 """What may be queued for a slow client, in bytes of the CLI's output. A process with one run is not read from until its client has
 read; this one must be, for its other runs."""
+SILENT_LINE_BYTES = 256
+"""What a line without events counts for there, however long it is: nothing of it is kept but its length."""
 BATCH_BYTES = 256 << 10
 """So much of the queue is passed on at a time."""
 
@@ -61,7 +63,8 @@ class Channel:
         variables = {"TMPDIR": self._folder, MARK: self._mark}
         self.turn = CodexTurn(invocation, {f"shell_environment_policy.set.{name}": value for name, value in variables.items()})
         self.has_overflowed = False
-        self._queue: deque[tuple[Batch, bytes]] = deque()
+        self._queue: deque[tuple[Batch, int]] = deque()
+        """The events of each line, and its bytes."""
         self._queued_bytes = 0
         self._events: Batch = []
         self._used_tools = False
@@ -74,14 +77,15 @@ class Channel:
     # -- for the worker --
 
     def put(self, batch: Batch, line: bytes) -> None:
-        """Events of the turn, from this line. Never waits: the process has other runs to serve."""
+        """Events of the turn, from this line, if any. Never waits: the process has other runs to serve."""
         self._used_tools = self._used_tools or any(isinstance(event, ToolCall) for event in batch)
         self._changed.set()
         if self.has_overflowed:
             return
-        self._queue.append((batch, line))
-        self._queued_bytes += len(line)
-        if self._queued_bytes > QUEUE_LIMIT_BYTES + len(line):
+        has_room = self._queued_bytes <= QUEUE_LIMIT_BYTES
+        self._queue.append((batch, len(line)))
+        self._queued_bytes += _weight(batch, len(line))
+        if not has_room:
             self.has_overflowed = True
             self.stop()
 
@@ -100,7 +104,7 @@ class Channel:
         return self._worker.exit is not None
 
     def read(self, timeout_s: float) -> bytes | None:
-        """The next lines of the turn, up to `BATCH_BYTES` and one; their events are `take_events`."""
+        """As many bytes as the next lines of the turn had, up to `BATCH_BYTES` and one line; their events are `take_events`."""
         deadline = monotonic() + timeout_s
         while not self._queue:
             if self._is_woken:
@@ -114,11 +118,11 @@ class Channel:
         lines: list[bytes] = []
         taken = 0
         while self._queue and taken < BATCH_BYTES:
-            events, line = self._queue.popleft()
+            events, size = self._queue.popleft()
             self._events += events
-            lines.append(line)
-            taken += len(line)
-        self._queued_bytes -= taken
+            lines.append(bytes(size))
+            taken += size
+            self._queued_bytes -= _weight(events, size)
         return b"\n".join((*lines, b""))
 
     def take_events(self) -> Batch:
@@ -184,6 +188,11 @@ class Channel:
         while not is_enough() and not self._worker.exit and (left := deadline - monotonic()) > 0:
             self._changed.wait(left)
             self._changed.clear()
+
+
+def _weight(batch: Batch, size: int) -> int:
+    """What a line counts for in the queue."""
+    return size if batch else SILENT_LINE_BYTES
 
 
 class ChannelConversation(Conversation):

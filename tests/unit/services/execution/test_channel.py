@@ -11,6 +11,7 @@ import pytest
 
 from services.clis.codex import spec as codex
 from services.decoding.decoder import Exit
+from services.events import Text
 from services.execution import channel as channels
 from services.execution.channel import Channel
 from tests.unit.services.clis.invoked import invoked
@@ -62,8 +63,25 @@ def test_what_an_interrupted_turn_has_started_is_ended_though_it_told_of_no_tool
 def test_a_turn_whose_client_did_not_read_is_over_as_soon_as_it_has_stopped(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channels, "INTERRUPT_S", 30.0)
     for _ in range(2):
-        channel.put([], b"x" * (channels.QUEUE_LIMIT_BYTES + 1))
+        channel.put([Text("x")], b"x" * (channels.QUEUE_LIMIT_BYTES + 1))
     assert channel.has_overflowed
     gevent.spawn_later(0.05, end_turn, channel, "interrupted")
     with gevent.Timeout(5):
         assert channel.wait_exit(1.0) == Exit(0)
+
+
+def test_lines_without_events_leave_the_queue_s_room_to_those_that_have_some(channel: Channel) -> None:
+    line = b"x" * (channels.QUEUE_LIMIT_BYTES // 4)
+    for _ in range(9):
+        channel.put([], line)
+    assert not channel.has_overflowed
+    for _ in range(6):
+        channel.put([Text("x")], line)
+    assert channel.has_overflowed
+
+
+def test_the_run_gets_as_many_bytes_as_its_lines_had(channel: Channel) -> None:
+    for batch in ([], [Text("x")], []):
+        channel.put(batch, b"x" * 100)
+    assert [len(line) for line in (channel.read(0.0) or b"").split(b"\n")] == [100, 100, 100, 0]
+    assert channel.take_events() == [Text("x")]
