@@ -8,6 +8,7 @@ import shutil
 import signal
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from time import monotonic
 from typing import Protocol
 
@@ -160,6 +161,17 @@ class Channel:
         if self._is_closed:
             return
         self._is_closed = True
+        with ExitStack() as rest:  # the last one first, and each of them whatever becomes of the others
+            rest.callback(shutil.rmtree, self._folder, ignore_errors=True)
+            rest.callback(self._end_tools)
+            rest.callback(self._worker.drop, self)
+            try:
+                self._end_turn()
+            except BaseException:
+                self._worker.is_draining = True  # the turn may go on in it
+                raise
+
+    def _end_turn(self) -> None:
         if not self.turn.is_complete:
             self.stop()
             self.wait_exit(INTERRUPT_S)
@@ -168,11 +180,11 @@ class Channel:
             self._worker.is_draining = True
         if self.turn.holds_session:
             self._unload()
-        self._worker.drop(self)
-        # An interrupted turn may have begun a tool that it has not told of.
+
+    def _end_tools(self) -> None:
+        """An interrupted turn may have begun a tool that it has not told of."""
         if self.turn.has_tried and (self._is_interrupted or self.turn.is_misunderstood or self._used_tools):
             end_marked(self._mark)
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _unload(self) -> None:
         """Unload the session: it may be continued in this process, in another worker's, or by hand."""

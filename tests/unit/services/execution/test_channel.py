@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import gevent
 import pytest
@@ -85,3 +86,19 @@ def test_the_run_gets_as_many_bytes_as_its_lines_had(channel: Channel) -> None:
         channel.put(batch, b"x" * 100)
     assert [len(line) for line in (channel.read(0.0) or b"").split(b"\n")] == [100, 100, 100, 0]
     assert channel.take_events() == [Text("x")]
+
+
+@pytest.mark.parametrize("failing", ["flush", "drop"])
+def test_an_error_while_a_run_is_closed_leaves_nothing_of_it_open(
+    channel: Channel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, failing: str
+) -> None:
+    marks: list[str] = []
+    monkeypatch.setattr(channels, "end_marked", marks.append)
+    worker: Any = channel._worker
+    setattr(worker, failing, MagicMock(side_effect=RuntimeError("a bug")))
+    dropped = worker.drop = MagicMock(side_effect=worker.drop)
+    gevent.spawn_later(0.01, end_turn, channel, "interrupted")
+    with pytest.raises(RuntimeError):
+        channel.close()
+    assert (dropped.called, len(marks), list(tmp_path.iterdir())) == (True, 1, [])
+    assert worker.is_draining == (failing == "flush")
