@@ -51,6 +51,7 @@ class MultiplexedWorker(BaseWorker):
         self.exit: Exit | None = None
         self.is_draining = False
         """It takes no more runs."""
+        self._is_closed = False
         self._ready = Event()
         self._connection = CodexConnection()
         self._line_limit = LineLimit(LINE_LIMIT_BYTES)
@@ -122,6 +123,9 @@ class MultiplexedWorker(BaseWorker):
         self.is_draining = True
         if wait_for_runs:
             self._is_unused.wait()
+        if self._is_closed:  # meanwhile, by a call that did not wait
+            return
+        self._is_closed = True
         self._is_unused.set()
         gevent.killall(self._greenlets)
         self._end(self.exit or Exit(None))

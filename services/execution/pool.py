@@ -21,6 +21,7 @@ from services.clis.spec import BackendSpec, Invocation
 from services.clis.warmth import WarmLimits
 from services.errors import BackendUnavailable
 from services.execution.circuit_breaker import CircuitBreaker
+from services.execution.closing import Closing
 from services.execution.demand import Demand, Demands
 from services.execution.driver import Limits, Running
 from services.execution.worker import Need, Problem, Worker, WorkerFactory
@@ -48,8 +49,7 @@ class Pool:
         self._free_mb = free_mb
         self.workers: list[Worker] = []
         """Those that can take a run."""
-        self._starting: Worker | None = None
-        self._closing: dict[Worker, gevent.Greenlet] = {}
+        self._closing = Closing()
         self._demands = Demands(clock)
         self._generation = 0
         """Rises when nothing is to be kept of the runs that have begun until then."""
@@ -124,13 +124,9 @@ class Pool:
         if self._greenlet:
             self._greenlet.kill()
             self._greenlet = None
-        if self._starting:
-            self._end(self._starting)
-            self._starting = None
+        self._closing.hurry()
         self.drain()
-        closing = dict(self._closing)
-        gevent.joinall([gevent.spawn(worker.close, wait_for_runs=False) for worker in closing])
-        gevent.joinall(list(closing.values()))
+        self._closing.join()
 
     @property
     def ready_count(self) -> int:
@@ -255,9 +251,12 @@ class Pool:
             log.warning("%s: no process could be started beforehand: %s", self._spec.name, error)
             demand.record_failure()
             return
-        self._starting = worker
-        problem = worker.wait_ready()
-        self._starting = None
+        try:
+            problem = worker.wait_ready()
+        except BaseException:  # `close` ends this greenlet, or a bug does
+            self._end(worker)
+            demand.record_failure()
+            raise
         if not problem and worker.rss_mb > self._limits.max_rss_mb:
             setting = f"backends.{self._spec.name}.warm.max_rss_mb"
             problem = Problem(f"it holds more than {self._limits.max_rss_mb} MB as soon as it is up ({setting})")
@@ -297,12 +296,4 @@ class Pool:
     def _end(self, worker: Worker) -> gevent.Greenlet:
         if worker in self.workers:
             self.workers.remove(worker)
-        if worker not in self._closing:
-            self._closing[worker] = gevent.spawn(self._close, worker)
-        return self._closing[worker]
-
-    def _close(self, worker: Worker) -> None:
-        try:
-            worker.close()
-        finally:
-            self._closing.pop(worker, None)
+        return self._closing.end(worker)

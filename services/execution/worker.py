@@ -82,7 +82,7 @@ class Worker(Protocol):
         """Run in it. ``keep`` gets the worker that its process is after a run of which a next turn may come. Raises OSError."""
 
     def close(self, *, wait_for_runs: bool = True) -> None:
-        """Serve no more runs, and end. Returns when nothing of it is left."""
+        """Serve no more runs, and end. Returns when nothing of it is left. Called once; again only to wait no more for its runs."""
 
 
 Keep = Callable[[Worker], None]

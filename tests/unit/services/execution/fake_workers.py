@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
+from gevent.event import Event
+
 from services.cancellation import Cancellation
 from services.clis.gemini import spec as gemini
 from services.clis.spec import BackendSpec, Invocation
@@ -40,6 +42,8 @@ class FakeRun:
     def end(self) -> None:
         """Of a run in a multiplexed worker."""
         self.worker.active -= 1
+        if not self.worker.active:
+            self.worker.unused.set()
 
 
 @dataclass(eq=False)
@@ -54,15 +58,21 @@ class FakeWorker:
     rss_mb: float = 1.0
     is_sound: bool = True
     problem: Problem | None = None
-    not_ready: Problem | None = None
+    not_ready: Problem | BaseException | None = None
     run_error: OSError | None = None
-    is_closed: bool = False
-    waited_for_runs: bool = False
+    closes: list[bool] = field(default_factory=list)
+    """Whether each call waited for runs."""
 
     def __post_init__(self) -> None:
         self.is_multiplexed = self.factory.is_multiplexed
+        self.unused = Event()
+        self.unused.set()
         self.started_at = self.idle_since = self.factory.clock()
         self.factory.workers.append(self)
+
+    @property
+    def is_closed(self) -> bool:
+        return bool(self.closes)
 
     @property
     def is_idle(self) -> bool:
@@ -81,18 +91,24 @@ class FakeWorker:
         return is_old or not self.is_sound or self.rss_mb > limits.max_rss_mb
 
     def wait_ready(self) -> Problem | None:
+        if isinstance(self.not_ready, BaseException):
+            raise self.not_ready
         return self.not_ready
 
     def run(self, need: Need, limits: Limits, cancellation: Cancellation, keep: Keep | None) -> Any:
         if self.run_error:
             raise self.run_error
         self.active += self.is_multiplexed
+        if self.active:
+            self.unused.clear()
         self.uses += self.is_multiplexed
         return FakeRun(self, need, keep)
 
     def close(self, *, wait_for_runs: bool = True) -> None:
-        self.is_closed = True
-        self.waited_for_runs = wait_for_runs
+        self.closes.append(wait_for_runs)
+        if not wait_for_runs:
+            self.unused.set()
+        self.unused.wait()
 
 
 @dataclass
@@ -105,7 +121,7 @@ class FakeFactory:
     now_state: object = "state"
     renewed_key: Callable[[Any], Any] = lambda key: key
     start_error: OSError | None = None
-    not_ready: Problem | None = None
+    not_ready: Problem | BaseException | None = None
     rss_mb: float = 1.0
 
     def need(self, invocation: Invocation) -> Need:

@@ -323,9 +323,36 @@ def test_closing_ends_everything_and_waits_for_no_run() -> None:
     one.demand(times=1)
     worker = one.ask().worker
     one.pool.close()
-    assert worker.is_closed
-    assert not worker.waited_for_runs
+    assert worker.closes == [False]
     assert one.ready == []
+
+
+def test_closing_ends_each_worker_once() -> None:
+    one = pool()
+    one.demand()
+    one.pool.close()
+    assert [worker.closes for worker in one.factory.workers] == [[False]]
+
+
+def test_closing_hurries_a_worker_that_waits_for_its_runs() -> None:
+    one = pool(is_multiplexed=True)
+    one.demand(times=1)
+    worker = one.ask().worker
+    one.pool.drain()
+    settle()
+    one.pool.close()
+    assert worker.closes == [True, False]
+
+
+def test_a_worker_whose_start_ends_in_an_error_is_ended() -> None:
+    one = pool()
+    one.factory.not_ready = RuntimeError("a bug")
+    with pytest.raises(RuntimeError):
+        one.demand()
+    settle()
+    assert [worker.closes for worker in one.factory.workers] == [[True]]
+    one.pool.maintain()
+    assert len(one.factory.workers) == 1, "the next one is started after a while"
 
 
 # -- session-bound workers --
@@ -463,7 +490,7 @@ def test_a_used_up_multiplexed_worker_is_replaced_while_its_runs_go_on() -> None
     one.pool.maintain()
     settle()
     assert old.is_closed
-    assert old.waited_for_runs
+    assert old.closes == [True]
     assert one.ask().worker is not old
 
 
