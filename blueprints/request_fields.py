@@ -8,17 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import gevent
 import marshmallow as ma
 from marshmallow import fields, validate
 
+from services.event_loop import yield_to_others
 from services.sessions.conversations import METADATA_KEYS_LIMIT, METADATA_NAME_CHARS, METADATA_VALUE_CHARS
 
 ERRORS_LIMIT = 20
 """Maximum number of errors reported for one request."""
 TOOLS_LIMIT = 1_000
 MESSAGES_LIMIT = 10_000
-YIELD_EVERY = 32
 """Array elements validated between two yields to other greenlets."""
 
 
@@ -72,8 +71,7 @@ class Array(fields.List[Any]):
         found: list[Any] = []
         errors: dict[int, Any] = {}
         for index, element in enumerate(value):
-            if index % YIELD_EVERY == YIELD_EVERY - 1:
-                gevent.sleep(0)
+            yield_to_others()
             try:
                 found.append(self.inner.deserialize(element, **more))
             except ma.ValidationError as error:

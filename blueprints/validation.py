@@ -12,7 +12,6 @@ from typing import Any, NoReturn
 
 import flask
 import flask_smorest
-import gevent
 import marshmallow as ma
 import orjson
 from webargs.core import missing
@@ -21,6 +20,7 @@ from webargs.flaskparser import FlaskParser
 from blueprints.json_limits import check_json
 from blueprints.request_fields import ERRORS_LIMIT
 from services.errors import InvalidRequest
+from services.event_loop import yield_to_others
 
 UNKNOWN_FIELD = ma.Schema().error_messages["unknown"].removesuffix(".")
 MISSING_FIELD = "Missing data for required field"
@@ -43,7 +43,7 @@ class Parser(FlaskParser):
         if not body.strip():
             return self._no_body(schema)
         for _ in check_json(body):
-            gevent.sleep(0)
+            yield_to_others()
         try:
             value = orjson.loads(body)
         except orjson.JSONDecodeError as error:

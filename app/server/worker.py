@@ -31,6 +31,7 @@ from app.security.body import READ_TIMEOUT
 from app.server import background
 from app.server.malformed import answer_malformed
 from app.server.reload import log_refusal, renew
+from services.event_loop import yield_to_others
 
 HEARTBEAT_S = 1.0
 LATE_MS = 250
@@ -179,7 +180,7 @@ class Worker(GeventWorker):
         """
         with gevent.Timeout(self.wsgi.config[READ_TIMEOUT], False):
             while req.body.read(DISCARD_BYTES):
-                gevent.sleep(0)
+                yield_to_others()
             return
         raise StopIteration
 

@@ -33,6 +33,7 @@ from services.compose.composition import Composition
 from services.compose.parallel import plan_compare, plan_parallel
 from services.compose.plan import Outcome, Plan, located
 from services.errors import RUN_FAILURE_CODES, RunFailed
+from services.event_loop import yield_to_others
 from services.requests import RunRequest
 
 blp = Blueprint("compose", __name__, url_prefix="/api/v1", description="Several runs in one request")
@@ -112,6 +113,7 @@ def _to_requests(items: Sequence[Mapping[str, Any]], field: str) -> list[RunRequ
     for index, item in enumerate(items):
         with located(f"{field}[{index}]"):
             requests.append(_to_request(item))
+        yield_to_others()
     return requests
 
 
@@ -124,7 +126,10 @@ def _execute(plan: Plan, body: Mapping[str, Any], answer: Answer, *, member: str
     """Execute the plan and return a dry run, a stream of merged events, or the results of all runs."""
     svc = services()
     if body["dry_run"] or svc.dry_run:
-        parts = [{member: i, "name": names[i], **_to_dry_part(invocation)} for i, invocation in enumerate(plan.invocations)]
+        parts = []
+        for i, invocation in enumerate(plan.invocations):
+            parts.append({member: i, "name": names[i], **_to_dry_part(invocation)})
+            yield_to_others()
         return jsonify({**_to_body(parts, answer, 0, request_id()), "dry_run": True})
 
     def to_body(composition: Composition, request_id: str) -> dict[str, Any]:

@@ -9,16 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 
-import gevent
-
 from services.errors import InvalidRequest
+from services.event_loop import yield_to_others
 
 PLACEHOLDERS_LIMIT = 1_000
 """Per prompt."""
 FILLED_LIMIT_CHARS = 64 << 20
 """Characters of a prompt after substitution."""
-YIELD_EVERY = 4_096
-"""Yield to other greenlets after so many brace pairs."""
 
 # The bounds keep matching linear: prompts may have megabytes.
 PLACEHOLDER = re.compile(r"\{\{\s{0,128}(?P<name>steps\.[^{}]{0,128}?|[A-Za-z_][\w.-]{0,128})\s{0,128}\}\}")
@@ -55,16 +52,14 @@ def fill(prompt: str, number: int, names: Mapping[str, int], output: Callable[[i
 
 def _found(prompt: str) -> Iterator[tuple[re.Match[str], bool]]:
     """Matches of placeholders, and whether each is escaped with a backslash."""
-    count, end = 0, 0
+    end = 0
     at = prompt.find("{{")
     while at >= 0:
         if match := PLACEHOLDER.match(prompt, at):
             yield match, at > end and prompt[at - 1] == "\\"
             end = match.end()
         at = prompt.find("{{", match.end() if match else at + 1)
-        count += 1
-        if count % YIELD_EVERY == 0:
-            gevent.sleep(0)
+        yield_to_others()
 
 
 def _step(name: str, number: int, names: Mapping[str, int]) -> int:

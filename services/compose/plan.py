@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import gevent
-
 from services.clis.spec import Invocation
 from services.errors import InvalidRequest
+from services.event_loop import yield_to_others
 from services.requests import RunRequest, RunResult
 from services.runner import Runner
 
@@ -75,7 +74,7 @@ def prepare_all(runner: Runner, requests: Sequence[RunRequest], field: str, shar
             invocation = runner.prepare(replace(request, ephemeral=True))
             # It is prepared again at its start; until then a shared prompt is in memory only once.
             invocations.append(replace(invocation, stdin=b""))
-        gevent.sleep(0)
+        yield_to_others()
     return tuple(invocations)
 
 

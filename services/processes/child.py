@@ -21,13 +21,12 @@ from gevent.monkey import get_original
 
 from services.decoding.decoder import Exit
 from services.errors import BackendUnavailable
+from services.event_loop import yield_to_others
 from services.processes.leftovers import end_marked, end_tree
 
 log = logging.getLogger("clinvk.processes")
 
 READ_BYTES = 65_536
-READS_BEFORE_YIELD = 16
-"""Yield to other greenlets after so many reads: a CLI that writes faster than we read must not block the worker."""
 STOP_DEADLINE_S = 7.0
 """Slightly longer than the supervisor takes to give up on a process that SIGKILL does not end."""
 SUPERVISOR_ANSWER_S = 2.0
@@ -62,7 +61,6 @@ class Child:
         self._is_gone = False
         self._is_woken = False
         self._is_closed = False
-        self._reads = 0
         self._may_hold_more = True
         self._changed = Event()
         control.setblocking(False)
@@ -103,9 +101,7 @@ class Child:
     def read(self, timeout_s: float) -> bytes | None:
         """The next bytes of stdout; ``b""`` at EOF, None after ``timeout_s`` without output or after `wake`."""
         deadline = monotonic() + timeout_s
-        self._reads += 1
-        if self._reads % READS_BEFORE_YIELD == 0:
-            gevent.sleep(0)
+        yield_to_others()  # a CLI that writes faster than we read must not block the worker
         while True:
             if self._is_woken:
                 self._is_woken = False

@@ -19,6 +19,7 @@ from services.clis.environment import cli_environment
 from services.clis.session_files import SessionFiles
 from services.clis.spec import BackendSpec
 from services.errors import Conflict, InvalidRequest, NotFound, StoreUnavailable
+from services.event_loop import yield_to_others
 from services.requests import RunRequest
 from services.runner import Runner, RunStream
 from services.session_hook import WithoutSession
@@ -182,7 +183,7 @@ class Conversations:
                     count += 1
                 except (Conflict, NotFound):  # used again or deleted in the meantime
                     continue
-                gevent.sleep(0)
+                yield_to_others()
             if len(old) < EXPIRY_BATCH:
                 break
         return count
