@@ -45,17 +45,27 @@ def _real_clis_of(item: pytest.Item) -> set[str]:
     return {name for name in REAL_CLIS if name in parameters.params.values()} if parameters and is_real else set()
 
 
-def pytest_collection_finish() -> None:
-    """What is loaded by now stays: `left_open_is_told_here` need not look through it after every module."""
-    gc.collect()
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Collecting makes a few hundred thousand objects and no garbage: no collector runs meanwhile, and none goes through them later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="module", autouse=True)
-def left_open_is_told_here() -> Iterator[None]:
-    """A socket or an event loop that a module drops unclosed fails that module, not whichever test the collector runs in."""
+def unclosed_resources_fail_this_module() -> Iterator[None]:
+    """A socket or an event loop that a module drops unclosed fails that module, not whichever test the collector runs in.
+
+    What outlives the module, such as a cached application, is not gone through again after every later one.
+    """
     yield
     gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
