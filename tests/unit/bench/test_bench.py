@@ -1,22 +1,18 @@
-"""What the measurements are made of: the C programs that they compare with, and how their outcome is kept, told and drawn."""
+"""The lines that are measured, and how the results are kept, written and drawn."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 from xml.etree import ElementTree
-
-import pytest
 
 from bench import __main__ as command
 from bench.clocks import percentile, rounds
-from bench.events import compile_c, copied, lines
+from bench.events import lines
 from bench.picture import draw
 from bench.section import Group, Section
 from services.clis.claude.decoder import ClaudeDecoder
 from services.decoding.decoder import Exit
 from services.events import Finished, Text
-from tests.parts.programs import require_program
 
 SECTION = Section(
     title="Runs & <more>",
@@ -27,33 +23,11 @@ SECTION = Section(
 )
 
 
-@pytest.fixture
-def cc(tmp_path):
-    require_program("cc", "gcc libc6-dev")
-    return lambda name: compile_c(name, tmp_path)
-
-
 def test_the_lines_that_are_measured_are_an_answer_of_claude_code():
     decoder = ClaudeDecoder()
     batch = decoder.feed(lines(3)) + decoder.finish(Exit(0))
     assert [event.text for event in batch if isinstance(event, Text)] == [" tok0", " tok1", " tok2"]
     assert isinstance(batch[-1], Finished)
-
-
-def test_pour_writes_the_file_and_reads_no_further_arguments(cc, tmp_path):
-    (tmp_path / "lines").write_bytes(lines(50))
-    assert subprocess.run([cc("pour"), tmp_path / "lines", "-p", "--verbose"], capture_output=True, check=True).stdout == lines(50)
-
-
-@pytest.mark.parametrize("mode", [(), ("each",)])
-def test_the_copy_in_c_frames_every_line(cc, tmp_path, mode):
-    (tmp_path / "lines").write_bytes(lines(2000))
-    pour = [str(cc("pour")), str(tmp_path / "lines")]
-    events_s, cpu_s = copied(cc("copy"), pour, 2, *mode)
-    assert events_s > 0
-    assert cpu_s > 0
-    out = subprocess.run([cc("copy"), *mode], input=lines(2000), capture_output=True, check=True).stdout
-    assert out.count(b"data: {") == len(lines(2000).splitlines())
 
 
 def test_an_outcome_is_the_same_after_it_was_kept(monkeypatch, tmp_path):

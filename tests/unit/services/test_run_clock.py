@@ -120,11 +120,10 @@ def test_the_time_limit_names_its_setting_and_what_is_open(events: list[Event], 
     assert Run(*events).clock.timeout_failure() == Failed("timeout", message)
 
 
-@pytest.mark.parametrize("recording", recordings(), ids=name_of)
-def test_a_recorded_run_that_ended_well_has_closed_every_call(recording: Recording) -> None:
-    events = decode(recording.decoder(), [recording.stdout], recording.exit)
-    if isinstance(events[-1], Finished):
-        assert is_idle(Run(*events))
+def test_a_recorded_run_that_ended_well_has_closed_every_call() -> None:
+    for recording in recordings():
+        events = decode(recording.decoder(), [recording.stdout], recording.exit)
+        assert is_idle(Run(*events)) or not isinstance(events[-1], Finished), name_of(recording)
 
 
 @pytest.mark.parametrize("recording", recordings("*/*/sig*-in-tool"), ids=name_of)

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from services.events import Batch, Finished, Text, Thinking, UsageUpdate
 from services.stop_sequences import cut_at_stop
 from services.usage import Usage
@@ -43,10 +40,3 @@ def test_usage_so_far_is_told_and_other_events_pass() -> None:
 
 def test_the_stop_sequence_that_is_whole_first_counts_however_the_text_is_cut() -> None:
     assert cut(["aXb"], "aXb", "X") == cut(["aX", "b"], "aXb", "X") == ("a", Finished(stop_reason="stop_sequence", stop_sequence="X"))
-
-
-@given(st.lists(st.text("abX", max_size=4), max_size=20), st.lists(st.text("abX", min_size=1, max_size=4), min_size=1, max_size=4))
-def test_however_the_text_is_cut_the_answer_is_the_same(texts: list[str], stops: list[str]) -> None:
-    whole = "".join(texts)
-    ends = [(whole.find(stop) + len(stop), whole.find(stop)) for stop in stops if stop in whole]
-    assert cut(texts, *stops)[0] == (whole[: min(ends)[1]] if ends else whole)

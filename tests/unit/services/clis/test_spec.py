@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from services.clis.codex.spec import EXEC
 from services.clis.option import Option
@@ -112,23 +110,6 @@ def test_models_that_are_no_names_are_refused(spec: BackendSpec, model: str) -> 
 def test_session_ids_that_are_no_names_are_refused(spec: BackendSpec, session: str) -> None:
     with pytest.raises(InvalidRequest):
         invoked(spec, resume=session or "-")
-
-
-@EVERY
-@settings(max_examples=60, deadline=None)
-@given(
-    prompt=st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1),
-    system=st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1),
-    tools=st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1), max_size=3),
-)
-def test_no_text_of_a_caller_is_an_argument_of_its_own(spec: BackendSpec, prompt: str, system: str, tools: list[str]) -> None:
-    plain = invoked(spec, "x").argv
-    argv = invoked(spec, prompt, options={"system_prompt": system, "allowed_tools": tools}).argv
-    for word in argv:
-        assert word in plain or word.startswith(("--", "model_instructions_file=")) or word == "-c"
-    flags = {word.partition("=")[0] for word in argv if word.startswith("--")}
-    known = {part.partition("=")[0] for rule in spec.options.values() for part in rule.argv}
-    assert flags <= known | {word.partition("=")[0] for word in (*plain, *spec.prompt_args)}
 
 
 @EVERY

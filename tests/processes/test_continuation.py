@@ -19,8 +19,8 @@ from services.sessions.continuation import Continuation, ContinuationLimits
 from services.sessions.transcript import Turn, render
 from services.usage import Usage
 from tests.parts.processes import eventually
-from tests.unit.services.test_conversations import NOTES, Desk
-from tests.unit.services.test_measured import Notebook
+from tests.processes.test_conversations import NOTES, Desk
+from tests.processes.test_measured import Notebook
 
 LIMITS = ContinuationLimits(max_sessions=2, idle_s=0.2)
 

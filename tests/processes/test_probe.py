@@ -16,7 +16,7 @@ from services.clis.spec import BackendSpec
 from services.clis.versions import SupportedVersions
 from tests.parts.processes import alive, eventually
 
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

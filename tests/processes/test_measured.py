@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import gevent
 import pytest
@@ -19,15 +18,13 @@ from services.clis.probe import Prober
 from services.compose.composition import Composition
 from services.compose.parallel import plan_parallel
 from services.errors import BackendUnavailable, QueueFull, RunFailed
-from services.events import Finished, Started, Text, UsageUpdate
 from services.execution.driver import Limits
 from services.execution.run import ProcessDriver
 from services.processes.spawner import Spawner
 from services.runner import Runner
 from services.telemetry import RunTelemetry
-from services.usage import Usage
 from services.workdir import WorkdirRules
-from tests.unit.services.test_runner import SHELL, shell
+from tests.processes.test_runner import SHELL, shell
 
 WHO: ContextVar[str] = ContextVar("WHO", default="nobody")
 
@@ -121,30 +118,3 @@ def test_the_runs_of_a_composition_know_whose_request_they_are_of(observed: tupl
         list(composition)
     WHO.set("nobody")
     assert notebook.begun == ["request-1", "request-1"]
-
-
-def measured() -> RunTelemetry:
-    return RunTelemetry(SimpleNamespace(spec=SHELL, model="asked-for"))  # type: ignore[arg-type]
-
-
-def test_the_tokens_are_the_ends_own_else_the_latest_told() -> None:
-    run = measured()
-    run.fold.add([Started("s", "told"), UsageUpdate(Usage(5, 1)), UsageUpdate(Usage(5, 2))])
-    assert (run.model, run.fold.usage) == ("told", Usage(5, 2))
-    run.fold.add([Text("x"), Finished(usage=Usage(7, 3))])
-    assert run.fold.usage == Usage(7, 3)
-
-
-def test_the_first_output_is_text_thinking_or_a_tool_s_use() -> None:
-    run = measured()
-    run.look_for_output([Started("s", "told"), UsageUpdate(Usage(5, 1))])
-    assert run.first_token_at is None
-    run.look_for_output([Text("x"), Finished(usage=Usage(7, 3))])
-    assert run.first_token_at
-
-
-def test_the_tokens_of_a_resumed_session_are_those_of_the_turn() -> None:
-    run = measured()
-    run.fold.usage_before = Usage(100, 10)
-    run.fold.add([Finished(usage=Usage(130, 15))])
-    assert run.fold.usage == Usage(30, 5)

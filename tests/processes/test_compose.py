@@ -23,7 +23,7 @@ from services.processes.spawner import Spawner
 from services.requests import RunRequest
 from services.runner import Runner
 from tests.parts.processes import alive
-from tests.unit.services.test_runner import SLEEP_WITH_CHILD, runner, shell
+from tests.processes.test_runner import SLEEP_WITH_CHILD, runner, shell
 
 POLL_S = 0.01
 PATIENCE_S = 20

@@ -7,18 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from services.compose.chain import Step, plan_chain
 from services.compose.composition import Composition
-from services.compose.placeholders import fill, references
 from services.compose.plan import Outcome
 from services.errors import BackendUnavailable, InvalidRequest
 from services.processes.spawner import Spawner
 from services.requests import RunRequest
 from services.runner import Runner
-from tests.unit.services.test_runner import runner, shell
+from tests.processes.test_runner import runner, shell
 
 
 @pytest.fixture
@@ -119,38 +116,3 @@ def test_a_chain_whose_last_backend_is_missing_is_not_begun(spawner: Spawner, tm
     with pytest.raises(BackendUnavailable, match="step 1: backend 'missing' is not available"):
         chain(runner(spawner), step(f"touch {tmp_path}/started"), Step(request=RunRequest(backend="missing", prompt="x")))
     assert not os.listdir(tmp_path)
-
-
-@pytest.mark.parametrize("text", ["{{color: 'red'}}", "{{#if x}}", "{{ a b }}", "{}", "{{}}", "{{previous", "\\{", "${{ a.b || c }}"])
-def test_braces_that_hold_no_name_are_text(text: str) -> None:
-    assert list(references(text, 0, {})) == []
-    assert fill(text, 0, {}, lambda _: "!") == text
-
-
-NAMES = {"a": 0, "b": 1, "c": 2}
-PARTS = st.one_of(
-    st.text(alphabet=st.characters(exclude_characters="{}\\", exclude_categories=["Cs"])).map(lambda text: (text, None)),
-    st.sampled_from(
-        [
-            ("{{previous}}", 1),
-            ("{{ previous }}", 1),
-            ("{{steps.a.output}}", 0),
-            ("{{steps.b.output}}", 1),
-            ("\\{{previous}}", "{{previous}}"),
-        ]
-    ),
-)
-OUTPUT = st.one_of(st.text(), st.sampled_from(["{{previous}}", "{{steps.a.output}}", "\\{{previous}}", "\\1 \\g<0>", "}}", "{{"]))
-
-
-@given(st.lists(PARTS), st.tuples(OUTPUT, OUTPUT))
-def test_every_placeholder_is_filled_once_and_the_rest_is_untouched(parts: list[tuple[str, object]], said: tuple[str, str]) -> None:
-    prompt = "".join(written for written, _ in parts)
-    expected = "".join(said[meant] if isinstance(meant, int) else written if meant is None else str(meant) for written, meant in parts)
-    assert fill(prompt, 2, NAMES, lambda index: said[index]) == expected
-    assert list(references(prompt, 2, NAMES)) == [meant for _, meant in parts if isinstance(meant, int)]
-
-
-def test_a_long_prompt_full_of_braces_is_read_at_once() -> None:
-    for hostile in ("{{steps." * 80_000, "{{" * 200_000, "{{ " + " " * 200_000, "{{" + "a" * 200_000, "{{steps." + " " * 200_000):
-        assert list(references(hostile, 1, {})) == []

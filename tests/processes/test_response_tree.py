@@ -13,7 +13,7 @@ from services.processes.spawner import Spawner
 from services.requests import RunResult
 from services.sessions.cli_sessions import CliSessions
 from services.sessions.response_tree import ResponseTree
-from tests.unit.services.test_conversations import Desk
+from tests.processes.test_conversations import Desk
 
 
 @pytest.fixture
