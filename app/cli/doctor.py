@@ -16,7 +16,8 @@ from app.cli.client.remote import Remote
 from app.config.load import find_home
 from app.config.problems import SettingsError
 from app.config.schema import Settings
-from app.security.api_keys import load_keys
+from app.security.api_keys import KeyRing, load_keys, notes_on, refuse_short_keys
+from app.security.hosts import is_loopback
 from app.server.banner import config_source, modes_of
 from app.server.serve import CannotListen, listen
 from app.version import program_version
@@ -60,17 +61,19 @@ def examine(load: Callable[[], Settings]) -> Report:
     """Run all checks. Where ``load`` raises SettingsError, the rest is checked against the defaults."""
     findings = [Finding(name="clinvk", is_good=True, text=f"{program_version()}, Python {'.'.join(map(str, sys.version_info[:3]))}")]
     settings, specs = Settings(home=find_home()), build_backends(Settings())
-    problems: list[str] = []
+    keys, problems = KeyRing(), list[str]()
     try:
         settings = load()
         specs = build_backends(settings)
-        load_keys(settings)
+        keys = load_keys(settings)
+        if not is_loopback(settings.server.host):
+            refuse_short_keys(keys)
     except SettingsError as error:
         problems = [str(problem) for problem in error.problems]
     findings += [Finding(name="configuration", is_good=False, text=problem) for problem in problems]
     if not problems:
         findings.append(Finding(name="configuration", is_good=True, text=config_source(settings)))
-        findings += [Finding(name="note", is_good=True, text=str(warning)) for warning in settings.warnings]
+        findings += [Finding(name="note", is_good=True, text=str(note)) for note in (*settings.warnings, *notes_on(keys))]
     shown = [spec for spec in specs.values() if spec.enabled]
     prober = Prober(os.environ)
     found = prober.with_versions(shown)

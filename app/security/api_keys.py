@@ -17,7 +17,8 @@ from app.config.schema import Settings
 GOPASS_TIMEOUT_S = 30.0
 """Long enough for a pinentry dialog or a hardware token."""
 
-NAMED = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9_.-]{0,63})=(?P<key>.*[^=].*)")
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
+NAMED = re.compile(rf"(?P<name>{NAME.pattern})=(?P<key>.*[^=].*)")
 """`name=key`. What follows the first `=` must be more than the padding of a base64 key."""
 
 RESERVED = "local"
@@ -35,6 +36,8 @@ WEAK_DIGESTS = frozenset(sha256(word.encode()).digest() for word in WEAK_WORDS)
 
 MIN_CHARS = 16
 """A shorter plain key is accepted on loopback only."""
+
+MAKE_ONE = "make one with `clinvk keys create NAME`"
 
 DIGEST = re.compile(r"sha256:([0-9a-fA-F]{64})")
 KEY = re.compile(r"[\x21-\x7e]+")
@@ -93,12 +96,12 @@ def new_key() -> str:
 
 def new_entry(name: str) -> tuple[str, str]:
     """A new key, and its entry for the configuration. Raises SettingsError for an invalid name."""
+    if not NAME.fullmatch(name):
+        message = "is not a name for a key: expected at most 64 letters, digits, '_', '.' and '-', the first of them a letter"
+        raise SettingsError([Problem("", "", f"{name!r} {message}")])
     key = new_key()
     entry = f"{name}=sha256:{_digest(key).hex()}"
-    if KeyRing.of(entry).names != (name,):
-        raise SettingsError(
-            [Problem("", name, "expected a name of letters, digits, '_', '.' and '-' that starts with a letter, at most 64")]
-        )
+    KeyRing.of(entry)
     return key, entry
 
 
@@ -106,7 +109,15 @@ def refuse_short_keys(keys: KeyRing) -> None:
     """Reject short keys on a server that other machines can reach. Raises SettingsError."""
     if keys.short:
         message = f"{', '.join(keys.short)}: shorter than {MIN_CHARS} characters, too short for a server that other machines can reach"
-        raise SettingsError([Problem("", "API keys", f"{message}; make one with `clinvk keys create NAME`")])
+        raise SettingsError([Problem("", "API keys", f"{message}; {MAKE_ONE}")])
+
+
+def notes_on(keys: KeyRing) -> list[str]:
+    """A note on the short keys of a server that only this machine can reach."""
+    if not keys.short:
+        return []
+    names = ", ".join(keys.short)
+    return [f"API keys: {names}: shorter than {MIN_CHARS} characters, easy to guess and accepted on this machine only; {MAKE_ONE}"]
 
 
 def ask_gopass(path: str, environ: Mapping[str, str]) -> str:
@@ -158,7 +169,7 @@ def _ring(entries: Iterable[tuple[str, str]]) -> KeyRing:
         elif not KEY.fullmatch(key):
             problems.append(Problem("", source, "expected a key of printable ASCII characters without spaces"))
         elif source and digest in WEAK_DIGESTS:
-            problems.append(Problem("", source, "is the key of an example or easily guessed; make one with `clinvk keys create NAME`"))
+            problems.append(Problem("", source, f"is the key of an example or easily guessed; {MAKE_ONE}"))
         elif name == RESERVED:
             problems.append(Problem("", source, f"the name {name!r} is reserved; choose another"))
         elif digest not in digests:

@@ -16,7 +16,7 @@ from services.clis.spec import BackendSpec
 INDENT = " " * 12
 
 
-def opening(settings: Settings, url: str, access: str, files: str | None = None) -> str:
+def opening(settings: Settings, url: str, access: str, files: str | None = None, notes_on_keys: Sequence[str] = ()) -> str:
     """The lines known at startup. ``access``: who has access; ``files``: a problem with the open file limit."""
     lines = [
         f"clinvk {program_version()} listens on {url}",
@@ -31,7 +31,7 @@ def opening(settings: Settings, url: str, access: str, files: str | None = None)
         lines.append(f"  workers   {settings.server.workers}; max_concurrent_runs and max_queued_runs count for each of them")
     if files:
         lines.append(f"  files     {files}")
-    lines += [f"  note      {note}" for note in (*settings.warnings, *notes(settings))]
+    lines += [f"  note      {note}" for note in (*settings.warnings, *notes(settings), *notes_on_keys)]
     return "\n".join(lines)
 
 

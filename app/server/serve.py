@@ -21,7 +21,7 @@ from app.config.schema import ServerSettings, Settings
 from app.configuration import Configuration
 from app.observability import multiprocess as metrics_files
 from app.observability.logs import configure_logging
-from app.security.api_keys import THIS_RUN, KeyRing, load_keys, new_key, refuse_short_keys
+from app.security.api_keys import THIS_RUN, KeyRing, load_keys, new_key, notes_on, refuse_short_keys
 from app.security.hosts import is_loopback
 from app.server.arbiter import GracefulArbiter
 from app.server.banner import backend_lines, opening
@@ -105,7 +105,7 @@ def serve(settings: Settings, *, is_open: bool = False, read: Callable[[], Setti
     is_local = is_loopback(address)
     keys, access = admit(keys, is_local=is_local, is_open=is_open)
     files = raise_limit(settings.server)
-    print(opening(settings, url, access, files), file=sys.stderr, flush=True)
+    print(opening(settings, url, access, files, notes_on(keys)), file=sys.stderr, flush=True)
     configuration = Configuration(settings=settings, keys=keys, read=read, is_open=is_open, is_local=is_local)
     Gunicorn(configuration, listener).run()
     return 0

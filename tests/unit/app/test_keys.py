@@ -178,9 +178,15 @@ def test_a_new_entry_is_the_digest_of_its_key():
     key, entry = new_entry("anna")
     assert key not in entry
     assert KeyRing.of(entry).find(key) == "anna"
-    for name in ("1x", "a b", "", "local"):
-        with pytest.raises(SettingsError):
-            new_entry(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("a b", "'a b' is not a name for a key: expected"), ("1x", "'1x' is not a name"), ("", "'' is not a name"), ("local", "is reserved")],
+)
+def test_a_wrong_name_of_a_new_key_is_told_as_such(name, message):
+    with pytest.raises(SettingsError, match=message):
+        new_entry(name)
 
 
 def test_a_new_key_is_long_and_another_each_time():

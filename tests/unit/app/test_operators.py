@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from app.backends import build_backends
+from app.cli.doctor import examine
 from app.config.load import load_settings
 from app.config.problems import SettingsError
 from app.config.schema import ServerSettings, Settings
-from app.security.api_keys import KeyRing, load_keys, refuse_short_keys
+from app.security.api_keys import KeyRing, load_keys, notes_on, refuse_short_keys
 from app.server.banner import backend_lines, modes_of, opening
 from app.server.shared_state import notes
 from services.clis.probe import Availability
@@ -59,6 +60,22 @@ def test_short_keys_are_refused_where_other_machines_can_reach_the_server() -> N
     with pytest.raises(SettingsError, match="anna: shorter than 16 characters"):
         refuse_short_keys(KeyRing.of("anna=0123456789abcde", "bob=0123456789abcdef"))
     refuse_short_keys(KeyRing.of("bob=0123456789abcdef", f"carl=sha256:{sha256(b'x').hexdigest()}"))
+
+
+def test_short_keys_are_noted_where_only_this_machine_can_reach_the_server() -> None:
+    (note,) = notes_on(KeyRing.of("anna=0123456789abcde", "bob=0123456789abcdef"))
+    assert note.startswith(
+        "API keys: anna: shorter than 16 characters, easy to guess and accepted on this machine only; make one with `clinvk keys"
+    )
+    assert f"  note      {note}" in opening(Settings(), "http://127.0.0.1:8080", "for tests", notes_on_keys=[note])
+    assert notes_on(KeyRing.of("bob=0123456789abcdef", f"carl=sha256:{sha256(b'x').hexdigest()}")) == []
+
+
+@pytest.mark.parametrize(("host", "is_good"), [("127.0.0.1", True), ("0.0.0.0", False)])
+def test_the_doctor_says_it_of_a_short_key_too(tmp_path: Path, host: str, is_good: bool) -> None:
+    settings = Settings(home=str(tmp_path), server=ServerSettings(host=host, port=0, api_keys=["anna=0123456789abcde"]))
+    found = [finding for finding in examine(lambda: settings).findings if "anna: shorter than 16 characters" in finding.text]
+    assert [(finding.name, finding.is_good) for finding in found] == [("note" if is_good else "configuration", is_good)]
 
 
 def test_a_cli_that_is_not_logged_in_is_reported_with_what_to_do_on_the_server() -> None:
