@@ -80,7 +80,7 @@ class SessionSchema(Strict):
     backend = fields.String(required=True)
     model = fields.String(allow_none=True, metadata={"description": "The model of the last turn"})
     workdir = fields.String(required=True)
-    title = fields.String(allow_none=True)
+    title = fields.String(allow_none=True, metadata={"description": "If none was given, the beginning of the first prompt"})
     status = fields.String(required=True, validate=validate.OneOf(get_args(SessionStatus)))
     tags = fields.List(fields.String())
     metadata = fields.Dict(keys=fields.String(), values=fields.String(), allow_none=True, metadata={"description": LEFT_OUT})

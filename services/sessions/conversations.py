@@ -40,6 +40,7 @@ UNSAVED_LIMIT = 1_000
 METADATA_KEYS_LIMIT, METADATA_NAME_CHARS, METADATA_VALUE_CHARS = 64, 64, 1_024
 """Per session, over all of its turns."""
 EXPIRY_BATCH = 50
+TITLE_CHARS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,7 +209,7 @@ class Conversations:
             backend=request.backend,
             model=request.options.get("model"),
             workdir=cwd,
-            title=about.title,
+            title=about.title or _title_of(request.prompt),
             tags=_united(self._default_tags, about.tags),
             metadata=about.metadata,
             options={name: value for name, value in request.options.items() if value is not None},
@@ -277,3 +278,9 @@ def _check_metadata(kept: Mapping[str, str], new: Mapping[str, str]) -> None:
 
 def _united(some: Sequence[str], more: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*some, *more)))
+
+
+def _title_of(prompt: str) -> str | None:
+    """The beginning of a session's first prompt, for a session without a title."""
+    line = next(iter(prompt.strip()[: TITLE_CHARS + 1].splitlines()), "").rstrip()
+    return (line if len(line) <= TITLE_CHARS else f"{line[: TITLE_CHARS - 1].rstrip()}…") or None

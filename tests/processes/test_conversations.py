@@ -173,6 +173,21 @@ def test_an_ephemeral_run_touches_no_store(desk: Desk) -> None:
     assert (desk.files(), (desk.home.parent / "home").exists()) == ([], False)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "title"),
+    [
+        ("\n  Say hello \nand more", "Say hello"),
+        ("x" * 60, "x" * 60),
+        ("x" * 61, f"{'x' * 59}…"),
+        (f"one {'word ' * 100}", "one word word word word word word word word word word word…"),
+    ],
+)
+def test_a_session_without_a_title_has_the_beginning_of_its_first_prompt(desk: Desk, prompt: str, title: str) -> None:
+    session, _ = desk.begin(prompt)
+    desk.resume(session, "two")
+    assert desk.store.get(session.id).title == title
+
+
 def test_a_session_that_was_created_empty_begins_with_its_first_turn(desk: Desk) -> None:
     made = desk.talk.create(desk.request("", options={"verbose": True}), About(title="t", tags=("a",), metadata={"k": "v"}))
     assert (made.title, made.tags, made.metadata, made.turn_count) == ("t", ("default", "a"), {"k": "v"}, 0)
@@ -251,7 +266,7 @@ def test_what_a_resume_says_of_its_session_is_stored_with_the_turn_s_end(desk: D
     with desk.talk.resume(session, desk.request("two"), About(title="new title", tags=("new",), metadata={"k": "v"})) as stream:
         next(stream)
         running = desk.store.get(session.id)
-        assert (running.status, running.title, running.updated_at) == ("running", None, session.updated_at)
+        assert (running.status, running.title, running.updated_at) == ("running", "one", session.updated_at)
         collect(stream)
     ended = desk.store.get(session.id)
     assert (ended.title, ended.tags, ended.metadata) == ("new title", ("default", "new"), {"k": "v"})

@@ -218,8 +218,8 @@ def test_compare_asks_every_target(clinvk: Command) -> None:
 
 def test_backends_tells_which_are_there(clinvk: Command) -> None:
     shown = told(clinvk("backends"), 0)
-    assert "claude*" in shown
-    assert "codex     " in shown
+    assert "claude (default)" in shown
+    assert "\ncodex     " in shown
     assert json.loads(told(clinvk("backends", "--json"), 0))["backends"]
 
 

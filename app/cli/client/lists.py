@@ -39,7 +39,7 @@ def run_backends(args: argparse.Namespace) -> int:
     rows = []
     for item in answer["backends"]:
         state = item["version"] or "available" if item["available"] else f"not available: {item['reason']}"
-        rows.append((item["name"] + ("*" if item["is_default"] else ""), item["default_model"] or "", state))
+        rows.append((item["name"] + (" (default)" if item["is_default"] else ""), item["default_model"] or "", state))
     say_table(("BACKEND", "MODEL", "STATE"), rows)
     return OK
 
