@@ -14,6 +14,7 @@ from app.config.go_clinvk import why_meaningless, why_unset
 from app.config.layer import Layer, dotted
 from app.config.problems import Problem, SettingsError
 from app.config.validation import NUMBER_LIMIT_CHARS, Path, node_at
+from app.config.yaml_errors import place_of, sentence_of
 
 NOT_IN_THE_FILE = {"home": "is where the file lies; set CLINVK_HOME instead"}
 
@@ -114,12 +115,7 @@ def _compose(file: str) -> yaml.Node | None:
             return node
     except OSError as error:
         raise SettingsError([Problem(file, "", f"cannot be read: {error.strerror}")]) from None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else file
-        message = ", ".join(part for part in (error.context, error.problem) if part)
-        raise SettingsError([Problem(where, "", f"is not valid YAML: {message}")]) from None
     except RecursionError:
         raise SettingsError([Problem(file, "", "is not valid YAML: it is nested too deep")]) from None
     except yaml.YAMLError as error:
-        raise SettingsError([Problem(file, "", f"is not valid YAML: {str(error).splitlines()[0]}")]) from None
+        raise SettingsError([Problem(file + place_of(error), "", f"is not valid YAML: {sentence_of(error)}")]) from None

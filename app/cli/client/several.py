@@ -15,6 +15,7 @@ from app.cli.client.connect import FAILED, OK, Usage, connected
 from app.cli.client.prompt import OPTIONS, read_text, workdir_for
 from app.cli.client.remote import NotReachable, Remote
 from app.cli.client.screen import Progress, costs, note, printable, say_json, say_line
+from app.config.yaml_errors import place_of, sentence_of
 
 FILE_LIMIT_BYTES = 64 * 1024 * 1024
 
@@ -71,9 +72,15 @@ def read_file(path: str, member: str) -> dict[str, Any]:
     if len(data) > FILE_LIMIT_BYTES:
         raise Usage(f"{path} has more than {FILE_LIMIT_BYTES} bytes")
     try:
-        body = _parse(data)
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise Usage(f"{path} is neither YAML nor JSON: {error}") from None
+        body = _parse(data, is_json=path.endswith(".json"))
+    except json.JSONDecodeError as error:
+        raise Usage(f"{path}:{error.lineno}:{error.colno}: is not valid JSON: {error.msg[:1].lower()}{error.msg[1:]}") from None
+    except yaml.YAMLError as error:
+        raise Usage(f"{path}{place_of(error)}: is not valid YAML: {sentence_of(error)}") from None
+    except RecursionError:
+        raise Usage(f"{path}: is nested too deep") from None
+    except ValueError as error:
+        raise Usage(f"{path}: {error}") from None
     body = {member: body} if isinstance(body, list) else body
     items = body.get(member) if isinstance(body, dict) else None
     if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
@@ -81,10 +88,12 @@ def read_file(path: str, member: str) -> dict[str, Any]:
     return dict(body)
 
 
-def _parse(data: bytes) -> Any:
+def _parse(data: bytes, *, is_json: bool) -> Any:
     try:
         return json.loads(data)  # YAML would read JSON too, but not a tab or half of a surrogate pair
     except ValueError:
+        if is_json:
+            raise
         return yaml.safe_load(data)
 
 

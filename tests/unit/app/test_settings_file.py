@@ -154,7 +154,7 @@ def test_a_key_given_twice_is_an_error(problems):
 
 def test_what_is_no_yaml_is_named_with_its_place(problems):
     (found,) = problems("server:\n  port: [1\n")
-    assert found.startswith("3:1: is not valid YAML: while parsing a flow sequence")
+    assert found.startswith("3:1: is not valid YAML: a comma or the closing ] is missing")
 
 
 @pytest.mark.parametrize("text", ["a: 1\n---\nb: 2\n", "server: {host: \x01}"])
