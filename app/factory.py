@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from time import monotonic
 from typing import Any
 
@@ -10,9 +11,11 @@ import flask_smorest
 import marshmallow as ma
 from apispec.ext.marshmallow import MarshmallowPlugin
 
+from app.api.errors import to_problem
 from app.api.json import OrjsonProvider
 from app.api.openapi import Describe, ErrorSchema
 from app.api.surfaces import SURFACES, error_answer, error_body
+from app.api.unknown_path import unknown_path_message
 from app.build import build_services
 from app.config.load import load_settings
 from app.config.schema import Settings
@@ -29,6 +32,7 @@ from app.security.rate_limit import Counts, limit_runs
 from app.version import program_version
 from blueprints.context import Services
 from blueprints.deprecation import announce_deprecation
+from blueprints.openai.errors import UNKNOWN_ROUTE
 
 DESCRIPTION = """\
 One HTTP server in front of AI coding CLIs (Claude Code, Codex, Gemini and others): a native REST API, and APIs compatible
@@ -101,7 +105,11 @@ def answer_error(error: Exception) -> flask.Response:
     """Convert any exception to an error response in the format of the path's API surface."""
     request = flask.request
     current = request_of(request.environ)
-    answer = error_answer(error, request.path, current.request_id)
+    problem = to_problem(error)
+    if problem.details.get("issue") == UNKNOWN_ROUTE:
+        rules = [rule.rule for rule in flask.current_app.url_map.iter_rules() if (rule.methods or set()) - {"HEAD", "OPTIONS"}]
+        problem = replace(problem, message=unknown_path_message(request.path, rules))
+    answer = error_answer(problem, request.path, current.request_id)
     current.error_code = answer.code
     if answer.status == 500:
         fields = {"request_id": current.request_id, "method": request.method, "path": request.path}

@@ -31,7 +31,7 @@ class Resolution:
     model: str | None
     is_fallback: bool = False
     reason: str = field(default="", compare=False)
-    """Why this backend was selected, if the request did not name it."""
+    """Why the default backend was selected, if it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class ModelResolver:
         Raises InvalidRequest for a name that is unsafe as a CLI argument, NotFound for an unclaimed one in strict mode.
         """
         if not name:
-            return Resolution(self.default_backend, None, reason="the default; the request names no backend")
+            return Resolution(self.default_backend, None, reason="the request names no backend")
         safe_name(name, "model")
         found = self._named(name) or self._claimed(name)
         if found:
@@ -155,7 +155,7 @@ class ModelResolver:
 
     def _fallback_reason(self, name: str) -> str:
         hint = suggestion(name, self._backends)
-        return f"the default; model {name!r} names no backend and no available backend claims it{f'; {hint}' if hint else ''}"
+        return f"model {name!r} names no backend and no available backend claims it{f'; {hint}' if hint else ''}"
 
     def _unknown(self, name: str) -> NotFound:
         known = ", ".join(model.id for model in self.listed() if model.is_available and "/" not in model.id)

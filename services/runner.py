@@ -119,17 +119,14 @@ class Runner:
         return invoke(spec, request, cwd=cwd, environ=self._environ, run_dir=run_dir)
 
     def why_unavailable(self, invocation: Invocation) -> str | None:
-        """Why the backend is unavailable, how it was selected and which backends are available; None if it is available."""
+        """How the backend was selected, why it is unavailable and which backends are available; None if it is available."""
         spec, reason = invocation.spec, invocation.request.backend_reason
         availability = self.prober.availability(spec)
         if availability.available:
             return None
         available = [name for name, spec in self.backends.items() if spec.enabled and self.prober.availability(spec).available]
-        return (
-            f"backend {spec.name!r} is not available: {availability.reason}"
-            + (f" ({reason})" if reason else "")
-            + f". Available: {', '.join(available) or 'none'}"
-        )
+        lead = f"{reason}{'' if reason.endswith('?') else '.'} The default backend, {spec.name!r}," if reason else f"backend {spec.name!r}"
+        return f"{lead} is not available: {availability.reason}. Available: {', '.join(available) or 'none'}"
 
     def stream(self, request: RunRequest, cancellation: Cancellation | None = None) -> RunStream:
         """Start ``request`` and return its event stream. All checks are made before this returns.

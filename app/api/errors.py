@@ -41,11 +41,6 @@ STATUS: Mapping[str, int] = {
 
 CODE_OF_STATUS: Mapping[int, str] = {status: code for code, status in reversed(list(STATUS.items()))}
 
-UNKNOWN_ROUTE_MESSAGE = (
-    "unknown path; the base URL of OpenAI clients is http://HOST:PORT/openai/v1, "
-    "that of Anthropic clients http://HOST:PORT/anthropic; /openapi.json lists all paths; "
-    "embeddings, audio, images, files and legacy completions are not supported"
-)
 INTERNAL_MESSAGE = "an error inside the server; its log has the details under this request id"
 
 
@@ -106,7 +101,7 @@ def _from_http(error: HTTPException) -> Problem:
     if status == 400 and isinstance(cause, ValueError):
         return _from_ours(invalid_json(cause))
     if isinstance(error, NotFound):
-        return Problem(code="not_found", message=UNKNOWN_ROUTE_MESSAGE, details={"issue": UNKNOWN_ROUTE})
+        return Problem(code="not_found", message=UNKNOWN_ROUTE, details={"issue": UNKNOWN_ROUTE})
     if isinstance(error, MethodNotAllowed):
         allowed = ", ".join(sorted(error.valid_methods or ()))
         return Problem(code="method_not_allowed", message=f"method not allowed; allowed: {allowed}", headers={"Allow": allowed})

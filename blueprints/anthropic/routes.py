@@ -74,8 +74,10 @@ def count_tokens(body: dict[str, Any]) -> Any:
 @blp.response(200, ModelListSchema())
 @can_fail("not_found")
 def list_models(query: dict[str, Any]) -> Any:
-    """List model names: backends and `backend/model`, available ones first; with `?all=true` also aliases."""
-    return jsonify(to_page(services().models.listed(in_full=query.pop("all")), **query))
+    """List model names: available backends and `backend/model`; with `?all=true` also aliases and what is not available."""
+    in_full = query.pop("all")
+    models = [model for model in services().models.listed(in_full=in_full) if in_full or model.is_available]
+    return jsonify(to_page(models, **query))
 
 
 @blp.route("/models/<path:model>", methods=["GET"])

@@ -171,6 +171,9 @@ class TokenCountSchema(Tolerant):
 
 
 class PageQuerySchema(ModelQuerySchema):
+    all = fields.Boolean(
+        load_default=False, metadata={"description": "Include aliases, the demo backend, and backends that are not available"}
+    )
     limit = fields.Integer(load_default=20, validate=validate.Range(1, PAGE_LIMIT))
     after_id = fields.String(metadata={"description": "The page after this id"})
     before_id = fields.String(metadata={"description": "The page before this id"})

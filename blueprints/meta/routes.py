@@ -45,7 +45,16 @@ def get_health() -> Any:
             "version": current_app.config["API_VERSION"],
             "uptime": to_duration(up_s),
             "uptime_millis": int(up_s * 1000),
-            "backends": [{"name": backend.name, "available": backend.available, "version": backend.version} for backend in backends],
+            "backends": [
+                {
+                    "name": backend.name,
+                    "available": backend.available,
+                    "version": backend.version,
+                    "reason": backend.reason,
+                    "is_required": backend.name in expected,
+                }
+                for backend in backends
+            ],
             "sessions": sessions,
             "spawner": {"status": "replacing" if spawner.is_being_replaced else "ok", "replacements": spawner.replacements},
             "meta": meta(request_id()),

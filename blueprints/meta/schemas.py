@@ -11,6 +11,8 @@ class BackendHealthSchema(Schema):
     name = fields.String(required=True)
     available = fields.Boolean(required=True)
     version = fields.String(allow_none=True, metadata={"description": "null until it is known"})
+    reason = fields.String(allow_none=True, metadata={"description": "Why it is not available, and what to do"})
+    is_required = fields.Boolean(required=True, metadata={"description": "Whether the status is `degraded` while it is not available"})
 
 
 class SessionStoreHealthSchema(Schema):

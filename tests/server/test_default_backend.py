@@ -11,7 +11,8 @@ from tests.parts.server import Server
 
 NO_CLI = {"PATH": os.defpath}
 MESSAGES = [{"role": "user", "content": "hi"}]
-START = "backend 'claude' is not available: 'claude' was not found on PATH; install it with"
+NOT_THERE = "'claude' is not available: 'claude' was not found on PATH; install it with"
+DEFAULT_NOT_THERE = "The default backend, 'claude', is not available: 'claude' was not found on PATH; install it with"
 
 
 @pytest.fixture
@@ -24,19 +25,19 @@ def message_of(server: Server, path: str, body: dict[str, object]) -> str:
     answer = server.client.post(path, body)
     assert answer.status in (503, 529)
     message = answer.json["error"]["message"]
-    assert message.startswith(START)
     assert message.endswith("Available: demo")
     return str(message)
 
 
 def test_an_error_names_what_was_selected_and_why_and_what_is_available(bare: Server) -> None:
-    assert "(the default; the request names no backend)" in message_of(bare, "/api/v1/prompt", {"prompt": "hi"})
-    assert "(the default" not in message_of(bare, "/api/v1/prompt", {"prompt": "hi", "backend": "claude"})
+    without = message_of(bare, "/api/v1/prompt", {"prompt": "hi"})
+    assert without.startswith(f"the request names no backend. {DEFAULT_NOT_THERE}")
+    assert message_of(bare, "/api/v1/prompt", {"prompt": "hi", "backend": "claude"}).startswith(f"backend {NOT_THERE}")
     chat = {"model": "dmeo", "messages": MESSAGES}
     for path, more in (("/openai/v1/chat/completions", {}), ("/anthropic/v1/messages", {"max_tokens": 10})):
-        assert "model 'dmeo' names no backend and no available backend claims it; did you mean 'demo'?" in message_of(
-            bare, path, chat | more
-        )
+        message = message_of(bare, path, chat | more)
+        typo = "model 'dmeo' names no backend and no available backend claims it; did you mean 'demo'?"
+        assert message.startswith(f"{typo} {DEFAULT_NOT_THERE}")
     unknown = bare.client.post("/api/v1/prompt", {"prompt": "hi", "backend": "cluade"}).json["error"]["message"]
     assert unknown == "unknown backend 'cluade'; did you mean 'claude'? configured: claude, codex, demo, gemini"
     assert bare.client.get("/health").json["status"] == "degraded"

@@ -11,11 +11,18 @@ from tests.clients.anthropic.conftest import House
 def test_list_is_paged_to_its_end(client: anthropic.Anthropic) -> None:
     whole = [model.id for model in client.models.list(limit=1000)]
     assert whole[:2] == ["demo", "demo/demo-1"]
-    assert "codex" in whole
     assert [model.id for model in client.models.list(limit=2)] == whole
     assert len(client.models.list(limit=2).data) == 2
     assert [model.id for model in client.models.list(after_id=whole[3], limit=3)] == whole[4:]
     assert client.models.list(before_id=whole[5], limit=2).data[0].id == whole[3]
+
+
+def test_only_what_is_available_is_listed_unless_all_is_wanted(client: anthropic.Anthropic) -> None:
+    listed = [model.to_dict() for model in client.models.list(limit=1000)]
+    assert all(model["available"] for model in listed)
+    every = {model.id: model.to_dict()["available"] for model in client.models.list(limit=1000, extra_query={"all": "true"})}
+    assert every["demo"] is True
+    assert every["codex"] is False
 
 
 def test_every_model_of_the_list_can_be_looked_up(client: anthropic.Anthropic) -> None:

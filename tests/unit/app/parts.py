@@ -37,7 +37,9 @@ def stand_in_services(count_sessions: Callable[[], int] = no_sessions, **availab
     names = availability or {"claude": True}
 
     def look(spec: BackendSpec) -> Availability:
-        return Availability(name=spec.name, available=names[spec.name], version="1.2.3" if names[spec.name] else None)
+        if names[spec.name]:
+            return Availability(name=spec.name, available=True, version="1.2.3")
+        return Availability(name=spec.name, available=False, reason=f"{spec.name!r} was not found on PATH")
 
     return SimpleNamespace(
         runner=SimpleNamespace(backends={name: backend(name) for name in names}),

@@ -85,6 +85,38 @@ def test_an_unknown_path_names_both_base_urls(path: str, headers: dict[str, str]
     assert "http://HOST:PORT/anthropic;" in message
 
 
+@pytest.mark.parametrize(
+    ("path", "near"),
+    [
+        ("/api/v1/promt", "/api/v1/prompt"),
+        ("/api/prompt", "/api/v1/prompt"),
+        ("/api/v2/backends", "/api/v1/backends"),
+        ("/api/v1/session/b7a3ee61", "/api/v1/sessions/b7a3ee61"),
+        ("/api/v1/sessions/b7a3ee61/turn", "/api/v1/sessions/b7a3ee61/turns"),
+        ("/api/v1/embeddings", None),
+        ("/api/v1/chat/completions", None),
+        ("/api/v1/" + "prompt" * 100, None),
+    ],
+)
+def test_an_unknown_native_path_names_the_nearest_native_route_and_no_base_url(path: str, near: str | None) -> None:
+    message = ask(shared_app(), path, method="POST", json={}).get_json()["error"]["message"]
+    assert message == f"unknown path; {f'did you mean {near}? ' if near else ''}/openapi.json lists all paths"
+
+
+@pytest.mark.parametrize(
+    ("path", "near"),
+    [
+        ("/prompt", "/api/v1/prompt"),
+        ("/helth", "/health"),
+        ("/openai/v1/chat/completion", "/openai/v1/chat/completions"),
+        ("/anthropic/v1/message", "/anthropic/v1/messages"),
+    ],
+)
+def test_another_unknown_path_names_the_nearest_route_and_the_base_urls(path: str, near: str) -> None:
+    message = ask(shared_app(), path, method="POST", json={}).get_json()["error"]["message"]
+    assert message.startswith(f"unknown path; did you mean {near}? The base URL of OpenAI clients is http://HOST:PORT/openai/v1, that")
+
+
 @pytest.mark.parametrize("headers", [{}, VERSION], ids=["plain", "anthropic-version"])
 @pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/v1", "/", "/v1/messages", "/v1/v1/messages", *OPENAI_POSTS])
 def test_probes_with_head_succeed(path: str, headers: dict[str, str]) -> None:

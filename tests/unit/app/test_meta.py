@@ -24,7 +24,7 @@ def test_health(path: str) -> None:
     assert re.fullmatch(r"(\d+h)?(\d+m)?\d+s", body["uptime"])
     assert isinstance(body["uptime_millis"], int)
     assert body["version"]
-    assert body["backends"] == [{"name": "claude", "available": True, "version": "1.2.3"}]
+    assert body["backends"] == [{"name": "claude", "available": True, "version": "1.2.3", "reason": None, "is_required": True}]
     assert body["sessions"] == {"status": "ok", "count": 0}
     assert body["meta"]["request_id"] == answer.headers["X-Request-ID"]
     assert answer.headers["Cache-Control"] == "no-store"
@@ -34,13 +34,22 @@ def test_health_is_degraded_when_a_backend_is_not_available() -> None:
     answer = ask(make_app(services=stand_in_services(claude=True, codex=False)), "/health")
     assert answer.status_code == 200
     assert answer.get_json()["status"] == "degraded"
-    assert answer.get_json()["backends"][1] == {"name": "codex", "available": False, "version": None}
+    reason = "'codex' was not found on PATH"
+    assert answer.get_json()["backends"][1] == {
+        "name": "codex",
+        "available": False,
+        "version": None,
+        "reason": reason,
+        "is_required": True,
+    }
 
 
 def test_health_counts_the_default_backend_and_those_that_the_configuration_names() -> None:
     services = stand_in_services(claude=True, codex=False)
     services.expected_backends = frozenset()
-    assert ask(make_app(services=services), "/health").get_json()["status"] == "ok"
+    health = ask(make_app(services=services), "/health").get_json()
+    assert health["status"] == "ok"
+    assert {backend["name"]: backend["is_required"] for backend in health["backends"]} == {"claude": True, "codex": False}
     services.default_backend = "codex"
     assert ask(make_app(services=services), "/health").get_json()["status"] == "degraded"
 

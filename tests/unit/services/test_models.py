@@ -188,9 +188,9 @@ def test_the_demo_is_the_default_where_every_other_backend_is_switched_off() -> 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        (None, "the default; the request names no backend"),
-        ("cluade", "the default; model 'cluade' names no backend and no available backend claims it; did you mean 'claude'?"),
-        ("xyz", "the default; model 'xyz' names no backend and no available backend claims it"),
+        (None, "the request names no backend"),
+        ("cluade", "model 'cluade' names no backend and no available backend claims it; did you mean 'claude'?"),
+        ("xyz", "model 'xyz' names no backend and no available backend claims it"),
         ("codex", ""),
         ("gpt-5", ""),
     ],
