@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -22,4 +21,6 @@ def checkout_version(project: Path) -> str:
         text = project.read_text(encoding="utf-8")
     except OSError:
         return "0+unknown"
+    import tomllib  # an installed copy needs none of it
+
     return str(tomllib.loads(text)["project"]["version"])

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import signal
+import sys
 
 
 def main() -> None:
     """The console script. Exits with 0, 1 (the command failed), or 2 (usage or configuration error)."""
+    if sys.argv[1:] in (["--version"], ["version"]):  # scripts ask often: without the imports of everything else
+        from app.version import program_version
+
+        print(f"clinvk {program_version()}")
+        return
     # Ctrl-C during the imports ends the process without a traceback. A shell's background job ignores it throughout.
     on_interrupt = signal.getsignal(signal.SIGINT)
     if on_interrupt is signal.default_int_handler:

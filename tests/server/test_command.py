@@ -63,6 +63,14 @@ def test_version(capsys):
     assert capsys.readouterr().out.startswith("clinvk ")
 
 
+@pytest.mark.parametrize("word", ["--version", "version"])
+def test_the_version_is_printed_without_the_imports_of_the_server(word):
+    program = "import sys; from app.cli import main; main(); sys.exit(' '.join({'gevent', 'flask', 'yaml'} & sys.modules.keys()) or 0)"
+    done = subprocess.run([sys.executable, "-c", program, word], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("clinvk ")
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
