@@ -56,7 +56,7 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """The result of a run, folded from its events (`services.runner.collect`)."""
+    """The result of a run, folded from its events (`services.fold.collect`)."""
 
     backend: str
     model: str | None

@@ -15,7 +15,7 @@ from blueprints.streaming import EVENT_STREAM, NDJSON, open_run, stream_response
 from services.cancellation import Cancellation
 from services.errors import RunFailed
 from services.fold import collect
-from services.runner import RunStream
+from services.run_stream import RunStream
 
 Begin = Callable[[Cancellation], RunStream]
 

@@ -18,7 +18,8 @@ from services.cancellation import Cancellation
 from services.clis.session_files import UUID
 from services.clis.spec import BackendSpec
 from services.requests import RunRequest
-from services.runner import Runner, RunStream
+from services.run_stream import RunStream
+from services.runner import Runner
 from services.sessions.cli_sessions import CliSessions
 from services.sessions.conversation_digest import Point, point_of
 from services.sessions.kept_session import AnswerOf, KeptSession, Outcome, ResumedStream

@@ -21,7 +21,8 @@ from services.clis.spec import BackendSpec
 from services.errors import Conflict, InvalidRequest, NotFound, StoreUnavailable
 from services.event_loop import yield_to_others
 from services.requests import RunRequest
-from services.runner import Runner, RunStream
+from services.run_stream import RunStream
+from services.runner import Runner
 from services.session_hook import WithoutSession
 from services.sessions.transcript import Turn as Message
 from services.sessions.transcript import render

@@ -10,7 +10,7 @@ from services.errors import ClinvkError
 from services.events import Batch, Failed, Finished, Started
 from services.fold import Fold
 from services.retried import retried
-from services.runner import RunStream
+from services.run_stream import RunStream
 from services.session_hook import SessionHook
 from services.usage import Usage
 

@@ -21,7 +21,8 @@ from services.clis.session_files import Extent
 from services.clis.spec import BackendSpec
 from services.errors import Conflict, InvalidRequest, NotFound, OptionNotSupported
 from services.requests import RunRequest
-from services.runner import Runner, RunStream
+from services.run_stream import RunStream
+from services.runner import Runner
 from services.sessions.cli_sessions import BETWEEN, CliSessions
 from services.sessions.kept_session import KeptSession, Outcome
 

@@ -9,7 +9,7 @@ import msgspec
 
 from services.events import Failed, Finished, Started
 from services.fold import Fold
-from services.runner import RunStream
+from services.run_stream import RunStream
 from services.session_hook import SessionHook
 from services.store.records import Turn, TurnEnd, TurnStatus
 

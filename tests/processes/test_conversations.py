@@ -28,7 +28,8 @@ from services.execution.run import ProcessDriver
 from services.fold import collect
 from services.processes.spawner import Spawner
 from services.requests import RunRequest, RunResult
-from services.runner import BUG, Runner
+from services.run_stream import BUG
+from services.runner import Runner
 from services.sessions.conversations import About, Conversations
 from services.sessions.upkeep import Upkeep
 from services.store.db import to_url
