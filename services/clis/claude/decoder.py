@@ -20,13 +20,14 @@ from typing import Any
 import msgspec
 import orjson
 
+from services.clis.claude.answer import Answer
 from services.clis.claude.usage import result_usage, to_usage
 from services.decoding.decoder import Exit
 from services.decoding.exit_messages import ended_without_result, finished, with_denials
 from services.decoding.fields import count_of, flat_text, list_of, map_of, number_of, text_of, to_json
 from services.decoding.lines import JsonLines
-from services.decoding.replay import DIFFERS, StreamReplay
-from services.events import Batch, Denial, Failed, Started, StopReason, Text, Thinking, ToolCall, ToolResult, UsageUpdate
+from services.decoding.replay import DIFFERS
+from services.events import Batch, Denial, Failed, Started, StopReason, Thinking, ToolCall, ToolResult, UsageUpdate
 from services.failure_kinds import classify, human
 from services.usage import Usage
 
@@ -72,14 +73,8 @@ class ClaudeDecoder:
         self._lines = JsonLines()
         self._result: dict[str, Any] | None = None
         self._has_begun = False
-        self._block = -1
-        self._told_block = 0  # the last one that something was told of; no stream goes back behind it
-        self._first_block = 0  # of the message that streams
+        self._answer = Answer()
         self._streamed: set[str] = set()  # ids of the messages that came as deltas
-        self._is_open = False  # a message streams
-        self._replay = StreamReplay()
-        self._blocks: list[list[str]] = []  # the answer so far, as pieces
-        self._has_text = False
         self._has_worked = False
         self._held = ""  # synthetic text, which may be an error
         self._error_code = ""
@@ -121,7 +116,7 @@ class ClaudeDecoder:
                 self._on_line(value, batch)
             return
         if type(delta) is TextDelta:
-            self._say(delta.text, batch, is_partial=True)
+            self._answer.say(delta.text, batch, is_partial=True)
         elif type(delta) is ThinkingDelta and delta.thinking:
             batch.append(Thinking(delta.thinking))
 
@@ -149,15 +144,14 @@ class ClaudeDecoder:
     def _on_stream_event(self, event: dict[str, Any], batch: Batch) -> None:
         match event:
             case {"type": "content_block_delta", "delta": {"type": "text_delta", "text": str(text)}}:
-                self._say(text, batch, is_partial=True)
+                self._answer.say(text, batch, is_partial=True)
             case {"type": "content_block_delta", "delta": {"type": "thinking_delta", "thinking": str(text)}} if text:
                 batch.append(Thinking(text))
             case {"type": "content_block_start", "content_block": {"type": "text", **block}}:
-                self._open_block()
-                self._say(text_of(block.get("text")), batch, is_partial=True)
+                self._answer.open_block()
+                self._answer.say(text_of(block.get("text")), batch, is_partial=True)
             case {"type": "message_start", "message": dict(message)}:
-                self._open_message()
-                self._is_open = True
+                self._answer.open_message()
                 self._streamed.add(text_of(message.get("id")))
                 self._message_usage = to_usage(map_of(message.get("usage"))) or Usage()
                 self._tell_usage(batch)
@@ -165,36 +159,8 @@ class ClaudeDecoder:
                 self._message_usage = to_usage(usage) or self._message_usage
                 self._tell_usage(batch)
             case {"type": "message_stop"}:
-                self._is_open = False
-                self._replay.close()
+                self._answer.close_message()
                 self._usage, self._message_usage = self._usage + self._message_usage, Usage()
-
-    def _open_message(self) -> None:
-        if self._is_open and self._replay.has_said:
-            # The stream broke off, and Claude Code fetches the message again (recordings claude/midstream-error).
-            self._replay.restart()
-            self._block = self._first_block - 1
-            del self._blocks[self._first_block :]
-        else:
-            self._replay.open()
-            self._first_block = self._block + 1
-
-    def _open_block(self) -> None:
-        self._block += 1
-        self._blocks.append([])
-
-    def _say(self, text: str, batch: Batch, *, is_partial: bool) -> None:
-        if not text:
-            return
-        if not self._blocks:
-            self._open_block()
-        if new := self._replay.new(text):
-            if self._block > self._told_block:
-                self._told_block = self._block
-            batch.append(Text(new, self._told_block, is_partial))
-        self._blocks[-1].append(text)
-        if not self._has_text:
-            self._has_text = not text.isspace()
 
     def _tell_usage(self, batch: Batch) -> None:
         if usage := self._usage_so_far():
@@ -216,16 +182,9 @@ class ClaudeDecoder:
                 case {"type": "tool_use", "id": str(id), "name": str(name)}:
                     self._on_tool_use(id, name, block.get("input"), batch)
                 case {"type": "text", "text": str(text)} if is_answer and not has_streamed:
-                    self._on_whole_text(text, batch)
+                    self._answer.say_whole(text, batch)
                 case {"type": "thinking", "thinking": str(text)} if is_answer and not has_streamed and text:
                     batch.append(Thinking(text))
-
-    def _on_whole_text(self, text: str, batch: Batch) -> None:
-        self._open_message()
-        self._is_open = False
-        self._open_block()
-        self._say(text, batch, is_partial=False)
-        self._replay.close()
 
     def _on_tool_use(self, id: str, name: str, input: Any, batch: Batch) -> None:
         self._has_worked = True
@@ -252,11 +211,11 @@ class ClaudeDecoder:
             stop = "max_tokens"
         else:
             for text in self._untold(text_of(result.get("result")), structured):
-                self._on_whole_text(text, batch)
+                self._answer.say_whole(text, batch)
         usage, cost = result_usage(result) or self._usage_so_far(), number_of(result.get("total_cost_usd"))
-        if self._replay.differs:
+        if self._answer.differs:
             batch.append(Failed("backend", DIFFERS, exit.code, usage, cost))
-        elif stop == "end_turn" and not self._has_text and not self._has_worked:
+        elif stop == "end_turn" and not self._answer.has_text and not self._has_worked:
             batch.append(Failed("backend", "Claude Code finished without an answer", exit.code, usage, cost))
         else:
             batch.append(finished(exit, stop, usage, cost, structured))
@@ -265,9 +224,9 @@ class ClaudeDecoder:
         """What belongs to the answer and came in no message: a local command's output, the JSON of a schema."""
         texts = [self._held]
         if structured is not None:
-            if not any(_is_json_of(structured, block) for block in self._blocks):
+            if not any(_is_json_of(structured, block) for block in self._answer.blocks):
                 texts.append(to_json(structured))
-        elif not self._has_text and not self._held:
+        elif not self._answer.has_text and not self._held:
             texts.append(repeated)
         return [text for text in texts if text]
 
