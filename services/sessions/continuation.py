@@ -85,8 +85,8 @@ class Continuation:
             return start(whole)
         try:
             return ResumedStream(start(self._resumed(whole, kept, point), kept), lambda: start(whole))
-        except BaseException:
-            self._kept[point.before] = kept  # nothing was started
+        except BaseException:  # nothing was started
+            self._keep(point.before, kept, limits)
             raise
 
     def reconfigure(self, limits: ContinuationLimits) -> None:
@@ -123,21 +123,22 @@ class Continuation:
             log.exception("a CLI session cannot be noted; it would not be cleaned up if the server were killed")
 
     def _end(self, backend: str, point: Point, kept: Kept | None, outcome: Outcome, limits: ContinuationLimits) -> None:
-        """Keep the session if the answer is complete; otherwise its state is unknown and it is deleted.
-
-        Not after `reconfigure`: its API key may have been removed.
-        """
+        """Keep the session if the answer is complete; otherwise its state is unknown and it is deleted."""
         ids = {id for id in (kept.id if kept else None, outcome.session_id) if id}
-        if outcome.answer and outcome.session_id and UUID.fullmatch(outcome.session_id) and limits is self._limits:
-            self._keep(point.after(outcome.answer), Kept(backend, outcome.session_id, monotonic(), outcome.reported_usage))
+        if outcome.answer and outcome.session_id and UUID.fullmatch(outcome.session_id):
+            self._keep(point.after(outcome.answer), Kept(backend, outcome.session_id, monotonic(), outcome.reported_usage), limits)
             ids.discard(outcome.session_id)
         for id in ids:
             self._sessions.forget(backend, id)
 
-    def _keep(self, after: bytes, kept: Kept) -> None:
+    def _keep(self, after: bytes, kept: Kept, limits: ContinuationLimits) -> None:
+        """Not after `reconfigure`, with other ``limits``: its API key may have been removed."""
+        if limits is not self._limits:
+            self._sessions.forget(kept.backend, kept.id)
+            return
         surplus = [self._kept.pop(after)] if after in self._kept else []
         self._kept[after] = kept
-        while len(self._kept) > self._limits.max_sessions:
+        while len(self._kept) > limits.max_sessions:
             surplus.append(self._kept.pop(next(iter(self._kept))))
         for one in surplus:
             self._sessions.forget(one.backend, one.id)

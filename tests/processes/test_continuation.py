@@ -103,6 +103,27 @@ def test_a_run_that_is_refused_takes_nothing(desk: Desk, continuation: Continuat
     assert talk.say("two").output == "known: one | two"
 
 
+@pytest.mark.parametrize(("happens", "files_left"), [("the same answer", 1), ("a reload", 0)])
+def test_a_run_that_is_refused_after_a_wait_leaves_no_session_that_nobody_deletes(
+    desk: Desk, continuation: Continuation, monkeypatch: pytest.MonkeyPatch, happens: str, files_left: int
+) -> None:
+    talk, other = Talk(desk, continuation), Talk(desk, continuation)
+    talk.say("one")
+
+    def wait_and_refuse(*_: object) -> None:
+        monkeypatch.undo()
+        if happens == "a reload":
+            continuation.reconfigure(replace(LIMITS))
+        else:
+            other.say("one")
+        raise QueueFull("full", backend="notes")
+
+    monkeypatch.setattr(desk.runner, "stream", wait_and_refuse)
+    with pytest.raises(QueueFull):
+        talk.say("two")
+    assert eventually(lambda: gevent.sleep(0.01) or len(desk.files()) == files_left)
+
+
 def test_a_cli_that_counts_the_whole_session_is_told_by_the_turn(desk: Desk, continuation: Continuation) -> None:
     desk.runner.backends = {"notes": replace(NOTES, resumed_usage_is_total=True)}
     talk = Talk(desk, continuation)
