@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -67,16 +68,16 @@ class Warmth:
 
     def state(self, home: str, cwd: str) -> tuple[object, ...]:
         """Compares equal as long as a process started now would read the same: its files, its workdir, the day."""
-        return (date.today(), *map(_stamp, self._paths(home, cwd)), *self._names(cwd))
+        return (date.today(), *self._stamps(home, cwd), *self._names(cwd))
 
-    def _paths(self, home: str, cwd: str) -> Iterator[str]:
-        yield from (os.path.join(home, name) for name in self.home_files)
+    def _stamps(self, home: str, cwd: str) -> Iterator[Stamp]:
+        yield from _stamps(home, self.home_files)
         if not self.project_files:
             return
-        yield cwd
+        yield _stamp(cwd)
         folder, below = cwd, ""
         while folder != below:
-            yield from (os.path.join(folder, name) for name in self.project_files)
+            yield from _stamps(folder, self.project_files)
             folder, below = os.path.dirname(folder), folder
 
     def _names(self, cwd: str) -> list[str]:
@@ -102,11 +103,28 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
         return []
 
 
-def _stamp(path: str) -> tuple[int, ...] | None:
+Stamp = tuple[int, ...] | None
+
+
+def _stamps(folder: str, names: tuple[str, ...]) -> Iterator[Stamp]:
+    """Of the folder's files of these names, in their order. Nothing is looked for in a subfolder that is not there: most folders
+    above a workdir have none."""
+    is_there: dict[str, bool] = {}
+    for name in names:
+        top, _, below = name.partition("/")
+        if top not in is_there or not below:
+            stamp = _stamp(os.path.join(folder, top))
+            is_there[top] = stamp is not None
+        if below:
+            stamp = _stamp(os.path.join(folder, name)) if is_there[top] else None
+        yield stamp
+
+
+def _stamp(path: str) -> Stamp:
     try:
         found = os.stat(path)
     except OSError:
         return None
     # A folder's times change with whatever is made in it; that it is the same folder is all that counts.
-    is_folder = os.path.isdir(path)
+    is_folder = stat.S_ISDIR(found.st_mode)
     return (found.st_dev, found.st_ino) if is_folder else (found.st_ino, found.st_mtime_ns, found.st_size)
