@@ -22,6 +22,7 @@ if __name__ == "__main__":  # started with -I: sys.path has the standard library
 
 from services.processes.own_process import become_subreaper, forbid_inspection
 from services.processes.procfs import descendants, signal_all
+from services.processes.reserve import Reserve
 from services.processes.supervisor import READ_BYTES, child_signal_pipe, notify, serve_jobs
 
 IDLE_SUPERVISORS = 2
@@ -30,7 +31,7 @@ FORK_RETRY_S = 0.2
 STRAYS_RETRY_S = 0.02
 
 
-def fork_supervisor(jobs: socket.socket, report: int, ours: list[int]) -> int:
+def fork_supervisor(jobs: socket.socket, report: int, reserve: Reserve, ours: list[int]) -> int:
     """Fork a supervisor, which closes ``ours``, and return its PID. The child never returns."""
     pid = os.fork()
     if pid:
@@ -39,7 +40,7 @@ def fork_supervisor(jobs: socket.socket, report: int, ours: list[int]) -> int:
     try:
         for fd in ours:
             os.close(fd)
-        serve_jobs(jobs, report)
+        serve_jobs(jobs, report, reserve)
         status = 0
     except BaseException:  # outermost handler of this process
         sys.excepthook(*sys.exc_info())
@@ -53,6 +54,7 @@ def spawn_forever(jobs: socket.socket, alive: int) -> None:
     become_subreaper()
     wake = child_signal_pipe()
     reports, report = os.pipe()
+    reserve = Reserve()
     gc.freeze()
     is_idle: dict[int, bool] = {}
     has_strays = False
@@ -62,7 +64,7 @@ def spawn_forever(jobs: socket.socket, alive: int) -> None:
         wait_s = STRAYS_RETRY_S if has_strays else None
         while alive in watched and sum(is_idle.values()) < IDLE_SUPERVISORS:
             try:
-                is_idle[fork_supervisor(jobs, report, [reports, alive])] = True
+                is_idle[fork_supervisor(jobs, report, reserve, [reports, alive])] = True
             except OSError:  # out of processes: a run waits until a supervisor becomes idle
                 wait_s = FORK_RETRY_S
                 break

@@ -26,6 +26,7 @@ from collections.abc import Callable
 
 from services.processes.own_process import become_subreaper
 from services.processes.procfs import descendants, inside, signal_all, usage
+from services.processes.reserve import Reserve
 
 STDERR_TAIL_BYTES = 16 * 1024
 TERM_GRACE_S = 0.5
@@ -38,7 +39,7 @@ LIMITS_CHECK_S = 0.5
 CPU_MARGIN_S = 5
 """CPU time that a process has after SIGXCPU to end by itself."""
 SUPERVISOR_IDLE_S = 300.0
-"""A surplus supervisor, forked for a burst of runs, exits after so long without a job."""
+"""A supervisor that a burst of runs has left (`services.processes.reserve`) exits after so long without a job."""
 
 
 class Supervisor:
@@ -215,8 +216,9 @@ def child_signal_pipe() -> int:
     return read
 
 
-def serve_jobs(jobs: socket.socket, report: int) -> None:
-    """Main loop of a forked supervisor: one job after the other, until the worker has ended or no job came for a while.
+def serve_jobs(jobs: socket.socket, report: int, reserve: Reserve) -> None:
+    """Main loop of a forked supervisor: one job after the other, until the worker has ended, no job came for a while, or enough other
+    supervisors wait for one.
 
     Writes ``-PID`` to ``report`` when it takes a job and ``+PID`` when it is idle again.
     """
@@ -230,6 +232,7 @@ def serve_jobs(jobs: socket.socket, report: int) -> None:
             continue
         if not data:
             return
+        reserve.leave()
         notify(report, b"-%d\n" % os.getpid())
         job, stdin, stdout, control = fds
         with open(job, "rb") as file, socket.socket(fileno=control) as control_socket:
@@ -242,6 +245,8 @@ def serve_jobs(jobs: socket.socket, report: int) -> None:
             else:  # the run was abandoned before it was taken: do not start it
                 os.close(stdin)
                 os.close(stdout)
+        if not reserve.enter():
+            return
         notify(report, b"+%d\n" % os.getpid())
 
 

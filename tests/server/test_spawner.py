@@ -22,7 +22,9 @@ from services.processes import spawner as spawner_module
 from services.processes import spawner_process
 from services.processes.child import Child
 from services.processes.orphans import Orphans
+from services.processes.reserve import PLACES
 from services.processes.spawner import Spawner
+from services.processes.spawner_program import IDLE_SUPERVISORS
 from tests.parts.processes import alive, children, command_line, descendants, eventually, state
 
 ENV = {"PATH": os.environ["PATH"]}
@@ -97,6 +99,17 @@ def test_runs_go_on_when_the_spawner_is_killed_and_it_is_replaced(
         assert run.wait_exit(20) == Exit(number, "")
         run.close()
     assert spawner_pid(spawner) != killed
+
+
+def test_so_many_supervisors_stay_after_a_burst_also_where_those_of_an_earlier_one_were_killed(spawner: Spawner) -> None:
+    pid = spawner_pid(spawner)
+    for _ in range(2):
+        runs = [spawner.start(["cat"], env=ENV, cwd="/", stdin=None) for _ in range(PLACES + 4)]
+        for run in runs:
+            run.close()
+        assert wait_for(lambda: PLACES <= len(descendants(pid)) <= PLACES + IDLE_SUPERVISORS)
+        for supervisor in descendants(pid):
+            os.kill(supervisor, signal.SIGKILL)
 
 
 def test_a_job_that_no_supervisor_has_taken_is_started_once_by_the_replacement(spawner: Spawner, tmp_path: Path) -> None:
