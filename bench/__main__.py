@@ -1,7 +1,7 @@
-"""Measures this server against what it stands in front of: `python -m bench [name ...] [--quick]`.
+"""Measures this server against the CLIs behind it: `python -m bench [name ...] [--quick]`.
 
-The names: first_token added overhead events idle startup loop. Without one all of them, in some eight minutes, or two with ``--quick``. Each prints its table, and `RESULTS.md` and `results.svg`
-are written anew from what was measured last of each (`results.json`). `python -m bench.store` is another matter, and takes an hour.
+The names: first_token added overhead events idle startup loop. Without a name all of them, in some eight minutes, or two with ``--quick``. Each prints its table, and `RESULTS.md` and `results.svg`
+are rewritten from the last measurement of each (`results.json`). `python -m bench.store` is separate and takes an hour.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What a cold run adds to the first token, measured with a CLI that takes next to no time of its own: a C program.
+"""What a cold run adds to the first token, measured with a C program as the CLI, whose own time is negligible.
 
     python -m bench added
 
-The real CLIs take a second, give or take more than what is looked for here.
+The real CLIs take a second, and vary by more than what is measured here.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from tests.parts.server import Server
 
 FIRST = b"tok0"
 NOTE = """\
-A C program that says 20 tokens of Claude Code's at once, started directly and by a cold server (`warm: {{max: 0}}`), {count} times each, in
-turn: from the start of the process, or the request on a new connection, to the first token. Milliseconds. Asked for: at most 5 ms more."""
+A C program that writes 20 tokens in Claude Code's format at once, started directly and by a cold server (`warm: {{max: 0}}`), {count} times each, in
+turn: from the start of the process, or the request on a new connection, to the first token. Milliseconds. Target: at most 5 ms more."""
 
 
 def direct_s(argv: list[str]) -> float:
@@ -46,9 +46,9 @@ def measure(*, quick: bool = False) -> Section:
     count = 100 if quick else 400
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
-        told = folder / "lines"
-        told.write_bytes(lines(20))
-        command = [str(compile_c("pour", folder)), str(told)]
+        source = folder / "lines"
+        source.write_bytes(lines(20))
+        command = [str(compile_c("pour", folder)), str(source)]
         limits = {"rate_limit_enabled": False, "log_level": "warning"}
         server = Server(folder, {"server": limits, "backends": {"claude": {"command": command, "warm": {"max": 0}}}})
         try:

@@ -15,7 +15,7 @@ SIZE = (10 << 20) - 2_000
 VALUES = 99_000
 """Below the limit of JSON values, with room for the rest of the body."""
 ANSWER = '#do [["say","ok"],["result"]]\n'
-"""What the scripted CLI is asked for beside the rest of a prompt."""
+"""What the scripted CLI is to do, after the rest of a prompt."""
 
 
 class Body(NamedTuple):
@@ -182,7 +182,7 @@ def _of_several_runs() -> Iterator[Body]:
 
 
 def _said(route: Route, text: str) -> bytes:
-    """The body with ``text`` as the caller's words, before what the CLI is asked for."""
+    """The body with ``text`` as the caller's text, before the script for the CLI."""
     text = text[: -len(ANSWER)] + ANSWER
     outer, _, inner = route.words.partition(".")
     if not inner:

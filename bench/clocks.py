@@ -1,4 +1,4 @@
-"""What the measurements have in common: CPU clocks of processes, percentiles, rounds that end in time, a server that is quiet."""
+"""Shared by the measurements: CPU clocks of processes, percentiles, rounds within a time limit, a server without other work."""
 
 from __future__ import annotations
 

@@ -33,10 +33,10 @@ TRICKLED = 400
 """Lines of each of those."""
 PIPE_BYTES = 1 << 20
 NOTE = f"""\
-Claude Code's lines with one short delta each to server-sent events, written by a C program with one write a line: one stream of
-{EVENTS:,}, {STREAMS} of {EVENTS_OF_EACH:,} at a time, and {STREAMS} of {TRICKLED} that trickle ({1_000_000 // PAUSE_US} a second each); the start of the runs is in it. *C* looks into no line: it puts `data: ` before each and sends
-it on in HTTP's chunks, in one write for every read of the pipe, or in one for every event. CPU in microseconds an event, medians; all
-ways in turn. Asked for: at most 3 times the CPU of the C copy, for one stream."""
+Conversion of Claude Code's lines, one short delta each, to server-sent events. A C program writes them, one write a line: one stream of
+{EVENTS:,}, {STREAMS} of {EVENTS_OF_EACH:,} at a time, and {STREAMS} of {TRICKLED} at a slow pace ({1_000_000 // PAUSE_US} a second each); the start of the runs is included. *C* parses no line: it puts `data: ` before each and sends
+it in HTTP chunks, with one write per read of the pipe, or one per event. CPU in microseconds per event, medians; all
+ways in turn. Target: at most 3 times the CPU of the C copy, for one stream."""
 
 Measured = tuple[float, float]
 """Events a second; CPU seconds an event."""

@@ -23,10 +23,10 @@ from tests.parts.clis import REAL_CLIS, cli_path, real_cli_in
 from tests.parts.model_api import FakeModelApi, Reply, tokens
 
 NOTE = """\
-The CLIs ask a fake model API on this machine, which answers 20 tokens at once. *bare* is the CLI as one calls it by hand ({commands}),
-*cold* a server that starts it for every run, *warm* one with `warm: {{min: 1}}`, whose next process is ready when the request comes. The
-second row of each is another turn in a session: by hand with the CLI's own resume, through the server with `/sessions/<id>/resume`.
-Medians of {count} interleaved rounds, in ms; the ratio is to the bare CLI's. Asked for, to the first token: warm at most 0.2 (Claude Code),
+The CLIs ask a fake model API on this machine, which answers 20 tokens at once. *bare* is the CLI as a user runs it in a shell ({commands}),
+*cold* a server that starts it for every run, *warm* a server with `warm: {{min: 1}}`, whose next process is ready when the request comes. The
+second row of each is another turn in a session: bare with the CLI's own resume, through the server with `/sessions/<id>/resume`.
+Medians of {count} interleaved rounds, in ms; the ratio is to the bare CLI's. Target for the first token: warm at most 0.2 (Claude Code),
 0.5 (Codex), 0.1 (Gemini); a live session's turn at most 0.15; cold at most 5 ms more than bare."""
 
 

@@ -27,10 +27,10 @@ REQUESTS = 200
 RUNS = 30
 WATCHED_S = 5.0
 NOTE = f"""\
-{STREAMS:,} streams of one worker whose CLIs have said one line and are silent, each over its own connection. *Memory* is what the worker's
-resident set grew by, for each of them, after as many smaller rounds as warm it up; beside it each run has its supervisor, whose share of
-memory of its own (PSS) is told too. A new request is `GET /health`, and a whole run of the scripted CLI, before the streams, beside
-them, and after them. Asked for: at most 60 KB each, and a new request as fast as without them."""
+{STREAMS:,} streams of one worker whose CLIs have written one line and are silent, each on its own connection. *Memory* is the growth of the
+worker's resident set per stream, after smaller rounds for warm-up; each run also has its supervisor, whose proportional share of
+memory (PSS) is in the table too. A new request is `GET /health`, and a whole run of the scripted CLI, before the streams, beside
+them, and after them. Target: at most 60 KB each, and a new request as fast as without them."""
 
 
 def open_stream(port: int, body: bytes) -> socket.socket:

@@ -21,8 +21,8 @@ from tests.parts.server import Server
 
 TRIES = 3
 NOTE = f"""\
-One worker; one client asks `GET /health` over and over while another sends one request. Told is the longest that an answer of `/health`
-took, the least of {TRIES} tries, and the CPU time that the worker used meanwhile. Asked for: at most 250 ms."""
+One worker; one client requests `GET /health` repeatedly while another sends one request. The table shows the slowest `/health`
+response, the least of {TRIES} tries, and the CPU time that the worker used meanwhile. Target: at most 250 ms."""
 
 
 class Gap(NamedTuple):

@@ -2,8 +2,8 @@
 
     python -m bench overhead
 
-Both sides do the whole of a run in every measurement: start the process, hand it the prompt, read its output to the end. The
-rounds alternate, so that a neighbour's load on the machine meets both; the medians of the rounds are told.
+Both sides do a whole run in every measurement: start the process, write the prompt, read its output to the end. The
+rounds alternate, so that other load on the machine affects both; the results are medians of the rounds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RUNS = {1: 60, 8: 80, 32: 160}
 NOTE = """\
 The scripted CLI (a Python process of about 12 ms), through the server and started directly by the same program with as many threads; whole
 runs, ephemeral, each caller on one connection. The rounds alternate; medians of the rounds. *CPU* is that of the server's own
-processes for one run: its worker, and the spawner with its supervisors. Asked for: at least 0.8 of the direct runs a second at 8 callers; added
+processes for one run: its worker, and the spawner with its supervisors. Target: at least 0.8 of the direct runs a second at 8 callers; added
 p50 at most 5 ms and p99 at most 25 ms at one."""
 
 

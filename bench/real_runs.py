@@ -52,7 +52,7 @@ class Bare:
         process.stdin.close()
         first, said = 0.0, []
         for line in process.stdout:
-            # Gemini tells the prompt again, in a line of the user's.
+            # Gemini echoes the prompt, in a line of the user's.
             if not first and FIRST.encode() in line and b'"user"' not in line:
                 first = time.perf_counter() - start
             said.append(line)

@@ -19,8 +19,8 @@ from tests.parts.processes import descendants
 from tests.parts.server import Server
 
 NOTE = """\
-`clinvk serve --port 0` with no configuration but a home of its own, from the start of the process to the answer of `GET /health`, asked
-every 50 ms; the CLIs' versions are asked in the background and not waited for. Beside it what Python itself takes to start and end,
+`clinvk serve --port 0` without configuration and with an empty home folder, from the start of the process to the response of `GET /health`,
+requested every 50 ms. The CLIs' versions are determined in the background. For comparison, Python itself starting and ending,
 in turn."""
 
 

@@ -1,4 +1,4 @@
-"""What `bench.store` puts into the stores: the same sessions into each, past the stores' own way in, because it is faster."""
+"""What `bench.store` puts into the stores: the same sessions into each, directly into the tables, because that is faster."""
 
 from __future__ import annotations
 

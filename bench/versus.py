@@ -1,7 +1,7 @@
 """Another checkout against this one: `python -m bench.versus PATH [--rounds 9]`, for example a `git worktree` of an older commit.
 
-Three servers answer in turn in every round: that of the other checkout, that of this one, and a second one of this checkout. What
-the last two differ by is noise; only a difference beyond it says something about the code. All run with this Python environment.
+Every round measures three servers in turn: one of the other checkout, and two of this one. The
+difference between the last two is noise; only a larger difference is due to the code. All run with this Python environment.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class Report:
 
     @property
     def is_usable(self) -> bool:
-        """The server starts, and the default backend's CLI is there. Whether it is logged in is only a guess."""
+        """The server starts, and the default backend's CLI is installed. Whether it is logged in is not certain."""
         starts = all(finding.is_good for finding in self.findings if finding.name == "configuration")
         return starts and any(item.available for item in self.backends if item.name == self.default_backend)
 

@@ -69,8 +69,8 @@ def run_show(args: argparse.Namespace) -> int:
             say_line(f"{name.replace('_', ' ')}: {printable(_plain(session[name]))}")
     say_line(f"used: {costs(session)}")
     for turn in turns:
-        told = ", ".join(part for part in (turn["model"], turn["status"], costs(turn)) if part)
-        say_line("\n" + printable(f"== turn {turn['number']} ({told})"))
+        summary = ", ".join(part for part in (turn["model"], turn["status"], costs(turn)) if part)
+        say_line("\n" + printable(f"== turn {turn['number']} ({summary})"))
         say_line("".join(f"> {line}\n" for line in turn["prompt"].split("\n")))
         say_line(turn["output"] or turn["error"] or "(no output)")
     return OK

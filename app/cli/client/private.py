@@ -42,11 +42,11 @@ def _wait_for_address(process: subprocess.Popen[bytes], log: int) -> str:
     deadline = time.monotonic() + START_S
     while True:
         has_ended = process.poll() is not None
-        said = os.pread(log, 65_536, 0).decode(errors="replace")
-        if found := ADDRESS.search(said):
+        output = os.pread(log, 65_536, 0).decode(errors="replace")
+        if found := ADDRESS.search(output):
             return found[1]
         if has_ended or time.monotonic() > deadline:
-            raise NotReachable(f"a private server could not be started:\n{said.strip()[-2_000:]}")
+            raise NotReachable(f"a private server could not be started:\n{output.strip()[-2_000:]}")
         time.sleep(POLL_S)
 
 

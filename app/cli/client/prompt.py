@@ -55,7 +55,7 @@ def run_prompt(args: argparse.Namespace) -> int:
 
 
 def latest_session(remote: Remote, args: argparse.Namespace) -> str:
-    """The session of this folder that was used last, of ``--backend`` if that is given. Raises Usage if there is no such session."""
+    """The session of this folder that was used last, limited to ``--backend`` if it is set. Raises Usage if there is no such session."""
     workdir = workdir_for(remote, args.workdir, is_default=True)
     found = remote.ask("GET", "/api/v1/sessions", query={"workdir": workdir, "backend": args.backend, "limit": 1})["sessions"]
     if not found:
@@ -87,7 +87,7 @@ def show(remote: Remote, path: str, body: dict[str, Any], *, as_lines: bool) -> 
     """Show the answer as it arrives. Standard output gets the agent's text and a newline, nothing else."""
     progress = Progress()
     answer = answer_writer(progress.close)
-    progress.tell("waiting for the agent")
+    progress.show("waiting for the agent")
     try:
         with closing(remote.lines(path, body)) as events:
             for event in events:
@@ -118,8 +118,8 @@ def show(remote: Remote, path: str, body: dict[str, Any], *, as_lines: bool) -> 
 def tool_line(name: str, input: Any) -> str:
     """A tool call on one line: `Bash: echo hi`, or with all of its input as JSON."""
     members = input if isinstance(input, dict) else {}
-    told = next((members[key] for key in MAIN_INPUTS if isinstance(members.get(key), str)), None)
-    return printable(f"{name}: {told or json.dumps(input, ensure_ascii=False)}")[:LINE_CHARS]
+    main = next((members[key] for key in MAIN_INPUTS if isinstance(members.get(key), str)), None)
+    return printable(f"{name}: {main or json.dumps(input, ensure_ascii=False)}")[:LINE_CHARS]
 
 
 def refusal_line(denied: dict[str, str], approval_mode: str) -> str:

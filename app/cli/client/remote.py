@@ -57,8 +57,8 @@ class Remote:
 
     def ask(self, method: str, path: str, body: Any = None, query: Mapping[str, Any] | None = None) -> Any:
         """The JSON of the answer, None where it has no body. Raises Refused, NotReachable."""
-        given = {name: value for name, value in (query or {}).items() if value is not None}
-        connection, answer = self._send(method, f"{path}?{urlencode(given)}" if given else path, body)
+        present = {name: value for name, value in (query or {}).items() if value is not None}
+        connection, answer = self._send(method, f"{path}?{urlencode(present)}" if present else path, body)
         try:
             return self._read(answer)
         finally:
@@ -101,8 +101,8 @@ class Remote:
             answer = connection.getresponse()
             if answer.status >= 400:
                 has_run = answer.headers.get("x-should-retry") == "false"
-                told = self._read(answer)
-                raise Refused(answer.status, told if isinstance(told, dict) else {}, has_run=has_run)
+                body_json = self._read(answer)
+                raise Refused(answer.status, body_json if isinstance(body_json, dict) else {}, has_run=has_run)
             return connection, answer
         except (OSError, http.client.HTTPException) as error:
             connection.close()

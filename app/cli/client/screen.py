@@ -69,12 +69,12 @@ def seconds(duration_ms: float) -> str:
 
 def costs(part: dict[str, Any]) -> str:
     """Time, tokens and cost of one run, as far as they are known."""
-    told = [seconds(part["duration_ms"])] if part.get("duration_ms") else []
+    parts = [seconds(part["duration_ms"])] if part.get("duration_ms") else []
     if usage := part.get("token_usage"):
-        told.append(f"{usage['input_tokens']} in, {usage['output_tokens']} out")
+        parts.append(f"{usage['input_tokens']} in, {usage['output_tokens']} out")
     if part.get("cost_usd") is not None:
-        told.append(f"${part['cost_usd']:.4f}")
-    return ", ".join(told)
+        parts.append(f"${part['cost_usd']:.4f}")
+    return ", ".join(parts)
 
 
 class Progress:
@@ -86,7 +86,7 @@ class Progress:
         self._text = ""
         self._ticker = gevent.spawn(self._tick) if self._is_shown else None
 
-    def tell(self, text: str) -> None:
+    def show(self, text: str) -> None:
         if printable(text) != self._text:
             self._text = printable(text)
             self._draw()

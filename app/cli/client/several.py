@@ -125,7 +125,7 @@ def carry_out(remote: Remote, path: str, body: dict[str, Any], args: argparse.Na
                     content: dict[str, Any] = event["content"]
                     return content
                 states[event[member]] = event["type"] if event["type"] in ("done", "error") else "running"
-                progress.tell(progress_line(Counter(states.values()), total))
+                progress.show(progress_line(Counter(states.values()), total))
     finally:
         progress.close()
     raise NotReachable("the stream ended before the result came")
@@ -155,8 +155,8 @@ def heading(part: dict[str, Any], member: str) -> str:
     name = f" {part['name']}" if part.get("name") else ""
     model = f" {part['model']}" if part.get("model") else ""
     why = f": {part['error']}" if part.get("error") else ""
-    told = f" ({costs(part)})" if costs(part) else ""
-    return printable(f"== {member} {part[member]}{name} -- {part['backend']}{model} -- {part['status']}{told}{why}")
+    cost = f" ({costs(part)})" if costs(part) else ""
+    return printable(f"== {member} {part[member]}{name} -- {part['backend']}{model} -- {part['status']}{cost}{why}")
 
 
 def verdict(answer: dict[str, Any]) -> int:
