@@ -25,10 +25,7 @@ def perform(handshake: Handshake, child: Child) -> Problem | None:
     line_limit = LineLimit(LINE_LIMIT_BYTES)
     while True:
         if data := handshake.outgoing():
-            try:
-                child.send(data)
-            except BrokenPipeError:
-                return Problem("it ended at once")
+            child.send(data)
         if handshake.is_complete:
             return Problem(handshake.refusal, is_permanent=True) if handshake.refusal else None
         is_silent = not handshake.expects_answer

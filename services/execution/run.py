@@ -209,10 +209,7 @@ class ProcessRun:
 
     def _write(self, process: Process) -> None:
         if data := self._conversation.outgoing():
-            try:
-                process.send(data)
-            except BrokenPipeError:  # the CLI has gone: its exit code and output tell why
-                process.end_input()
+            process.send(data)
 
     def _count(self, data: bytes) -> str | None:
         """Which limit the output has passed, if any."""

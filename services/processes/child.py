@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import logging
 import os
 import signal
 import socket
-import sys
-import termios
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -17,12 +14,12 @@ from typing import Any
 import gevent
 import orjson
 from gevent.event import Event
-from gevent.monkey import get_original
 
 from services.decoding.decoder import Exit
 from services.errors import BackendUnavailable
 from services.event_loop import yield_to_others
 from services.processes.leftovers import end_marked, end_tree
+from services.processes.stdin import Stdin, close_fd, queued_bytes
 
 log = logging.getLogger("clinvk.processes")
 
@@ -31,10 +28,6 @@ STOP_DEADLINE_S = 7.0
 """Slightly longer than the supervisor takes to give up on a process that SIGKILL does not end."""
 SUPERVISOR_ANSWER_S = 2.0
 """A supervisor that does not acknowledge a request in time (a CLI may have stopped it) is killed with its process tree."""
-
-# gevent's patched os.close defers closing to a later loop iteration (measured with 26.9: up to seconds later), while the other
-# end waits for it. Stop every watcher of a descriptor before closing it with this.
-close_fd = get_original("os", "close")
 
 REASONS = {errno.ENOENT: "is not installed", errno.EACCES: "is not executable", errno.ENOEXEC: "is not a valid executable"}
 
@@ -55,7 +48,7 @@ class Child:
         """The limit that it exceeded, a field name of `services.processes.confinement.RunLimits`."""
         self._control = control
         self._stdout = stdout
-        self._stdin = stdin
+        self._stdin = None if stdin is None else Stdin(stdin)
         self._messages = b""
         self._failure: dict[str, Any] | None = None
         self._is_gone = False
@@ -133,47 +126,26 @@ class Child:
     @property
     def is_silent(self) -> bool:
         """Whether no output is waiting to be read."""
-        return not _queued(self._stdout)
+        return not queued_bytes(self._stdout)
 
     @property
     def has_read_all(self) -> bool:
         """Whether the CLI has read all of its stdin so far."""
-        return self._stdin is None or not _queued(self._stdin)
+        return self._stdin is None or self._stdin.is_read
 
     def send(self, data: bytes) -> None:
-        """Write to stdin, waiting while the pipe is full. Raises BrokenPipeError if the CLI has closed stdin or exited."""
+        """Write to stdin, now or while the CLI's output is read. Never blocks."""
         assert self._stdin is not None, "started with a fixed stdin"
-        os.set_blocking(self._stdin, False)
-        view = memoryview(data)
-        while view:
-            try:
-                view = view[os.write(self._stdin, view) :]
-            except BlockingIOError:
-                watcher = gevent.get_hub().loop.io(self._stdin, 2)
-                watcher.start(self._changed.set)
-                try:
-                    self._wait(1.0)
-                finally:
-                    watcher.stop()
-                    watcher.close()
-                if self._is_woken or self.exit or self._is_gone:
-                    raise BrokenPipeError(errno.EPIPE, "the CLI has exited") from None
+        self._stdin.send(data)
 
     def try_send(self, data: bytes) -> bool:
-        """Write to stdin without blocking. Returns whether all of ``data`` was written."""
-        if self._stdin is None:
-            return False
-        os.set_blocking(self._stdin, False)
-        try:
-            return os.write(self._stdin, data) == len(data)
-        except OSError:
-            return False
+        """Write to stdin at once. Returns whether all of ``data`` was written."""
+        return self._stdin is not None and self._stdin.try_send(data)
 
     def end_input(self) -> None:
-        """Close stdin: the CLI reads EOF."""
+        """Close stdin when everything has been written: the CLI reads EOF."""
         if self._stdin is not None:
-            close_fd(self._stdin)
-            self._stdin = None
+            self._stdin.end()
 
     def wake(self) -> None:
         """Make a blocked `read` in another greenlet return None."""
@@ -206,7 +178,8 @@ class Child:
         if self._is_closed:
             return
         self._is_closed = True
-        self.end_input()
+        if self._stdin is not None:
+            self._stdin.close()
         try:
             if self.supervisor:
                 if not self.exit:
@@ -278,10 +251,3 @@ class Child:
             elif "errno" in message:
                 self._failure = message
         self._changed.set()
-
-
-def _queued(pipe: int) -> int:
-    """Bytes in the pipe. Works at either end."""
-    count = bytearray(4)
-    fcntl.ioctl(pipe, termios.FIONREAD, count)
-    return int.from_bytes(count, sys.byteorder)

@@ -11,8 +11,9 @@ import tempfile
 from collections.abc import Sequence
 
 from services.processes.bubblewrap import PROGRAM, wrapped
-from services.processes.child import Child, close_fd
+from services.processes.child import Child
 from services.processes.confinement import Confinement
+from services.processes.stdin import close_fd
 
 # Node defers writes to a full pipe, and Gemini CLI exits without waiting for them: output that did not fit is lost, with exit code 0
 # (0.61.0: it echoes the prompt as one line; with a prompt of 300 KB and a fast model its last line was missing in 1 of 2 runs

@@ -12,8 +12,8 @@ from time import monotonic
 
 import gevent
 
-from services.processes.child import close_fd
 from services.processes.leftovers import end_tree
+from services.processes.stdin import close_fd
 
 PROGRAM = Path(__file__).with_name("spawner_program.py")
 CLOSE_DEADLINE_S = 2.0

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 
+import gevent
 import pytest
 
 from services.decoding.decoder import Exit
@@ -84,6 +85,27 @@ def test_silence_is_none_and_the_end_is_empty(spawner: Spawner) -> None:
     assert child.read(10) == b"got hello\n"
     assert child.read(10) == b""
     assert end(child) == Exit(0, "")
+
+
+def test_a_program_that_writes_before_it_reads_gets_an_input_of_any_size(spawner: Spawner) -> None:
+    script = "import sys; print('x' * 4_000_000, flush=True); print(len(sys.stdin.read()))"
+    child = start(spawner, sys.executable, "-c", script, stdin=None)
+    with gevent.Timeout(30):
+        child.send(b"y" * 10_000_000)
+        child.end_input()
+        output = read_all(child)
+    assert output.split() == [b"x" * 4_000_000, b"10000000"]
+    assert end(child) == Exit(0, "")
+
+
+def test_what_a_program_does_not_want_to_read_is_dropped(spawner: Spawner) -> None:
+    child = start(spawner, "sh", "-c", "exec 0<&-; echo closed; sleep 0.2; exit 4", stdin=None)
+    with gevent.Timeout(30):
+        assert child.read(10) == b"closed\n"
+        child.send(b"y" * 10_000_000)
+        child.send(b"more")
+        assert child.read(10) == b""
+    assert end(child) == Exit(4, "")
 
 
 def test_a_reader_is_woken(spawner: Spawner) -> None:
