@@ -63,7 +63,7 @@ class Runner:
             if self.prober.availability(spec).available:
                 for ephemeral in (False, True):
                     request = RunRequest(prompt="-", backend=spec.name, ephemeral=ephemeral)
-                    self._driver.prestart(self._prepared(request, is_warm=True), spec.warm.min)
+                    self._driver.prestart(self.prepare(request), spec.warm.min)
 
     def ready_counts(self) -> Mapping[str, int]:
         """Prewarmed CLI processes ready, by backend."""
@@ -97,20 +97,10 @@ class Runner:
 
     def prepare(self, request: RunRequest) -> Invocation:
         """The invocation for ``request``; starts nothing. Raises InvalidRequest if the request is not allowed."""
-        return self._prepared(request, is_warm=False)
-
-    def _prepared(self, request: RunRequest, *, is_warm: bool) -> Invocation:
-        """``is_warm``: for a process that may have been started early, where such a process can take it."""
         spec = self.backend(request.backend)
         if not request.prompt.strip():
             raise InvalidRequest("prompt is empty", field="prompt", issue="must not be empty")
-        cwd, run_dir = self.workdir(request), new_path()
-        try:
-            return invoke(spec, request, cwd=cwd, environ=self._environ, run_dir=run_dir, is_warm=is_warm)
-        except InvalidRequest:
-            if not is_warm:
-                raise
-        return invoke(spec, request, cwd=cwd, environ=self._environ, run_dir=run_dir)
+        return invoke(spec, request, cwd=self.workdir(request), environ=self._environ, run_dir=new_path())
 
     def why_unavailable(self, invocation: Invocation) -> str | None:
         """How the backend was selected, why it is unavailable and which backends are available; None if it is available."""
@@ -128,7 +118,7 @@ class Runner:
         Raises InvalidRequest, BackendUnavailable (or QueueFull); RunFailed when cancelled in the queue.
         """
         cancellation = cancellation or Cancellation()
-        telemetry = RunTelemetry(self._prepared(request, is_warm=self._driver.is_warm(self.backend(request.backend))))
+        telemetry = RunTelemetry(self.prepare(request))
         observer = self.observer
         observer.begin(telemetry)
         try:
@@ -141,10 +131,9 @@ class Runner:
         return stream
 
     def _started(self, telemetry: RunTelemetry, observer: Observer, cancellation: Cancellation) -> RunStream:
-        invocation = telemetry.invocation
-        request = invocation.request
-        if telemetry.env:
-            invocation = replace(invocation, own_env=telemetry.env)
+        spec, request = telemetry.invocation.spec, telemetry.invocation.request
+        version = self.prober.availability(spec).version
+        invocation = replace(telemetry.invocation, own_env=telemetry.env, cli_version=version)
         if why := self.why_unavailable(invocation):
             raise BackendUnavailable(why, backend=request.backend)
         slot = self.admission.acquire(request.backend, request.caller, cancellation)

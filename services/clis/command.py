@@ -24,15 +24,11 @@ REFUSED_IF_UNSUPPORTED = {"json_schema"}
 PLACEHOLDER = re.compile(r"\{\}|\{json\}|\{file\}|\{run_dir\}")
 
 
-def invoke(
-    spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping[str, str], run_dir: str, is_warm: bool = False
-) -> Invocation:
+def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping[str, str], run_dir: str) -> Invocation:
     """Apply the table: everything a driver needs for ``request``. Raises InvalidRequest for what must not be ignored.
 
-    ``environ`` is what the CLI's environment is picked from; ``run_dir`` is where private files will live; ``is_warm``: for a
-    process that may have been started early (`BackendSpec.as_warm`).
+    ``environ`` is what the CLI's environment is picked from; ``run_dir`` is where private files will live.
     """
-    configured, spec = spec, spec.as_warm() if is_warm else spec
     asked = {**spec.defaults, **{name: value for name, value in request.options.items() if value is not None}}
     build = _Build(spec, run_dir, cli_environment(spec, environ), is_resumed=bool(request.resume))
     for name in sorted(asked, key=_place):
@@ -59,10 +55,6 @@ def invoke(
     if spec.private_home:
         build.make_home(spec.private_home, is_ephemeral=request.ephemeral)
     stdin = utf8(prompt, "prompt") if spec.prompt_via == "stdin" else b""
-    conversation = spec.conversation
-    if spec.message_input and (request.images or build.fields):
-        build.argv += spec.message_input.args
-        conversation = spec.message_input.conversation
     prompt_args = [part.replace("{}", prompt) if spec.prompt_via == "arg" else part for part in spec.prompt_args]
     replace(confinement, run_dir=run_dir).put(build.env)
     argv = (*_command(spec, build.env), *spec.args, *build.argv, *spec.extra_args, *prompt_args)
@@ -71,7 +63,7 @@ def invoke(
     for path, content in build.files.items():
         utf8(content, os.path.basename(path).partition(".")[0])
     return Invocation(
-        spec=configured,
+        spec=spec,
         request=request,
         argv=argv,
         env=build.env,
@@ -83,8 +75,6 @@ def invoke(
         prompt_files=frozenset(build.prompt_files),
         home=home,
         fields=build.fields,
-        conversation=conversation,
-        is_warm=spec is not configured,
         resume_argv=frozenset(resume_argv),
         model=asked.get("model"),
         ignored=tuple(build.ignored),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from services.clis.config_overlay import PrivateHome
@@ -55,14 +55,6 @@ class PromptEscaping:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MessageInput:
-    """How a CLI whose prompt is plain text on stdin takes a run that needs more: pictures, or fields to set before the prompt."""
-
-    conversation: Callable[[Invocation], Conversation]
-    args: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class BackendSpec:
     """One CLI, as data. The first group are facts of the program, the second what the operator chose."""
 
@@ -72,12 +64,11 @@ class BackendSpec:
     options: Mapping[str, Option] = field(default_factory=dict)
     decoder: Callable[[], Decoder]
     conversation: Callable[[Invocation], Conversation] = OneShot
+    """With a process that is started for the run."""
     prompt_via: Literal["stdin", "arg"] = "stdin"
     prompt_args: tuple[str, ...] = ()
     """Last in the argv; ``{}`` stands for the prompt when it travels as an argument."""
     escaping: PromptEscaping | None = None
-    message_input: MessageInput | None = None
-    """None where the driver sends pictures and fields in its own way, or the CLI takes neither."""
     fixed_fields: Mapping[str, Any] = field(default_factory=dict)
     """Dotted path → value that every run has, as `Option.fields`."""
     private_home: PrivateHome | None = None
@@ -142,14 +133,6 @@ class BackendSpec:
         """Limits and sandbox are put around one run, its workdir and its folder, when its process is started."""
         return bool(self.warm and self.warmth) and not self.confinement
 
-    def as_warm(self) -> BackendSpec:
-        """This table for a run that a process started early can take; itself where that makes no difference."""
-        warmth = self.warmth
-        if warmth is None or warmth.conversation is None:
-            return self
-        options = {**self.options, **warmth.options}
-        return replace(self, args=warmth.args, options=options, conversation=warmth.conversation, message_input=None)
-
     def honours(self, option: str) -> bool:
         return option in self.options
 
@@ -175,12 +158,10 @@ class Invocation:
     home: str = ""
     """The CLI's own folder, the real one; empty where that is not known."""
     fields: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    conversation: Callable[[Invocation], Conversation]
-    """With a process that is started for the run."""
-    is_warm: bool = False
-    """Made by `BackendSpec.as_warm`, where that differs from the spec itself."""
     resume_argv: frozenset[str] = frozenset()
     """Those of the arguments that name the session."""
+    cli_version: str | None = None
+    """Of the installed CLI; None where it is not known yet."""
     own_env: Mapping[str, str] = field(default_factory=dict)
     """Variables for a process of the run's own. They set no kind of run apart: one that is there already serves it without them."""
     model: str | None = None

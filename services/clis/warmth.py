@@ -6,13 +6,12 @@ import os
 import stat
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from itertools import islice
 from typing import Any
 
-from services.clis.conversation import Conversation, Handshake, Invocation
-from services.clis.option import Option
+from services.clis.conversation import Handshake, Invocation
 
 Parameters = Mapping[str, Any]
 
@@ -52,11 +51,6 @@ class Warmth:
     """After a turn the process can wait for the next one of its session."""
     idle_args: tuple[str, ...] = ()
     """Arguments of a process that is started without a run; ``{session_id}`` is a new id."""
-    conversation: Callable[[Invocation], Conversation] | None = None
-    """The conversation of a process that is started for its run, where args and options are others than the spec's own."""
-    args: tuple[str, ...] = ()
-    options: Mapping[str, Option] = field(default_factory=dict)
-    """The rules that differ: what a running process can still be sent goes as fields, the rest is argv, and so its key."""
     home_files: tuple[str, ...] = ()
     """Files of the CLI's own folder that it reads at its start."""
     project_files: tuple[str, ...] = ()

@@ -59,10 +59,6 @@ class Driver:
         """Start the run. Raises BackendUnavailable when the CLI cannot be started."""
         raise NotImplementedError
 
-    def is_warm(self, spec: BackendSpec) -> bool:
-        """Whether runs of this backend should be prepared for a process that was started early."""
-        return False
-
     def prestart(self, invocation: Invocation, count: int) -> None:
         """Keep so many processes ready for runs like this one."""
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from time import monotonic
 
 from services.cancellation import Cancellation
-from services.clis.command import invoke
 from services.clis.spec import BackendSpec, Invocation
-from services.errors import BackendUnavailable, InvalidRequest
+from services.errors import BackendUnavailable
 from services.events import Batch, Failed, ToolCall
 from services.execution.circuit_breaker import CircuitBreaker
 from services.execution.driver import Driver, Limits, Running
@@ -18,7 +16,6 @@ from services.execution.multiplexed import MultiplexedWorkers
 from services.execution.pool import Pool
 from services.execution.process_workers import ProcessWorkers
 from services.execution.worker import WorkerFactory
-from services.processes.marks import new_path
 from services.processes.spawner import Spawner
 from services.retried import retried
 from services.telemetry import Start
@@ -36,23 +33,21 @@ class PooledDriver(Driver):
         self._pools: dict[str, Pool] = {}
         self._is_draining = False
 
-    def is_warm(self, spec: BackendSpec) -> bool:
-        return not self._is_draining and spec.may_be_warm and self._pool(spec).breaker.is_closed
-
     def start(self, invocation: Invocation, limits: Limits, cancellation: Cancellation) -> Running:
         spec = invocation.spec
 
         def start_cold() -> Running:
-            return self._cold.start(self._plain(invocation), limits, cancellation)
+            return self._cold.start(invocation, limits, cancellation)
 
         if self._is_draining or not spec.may_be_warm:
             if session_id := invocation.request.resume:
                 self.evict_session(spec.name, session_id)
             return start_cold()
         pool = self._pool(spec)
-        running = pool.start(invocation, limits, cancellation)
-        log.debug("%s: a run %s", spec.name, "is warm" if running and running.began_as == "warm" else "starts a process of its own")
-        return PooledRun(running or start_cold(), start_cold if running else None, pool, invocation, cancellation)
+        running = pool.start(invocation, limits, cancellation) or start_cold()
+        is_warm = running.began_as == "warm"
+        log.debug("%s: a run %s", spec.name, "is warm" if is_warm else "starts a process of its own")
+        return PooledRun(running, start_cold if is_warm else None, pool, invocation, cancellation)
 
     def prestart(self, invocation: Invocation, count: int) -> None:
         spec = invocation.spec
@@ -95,19 +90,10 @@ class PooledDriver(Driver):
             return MultiplexedWorkers(spec, self._spawner)
         return ProcessWorkers(spec, self._spawner, self._environ)
 
-    def _plain(self, invocation: Invocation) -> Invocation:
-        """The run for a process that is started for it alone, in the CLI's plainest way where that takes it."""
-        if not invocation.is_warm:
-            return invocation
-        try:
-            plain = invoke(invocation.spec, invocation.request, cwd=invocation.cwd, environ=self._environ, run_dir=new_path())
-        except InvalidRequest:
-            return invocation
-        return replace(plain, own_env=invocation.own_env)
-
 
 class PooledRun:
-    """A run of a backend with a pool. If it fails before anything can have happened, it is started again in a process of its own, once."""
+    """A run of a backend with a pool. If its warm process fails before anything can have happened, it is started again, once, in a
+    process of its own."""
 
     def __init__(
         self,
@@ -117,7 +103,7 @@ class PooledRun:
         invocation: Invocation,
         cancellation: Cancellation,
     ) -> None:
-        """``start_cold``: None where that has happened already; and once the run has had output."""
+        """``start_cold``: None where the process is the run's own; and once the run has had output."""
         self._running = running
         self._start_cold = start_cold
         self._pool = pool

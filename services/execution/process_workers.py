@@ -227,7 +227,7 @@ class ProcessWorkers:
 
     def need(self, invocation: Invocation) -> Need | None:
         session_id = invocation.request.resume or ""
-        if (session_id and not can_keep(invocation)) or (self._warmth.conversation and not invocation.is_warm):
+        if session_id and not can_keep(invocation):
             return None
         key = (key_of(invocation), self._warmth.kind(invocation))
         state = self._warmth.state(invocation.home, invocation.cwd)
@@ -239,7 +239,7 @@ class ProcessWorkers:
     def renewed(self, need: Need) -> Need | None:
         old = need.invocation
         try:
-            return self.need(invoke(old.spec, old.request, cwd=old.cwd, environ=self._environ, run_dir=new_path(), is_warm=True))
+            return self.need(invoke(old.spec, old.request, cwd=old.cwd, environ=self._environ, run_dir=new_path()))
         except InvalidRequest:
             return None
 
@@ -272,6 +272,6 @@ class ProcessWorkers:
             search = (self._spec.session_files, need.session_id, invocation.env)
             transcript = gevent.get_hub().threadpool.apply(transcript_of, search)
         offer = _offer(need, keep, started_at=monotonic(), uses=1)
-        run = ResumableRun(invocation, limits, cancellation, invocation.conversation(invocation), offer, transcript)
+        run = ResumableRun(invocation, limits, cancellation, self._spec.conversation(invocation), offer, transcript)
         run.start(self._spawner)
         return run

@@ -72,7 +72,7 @@ class ProcessRun:
         self._invocation = invocation
         self._limits = limits
         self._cancellation = cancellation
-        self._conversation = conversation or invocation.conversation(invocation)
+        self._conversation = conversation or invocation.spec.conversation(invocation)
         self._is_cut_short = False
         self._kill_timer: Any = None
         self._process: Process | None = None
@@ -199,7 +199,7 @@ class ProcessRun:
                     if batch:
                         yield batch
                     return None
-                if self.is_retryable:  # another process takes the run: this one must not begin it
+                if self.is_retryable:  # it must not begin what it refused to be set up for: another process may take the run
                     process.stop(signal.SIGKILL, 0.0)
                 process.end_input()
                 leave_by = monotonic() + limits.leave_grace_s

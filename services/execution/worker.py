@@ -132,5 +132,4 @@ class WorkerFactory(Protocol):
         """Start a process without a run; ``parameters``: initialize it as well. Raises BackendUnavailable, OSError."""
 
     def start_reusable(self, need: Need, limits: Limits, cancellation: Cancellation, keep: Keep) -> Running | None:
-        """The run in a process that is started for it and may be kept; None where the plain way serves as well.
-        Raises BackendUnavailable."""
+        """The run in a process that is started for it and may be kept; None where it may not. Raises BackendUnavailable."""

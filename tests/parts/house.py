@@ -36,6 +36,11 @@ class House:
         """The reports of the scripted CLI's processes whose prompt contains ``about``."""
         return [report for report in self.cli.reports() if about in report["prompt"]]
 
+    def initialized(self, about: str) -> list[dict[str, Any]]:
+        """The ``initialize`` requests of the same processes; an empty one for a process that got none."""
+        initialized = self.cli.initialized()
+        return [initialized.get(report["pid"], {}) for report in self.processes(about)]
+
 
 H = TypeVar("H", bound=House)
 

@@ -53,7 +53,6 @@ def words_of_ours(spec: BackendSpec) -> set[str]:
         *spec.prompt_args,
         *spec.ephemeral_args,
         *(word for word in spec.resume_args if "{" not in word),
-        *(spec.message_input.args if spec.message_input else ()),
         *fixed,
         *(f for f, n in spec.allowed_extra.items() if not n),
     }

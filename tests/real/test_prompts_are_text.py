@@ -63,3 +63,13 @@ def test_prompt_of_300_kb_arrives_whole(real: Real) -> None:
     real.api.script("", Reply(text="I got it"))
     assert real.ask(prompt)["output"] == "I got it"
     assert prompt in said_by_the_user(real)
+
+
+@pytest.mark.parametrize("real", [pytest.param("claude", marks=pytest.mark.real_cli)], indirect=True)
+def test_prompt_of_10_mb_reaches_a_process_that_is_started_for_it(real: Real) -> None:
+    """Through a pipe, which holds far less."""
+    prompt = " ".join(f"word{number:08}" for number in range(770_000))
+    assert len(prompt) > 10_000_000
+    real.api.script("", Reply(text="I got it"))
+    assert real.ask(prompt, system_prompt="be brief")["output"] == "I got it"
+    assert prompt in said_by_the_user(real)

@@ -45,7 +45,7 @@ def made(folder: Path, prompt: str = "hello", manner: str = "patient", **options
     assert spec.warmth
     request = RunRequest(backend="gemini", prompt=prompt, options=options, ephemeral=True)
     environ = {"PATH": os.environ["PATH"], "HOME": str(folder)}
-    return invoke(spec, request, cwd=str(folder), environ=environ, run_dir=new_path(), is_warm=True)
+    return invoke(spec, request, cwd=str(folder), environ=environ, run_dir=new_path())
 
 
 @pytest.fixture

@@ -33,6 +33,11 @@ def told(cli: FakeCli) -> list[tuple[int, str]]:
     return sorted(((report["pid"], report["prompt"]) for report in cli.reports()), key=lambda one: one[1])
 
 
+def version_of(server: Server, backend: str) -> str | None:
+    backends = server.client.get("/api/v1/backends").json["backends"]
+    return next(one["version"] for one in backends if one["name"] == backend)
+
+
 def living(cli: FakeCli) -> set[int]:
     return {report["pid"] for report in cli.reports() if alive(report["pid"])}
 
@@ -190,21 +195,15 @@ def test_a_turn_whose_process_dies_with_the_prompt_in_its_file_is_not_told_twice
     assert ask(one, id, "3")["output"] == "You said: 3"
 
 
-def test_a_version_that_refuses_to_be_set_up_is_run_in_the_plain_way(server: ServerFactory, fake_cli: FakeCli) -> None:
+def test_a_version_that_refuses_to_be_set_up_fails_and_says_what_to_install(server: ServerFactory, fake_cli: FakeCli) -> None:
     one = start(server, fake_cli, "--refuses=initialize")
-    answer = one.client.prompt("claude", "1", system_prompt="be brief").json
-    assert (answer["output"], answer["error"]) == ("You said: 1", None)
-    assert "failed before any output" in one.log()
-
-
-def test_a_version_that_refuses_to_be_set_up_does_not_go_on_with_what_it_was_asked_in_the_same_breath(
-    server: ServerFactory, fake_cli: FakeCli, tmp_path: Path
-) -> None:
-    """As a tool would: it is told elsewhere meanwhile."""
-    one = start(server, fake_cli, "--refuses=initialize")
-    prompt = do(["wait", 1], ["append", str(tmp_path / "ran"), "x"])
-    assert one.client.prompt("claude", prompt, system_prompt="be brief").json["output"] == "x"
-    assert (tmp_path / "ran").read_text() == "x"
+    assert eventually(lambda: version_of(one, "claude"))
+    answer = one.client.prompt("claude", do(["wait", 60]), system_prompt="be brief").json
+    assert "Claude Code 2.1.197 refused to be set up: Unsupported control request subtype: initialize" in answer["error"]
+    assert "install a version from" in answer["error"]
+    assert len(fake_cli.reports()) <= 1, "a process of its own would refuse as well"
+    assert not living(fake_cli), "it went on with the prompt that was sent right behind"
+    assert one.client.prompt("claude", "hello").json["output"] == "You said: hello"
 
 
 def test_no_more_wait_than_allowed_and_the_oldest_goes_first(server: ServerFactory, fake_cli: FakeCli) -> None:

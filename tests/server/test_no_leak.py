@@ -38,7 +38,6 @@ def test_runs_of_different_kinds_never_share_what_one_of_them_was_started_with(
         assert flags == {arg for arg in report["argv"] if arg.startswith(("--model=", "--permission-mode="))}
         assert report["cwd"] == str(tmp_path / asked["workdir"])
         assert ("CLAUDE_CODE_MAX_OUTPUT_TOKENS" in report["env"]) == ("max_tokens" in asked)
-        if "--input-format=stream-json" in report["argv"]:
-            told = fake_cli.initialized().get(report["pid"], {}).get("systemPrompt")
-            assert told == ([asked["system_prompt"]] if "system_prompt" in asked else None)
+        told = fake_cli.initialized().get(report["pid"], {}).get("systemPrompt")
+        assert told == ([asked["system_prompt"]] if "system_prompt" in asked else None)
     assert one.log().count("a run is warm") > 5

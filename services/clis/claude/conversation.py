@@ -79,35 +79,22 @@ SETTLED_TOOLS = {
 
 
 class ClaudeConversation(ClaudeDecoder, Conversation):
-    """One turn. The prompt is sent once everything is set that must be set before it."""
+    """One turn. The prompt is sent right behind ``initialize``, which a process takes in order: waiting for its answer would cost time."""
 
-    def __init__(
-        self,
-        invocation: Invocation,
-        *,
-        is_initialized: bool,
-        pipelined: bool = False,
-        before: Mapping[str, Any] | None = None,
-    ) -> None:
-        """``pipelined``: the prompt is sent right behind ``initialize``; a process that is just starting takes them in order.
-        ``before``: the result line of the previous turn in the same process, for its totals continue."""
+    def __init__(self, invocation: Invocation, *, is_initialized: bool = False, before: Mapping[str, Any] | None = None) -> None:
+        """``before``: the result line of the previous turn in the same process, for its totals continue."""
         super().__init__()
         self.session_id = ""
+        self._invocation = invocation
         self._before = before or {}
         self._last_line: dict[str, Any] = {}
         self._last_uuid = ""
         self._is_answered = False
         self._is_settled = True
-        self._prompt = encode_message(invocation.stdin.decode(), invocation.request.images)
         self._refusal = ""
-        self._outgoing = self._prompt if is_initialized else initialize("initialize", invocation.fields.get("initialize", {}))
-        if pipelined and not is_initialized:
-            self._outgoing, self._prompt = self._outgoing + self._prompt, b""
-
-    @classmethod
-    def start(cls, invocation: Invocation) -> ClaudeConversation:
-        """In a process that is just starting. As fast as the plain CLI (measured): nothing is waited for."""
-        return cls(invocation, is_initialized=not invocation.fields.get("initialize"), pipelined=True)
+        self._outgoing = encode_message(invocation.stdin.decode(), invocation.request.images)
+        if (parameters := invocation.fields.get("initialize")) and not is_initialized:
+            self._outgoing = initialize("initialize", parameters) + self._outgoing
 
     @property
     def is_complete(self) -> bool:
@@ -143,14 +130,19 @@ class ClaudeConversation(ClaudeDecoder, Conversation):
 
     def finish(self, exit: Exit) -> Batch:
         batch = super().finish(exit)
-        return [Failed("backend", f"Claude Code refused to be set up: {self._refusal}", exit.code)] if self._refusal else batch
+        return [self._refused(exit)] if self._refusal else batch
+
+    def _refused(self, exit: Exit) -> Failed:
+        installed, supported = self._invocation.cli_version, self._invocation.spec.versions
+        name = f"Claude Code {installed}" if installed else "Claude Code"
+        advice = f"; install a version from {supported.oldest} to {supported.newest}" if supported else ""
+        return Failed("backend", f"{name} refused to be set up: {self._refusal}{advice}", exit.code)
 
     def _on_line(self, line: dict[str, Any], batch: Batch) -> None:
         match line.get("type"):
             case "control_response":
                 if response := response_to("initialize", line):
                     self._refusal = refusal_of(response)
-                    self._outgoing += b"" if self._refusal else self._prompt
             case "control_request":
                 self._outgoing += _declined(line)
             case "result":

@@ -4,7 +4,7 @@ Every line was checked by running claude 2.1.197 once against a fake model API a
 
     option            what it came to in the request, or in the agent's doing
     model             aliases are the CLI's own: sonnet → claude-sonnet-5, opus → claude-opus-4-8, haiku → claude-haiku-4-5-20251001
-    system_prompt     200 KB from the file: third block of `system`, after two fixed ones
+    system_prompt     by `initialize`, the same request as with the flag: third block of `system`, after two fixed ones
     approval_mode     auto: Write and Bash in the workdir done, Write outside refused; always: all refused ("requested permissions");
                       none: all done, but as root the CLI exits 1 unless IS_SANDBOX=1 is in its environment (the operator's choice)
     sandbox_mode      read-only: the writing tools are gone, with approval_mode auto and further --disallowedTools as well.
@@ -12,13 +12,13 @@ Every line was checked by running claude 2.1.197 once against a fake model API a
     max_tokens        `max_tokens` of every request; when it is reached the CLI lets the model go on three more times
     max_turns         error_max_turns, exit 1
     allowed_tools     Write done in a mode that asks; Bash(echo:*) does not cover a redirection
-    json_schema       tool StructuredOutput, `structured_output` in the result
+    json_schema       by `initialize`, the same request as with the flag: tool StructuredOutput, `structured_output` in the result
     effort            `output_config.effort`, for models that have it
     thinking_tokens   0: `thinking: disabled`; 2000: `budget_tokens: 2000` (claude-sonnet-4-5; newer models think adaptively)
     resume            the earlier turns are in the request; of an ephemeral run: "No conversation found". A system prompt of the
                       turn's own takes `FRESH_PROMPT`
     images            `image` block before the text
-    warm              system prompt and schema by `initialize`: the same request as with the flags. Not the model: `set_model` and
+    warm              what is sent by `initialize` can be set when the run comes. Not the model: `set_model` and
                       `apply_flag_settings` put a `/model` command into the conversation; nor bypassPermissions, which needs its flag
     prompt            /cost, "  /cost", @file: reach the model as they are, a newline before the slash
 """
@@ -29,7 +29,7 @@ from services.clis.claude.conversation import SNAPSHOT, ClaudeConversation, Clau
 from services.clis.claude.decoder import ClaudeDecoder
 from services.clis.option import Option
 from services.clis.session_files import SessionFiles
-from services.clis.spec import BackendSpec, MessageInput, PromptEscaping
+from services.clis.spec import BackendSpec, PromptEscaping
 from services.clis.versions import Fault, SupportedVersions
 from services.clis.warmth import WarmLimits, Warmth
 
@@ -49,10 +49,11 @@ WRITING_TOOLS = "Bash,Edit,MultiEdit,NotebookEdit,Write"
 SPEC = BackendSpec(
     name="claude",
     command=("claude",),
-    args=("-p", "--output-format=stream-json", "--verbose", "--include-partial-messages"),
+    args=("-p", "--output-format=stream-json", "--input-format=stream-json", "--verbose", "--include-partial-messages"),
+    conversation=ClaudeConversation,
     options={
         "model": Option(argv=("--model={}",)),
-        "system_prompt": Option(argv=("--system-prompt-file={file}",)),
+        "system_prompt": Option(fields={"initialize.systemPrompt": ["{}"]}),
         "approval_mode": Option(
             values={
                 "auto": Option(argv=("--permission-mode=acceptEdits",)),
@@ -65,7 +66,7 @@ SPEC = BackendSpec(
         "max_turns": Option(argv=("--max-turns={}",)),
         "verbose": Option(),  # always on: stream-json demands it
         "allowed_tools": Option(argv=("--allowedTools={}",)),
-        "json_schema": Option(argv=("--json-schema={json}",)),
+        "json_schema": Option(fields={"initialize.jsonSchema": "{}"}),
         "effort": Option(
             values={
                 "minimal": Option(argv=("--effort=low",)),
@@ -76,7 +77,6 @@ SPEC = BackendSpec(
     },
     decoder=ClaudeDecoder,
     escaping=PromptEscaping(escape=no_slash_command, env={"CLAUDE_CODE_DISABLE_ATTACHMENTS": "1"}),
-    message_input=MessageInput(conversation=ClaudeConversation.start, args=("--input-format=stream-json",)),
     takes_images=True,
     streams_tokens=True,
     resume_args=("--resume={}",),
@@ -147,13 +147,7 @@ SPEC = BackendSpec(
         handshake=lambda _, parameters: ClaudeHandshake(parameters),
         parameters=parameters_of,
         keeps_sessions=True,
-        conversation=ClaudeConversation.start,
         limits=WarmLimits(max=3),  # 150 MB each
-        args=("-p", "--output-format=stream-json", "--input-format=stream-json", "--verbose", "--include-partial-messages"),
-        options={
-            "system_prompt": Option(fields={"initialize.systemPrompt": ["{}"]}),
-            "json_schema": Option(fields={"initialize.jsonSchema": "{}"}),
-        },
         home_files=("settings.json", ".credentials.json", "CLAUDE.md"),
         # Read at the start, before anything is asked (measured): the rules, and what git says of the folder.
         project_files=(

@@ -236,4 +236,4 @@ def test_effort_and_schema_reach_the_cli(house: House, client: anthropic.Anthrop
     ask(client, do(["say", "{}"], about="how hard"), model="claude", output_config=config)
     (argv,) = [report["argv"] for report in house.cli.reports() if "how hard" in report["prompt"]]
     assert "--effort=low" in argv
-    assert any("properties" in arg for arg in argv)
+    assert house.initialized("how hard")[0]["jsonSchema"]["properties"] == schema["properties"]

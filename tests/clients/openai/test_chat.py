@@ -149,7 +149,7 @@ def test_conversation_keeps_roles_order_and_every_message(house: House, client: 
     places = [prompt.index(text) for text in ("first question", "look_up", '{"q": "x"}', "it is 42", "the answer", "second question")]
     assert places == sorted(places)
     assert "Be brief." not in prompt
-    assert any("system-prompt" in arg for arg in report["argv"])
+    assert house.initialized("second question")[0]["systemPrompt"] == ["Be brief.\n\nBe polite."]
 
 
 def test_single_message_is_passed_as_it_is(house: House, client: openai.OpenAI) -> None:
@@ -227,7 +227,7 @@ def test_parse_gives_an_object_of_the_asked_class(house: House, client: openai.O
     assert parsed.choices[0].message.parsed == Step(**wanted)
     with client.chat.completions.stream(model="claude", messages=messages, response_format=Step) as stream:
         assert stream.get_final_completion().choices[0].message.parsed == Step(**wanted)
-    assert all(any(arg.startswith("--json-schema=") for arg in report["argv"]) for report in house.processes("parse this"))
+    assert ["jsonSchema" in initialize for initialize in house.initialized("parse this")] == [True, True]
 
 
 def test_json_object_is_asked_for_in_the_system_prompt(house: House, client: openai.OpenAI) -> None:

@@ -117,7 +117,7 @@ def test_tools_of_codex_are_left_out(house: House, tmp_path: Path) -> None:
     assert "hello from codex" in said(lines)
     (report,) = house.processes("hello from codex")
     assert "exec_command" not in report["prompt"]
-    assert any("system-prompt" in arg for arg in report["argv"])
+    assert house.initialized("hello from codex")[0]["systemPrompt"]
 
 
 @pytest.mark.real_cli

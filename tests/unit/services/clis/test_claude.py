@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from services.clis.claude.spec import SPEC
-from services.clis.conversation import OneShot
 from services.clis.spec import Invocation
 from services.requests import Image
 from tests.unit.services.clis.invoked import ENVIRON, added, invoked, variables
@@ -26,11 +25,9 @@ from tests.unit.services.clis.invoked import ENVIRON, added, invoked, variables
         ({"sandbox_mode": "read-only"}, ["--disallowedTools=Bash,Edit,MultiEdit,NotebookEdit,Write"]),
         ({"max_turns": 3}, ["--max-turns=3"]),
         ({"allowed_tools": ["Read", "Bash(git log:*)"]}, ["--allowedTools=Read,Bash(git log:*)"]),
-        ({"json_schema": {"type": "object"}}, ['--json-schema={"type": "object"}']),
         ({"effort": "minimal"}, ["--effort=low"]),
         ({"effort": "max"}, ["--effort=max"]),
         ({"verbose": True}, []),
-        ({"system_prompt": "be kind"}, ["--system-prompt-file=/run/clinvk-1/system_prompt.txt"]),
     ],
 )
 def test_argv(options: dict[str, Any], argv: list[str]) -> None:
@@ -56,9 +53,26 @@ def test_what_cannot_be_promised_is_named(options: dict[str, Any]) -> None:
     assert added(SPEC, **options) == []
 
 
-def test_a_system_prompt_of_any_size_and_shape_goes_through_a_file() -> None:
+@pytest.mark.parametrize(
+    ("options", "set_up"),
+    [
+        ({"system_prompt": "be kind"}, {"systemPrompt": ["be kind"]}),
+        ({"json_schema": {"type": "object"}}, {"jsonSchema": {"type": "object"}}),
+        ({"system_prompt": "s", "json_schema": {}}, {"systemPrompt": ["s"], "jsonSchema": {}}),
+    ],
+)
+def test_what_is_no_flag_is_set_up_before_the_question(options: dict[str, Any], set_up: dict[str, Any]) -> None:
+    invocation = invoked(SPEC, options=options)
+    first, question = sent(invocation)
+    assert first["request"] == {"subtype": "initialize", "hooks": None, **set_up}
+    assert question["type"] == "user"
+    assert (invocation.argv, invocation.files) == (invoked(SPEC).argv, {})
+
+
+def test_a_system_prompt_may_have_any_size_and_shape() -> None:
     text = "--not-a-flag {} {json} {file}\0" + "x" * 500_000
-    assert invoked(SPEC, options={"system_prompt": text}).files == {"/run/clinvk-1/system_prompt.txt": text}
+    first, _ = sent(invoked(SPEC, options={"system_prompt": text}))
+    assert first["request"]["systemPrompt"] == [text]
 
 
 @pytest.mark.parametrize(
@@ -91,9 +105,7 @@ def test_images_go_before_the_text_through_stdin() -> None:
         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": base64.b64encode(b"\x89PNG").decode()}},
         {"type": "text", "text": "\n/look"},
     ]
-    assert "--input-format=stream-json" in invocation.argv
-    assert "--input-format=stream-json" not in invoked(SPEC).argv
-    assert invoked(SPEC).conversation is OneShot
+    assert invocation.argv == invoked(SPEC).argv
 
 
 @pytest.mark.parametrize(
@@ -104,18 +116,17 @@ def test_a_resumed_session_is_asked_not_to_go_on_with_its_first_system_prompt(as
     first, question = sent(invocation)
     assert (first["request"]["subtype"], first["request"]["systemPromptSnapshot"]) == ("initialize", False)
     assert question["message"]["content"] == [{"type": "text", "text": "hi"}]
-    assert "--input-format=stream-json" in invocation.argv
-    assert set(invoked(SPEC, **asked).argv) < set(invocation.argv)
+    assert {*invocation.argv} - {*invoked(SPEC, **asked).argv} == {"--resume=abc-1"}
 
 
 def test_a_session_resumed_without_a_system_prompt_keeps_its_own() -> None:
-    invocation = invoked(SPEC, resume="abc-1", options={"effort": "low"})
-    assert (invocation.fields, invocation.conversation) == ({}, OneShot)
+    (question,) = sent(invoked(SPEC, resume="abc-1", options={"effort": "low"}))
+    assert question["type"] == "user"
 
 
 def sent(invocation: Invocation) -> list[dict[str, Any]]:
     """What the CLI is sent on its stdin at the start."""
-    conversation = invocation.conversation(invocation)
+    conversation = SPEC.conversation(invocation)
     return [json.loads(line) for line in conversation.outgoing().splitlines()]
 
 

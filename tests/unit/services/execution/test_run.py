@@ -38,7 +38,7 @@ def test_output_that_passes_both_limits_at_once_is_told_of_the_line_s() -> None:
     invocation = invoked(claude.SPEC)
     process: Any = MagicMock(breach=None)
     process.read.return_value = b"x" * 200
-    run = ProcessRun(invocation, Limits(line_limit_bytes=100, max_output_bytes=100), Cancellation(), ClaudeConversation.start(invocation))
+    run = ProcessRun(invocation, Limits(line_limit_bytes=100, max_output_bytes=100), Cancellation(), ClaudeConversation(invocation))
     run.attach(process, None)
     (batch,) = run.batches()
     run.close()

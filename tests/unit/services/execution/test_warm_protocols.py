@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,22 +46,22 @@ def text(events: Iterable[Event]) -> str:
 
 def claude_run(**options: Any) -> Invocation:
     request = RunRequest(backend="claude", prompt="hello", options=options, ephemeral=True)
-    return invoke(claude.SPEC, request, cwd="/", environ={}, run_dir="/tmp/run", is_warm=True)
+    return invoke(claude.SPEC, request, cwd="/", environ={}, run_dir="/tmp/run")
 
 
 INITIALIZED = heard("claude/2.1.197/warm-initialize.jsonl")
 
 
-def test_system_prompt_and_schema_go_with_initialize_and_the_question_waits_for_its_answer() -> None:
+def test_system_prompt_and_schema_go_with_initialize_right_before_the_question() -> None:
     schema = {"type": "object", "properties": {"n": {"type": "string"}}, "required": ["n"]}
     stream = ClaudeConversation(claude_run(system_prompt="S", json_schema=schema), is_initialized=False)
-    (asked,) = sent(stream)
+    asked, question = sent(stream)
     assert asked["request"] == {"subtype": "initialize", "hooks": None, "systemPrompt": ["S"], "jsonSchema": schema}
+    assert question["message"]["content"] == [{"type": "text", "text": "hello"}]
     answer, *rest = INITIALIZED
     answer = answer | {"response": answer["response"] | {"request_id": asked["request_id"]}}
     assert stream.receive(encoded([answer])) == []
-    (question,) = sent(stream)
-    assert question["message"]["content"] == [{"type": "text", "text": "hello"}]
+    assert sent(stream) == []
     stream.receive(encoded(rest))
     assert stream.is_complete
     assert not stream.is_retryable
@@ -69,19 +70,27 @@ def test_system_prompt_and_schema_go_with_initialize_and_the_question_waits_for_
     assert end.structured_output == {"n": "v"}
 
 
-def test_process_that_is_initialised_is_asked_at_once() -> None:
-    assert [message["type"] for message in sent(ClaudeConversation(claude_run(), is_initialized=True))] == ["user"]
+@pytest.mark.parametrize(("options", "is_initialized"), [({}, False), ({}, True), ({"system_prompt": "S"}, True)])
+def test_process_that_needs_no_set_up_is_asked_at_once(options: dict[str, Any], is_initialized: bool) -> None:
+    stream = ClaudeConversation(claude_run(**options), is_initialized=is_initialized)
+    assert [message["type"] for message in sent(stream)] == ["user"]
 
 
-def test_refused_initialize_is_a_failure_of_the_protocol_s_and_nothing_is_asked() -> None:
-    stream = ClaudeConversation(claude_run(), is_initialized=False)
-    (asked,) = sent(stream)
+@pytest.mark.parametrize(("version", "name"), [("2.0.1", "Claude Code 2.0.1"), (None, "Claude Code")])
+def test_refused_initialize_ends_the_run_and_tells_what_to_install(version: str | None, name: str) -> None:
+    stream = ClaudeConversation(replace(claude_run(system_prompt="S"), cli_version=version))
+    asked, _ = sent(stream)
     refusal = {"subtype": "error", "request_id": asked["request_id"], "error": "Unsupported control request subtype: initialize"}
-    stream.receive(encoded([{"type": "control_response", "response": refusal}]))
+    answer = [{"type": "system", "subtype": "init", "session_id": "s", "model": "m"}]
+    assert stream.receive(encoded([{"type": "control_response", "response": refusal}, *answer])) == []
     assert (sent(stream), stream.is_complete, stream.is_retryable) == ([], True, True)
-    (end,) = stream.finish(Exit(1))
-    assert isinstance(end, Failed)
-    assert "Unsupported control request" in end.message
+    assert stream.finish(Exit(1)) == [
+        Failed(
+            "backend",
+            f"{name} refused to be set up: Unsupported control request subtype: initialize; install a version from 2.1.197 to 2.1.332",
+            1,
+        )
+    ]
 
 
 def test_turn_whose_answer_has_begun_is_not_for_another_process() -> None:
