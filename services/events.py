@@ -130,14 +130,19 @@ def is_terminal(event: Event) -> bool:
     return isinstance(event, Finished | Failed)
 
 
-def for_callers(end: Finished | Failed, usage: Usage | None, backend: str = "", login_hint: str = "") -> Finished | Failed:
-    """The end as callers get it: with ``usage``; a failure's message, which may quote the CLI, with credentials redacted and,
-    if the CLI is not logged in, with the login command."""
+def for_callers(
+    end: Finished | Failed, usage: Usage | None, backend: str = "", login_hint: str = "", model: str | None = None
+) -> Finished | Failed:
+    """The end as callers get it: with ``usage``; a failure's message, which may quote the CLI, with credentials redacted. Where the
+    CLI names a remedy of its own (`/login`, `--model`), the one that works here leads. ``model``: the requested one, if any."""
     if not isinstance(end, Failed):
         return msgspec.structs.replace(end, usage=usage)
     message = redact(end.message)
     if end.kind == "not_logged_in" and login_hint:
         message = f"{backend} is not logged in on the server: {login_hint} as the server's user, then try again (the CLI said: {message})"
+    if end.kind == "unknown_model" and backend:
+        wrong = f"the model {model!r}" if model else "its default model"
+        message = f"{backend} does not accept {wrong}: name another in `model` (`clinvk prompt -m MODEL`) (the CLI said: {message})"
     return msgspec.structs.replace(end, message=message, usage=usage)
 
 

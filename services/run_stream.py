@@ -129,7 +129,7 @@ class RunStream(Iterator[Batch]):
         telemetry.ended_at = monotonic()
         telemetry.start = self._running.began_as
         self._observer.finish(telemetry)
-        self._end = self._session.on_ended(for_callers(end, fold.usage, spec.name, spec.login_hint), fold)
+        self._end = self._session.on_ended(for_callers(end, fold.usage, spec.name, spec.login_hint, self.invocation.model), fold)
 
     def __enter__(self) -> RunStream:
         return self

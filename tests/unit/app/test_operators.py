@@ -92,6 +92,17 @@ def test_a_cli_that_is_not_logged_in_is_reported_with_what_to_do_on_the_server()
     assert for_callers(Finished(0), None, "claude", "hint") == Finished(0)
 
 
+@pytest.mark.parametrize(
+    ("model", "lead"), [("opus-9", "claude does not accept the model 'opus-9'"), (None, "claude does not accept its default")]
+)
+def test_the_answer_to_an_unknown_model_names_our_field_before_the_cli_s_option(model: str | None, lead: str) -> None:
+    failed = Failed("unknown_model", "There's an issue with the selected model. Run --model to pick a different model.", 1)
+    told = for_callers(failed, None, "claude", "", model)
+    assert isinstance(told, Failed)
+    assert told.message.startswith(lead)
+    assert told.message.index("name another in `model` (`clinvk prompt -m MODEL`)") < told.message.index("(the CLI said: There's an issue")
+
+
 def replace_kind(failed: Failed) -> Failed:
     return Failed("backend", failed.message, failed.exit_code)
 
