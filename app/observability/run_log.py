@@ -4,13 +4,14 @@ CLI's own words only an error that callers see redacted: the operator needs it w
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from app.observability.context import current_request
 from app.observability.trace_context import VARIABLE
 from app.security.authentication import presented_keys
-from services.errors import BackendUnavailable, RunFailed
-from services.events import Failed
+from services.errors import RUN_FAILURE_CODES, BackendUnavailable, ClinvkError, RunFailed
+from services.events import Failed, FailureKind
 from services.redaction import REDACTED, redact
 from services.telemetry import RunTelemetry
 
@@ -18,6 +19,21 @@ WELL = ("completed", "cancelled", "shutdown")
 """Outcomes that are not failures."""
 MODEL_LIMIT_CHARS = 128
 REASON_LIMIT_CHARS = 300
+
+OWN_KINDS = ("timeout", "cancelled", "shutdown", "unavailable")
+"""Failures whose text is this server's."""
+
+REASONS: Mapping[FailureKind, str] = {
+    "rate_limited": "the model's vendor limits the rate or the quota",
+    "overloaded": "the model's vendor is overloaded",
+    "prompt_too_long": "the prompt is too long for the model",
+    "invalid_prompt": "the model's vendor refused the request as invalid",
+    "unknown_model": "the CLI does not accept the model",
+    "unknown_session": "the CLI does not have the session any more",
+    "not_logged_in": "the CLI is not logged in on the server",
+}
+"""Reasons of the CLI's failures in this server's words: the CLI's text may quote the prompt, and may hold any secret. The caller
+gets it in the answer, under the same request id."""
 
 run_log = logging.getLogger("clinvk.run")
 
@@ -48,7 +64,8 @@ def fields_of_run(run: RunTelemetry) -> dict[str, Any]:
         "backend": run.backend,
         "model": run.model and run.model[:MODEL_LIMIT_CHARS],
         "outcome": run.outcome,
-        "reason": _refusal(run),
+        "code": _code(run),
+        "reason": _reason(run),
         "exit_code": run.end.exit_code if run.end else None,
         "start": None if run.refusal else run.start,
         "duration_ms": _ms(run.requested_at, run.ended_at),
@@ -67,9 +84,31 @@ def fields_of_run(run: RunTelemetry) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _refusal(run: RunTelemetry) -> str | None:
-    """Why nothing was started. Only of an unavailable backend: other refusals may quote the request."""
-    return run.refusal.message[:REASON_LIMIT_CHARS] if isinstance(run.refusal, BackendUnavailable) else None
+def _failure(run: RunTelemetry) -> Failed | None:
+    end = run.refusal.failure if isinstance(run.refusal, RunFailed) else run.end
+    return end if isinstance(end, Failed) else None
+
+
+def _code(run: RunTelemetry) -> str | None:
+    """The error code that a caller gets, or would get where a failed run is a result."""
+    if failure := _failure(run):
+        return RUN_FAILURE_CODES[failure.kind]
+    return run.refusal.code if isinstance(run.refusal, ClinvkError) else None
+
+
+def _reason(run: RunTelemetry) -> str | None:
+    """Why the run failed, or why nothing was started. Of refusals only those of an unavailable backend: others may quote the request."""
+    if failure := _failure(run):
+        text = failure.message if failure.kind in OWN_KINDS else REASONS.get(failure.kind) or _exit(failure)
+    elif isinstance(run.refusal, BackendUnavailable):
+        text = run.refusal.message
+    else:
+        return None
+    return redact(text)[:REASON_LIMIT_CHARS]
+
+
+def _exit(failure: Failed) -> str:
+    return "the CLI failed" + (f" with exit code {failure.exit_code}" if failure.exit_code else "; its error is in the answer")
 
 
 def _denied_tools(run: RunTelemetry) -> str | None:
@@ -80,8 +119,8 @@ def _denied_tools(run: RunTelemetry) -> str | None:
 
 def _redacted_error(run: RunTelemetry) -> str | None:
     """The whole text of an error in which something was redacted for the caller, but for the keys that the caller presented."""
-    failure = run.refusal.failure if isinstance(run.refusal, RunFailed) else run.end
-    if not isinstance(failure, Failed) or redact(failure.message) == failure.message:
+    failure = _failure(run)
+    if failure is None or redact(failure.message) == failure.message:
         return None
     request, text = current_request(), failure.message
     for key in presented_keys(request.environ) if request else ():
