@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 BACKEND = "X-Clinvk-Backend"
 DENIED_TOOLS = "X-Clinvk-Denied-Tools"
 ESTIMATED = "X-Clinvk-Estimated"
+HINT = "X-Clinvk-Hint"
 IGNORED = "X-Clinvk-Ignored"
 
 NOT_IN_A_NAME = re.compile(r"[^!-+\--~]")
@@ -32,3 +33,9 @@ def ignored_header(names: Iterable[str]) -> dict[str, str]:
     """The request fields that had no effect, without duplicates."""
     listed = ", ".join(dict.fromkeys(names))
     return {IGNORED: listed} if listed else {}
+
+
+def hint_header(misspelled: Mapping[str, str]) -> dict[str, str]:
+    """What the misspelled fields of the request are called."""
+    hints = "; ".join(f"unknown field '{name}', did you mean '{known}'?" for name, known in misspelled.items())
+    return {HINT: hints} if hints else {}

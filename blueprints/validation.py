@@ -18,6 +18,7 @@ from webargs.core import missing
 from webargs.flaskparser import FlaskParser
 
 from blueprints.json_limits import check_json
+from blueprints.misspelled import misspelled, remember_misspelled
 from blueprints.request_fields import ERRORS_LIMIT
 from services.errors import InvalidRequest
 from services.event_loop import yield_to_others
@@ -50,6 +51,8 @@ class Parser(FlaskParser):
             raise invalid_json(error) from None
         if not isinstance(value, dict):
             raise InvalidRequest(f"the body must be a JSON object, not {_json_type(value)}", issue="not an object")
+        if schema.unknown == ma.EXCLUDE:
+            remember_misspelled(misspelled(value, _fields_of(schema)))
         return value
 
     def _no_body(self, schema: ma.Schema) -> Any:

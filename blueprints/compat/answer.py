@@ -18,7 +18,8 @@ from blueprints.compat.starts import Start
 from blueprints.compat.structured import is_json, only_json
 from blueprints.context import services
 from blueprints.current_request import request_id
-from blueprints.response_headers import BACKEND, ESTIMATED, denied_header, ignored_header
+from blueprints.misspelled import misspelled_fields
+from blueprints.response_headers import BACKEND, ESTIMATED, denied_header, hint_header, ignored_header
 from blueprints.streaming import open_run, stream_response
 from services.cancellation import Cancellation
 from services.clis.spec import Invocation
@@ -89,7 +90,9 @@ def answer(run_request: RunRequest, dialect: Dialect, start: Start, *, stream: b
 
 def _headers(invocation: Invocation, dialect: Dialect, *, is_estimated: bool) -> dict[str, str]:
     estimated = {ESTIMATED: "usage"} if is_estimated else {}
-    return {BACKEND: invocation.spec.name, **ignored_header(dialect.ignored(invocation.ignored)), **estimated}
+    typos = misspelled_fields()
+    ignored = ignored_header([*dialect.ignored(invocation.ignored), *typos])
+    return {BACKEND: invocation.spec.name, **ignored, **hint_header(typos), **estimated}
 
 
 def _to_error() -> ToError:

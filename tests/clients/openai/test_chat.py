@@ -157,6 +157,12 @@ def test_single_message_is_passed_as_it_is(house: House, client: openai.OpenAI) 
     assert [report["prompt"] for report in house.processes("with this")] == ["--help me\nwith this: é"]
 
 
+def test_a_misspelled_field_is_named_and_the_one_that_was_meant(client: openai.OpenAI) -> None:
+    raw = client.chat.completions.with_raw_response.create(model="demo", messages=HELLO, extra_body={"max_token": 5, "temprature": 0})
+    assert raw.headers["x-clinvk-ignored"] == "max_token, temprature"
+    assert "'temprature', did you mean 'temperature'?" in raw.headers["x-clinvk-hint"]
+
+
 def test_nulls_empty_lists_and_unknown_fields_are_fine(house: House) -> None:
     body = {
         "model": "claude",
@@ -170,7 +176,7 @@ def test_nulls_empty_lists_and_unknown_fields_are_fine(house: House) -> None:
     }
     answer = house.server.client.post("/openai/v1/chat/completions?api-version=1", body)
     assert answer.status == 200, answer.body
-    assert "x-clinvk-ignored" not in answer.headers
+    assert not {"x-clinvk-ignored", "x-clinvk-hint"} & {name.lower() for name in answer.headers}
 
 
 def test_body_of_the_responses_api_is_understood_here_too(house: House) -> None:
