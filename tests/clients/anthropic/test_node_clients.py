@@ -22,7 +22,8 @@ def test_anthropic_sdk(house: House, base: str) -> None:
     assert (found["events"][0], found["events"][-1]) == ("message_start", "message_stop")
     assert "my name is Ada" in found["conversation"]
     assert found["tokens"] > 0
-    assert {"demo", "claude", "codex"} <= set(found["models"])
+    assert {"demo", "claude"} <= set(found["models"])
+    assert "codex" not in found["models"]  # not installed here
     errors = found["errors"]
     assert [(errors[name]["name"], errors[name]["status"]) for name in ("tools", "model", "missing", "failed")] == [
         ("BadRequestError", 400),
