@@ -1,9 +1,9 @@
 """The application for gunicorn and for `flask run`. Patches first: what is imported before keeps its blocking calls."""
 
-from gevent import monkey
+from app.startup import making_what_stays, patch_blocking_calls
 
-monkey.patch_all()
-
-from app.server.hosting import host  # noqa: E402
+with making_what_stays():
+    patch_blocking_calls()
+    from app.server.hosting import host
 
 app = host()

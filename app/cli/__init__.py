@@ -18,11 +18,11 @@ def main() -> None:
     if on_interrupt is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-    from gevent import monkey
+    from app.startup import making_what_stays, patch_blocking_calls
 
-    monkey.patch_all()
-
-    from app.cli.command import run
+    with making_what_stays():
+        patch_blocking_calls()
+        from app.cli.command import run
 
     signal.signal(signal.SIGINT, on_interrupt)
     raise SystemExit(run())

@@ -13,6 +13,7 @@ from app.cli.parser import Parser
 from app.config.load import load_settings
 from app.config.problems import SettingsError, print_problems
 from app.config.schema import Settings
+from app.startup import making_what_stays
 from app.version import program_version
 
 
@@ -107,7 +108,8 @@ def settings_of(args: argparse.Namespace) -> Settings:
 
 def run_serve(args: argparse.Namespace) -> int:
     settings = settings_of(args)
-    from app.server.serve import CannotListen, serve
+    with making_what_stays():
+        from app.server.serve import CannotListen, serve
 
     try:
         return serve(settings, is_open=args.no_auth, read=lambda: settings_of(args))

@@ -5,15 +5,16 @@ They come from clinvk's configuration; gunicorn's command line takes precedence.
 
 from __future__ import annotations
 
-from gevent import monkey
+from app.startup import making_what_stays, patch_blocking_calls
 
-monkey.patch_all()
+with making_what_stays():
+    patch_blocking_calls()
 
-from dataclasses import replace  # noqa: E402
-from typing import Any  # noqa: E402
+    from dataclasses import replace
+    from typing import Any
 
-from app.server import hosting  # noqa: E402
-from app.server.serve import gunicorn_options  # noqa: E402
+    from app.server import hosting
+    from app.server.serve import gunicorn_options
 
 _configuration = hosting.load_configuration()
 _options = gunicorn_options(_configuration.settings.server)

@@ -15,6 +15,7 @@ from app.configuration import Configuration
 from app.security.api_keys import load_keys
 from app.server.flask_run import FlaskRun, is_flask_run
 from app.server.serve import protect_secrets, refuse_if_open
+from app.startup import making_what_stays
 
 EXIT_MISCONFIGURED = 2
 GUNICORN_HALTS = 4
@@ -53,14 +54,16 @@ def load_configuration() -> Configuration:
 
 def host() -> flask.Flask:
     """The application, completed for the server that imports `wsgi`. Exits if it cannot be served."""
-    from app.factory import build_app  # not in gunicorn's parent process
+    with making_what_stays():
+        from app.factory import build_app  # not in gunicorn's parent process
 
     if os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn/"):
         configuration = program.configuration if program else _halt_gunicorn()
     else:
         configuration = load_configuration()
     protect_secrets()
-    app = build_app(configuration)
+    with making_what_stays():
+        app = build_app(configuration)
     if is_flask_run():
         FlaskRun(app).start()
     return app

@@ -29,6 +29,7 @@ from app.server.open_files import raise_limit
 from app.server.reload import obey_hangup
 from app.server.shared_state import keep_number_of_workers, refuse_wrong_workers
 from app.server.worker import GRACE_MARGIN_S
+from app.startup import making_what_stays
 from services.processes.own_process import forbid_inspection, hide_environment
 
 BACKLOG = 2048
@@ -184,9 +185,10 @@ class Gunicorn(BaseApplication):
         self.cfg.set("post_worker_init", self._tell_backends)
 
     def load(self) -> flask.Flask:
-        from app.factory import build_app
+        with making_what_stays():
+            from app.factory import build_app
 
-        return build_app(self.configuration)
+            return build_app(self.configuration)
 
     def _tell_backends(self, worker: Any) -> None:
         """The first worker prints the backends once they are probed; the probe also caches their versions."""
