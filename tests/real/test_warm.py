@@ -105,22 +105,24 @@ def left(real: Real) -> set[int]:
 
 SAME: list[Callable[[Real], None]] = [
     native.test_answer_is_what_the_model_said,
-    partial(prompts_are_text.test_prompt_is_nothing_but_text, name="command of the CLI"),
-    native.test_usage_is_what_the_model_api_reported,
     native.test_tool_call_is_told_with_its_result,
-    native.test_model_of_the_request_is_the_one_that_is_asked,
     native.test_system_prompt_reaches_the_model_as_the_system_s_and_not_the_user_s,
-    partial(native.test_stream_loses_and_doubles_nothing, count=2000, sse=False),
     partial(native.test_each_token_arrives_before_the_model_says_the_next, sse=True),
-    native.test_wrong_key_of_the_vendor_is_told_as_not_logged_in,
-    native.test_rate_limit_of_the_vendor_is_the_result_of_the_run,
     native.test_rate_limit_of_the_vendor_ends_a_stream_with_its_code,
     native.test_answer_that_breaks_off_is_an_error_with_no_text_doubled,
-    native.test_unknown_model_is_told_as_one,
     nothing_left.test_time_limit_ends_a_stream_with_a_timeout_event,
+    partial(prompts_are_text.test_prompt_is_nothing_but_text, name="skill"),
+]
+SAME_AT_LENGTH: list[Callable[[Real], None]] = [
+    native.test_usage_is_what_the_model_api_reported,
+    native.test_model_of_the_request_is_the_one_that_is_asked,
+    partial(native.test_stream_loses_and_doubles_nothing, count=2000, sse=False),
+    native.test_wrong_key_of_the_vendor_is_told_as_not_logged_in,
+    native.test_rate_limit_of_the_vendor_is_the_result_of_the_run,
+    native.test_unknown_model_is_told_as_one,
     *(
         partial(prompts_are_text.test_prompt_is_nothing_but_text, name=name)
-        for name in ("skill", "file of the system", "empty lines around")
+        for name in ("command of the CLI", "file of the system", "empty lines around")
     ),
 ]
 
@@ -130,7 +132,7 @@ def name_of(test: object) -> str:
     return f"{getattr(getattr(test, 'func', test), '__name__', test)} {name}".removeprefix("test_").strip()
 
 
-@pytest.mark.parametrize("test", SAME, ids=name_of)
+@pytest.mark.parametrize("test", [*SAME, *(pytest.param(test, marks=pytest.mark.long) for test in SAME_AT_LENGTH)], ids=name_of)
 def test_warm_as_cold(real: Real, test: Callable[[Real], None]) -> None:
     for _ in range(2):
         real.api.forget()

@@ -1,6 +1,6 @@
 """Clients whose dependencies do not fit beside the others': each is installed into an environment of its own.
 
-That takes a while and needs the package index, so they are skipped unless REQUIRE_CLIENTS=1.
+That takes a minute or two and needs the package index: `REQUIRE_CLIENTS=1 ./dev test -m long tests/clients`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import pytest
 from app.client_settings import CLIENTS, filled
 from tests.clients.openai.conftest import House
 from tests.parts.clis import do
+
+pytestmark = pytest.mark.long
 
 INSTALL_S, RUN_S = 300, 90
 SAYS = do(["say", '{"name": "Ada", "age": 36}'])
@@ -68,9 +70,7 @@ def run(*command: str | Path, cwd: Path, **env: str) -> str:
     ("package", "name", "program", "expected"),
     [
         ("instructor>=1.17,<2", "instructor", INSTRUCTOR, "Ada 36\n"),
-        pytest.param(
-            "llama-index-llms-openai-like<1", "LlamaIndex", LLAMA_INDEX, '{"name": "Ada", "age": 36}\n' * 2, marks=pytest.mark.long
-        ),  # installs for a minute
+        ("llama-index-llms-openai-like<1", "LlamaIndex", LLAMA_INDEX, '{"name": "Ada", "age": 36}\n' * 2),
     ],
 )
 def test_python_client(house: House, tmp_path: Path, package: str, name: str, program: str, expected: str) -> None:
