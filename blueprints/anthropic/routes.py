@@ -46,7 +46,10 @@ extras = PlainBlueprint("anthropic_extras", __name__, url_prefix="/anthropic")
 @streams(EVENT_STREAM)
 @can_fail(*RUN_ERRORS)
 def create_message(body: dict[str, Any]) -> Any:
-    """Respond to a conversation; with `stream: true` as server-sent events."""
+    """Respond to a conversation.
+
+    With `stream: true` the response is a stream of server-sent events.
+    """
     check_thread(body)
     check_tools(body, may_leave_out=may_leave_out_tools(request.headers))
     resolution, conversation = _resolve(body)
@@ -74,7 +77,10 @@ def count_tokens(body: dict[str, Any]) -> Any:
 @blp.response(200, ModelListSchema())
 @can_fail("not_found")
 def list_models(query: dict[str, Any]) -> Any:
-    """List model names: available backends and `backend/model`; with `?all=true` also aliases and what is not available."""
+    """List model names.
+
+    The names are the available backends and `backend/model`. With `?all=true` the list also has aliases and unavailable names.
+    """
     in_full = query.pop("all")
     models = [model for model in services().models.listed(in_full=in_full) if in_full or model.is_available]
     return jsonify(to_page(models, **query))

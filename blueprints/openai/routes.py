@@ -41,7 +41,10 @@ extras = PlainBlueprint("openai_extras", __name__, url_prefix="/openai/v1")
 @streams(EVENT_STREAM)
 @can_fail(*RUN_ERRORS)
 def create_chat_completion(body: dict[str, Any]) -> Any:
-    """Respond to a conversation; with `stream: true` as server-sent events."""
+    """Respond to a conversation.
+
+    With `stream: true` the response is a stream of server-sent events.
+    """
     left_out = chat_request.check_request(body, may_leave_out_tools=may_leave_out_tools(request.headers))
     resolution, spec = _resolve(body)
     conversation = chat_request.to_chat_conversation(body, spec, continues_session=continues_turns())
@@ -59,7 +62,10 @@ def create_chat_completion(body: dict[str, Any]) -> Any:
 @streams(EVENT_STREAM)
 @can_fail(*RUN_ERRORS)
 def create_response(body: dict[str, Any]) -> Any:
-    """Respond to an input, or continue an earlier response; with `stream: true` as server-sent events."""
+    """Respond to an input, or continue an earlier response.
+
+    With `stream: true` the response is a stream of server-sent events.
+    """
     left_out = response_request.check_request(body, may_leave_out_tools=may_leave_out_tools(request.headers))
     secret = services().secret.value()
     resolution, spec, previous = _resolve_continued(body, secret)
@@ -74,7 +80,10 @@ def create_response(body: dict[str, Any]) -> Any:
 @blp.arguments(ModelQuerySchema(), location="query")
 @blp.response(200, OpenAIModelListSchema())
 def list_models(query: dict[str, Any]) -> Any:
-    """List model names: available backends and `backend/model`; with `?all=true` also aliases."""
+    """List model names.
+
+    The names are the available backends and `backend/model`. With `?all=true` the list also has aliases.
+    """
     return jsonify(to_model_list(services().models.listed(in_full=query["all"]), since, for_codex="client_version" in request.args))
 
 
