@@ -96,9 +96,9 @@ def named_variables() -> str:
 def left_out() -> str:
     groups: dict[tuple[str, str], list[str]] = {}
     for key, reason in MEANINGLESS.items():
-        groups.setdefault(("any", f"left out: it {reason}"), []).append(key)
+        groups.setdefault(("any", f"ignored: it {reason}"), []).append(key)
     for key, (value, reason) in UNSET.items():
-        groups.setdefault((code(orjson.dumps(value).decode()), reason or "as if the key were not there"), []).append(key)
+        groups.setdefault((code(orjson.dumps(value).decode()), reason or "treated as not set"), []).append(key)
     for start, reason in VARIABLES.items():
-        groups.setdefault(("any", f"left out: the variable {reason}"), []).append(f"{start}*")
+        groups.setdefault(("any", f"ignored: the variable {reason}"), []).append(f"{start}*")
     return table(("Keys", "Value", "What happens"), [(codes(keys), value, what) for (value, what), keys in groups.items()])

@@ -45,7 +45,7 @@ def read_environment(environ: Mapping[str, str], backends: Iterable[str] = ()) -
         elif isinstance(setting, Value):
             layer.put(path, split(text) if list in setting.kinds and str not in setting.kinds else text, name, ("environment", name))
         elif reason := why_variable_is_left_out(name):
-            layer.warnings.append(Problem("environment", name, f"{reason}; it is left out"))
+            layer.warnings.append(Problem("environment", name, f"{reason}; ignored"))
         elif not _is_service_link(name, text):
             layer.problems.append(Problem("environment", name, f"unknown variable; {_suggestion(name)}"))
     return layer

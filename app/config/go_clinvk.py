@@ -11,17 +11,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-TERMINAL = "is about the original's terminal output; the client commands have options for theirs (--json, --ndjson)"
-NO_LIMIT = "0 was no limit in the original; here there always is one, and the default counts"
+TERMINAL = "controls the original's terminal output; the client commands here have options instead (--json, --ndjson)"
+NO_LIMIT = "0 meant no limit in the original; here there is always a limit, and the default applies"
 
 MEANINGLESS: Mapping[str, str] = {
     "output": TERMINAL,
-    "unified_flags.output_format": "is chosen by each request (output_format)",
-    "session.auto_resume": "is not done: a session continues where a request names it: `clinvk prompt --session ID`",
+    "unified_flags.output_format": "is set in each request (output_format)",
+    "session.auto_resume": "is not supported; to continue a session, name it in the request: `clinvk prompt --session ID`",
     "parallel.aggregate_output": TERMINAL,
-    "server.rate_limit_cleanup_secs": "is not needed: nothing is kept of callers that have stopped asking",
+    "server.rate_limit_cleanup_secs": "is not needed: the counters of inactive callers are removed automatically",
 }
-"""Keys that are left out, with the reason that is logged at startup. A group includes all keys below it."""
+"""Keys that are ignored, with the reason that is logged at startup. A group includes all keys below it."""
 
 UNSET: Mapping[str, tuple[Any, str]] = {
     "unified_flags.approval_mode": ("", ""),
@@ -38,15 +38,15 @@ UNSET: Mapping[str, tuple[Any, str]] = {
     "server.write_timeout_secs": (0, NO_LIMIT),
     "server.idle_timeout_secs": (0, NO_LIMIT),
     "server.max_request_body_bytes": (0, NO_LIMIT),
-    "server.rate_limit_rps": (0, "0 was not set in the original, and the default counts"),
-    "server.rate_limit_burst": (0, "0 was not set in the original, and the default counts"),
+    "server.rate_limit_rps": (0, "0 meant not set in the original; the default applies"),
+    "server.rate_limit_burst": (0, "0 meant not set in the original; the default applies"),
     "server.cors_allowed_origins": ([], ""),
     "server.blocked_workdir_prefixes": ([], ""),
 }
 """Values that mean "not set": key → the value, and the note at startup (empty if the default means the same)."""
 
-VARIABLES: Mapping[str, str] = {"CLINVK_MCP_": "is about the original's MCP server, which is not part of this program"}
-"""Beginnings of the names of variables that are left out, with the reason."""
+VARIABLES: Mapping[str, str] = {"CLINVK_MCP_": "configures the original's MCP server, which this program does not have"}
+"""Prefixes of variables that are ignored, with the reason."""
 
 
 def why_meaningless(key: str) -> str | None:

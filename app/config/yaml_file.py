@@ -64,7 +64,7 @@ class _Reader:
             elif dotted(here) in NOT_IN_THE_FILE:
                 self._report(key, here, NOT_IN_THE_FILE[key.value])
             elif node_at(here) is None and (reason := why_meaningless(dotted(here))):
-                self._warn(key, here, f"{reason}; it is left out")
+                self._warn(key, here, f"{reason}; ignored")
             else:
                 lines[key.value] = key.start_mark.line + 1
                 self.layer.places[here] = self._place(key)

@@ -44,8 +44,8 @@ def test_what_means_nothing_here_is_told_with_its_line_and_the_reason(tmp_path):
     assert [line.partition("config.yaml:")[2].split(": ")[1] for line in warnings] == [
         "unified_flags.output_format", "session.auto_resume", "output", "parallel.aggregate_output", "server.rate_limit_cleanup_secs",
     ]  # fmt: skip
-    assert all(line.endswith("; it is left out") for line in warnings)
-    assert "config.yaml:38:1: output: is about the original's terminal output" in warnings[2]
+    assert all(line.endswith("; ignored") for line in warnings)
+    assert "config.yaml:38:1: output: controls the original's terminal output" in warnings[2]
 
 
 def test_an_empty_list_of_its_means_its_default(load):
@@ -59,7 +59,7 @@ def test_no_limit_of_its_is_our_default_and_a_warning(load):
     settings = load("server: {request_timeout_secs: 0, max_request_body_bytes: 0}")
     assert settings.server.request_timeout_secs == 300
     assert settings.server.max_request_body_bytes == 10 * 1024 * 1024
-    assert ["0 was no limit in the original" in str(warning) for warning in settings.warnings] == [True, True]
+    assert ["0 meant no limit in the original" in str(warning) for warning in settings.warnings] == [True, True]
 
 
 def test_the_texts_that_its_config_set_writes_are_read(load):
@@ -86,7 +86,7 @@ def test_its_variables_are_read_or_told(load):
     assert settings.default_backend == "codex"
     assert settings.backends["codex"].model == "o3"
     assert [str(warning) for warning in settings.warnings] == [
-        "environment: CLINVK_MCP_PORT: is about the original's MCP server, which is not part of this program; it is left out"
+        "environment: CLINVK_MCP_PORT: configures the original's MCP server, which this program does not have; ignored"
     ]
 
 
