@@ -82,7 +82,7 @@ def _facts(name: str, chosen: BackendSettings) -> BackendSpec:
     """The CLI's spec, before the operator's settings are applied."""
     if name in BUILT_IN:
         if chosen.custom is not None:
-            raise _Refused(".custom", f"cannot declare {name!r} anew: it is built in; choose another name")
+            raise _Refused(".custom", f"{name!r} is built in and cannot be redefined; choose another name")
         return _spoken_to(name, chosen)
     if not NAME.fullmatch(name):
         raise _Refused("", "expected a name of small letters, digits, '.', '_' and '-', starting with a letter or digit (at most 63)")
@@ -90,7 +90,7 @@ def _facts(name: str, chosen: BackendSettings) -> BackendSpec:
         hint = did_you_mean(name, BUILT_IN)
         raise _Refused("", f"unknown backend; {hint}{' or ' if hint.endswith('?') else '; '}declare it with `command:` and `custom:`")
     if chosen.driver is not None:
-        raise _Refused(".driver", f"there is no choice for {name!r}")
+        raise _Refused(".driver", f"{name!r} has only one driver")
     try:
         return declare(name, _without_version(chosen) | (chosen.custom or {}))
     except InvalidRequest as error:
@@ -110,7 +110,7 @@ def _spoken_to(name: str, chosen: BackendSettings) -> BackendSpec:
     if chosen.driver is None:
         return BUILT_IN[name]
     if chosen.driver not in drivers:
-        hint = did_you_mean(chosen.driver, drivers) or f"there is no choice for {name!r}"
+        hint = did_you_mean(chosen.driver, drivers) or f"{name!r} has only one driver"
         raise _Refused(".driver", f"unknown driver {chosen.driver!r}; {hint}")
     return drivers[chosen.driver]
 

@@ -47,7 +47,7 @@ class Configuration:
             refuse_short_keys(keys)
         if not keys and not self.is_open and not self.is_local:
             if self.keys.names != (THIS_RUN,):
-                message = f"there would be none, and the server listens on {settings.server.host}: whoever asks would run coding agents"
+                message = f"no key would be left, and the server listens on {settings.server.host}: anyone who can connect could run agents"
                 raise SettingsError([Problem("", "server.api_keys", message)])
             keys = self.keys
         return replace(self, settings=settings, keys=keys), postponed

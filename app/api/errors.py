@@ -41,7 +41,7 @@ STATUS: Mapping[str, int] = {
 
 CODE_OF_STATUS: Mapping[int, str] = {status: code for code, status in reversed(list(STATUS.items()))}
 
-INTERNAL_MESSAGE = "an error inside the server; its log has the details under this request id"
+INTERNAL_MESSAGE = "internal server error; the server log has the details under this request id"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

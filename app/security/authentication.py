@@ -24,7 +24,7 @@ def authenticate(environ: Mapping[str, Any], keys: Keys) -> str:
             return name
     if is_presented:
         raise AuthenticationFailed("this API key is not valid")
-    raise AuthenticationFailed("an API key is needed: send it as 'Authorization: Bearer <key>' or 'X-Api-Key: <key>'")
+    raise AuthenticationFailed("API key required: send it as 'Authorization: Bearer <key>' or 'X-Api-Key: <key>'")
 
 
 def presented_keys(environ: Mapping[str, Any]) -> Iterator[str]:

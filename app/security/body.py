@@ -43,7 +43,7 @@ class Request(flask.Request):
             with Timeout(timeout_s, too_slow):
                 data = super().get_data(*args, **kwargs)
         except ParseException:
-            raise InvalidRequest("the request body is not what its Transfer-Encoding promises", issue="malformed chunk") from None
+            raise InvalidRequest("the request body is not valid chunked encoding", issue="malformed chunk") from None
         if len(data) > config[BODY_LIMIT]:
             raise too_large(config[BODY_LIMIT])
         return data

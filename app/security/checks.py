@@ -39,7 +39,7 @@ def register_request_checks(app: flask.Flask, server: ServerSettings, keys: Keys
         hosts.check(host)
         if is_preflight(environ):
             if not origins.allows(environ["HTTP_ORIGIN"]):
-                raise PermissionDenied("this origin may not use this server (server.cors_allowed_origins)", issue="origin not allowed")
+                raise PermissionDenied("this origin is not allowed (server.cors_allowed_origins)", issue="origin not allowed")
             return app.response_class(status=204)
         if environ["REQUEST_METHOD"] not in SAFE_METHODS:
             # Without keys, a page whose name resolves to this server (DNS rebinding) would count as the server's own.

@@ -72,8 +72,8 @@ def is_preflight(environ: Mapping[str, Any]) -> bool:
 
 def _not_allowed(origin: str) -> PermissionDenied:
     return PermissionDenied(
-        f"web pages {origin if origin.startswith('of ') else f'from {origin!r}'} may not use this server;"
-        " if they are meant to, add their origin to server.cors_allowed_origins",
+        f"requests from web pages {origin if origin.startswith('of ') else f'at {origin!r}'} are not allowed;"
+        " to allow them, add the origin to server.cors_allowed_origins",
         field="Origin",
         issue="origin not allowed",
     )

@@ -28,7 +28,7 @@ class HostRules:
         """Raises PermissionDenied. A missing Host is accepted: browsers always send one, HTTP/1.0 probes do not."""
         if host and not self._is_open and not self.knows(host):
             raise PermissionDenied(
-                f"this server does not answer to the name {host[:200]!r}; if it is meant to, add the name to server.allowed_hosts",
+                f"host {host[:200]!r} is not allowed; to allow it, add it to server.allowed_hosts",
                 field="Host",
                 issue="host not allowed",
             )
@@ -49,7 +49,7 @@ def check_peer(address: str) -> None:
     (``flask run --host 0.0.0.0``). Raises PermissionDenied."""
     if address and not is_loopback(address):
         raise PermissionDenied(
-            "this server asks for no API key, so it answers to programs on its own machine alone; set CLINVK_API_KEYS to open it",
+            "this server has no API key, so it accepts only clients on its own machine; set CLINVK_API_KEYS to accept others",
             issue="no key",
         )
 

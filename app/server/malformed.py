@@ -25,9 +25,7 @@ def answer_malformed(error: errors.ParseException, request_id: str) -> bytes:
     """The whole response, head and body. The connection must then be closed."""
     status = STATUS.get(type(error), 400)
     path = resolve_alias(path_of(error), {})
-    problem = Problem(
-        code=CODE_OF_STATUS.get(status, "invalid_request"), message=f"this is no valid HTTP request: {error}", http_status=status
-    )
+    problem = Problem(code=CODE_OF_STATUS.get(status, "invalid_request"), message=f"invalid HTTP request: {error}", http_status=status)
     answer = error_answer(problem, path, request_id)
     headers = {
         **answer.headers,

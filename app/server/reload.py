@@ -56,11 +56,11 @@ def obey_hangup(arbiter: Any) -> None:
 
 
 def log_renewal(configuration: Configuration, postponed: list[str]) -> None:
-    log.warning("the configuration was read again; keys: %s", ", ".join(configuration.keys.names) or "none")
+    log.warning("configuration reloaded; API keys: %s", ", ".join(configuration.keys.names) or "none")
     if postponed:
-        log.warning("changed, but in force only after a restart: %s", ", ".join(postponed))
+        log.warning("these changes take effect only after a restart: %s", ", ".join(postponed))
 
 
 def log_refusal(error: SettingsError) -> None:
     for problem in error.problems:
-        log.error("the new configuration is refused, the old one stays: %s", problem)
+        log.error("the new configuration is invalid; keeping the old one: %s", problem)

@@ -117,7 +117,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except socket.gaierror as error:
-        raise CannotListen(f"server.host {host!r} is no address of this machine: {error.strerror}") from None
+        raise CannotListen(f"server.host {host!r} is not an address of this machine: {error.strerror}") from None
     family, kind, protocol, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     listener = socket.socket(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -135,9 +135,9 @@ def _why_not(error: OSError, host: str, port: int) -> str:
         case errno.EADDRINUSE:
             return f"port {port} on {host} is in use; stop the program that has it, or choose another with --port (0: any free one)"
         case errno.EACCES:
-            return f"port {port} on {host} needs more rights than this user has; choose one above 1023 with --port"
+            return f"this user may not listen on port {port} on {host}; choose a port above 1023 with --port"
         case errno.EADDRNOTAVAIL:
-            return f"{host} is no address of this machine; choose another with --host"
+            return f"{host} is not an address of this machine; choose another with --host"
     return f"cannot listen on {host} port {port}: {error.strerror}"
 
 

@@ -82,7 +82,7 @@ class Worker(GeventWorker):
             self.wsgi, busy=lambda: self.busy, grace_s=grace_s, is_hurried=lambda: self._is_hurried, beat=self.notify
         )
         if cut_off:
-            self.log.warning("%s request(s) were cut off at the end of the grace", cut_off)
+            self.log.warning("stopped %s request(s) that did not finish within the shutdown grace period", cut_off)
 
     def _renew(self) -> None:
         """Reload the configuration. Requests in progress stay with the old application."""
@@ -91,7 +91,7 @@ class Worker(GeventWorker):
         except SettingsError as error:
             log_refusal(error)
         except Exception:
-            self.log.exception("the configuration could not be renewed, the old one stays")
+            self.log.exception("the configuration could not be reloaded; keeping the old one")
 
     def init_signals(self) -> None:
         super().init_signals()

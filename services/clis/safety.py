@@ -64,7 +64,7 @@ def check_json(fields: Mapping[str, Any]) -> None:
     try:
         orjson.dumps(fields)
     except TypeError as error:
-        raise InvalidRequest(f"the request holds a value that no JSON can carry: {error}", issue=str(error)) from None
+        raise InvalidRequest(f"the request contains a value that cannot be encoded as JSON: {error}", issue=str(error)) from None
 
 
 def utf8(text: str, field: str | None) -> bytes:
@@ -73,4 +73,4 @@ def utf8(text: str, field: str | None) -> bytes:
         return text.encode()
     except UnicodeEncodeError:
         issue = "half of a surrogate pair"
-        raise InvalidRequest(f"{field or 'the request'} holds a character that is none: {issue}", field=field, issue=issue) from None
+        raise InvalidRequest(f"{field or 'the request'} contains an invalid character: {issue}", field=field, issue=issue) from None

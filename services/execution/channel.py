@@ -176,7 +176,7 @@ class Channel:
             self.stop()
             self.wait_exit(INTERRUPT_S)
         if self.turn.is_misunderstood:
-            log.warning("codex: it answered a run in a way that is not understood; its process takes no more runs")
+            log.warning("codex: unexpected response to a run; its process takes no more runs")
             self._worker.is_draining = True
         if self.turn.holds_session:
             self._unload()
@@ -192,7 +192,7 @@ class Channel:
         self._worker.flush()
         self._wait(INTERRUPT_S, lambda: not self.turn.is_listening)
         if self.turn.holds_session and not self._worker.exit:
-            log.warning("codex: a session could not be let go; its process takes no more runs and is ended with those that it has")
+            log.warning("codex: a session could not be unloaded; its process takes no more runs and is stopped after the current ones")
             self._worker.is_draining = True
 
     def _wait(self, within_s: float, is_enough: Callable[[], bool]) -> None:

@@ -248,7 +248,7 @@ class Pool:
         try:
             worker = self._factory.start(need, demand.parameters if demand.is_steady else None)
         except (BackendUnavailable, OSError) as error:
-            log.warning("%s: no process could be started beforehand: %s", self._spec.name, error)
+            log.warning("%s: a process could not be prestarted: %s", self._spec.name, error)
             demand.record_failure()
             return
         try:

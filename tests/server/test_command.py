@@ -129,7 +129,7 @@ def test_a_port_in_use_is_told_and_ends_with_1(capsys):
 
 def test_an_address_of_another_machine_is_told(capsys):
     assert run(["serve", "--host", "192.0.2.1"]) == 1
-    assert capsys.readouterr().err.startswith("clinvk: 192.0.2.1 is no address of this machine")
+    assert capsys.readouterr().err.startswith("clinvk: 192.0.2.1 is not an address of this machine")
 
 
 def test_doctor_is_content_with_a_default_backend_that_is_there(home, capsys):

@@ -237,7 +237,7 @@ def test_processes_that_are_always_to_be_there_are_tried_again_when_a_start_has_
     one = Pool(invocation.spec, lambda spec: ProcessWorkers(spec, spawner, environ), CircuitBreaker("gemini"))
     try:
         one.prestart(invocation, 1)
-        assert eventually(lambda: caplog.text.count("no process could be started beforehand") >= 2)
+        assert eventually(lambda: caplog.text.count("a process could not be prestarted") >= 2)
         program.symlink_to(sys.executable)
         assert eventually(lambda: one.ready_count == 1)
     finally:

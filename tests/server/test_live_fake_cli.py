@@ -277,7 +277,7 @@ def test_a_turn_that_outlasts_its_pool_leaves_no_process_to_the_next_one(server:
         try:
             fake_cli.wait_for(2)
             backend = fake_cli.backend("--stays", warm={"max": 0}, env=fake_cli.keeping)
-            hang_up(one, {"default_backend": "claude", "backends": {"claude": backend}}, "the configuration was read again")
+            hang_up(one, {"default_backend": "claude", "backends": {"claude": backend}}, "configuration reloaded")
         finally:
             go.touch()
         assert second.result()["output"] == "2"

@@ -75,7 +75,7 @@ def test_a_session_that_somebody_has_open_is_not_written_to(server: ServerFactor
 def test_a_session_that_cannot_be_let_go_retires_the_process_with_it(server: ServerFactory, fake_cli: FakeCli, home: Path) -> None:
     one = start(server, fake_cli, home, "--refuses=thread/archive")
     begin(one.client, "codex", "1")
-    assert "could not be let go" in one.log()
+    assert "could not be unloaded" in one.log()
     assert eventually(lambda: not any(map(alive, pids(fake_cli, "1"))), 10)
 
 

@@ -267,7 +267,7 @@ def test_gunicorn_keeps_its_configuration_when_the_new_one_is_broken(start, tmp_
 
         config.write_text("server: {prot: 1}")
         server.process.send_signal(signal.SIGHUP)
-        server.says("the new configuration is refused, the old one stays.*prot")
+        server.says("the new configuration is invalid; keeping the old one.*prot")
         assert status("first") == 200
         config.write_text("server: {api_keys: [new=second]}")
         server.process.send_signal(signal.SIGHUP)

@@ -120,7 +120,7 @@ def test_sighup_changes_keys_while_a_stream_goes_on(standing: Standing) -> None:
         file = standing.folder / "config.yaml"
         file.write_text("server: {prot: 1}")
         standing.process.send_signal(signal.SIGHUP)
-        assert eventually(lambda: "the new configuration is refused, the old one stays" in standing.log())
+        assert eventually(lambda: "the new configuration is invalid; keeping the old one" in standing.log())
         assert (status("first"), status("second")) == (200, 401)
         server = standing.config["server"] | {"api_keys": ["old=first", "new=second"]}
         file.write_text(yaml.safe_dump(standing.config | {"server": server}))

@@ -101,7 +101,7 @@ def test_new_settings_end_what_waits_and_leave_what_runs_alone(server: ServerFac
         assert fake_cli.pid() in old
         config = warm_config(fake_cli)
         config["backends"]["claude"]["env"]["NEW_SETTING"] = "in force"
-        hang_up(one, config, "the configuration was read again")
+        hang_up(one, config, "configuration reloaded")
         assert eventually(lambda: not any(alive(pid) for pid in old if pid != fake_cli.pid()))
         go.touch()
         assert text(events(lines)) == "before after"
@@ -127,12 +127,12 @@ def test_settings_that_are_as_they_were_end_nothing(server: ServerFactory, fake_
 def test_warm_processes_can_be_switched_off_and_on_again(server: ServerFactory, fake_cli: FakeCli) -> None:
     one = server(warm_config(fake_cli))
     ready(one)
-    hang_up(one, warm_config(fake_cli, warm={"max": 0}), "the configuration was read again")
+    hang_up(one, warm_config(fake_cli, warm={"max": 0}), "configuration reloaded")
     assert eventually(lambda: not one.runs())
     for _ in range(3):
         ask(one)
     assert "a run is warm" not in one.log()
-    hang_up(one, warm_config(fake_cli), "the configuration was read again")
+    hang_up(one, warm_config(fake_cli), "configuration reloaded")
     fake_cli.forget()
     before = ready(one)
     ask(one)

@@ -190,7 +190,7 @@ def test_new_settings_leave_the_runs_of_a_shared_process_alone(
         head = [next(lines), next(lines)]
         new = config(fake_cli)
         new["backends"]["codex"] |= {key: new["backends"]["codex"][key] | value for key, value in change.items()}
-        hang_up(one, new, "the configuration was read again")
+        hang_up(one, new, "configuration reloaded")
         assert eventually(lambda: served_by(fake_cli, one) != old)
         go.touch()
         assert text(events([*head, *lines])) == "before after"

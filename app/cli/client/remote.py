@@ -37,7 +37,7 @@ class Remote:
         self.url = url.rstrip("/")
         self._where = urlsplit(self.url)
         if self._where.scheme not in ("http", "https") or not self._where.hostname:
-            raise NotReachable(f"{url!r} is no server's address; it looks like http://127.0.0.1:8080")
+            raise NotReachable(f"{url!r} is not a server address; expected a URL like http://127.0.0.1:8080")
         self._key = key
 
     @property
@@ -123,4 +123,4 @@ def _decode(data: bytes) -> Any:
     try:
         return json.loads(data)
     except ValueError:
-        raise NotReachable("what answers there is no clinvk server: it sent no JSON") from None
+        raise NotReachable("this is not a clinvk server: its response is not JSON") from None

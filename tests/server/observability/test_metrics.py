@@ -203,7 +203,7 @@ def test_a_renewed_configuration_counts_on(server: ServerFactory, fake_cli: Fake
     one = server({"default_backend": "claude", "backends": {"claude": fake_cli.backend()}, "server": {"metrics_enabled": True}})
     assert one.client.prompt("claude", "before").status == 200
     one.signal(signal.SIGHUP)
-    assert eventually(lambda: "read again" in one.log())
+    assert eventually(lambda: "configuration reloaded" in one.log())
     assert one.client.prompt("claude", "after").status == 200
     assert eventually(lambda: scrape(one.client).sum("runs_total", backend="claude", outcome="completed") == 2)
 

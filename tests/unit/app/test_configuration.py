@@ -45,7 +45,7 @@ def test_settings_that_do_not_go_with_what_is_fixed_are_refused() -> None:
 
 
 def test_a_server_for_everyone_does_not_lose_its_last_key() -> None:
-    with pytest.raises(SettingsError, match="whoever asks would run coding agents"):
+    with pytest.raises(SettingsError, match="anyone who can connect could run agents"):
         configuration(Settings(), "old=first", is_local=False).again()
 
 

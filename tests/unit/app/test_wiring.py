@@ -206,10 +206,10 @@ def test_the_version_is_not_asked_of_a_command_with_words_of_its_own(backends, t
             "1:12: backends.cluade: unknown backend; did you mean 'claude'? or declare it with `command:` and `custom:`",
         ),
         ("backends: {codex: {driver: exce}}", "1:20: backends.codex.driver: unknown driver 'exce'; did you mean 'exec'?"),
-        ("backends: {claude: {driver: exec}}", "1:21: backends.claude.driver: unknown driver 'exec'; there is no choice for 'claude'"),
+        ("backends: {claude: {driver: exec}}", "1:21: backends.claude.driver: unknown driver 'exec'; 'claude' has only one driver"),
         (
             "backends: {claude: {custom: {}}}",
-            "1:21: backends.claude.custom: cannot declare 'claude' anew: it is built in; choose another name",
+            "1:21: backends.claude.custom: 'claude' is built in and cannot be redefined; choose another name",
         ),
         ("backends: {claude: {command: ''}}", "1:21: backends.claude.command: expected a program, got nothing"),
         (

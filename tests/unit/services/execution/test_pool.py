@@ -226,7 +226,7 @@ def test_starts_that_fail_are_tried_again_for_the_minimum_alone_and_later_each_t
     one.prestart(1)
     for _ in range(4):
         one.later(0.1)
-    assert caplog.text.count("no process could be started beforehand") == 1
+    assert caplog.text.count("a process could not be prestarted") == 1
     one.factory.start_error = None
     one.later(10)
     assert len(one.ready) == 1
