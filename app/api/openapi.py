@@ -61,19 +61,19 @@ ERROR_SCHEMAS: Mapping[str, type[ma.Schema]] = {"openai": OpenAIErrorSchema, "an
 
 MEANINGS: Mapping[str, str] = {
     "invalid_request": "Something in the request is not valid, or not allowed",
-    "authentication_error": "The key is missing or wrong; an address that keeps sending wrong ones gets 429 for a while",
-    "permission_denied": "The host that was asked for, or the web page that asks, is not allowed",
-    "not_found": "What the request names does not exist",
-    "request_timeout": "The request's body did not arrive in time",
-    "conflict": "Not now: a turn is running; or not clear: several sessions begin so",
-    "request_too_large": "The body is larger than `server.max_request_body_bytes`",
-    "unsupported_media_type": "The body is not declared as JSON",
-    "rate_limit_exceeded": "Too many requests, here or at the model's vendor; `Retry-After` says when to try again",
+    "authentication_error": "The API key is missing or wrong. An address that repeatedly sends wrong keys gets 429 for a while",
+    "permission_denied": "The Host header or the Origin of the request is not allowed",
+    "not_found": "The requested resource does not exist",
+    "request_timeout": "The request body did not arrive in time",
+    "conflict": "A turn of this session is running, or the id prefix matches several sessions",
+    "request_too_large": "The request body is larger than `server.max_request_body_bytes`",
+    "unsupported_media_type": "The Content-Type of the body is not JSON",
+    "rate_limit_exceeded": "Too many requests, either to this server or to the model's vendor. `Retry-After` says when to retry",
     "internal_error": "A bug in this server",
     "backend_error": "The CLI ran and failed",
-    "backend_unavailable": "The CLI is not there or not logged in, the queue is full, or the server stops",
+    "backend_unavailable": "The CLI is not installed or not logged in, the queue is full, or the server is shutting down",
     "backend_overloaded": "The model's vendor is overloaded",
-    "timeout": "The run passed its time limit and was stopped",
+    "timeout": "The run exceeded its time limit and was stopped",
 }
 
 EVERY_ROUTE = ("permission_denied", "request_too_large", "unsupported_media_type", "internal_error")
