@@ -20,7 +20,13 @@ IDLE_S = 12
 """A CLI that starts on a busy machine is silent for some seconds."""
 QUIET_S = 15
 
-EVERY = pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.real_cli) for name in ("claude", "codex", "gemini")])
+EVERY = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("claude", marks=pytest.mark.real_cli),
+        *(pytest.param(name, marks=[pytest.mark.real_cli, pytest.mark.long]) for name in ("codex", "gemini")),
+    ],
+)
 
 
 def start(server: ServerFactory, api: FakeModelApi, folder: Path, name: str) -> Server:
