@@ -83,7 +83,11 @@ class Conversations:
     def create(self, request: RunRequest, about: About = NOTHING) -> Session:
         """Create a session without a turn; ``request`` has the backend, workdir and options for its turns."""
         invocation = self._runner.prepare(replace(request, prompt="x"))
-        return self.store.add(self._new_session(request, invocation.cwd, about))
+        new = self._new_session(request, invocation.cwd, about)
+        yield_to_others()  # a system prompt may have 10 MB
+        session = self.store.add(new)
+        yield_to_others()
+        return session
 
     def resume(
         self,
