@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol, cast
 
 from flask import request
@@ -11,6 +12,9 @@ CURRENT_REQUEST = "clinvk.request"
 
 
 class CurrentRequest(Protocol):
+    misspelled: Mapping[str, str]
+    """The fields of the body that have no effect because of their spelling, each with the known field's name."""
+
     @property
     def request_id(self) -> str: ...
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from difflib import SequenceMatcher
 from itertools import islice
 from typing import Any
 
-from flask import g
+from services.suggestion import close_match
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{2,64}")
 """Other names are in no header."""
@@ -22,31 +21,12 @@ EXAMINED_LIMIT = 20
 def misspelled(body: Mapping[str, Any], known: Iterable[str]) -> dict[str, str]:
     """The fields of ``body`` that are almost called as a field of ``known`` that is not there, each with that field's name."""
     names = set(known)
-    absent = {_plain(name): name for name in sorted(names - body.keys())}
+    absent = {_plain(name): name for name in names - body.keys()}
     unknown = (name for name in body if name not in names and NAME.fullmatch(name))
-    found = {}
-    for name in islice(unknown, EXAMINED_LIMIT):
-        likeness, close = max(((_likeness(_plain(name), plain), own) for plain, own in absent.items()), default=(0.0, ""))
-        if likeness >= LIKENESS:
-            found[name] = close
-    return found
-
-
-def remember_misspelled(fields: Mapping[str, str]) -> None:
-    g.misspelled = fields
-
-
-def misspelled_fields() -> Mapping[str, str]:
-    """Of the current request."""
-    fields: Mapping[str, str] = g.get("misspelled", {})
-    return fields
+    close = {name: close_match(_plain(name), absent, likeness=LIKENESS) for name in islice(unknown, EXAMINED_LIMIT)}
+    return {name: absent[plain] for name, plain in close.items() if plain}
 
 
 def _plain(name: str) -> str:
     """``maxTokens``, ``max-tokens`` and ``max_tokens`` are the same mistake."""
     return re.sub(r"[_.-]", "", name).lower()
-
-
-def _likeness(one: str, other: str) -> float:
-    matcher = SequenceMatcher(None, one, other)
-    return matcher.ratio() if matcher.real_quick_ratio() >= LIKENESS else 0.0

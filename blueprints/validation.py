@@ -6,7 +6,6 @@ Plain flask-smorest responds 422, and "Invalid JSON body." to malformed JSON; we
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from itertools import islice
 from typing import Any, NoReturn
 
@@ -17,11 +16,13 @@ import orjson
 from webargs.core import missing
 from webargs.flaskparser import FlaskParser
 
+from blueprints.current_request import current_request
 from blueprints.json_limits import check_json
-from blueprints.misspelled import misspelled, remember_misspelled
+from blueprints.misspelled import misspelled
 from blueprints.request_fields import ERRORS_LIMIT
 from services.errors import InvalidRequest
 from services.event_loop import yield_to_others
+from services.suggestion import suggestion
 
 UNKNOWN_FIELD = ma.Schema().error_messages["unknown"].removesuffix(".")
 MISSING_FIELD = "Missing data for required field"
@@ -52,7 +53,7 @@ class Parser(FlaskParser):
         if not isinstance(value, dict):
             raise InvalidRequest(f"the body must be a JSON object, not {_json_type(value)}", issue="not an object")
         if schema.unknown == ma.EXCLUDE:
-            remember_misspelled(misspelled(value, _fields_of(schema)))
+            current_request().misspelled = misspelled(value, _fields_of(schema))
         return value
 
     def _no_body(self, schema: ma.Schema) -> Any:
@@ -134,8 +135,8 @@ def _explain(name: str, issue: str, siblings: Iterable[str]) -> str:
         return "is required"
     if issue != UNKNOWN_FIELD:
         return issue[:1].lower() + issue[1:]
-    close = get_close_matches(name, list(siblings), n=1) if len(name) < NAME_CHARS else None
-    return f"unknown field; did you mean {close[0]!r}?" if close else "unknown field"
+    hint = suggestion(name, siblings) if len(name) < NAME_CHARS else ""
+    return f"unknown field; {hint}" if hint else "unknown field"
 
 
 def _json_type(value: Any) -> str:

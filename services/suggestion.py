@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
-def close_match(name: str, known: Iterable[str]) -> str | None:
-    """The known name that ``name`` most likely misspells; None if none is close."""
+def close_match(name: str, known: Iterable[str], *, likeness: float = 0.6) -> str | None:
+    """The known name that ``name`` most likely misspells; None if none has that `difflib` ratio."""
     by_folded = {item.lower(): item for item in sorted(known)}
-    close = get_close_matches(name.lower(), by_folded, n=1, cutoff=0.6)
+    close = get_close_matches(name.lower(), by_folded, n=1, cutoff=likeness)
     return by_folded[close[0]] if close else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -42,6 +43,9 @@ class CurrentRequest:
     """Whether a public route may show more than its status: a valid key was sent, or none is needed."""
     is_limited: bool = False
     """Whether the rate limit applies."""
+
+    misspelled: Mapping[str, str] = field(default_factory=dict)
+    """The fields of the body that have no effect because of their spelling, each with the known field's name. Set as it is parsed."""
 
     # Set as the answer is made.
     surface: str = ""

@@ -17,8 +17,7 @@ from blueprints.compat.estimate import estimate_usage
 from blueprints.compat.starts import Start
 from blueprints.compat.structured import is_json, only_json
 from blueprints.context import services
-from blueprints.current_request import request_id
-from blueprints.misspelled import misspelled_fields
+from blueprints.current_request import current_request, request_id
 from blueprints.response_headers import BACKEND, ESTIMATED, denied_header, hint_header, ignored_header
 from blueprints.streaming import open_run, stream_response
 from services.cancellation import Cancellation
@@ -90,7 +89,7 @@ def answer(run_request: RunRequest, dialect: Dialect, start: Start, *, stream: b
 
 def _headers(invocation: Invocation, dialect: Dialect, *, is_estimated: bool) -> dict[str, str]:
     estimated = {ESTIMATED: "usage"} if is_estimated else {}
-    typos = misspelled_fields()
+    typos = current_request().misspelled
     ignored = ignored_header([*dialect.ignored(invocation.ignored), *typos])
     return {BACKEND: invocation.spec.name, **ignored, **hint_header(typos), **estimated}
 
