@@ -132,10 +132,10 @@ class Runner:
 
     def _started(self, telemetry: RunTelemetry, observer: Observer, cancellation: Cancellation) -> RunStream:
         spec, request = telemetry.invocation.spec, telemetry.invocation.request
+        if why := self.why_unavailable(telemetry.invocation):
+            raise BackendUnavailable(why, backend=request.backend)
         version = self.prober.availability(spec).version
         invocation = replace(telemetry.invocation, own_env=telemetry.env, cli_version=version)
-        if why := self.why_unavailable(invocation):
-            raise BackendUnavailable(why, backend=request.backend)
         slot = self.admission.acquire(request.backend, request.caller, cancellation)
         telemetry.admitted_at = monotonic()
         try:

@@ -57,12 +57,11 @@ def host() -> flask.Flask:
     with making_what_stays():
         from app.factory import build_app  # not in gunicorn's parent process
 
-    if os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn/"):
-        configuration = program.configuration if program else _halt_gunicorn()
-    else:
-        configuration = load_configuration()
-    protect_secrets()
-    with making_what_stays():
+        if os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn/"):
+            configuration = program.configuration if program else _halt_gunicorn()
+        else:
+            configuration = load_configuration()
+        protect_secrets()
         app = build_app(configuration)
     if is_flask_run():
         FlaskRun(app).start()
