@@ -74,7 +74,6 @@ def test_the_wheel_installs_with_its_dependencies_and_answers(built: Path, tmp_p
     assert answer.startswith("Hello! This is demo-1")
 
 
-@pytest.mark.long
 def test_the_source_distribution_installs_the_same_files(built: Path, tmp_path: Path) -> None:
     programs = new_environment(tmp_path)
     run(programs / "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", one(built, "*.tar.gz"), cwd=tmp_path)
