@@ -76,12 +76,17 @@ def left_over(before: Census, after: Census, *, most_runs: int) -> Iterator[str]
 def settled(server: Server, temp: Path, before: Census, *, most_runs: int) -> tuple[Census, list[str]]:
     """The census once nothing is left over, or when it has had time enough to be so; and what is left all the same."""
 
-    def left() -> list[str]:
-        return list(left_over(before, take(server, temp), most_runs=most_runs))
+    after = before
+    left: list[str] = []
 
-    eventually(lambda: not left(), SETTLE_S)
-    after = take(server, temp)
-    return after, list(left_over(before, after, most_runs=most_runs))
+    def is_settled() -> bool:
+        nonlocal after, left
+        after = take(server, temp)
+        left = list(left_over(before, after, most_runs=most_runs))
+        return not left
+
+    eventually(is_settled, SETTLE_S)
+    return after, left
 
 
 def places_are_free(server: Server, limit: int) -> bool:
