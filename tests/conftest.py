@@ -124,7 +124,7 @@ def fake_server(standing_server: Server, fake_cli: FakeCli) -> Iterator[Server]:
     """A server whose `claude` is the scripted CLI, shared by all tests that do not end it; each must leave no process behind."""
     logged = len(standing_server.log())
     yield standing_server
-    gone = eventually(lambda: not standing_server.runs(), 5)
+    gone = eventually(lambda: not standing_server.runs())
     print(standing_server.log()[logged:][-LOG_TAIL_CHARS:])
     assert gone, "left behind: " + "\n".join(f"{pid}: {command_line(pid)}" for pid in standing_server.runs())
 
@@ -185,7 +185,7 @@ def real(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Real]:
     workdir.mkdir()
     yield Real(rig.clis[request.param], rig.server, rig.api, workdir)
     rig.api.release_all()
-    gone = eventually(lambda: not rig.server.runs(), 5)
+    gone = eventually(lambda: not rig.server.runs())
     print(rig.server.log()[logged:][-LOG_TAIL_CHARS:])
     assert gone, "left behind: " + "\n".join(f"{pid}: {command_line(pid)}" for pid in rig.server.runs())
 

@@ -61,7 +61,7 @@ def start_nginx(tmp_path: Path) -> Iterator[StartNginx]:
 @pytest.fixture
 def nginx(server: Server, start_nginx: StartNginx, fake_cli: FakeCli) -> Iterator[Nginx]:
     yield start_nginx(address_of(server))
-    assert eventually(lambda: not server.runs(), 5)
+    assert eventually(lambda: not server.runs())
 
 
 def address_of(server: Server) -> str:
@@ -123,7 +123,7 @@ def test_client_lost_behind_nginx_stops_the_cli_and_all_below_it(
     with nginx.client.send("POST", "/api/v1/prompt", body) as sent:
         fake_cli.children()
         sent.hang_up(abruptly=abruptly)
-    assert eventually(lambda: not server.runs(), 3)
+    assert eventually(lambda: not server.runs())
 
 
 def test_access_log_has_the_clients_address_and_not_its_claim(nginx: Nginx, server: Server) -> None:

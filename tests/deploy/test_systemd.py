@@ -75,7 +75,7 @@ def test_reload_puts_a_changed_file_in_force(systemd: Systemd) -> None:
     configure(systemd, sandbox={"kind": "bubblewrap"})
     assert systemd.systemctl("reload", "clinvk") == ""
     try:
-        assert eventually(lambda: sandboxes(systemd) == {"bubblewrap"}, 30), systemd.log()
+        assert eventually(lambda: sandboxes(systemd) == {"bubblewrap"}), systemd.log()
         # A CLI in its sandbox below all that the unit forbids: what the unit leaves out, it leaves out for this.
         status, answer = prompt(systemd, "demo")
         assert (status, answer["exit_code"]) == (200, 0), answer
@@ -89,7 +89,7 @@ def test_stop_lets_a_run_finish(systemd: Systemd) -> None:
     with ThreadPoolExecutor() as pool:
         running = pool.submit(prompt, systemd, "slow")
         begun = Path(systemd.root, "srv", "clinvk", "begun")
-        assert eventually(begun.exists, 30)
+        assert eventually(begun.exists)
         assert systemd.systemctl("stop", "clinvk") == ""
         status, answer = running.result(60)
     assert (status, answer["output"].strip()) == (200, "the whole answer")

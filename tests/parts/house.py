@@ -69,7 +69,7 @@ def house(whole_house: House) -> Iterator[House]:
     """The test must leave no CLI process behind."""
     logged = len(whole_house.server.log())
     yield whole_house
-    gone = eventually(lambda: not whole_house.server.runs(), 5)
+    gone = eventually(lambda: not whole_house.server.runs())
     print(whole_house.server.log()[logged:][-LOG_TAIL_CHARS:])  # pytest shows it for failed tests
     assert gone
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from tests.parts.programs import do_without
 
 POLL_S = 0.02
+PATIENCE_S = 30.0
+"""How long a test waits for what takes a moment: on a busy machine a real CLI takes ten times its usual time to start or to end."""
 READ_BYTES = 1 << 16
 MARK = "LC_CLINVK_TEST"
 """An environment variable that is passed from the server to the CLIs and their shells, as all of ``LC_*``.
@@ -18,7 +20,7 @@ It finds processes that have left the tree (a new session, a dead parent).
 """
 
 
-def eventually(check: Callable[[], object], within_s: float = 10.0) -> bool:
+def eventually(check: Callable[[], object], within_s: float = PATIENCE_S) -> bool:
     """Poll until ``check`` returns a true value or the deadline passes. Checks once more at the deadline."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:

@@ -21,10 +21,8 @@ from .processes import MARK, alive, command_line, descendants, eventually, marke
 ROOT = Path(__file__).parents[2]
 ADDRESS = re.compile(r"http://127\.0\.0\.1:(\d+)")
 LOG_TAIL_CHARS = 6_000
-START_S = 20.0
-STOP_S = 15.0
-GONE_S = 5.0
-"""How long processes of the server may take to end after it."""
+START_S = 60.0
+STOP_S = 30.0
 
 
 class Server:
@@ -110,7 +108,7 @@ class Server:
         tree = [self.pid, *descendants(self.pid)]
         unreaped: list[int] = []
         if self.process.poll() is None:
-            if not eventually(lambda: not zombies(self.pid), GONE_S):
+            if not eventually(lambda: not zombies(self.pid)):
                 unreaped = zombies(self.pid)
             self.signal(signal.SIGTERM)
             try:
@@ -122,7 +120,7 @@ class Server:
         def left() -> list[int]:
             return sorted({*marked(self.mark), *filter(alive, tree)})
 
-        gone = eventually(lambda: not left(), GONE_S)
+        gone = eventually(lambda: not left())
         listing = "\n".join(f"{pid}: {command_line(pid)}" for pid in left())
         self.kill_everything()
         assert gone, f"the server has ended and left behind:\n{listing}"

@@ -110,7 +110,7 @@ def test_a_cli_that_hangs_is_ended_with_what_it_started(install, environ, tmp_pa
     path = install(f"sleep 60 & echo $! >{tmp_path}/child; wait")
     assert ask_version(spec(), str(path), environ, timeout_s=0.5).version is None
     child = int((tmp_path / "child").read_text())
-    assert eventually(lambda: not alive(child), 5)
+    assert eventually(lambda: not alive(child))
 
 
 def test_a_program_without_its_interpreter_is_not_available(install, environ):
@@ -130,7 +130,7 @@ def test_a_prober_looks_at_once_and_learns_the_version_later(install, environ):
     assert monotonic() - start < 0.25
     assert (first.available, first.version) == (True, None)
     one = spec()
-    assert eventually(lambda: prober.availability(one).version == "1.2.3", 5)
+    assert eventually(lambda: prober.availability(one).version == "1.2.3")
 
 
 def test_a_version_is_asked_once_until_the_program_changes(install, environ, tmp_path, monkeypatch):
@@ -181,7 +181,7 @@ while not (os.path.exists(sys.argv[2]) and open(sys.argv[2]).read().strip()):
     subprocess.run(
         [sys.executable, "-c", program, str(path), str(tmp_path / "asked")], env=environ | {"PYTHONPATH": str(ROOT)}, check=True, timeout=30
     )
-    assert eventually(lambda: not alive(int((tmp_path / "asked").read_text())), 5)
+    assert eventually(lambda: not alive(int((tmp_path / "asked").read_text())))
 
 
 def test_a_version_that_was_not_tested_is_reported_once(install, environ):

@@ -198,7 +198,7 @@ def test_a_stop_sequence_cuts_the_text_and_stops_the_cli(spawner: Spawner) -> No
     text = "".join(event.text for event in events if isinstance(event, Text))
     assert text.endswith(" one ")
     assert events[-1] == Finished(stop_reason="stop_sequence", stop_sequence="STOP")
-    assert eventually(lambda: not alive(int(text.split()[0])), 5)
+    assert eventually(lambda: not alive(int(text.split()[0])))
 
 
 def test_what_can_be_refused_is_refused_before_the_stream(spawner: Spawner) -> None:

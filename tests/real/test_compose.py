@@ -53,7 +53,7 @@ def test_a_chain_of_three_clis_passes_its_text_on_unchanged(all_three: Rig, stre
     assert any(f"question for codex: <{WHOLE['claude']}>" in said for said in to_codex.user_texts)
     assert to_gemini.dialect == "gemini"
     assert any(f"question for gemini: <{WHOLE['codex']}> <{WHOLE['claude']}>" in said for said in to_gemini.user_texts)
-    assert eventually(lambda: not all_three.server.runs(), 5)
+    assert eventually(lambda: not all_three.server.runs())
 
 
 @pytest.mark.real_cli
@@ -71,4 +71,4 @@ def test_compare_asks_all_three_and_two_models_of_one(all_three: Rig) -> None:
         "gpt-5-mini",
     ]
     assert answer["results"][0]["cost_usd"] > 0
-    assert eventually(lambda: not all_three.server.runs(), 5)
+    assert eventually(lambda: not all_three.server.runs())

@@ -55,7 +55,7 @@ def real(request: pytest.FixtureRequest, tmp_path: Path) -> Real:
     one = Real(rig.clis[request.param], rig.server, rig.api, workdir)
     if one.name == "codex":
         one.ask("start it", ephemeral=True)
-        assert eventually(lambda: "waits for every folder" in rig.server.log(), 20)
+        assert eventually(lambda: "waits for every folder" in rig.server.log())
     script(one, "one", "two", "three", "four")
     return one
 

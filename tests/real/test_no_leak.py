@@ -27,7 +27,7 @@ def test_a_caller_s_requests_hold_nothing_of_another_s(real: Real, tmp_path: Pat
         for name in CALLERS:
             ask(real, name, tmp_path / f"folder-of-{name}")
         if number:
-            assert eventually(lambda: len(waiting(real)) >= (1 if real.name == "codex" else 2), 20)
+            assert eventually(lambda: len(waiting(real)) >= (1 if real.name == "codex" else 2))
     assert warm_runs(real) > before
 
 

@@ -70,7 +70,7 @@ def test_a_client_that_leaves_ends_all_of_it(shell: Server) -> None:
     body = {"backend": "sh", "prompt": "setsid sleep 3600 & trap '' TERM INT; sleep 3600; sleep 3600"}
     with shell.client.send("POST", "/api/v1/prompt", body, {"X-Api-Key": "the-key-itself"}):
         assert eventually(lambda: len(shell.runs()) >= 4)
-    assert eventually(lambda: not shell.runs(), 5)
+    assert eventually(lambda: not shell.runs())
 
 
 def test_the_stop_signal_reaches_the_cli_itself(shell: Server, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_the_stop_signal_reaches_the_cli_itself(shell: Server, tmp_path: Path) -
     body = {"backend": "sh", "prompt": script, "workdir": str(tmp_path), "output_format": "stream-json"}
     with shell.client.open("POST", "/api/v1/prompt", body, {"X-Api-Key": "the-key-itself"}) as stream:
         next(arrival for arrival in stream.lines() if "ready" in arrival.data)
-    assert eventually(lambda: (tmp_path / "told").exists(), 3)
+    assert eventually(lambda: (tmp_path / "told").exists())
 
 
 def test_backends_tells_what_is_in_force(shell: Server) -> None:
@@ -128,7 +128,7 @@ def test_real_cli_answers_inside_and_its_shell_writes_in_the_workdir_alone(
     assert (answer.status, answer.json["output"], answer.json["error"]) == (200, "I have tried", None), answer.body
     assert (workdir / "inside").exists(), "the shell has run"
     assert not list(outside.iterdir())
-    assert eventually(lambda: not server.runs(), 5)
+    assert eventually(lambda: not server.runs())
 
 
 def test_start_refuses_a_sandbox_that_cannot_be_had(tmp_path: Path) -> None:

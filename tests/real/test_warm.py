@@ -20,7 +20,7 @@ from tests.conftest import Real, Rig
 from tests.parts.client import Client, Sent
 from tests.parts.clis import NO_WAY_OUT, cli_path, real_cli_in, require
 from tests.parts.model_api import FakeModelApi, Hold, Reply, tokens
-from tests.parts.processes import alive, command_line, eventually
+from tests.parts.processes import PATIENCE_S, alive, command_line, eventually
 from tests.parts.server import LOG_TAIL_CHARS, Server
 from tests.real import test_native as native
 from tests.real import test_nothing_left as nothing_left
@@ -76,7 +76,7 @@ def real(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Real]:
     one = Real(rig.clis[request.param], server, rig.api, workdir)
     yield one
     rig.api.release_all()
-    gone = eventually(lambda: not left(one), 5)
+    gone = eventually(lambda: not left(one))
     print(rig.server.log()[logged:][-LOG_TAIL_CHARS:])
     assert gone, "left behind: " + "\n".join(f"{pid}: {command_line(pid)}" for pid in left(one))
 
@@ -168,8 +168,8 @@ def test_client_that_leaves_takes_its_tool_s_shell_along(real: Real, streams: bo
         real.api.forget()
         sent = nothing_left.body(real, nothing_left.wait_in_a_tool(real), output_format="stream-json" if streams else "default")
         with real.server.client.send("POST", "/api/v1/prompt", sent):
-            assert eventually(lambda: nothing_left.shells(real), 20), "the tool's shell has not started"
-        assert eventually(lambda: not left(real), nothing_left.GONE_WITHIN_S), [command_line(pid) for pid in left(real)]
+            assert eventually(lambda: nothing_left.shells(real)), "the tool's shell has not started"
+        assert eventually(lambda: not left(real)), [command_line(pid) for pid in left(real)]
     assert not nothing_left.shells(real)
 
 
@@ -179,7 +179,7 @@ def test_client_that_leaves_stops_the_model(real: Real) -> None:
         real.api.script("talk", Reply(text=tokens(3), hold=Hold(after=1)))
         with real.server.client.prompt_stream(real.name, "talk", workdir=str(real.workdir)) as stream:
             next(arrival for arrival in stream.lines() if arrival.json["type"] == "message")
-        assert real.api.about("talk")[0].client_left.wait(nothing_left.GONE_WITHIN_S)
+        assert real.api.about("talk")[0].client_left.wait(PATIENCE_S)
 
 
 def test_process_that_is_killed_while_it_waits_costs_no_answer(real: Real) -> None:
@@ -201,7 +201,7 @@ def test_process_that_was_never_asked_leaves_no_session_behind(real: Real) -> No
     assert list(home.glob(f".gemini/tmp/*/chats/*{session_id}*"))
     asked = len(real.api.exchanges)
     (real.workdir / "GEMINI.md").write_text("another rule")
-    assert eventually(lambda: not list(home.glob(f".gemini/tmp/*/chats/*{session_id}*")), 15)
+    assert eventually(lambda: not list(home.glob(f".gemini/tmp/*/chats/*{session_id}*")))
     assert not alive(process)
     assert len(real.api.exchanges) == asked, "it took the end of its stdin for a prompt"
 
@@ -226,7 +226,7 @@ def test_runs_at_the_same_time_share_one_process_and_each_gets_its_own_answer(co
         codex.api.script(f"question-{number}", Reply(text=tokens(3, f"answer{number}-"), hold=hold))
     with ThreadPoolExecutor(6) as pool:
         asked = [pool.submit(codex.ask, f"question-{number}", ephemeral=True) for number in range(6)]
-        assert eventually(lambda: all(codex.api.about(f"question-{number}") for number in range(6)), 20)
+        assert eventually(lambda: all(codex.api.about(f"question-{number}") for number in range(6)))
         assert waiting(codex) == processes
         hold.release()
         outputs = [answer.result(30)["output"] for answer in asked]
@@ -246,7 +246,7 @@ def test_shared_process_that_dies_fails_the_runs_whose_prompt_it_had_and_no_othe
         arrivals = stream.lines()
         next(arrival for arrival in arrivals if arrival.json["type"] == "message")
         waits = pool.submit(codex.ask, "silent")
-        assert eventually(lambda: codex.api.about("silent"), 20)
+        assert eventually(lambda: codex.api.about("silent"))
         for pid in ready(codex):
             os.kill(pid, signal.SIGKILL)
         assert [arrival.json["type"] for arrival in arrivals][-1] == "error"

@@ -27,6 +27,6 @@ def test_the_third_run_of_a_kind_is_warm(
     one = server(config, env={**cli.env, **NO_WAY_OUT, "PATH": cli_path()})
     for _ in range(2):
         assert one.client.prompt(name, "hello", ephemeral=True).json["output"] == "ok"
-    assert eventually(lambda: " waits " in one.log(), 30)
+    assert eventually(lambda: " waits " in one.log())
     assert one.client.prompt(name, "hello", ephemeral=True).json["output"] == "ok"
     assert f"{name}: a run is warm" in one.log()

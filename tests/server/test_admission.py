@@ -90,7 +90,7 @@ def test_a_caller_that_leaves_its_run_frees_its_place(server: ServerFactory, fak
     for number in range(1, 4):
         with send(one, ["spawn", True, True], ["hang"]):
             fake_cli.wait_for(number)
-        assert eventually(lambda: not one.runs(), 5)
+        assert eventually(lambda: not one.runs())
         assert eventually(lambda: one.client.get("/api/v1/backends").status == 200)
 
 

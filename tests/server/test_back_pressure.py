@@ -59,7 +59,7 @@ def test_client_that_never_reads_is_left_after_the_write_timeout(server: ServerF
     with growth(one) as most, one.client.send("POST", "/api/v1/prompt", body(do(["flood", 60]))):
         fake_cli.wait_for(2)
         assert one.client.prompt("claude", "me too").json["output"] == "You said: me too"
-        assert eventually(lambda: not one.runs(), 15)
+        assert eventually(lambda: not one.runs())
     assert most[0] < 24 * MIB
     assert one.client.prompt("claude", "me too").status == 200
 
@@ -86,7 +86,7 @@ def test_cli_that_writes_500_mb_is_stopped_at_the_limit(server: ServerFactory, f
     assert last["type"] == "error"
     assert "max_output_bytes" in str(last["content"])
     assert most[0] < 80 * MIB
-    assert eventually(lambda: not one.runs(), 3)
+    assert eventually(lambda: not one.runs())
 
 
 def test_line_of_50_mb_is_cut_short_at_the_limit(server: ServerFactory, fake_cli: FakeCli) -> None:

@@ -21,7 +21,6 @@ from tests.parts.processes import alive, eventually, marked
 from tests.parts.server import Server
 
 KEY = "a-key-for-the-tests"
-GONE_WITHIN_S = 5
 END_S = 60
 
 
@@ -231,7 +230,7 @@ def test_ctrl_c_stops_the_runs_on_the_server(clinvk: Command, cli: FakeCli) -> N
     _, errors = process.communicate(timeout=END_S)
     assert process.returncode == 130
     assert b"Traceback" not in errors
-    assert eventually(lambda: not [pid for pid in pids if alive(pid)], GONE_WITHIN_S)
+    assert eventually(lambda: not [pid for pid in pids if alive(pid)])
 
 
 def test_ctrl_c_on_a_terminal_prints_one_word(clinvk: Command, cli: FakeCli) -> None:
@@ -290,7 +289,7 @@ def test_output_that_nobody_reads_any_more_ends_the_command_quietly(clinvk: Comm
     process.wait(END_S)
     assert process.stderr.read() == b""
     process.stderr.close()
-    assert eventually(lambda: not alive(pid), GONE_WITHIN_S)
+    assert eventually(lambda: not alive(pid))
 
 
 def test_on_a_terminal_the_progress_is_shown_and_the_model_cannot_steer_it(clinvk: Command) -> None:
@@ -308,9 +307,9 @@ def test_without_a_terminal_stderr_is_empty(clinvk: Command) -> None:
 
 def test_where_no_server_runs_a_private_one_is_started_and_ended(alone: Command) -> None:
     assert told(alone("prompt", do(["say", "x"])), 0) == "x\n"
-    assert eventually(lambda: not marked(alone.mark), GONE_WITHIN_S)
+    assert eventually(lambda: not marked(alone.mark))
     assert told(alone("chain", "-f", file_in(alone.folder, [{"prompt": do(["say", "y"])}])), 0) == "y\n"
-    assert eventually(lambda: not marked(alone.mark), GONE_WITHIN_S)
+    assert eventually(lambda: not marked(alone.mark))
 
 
 def test_ctrl_c_ends_the_private_server_and_its_runs(alone: Command, cli: FakeCli) -> None:
@@ -321,7 +320,7 @@ def test_ctrl_c_ends_the_private_server_and_its_runs(alone: Command, cli: FakeCl
     assert process.returncode == 130
     assert b"Traceback" not in errors
     assert not alive(pid)
-    assert eventually(lambda: not marked(alone.mark), GONE_WITHIN_S)
+    assert eventually(lambda: not marked(alone.mark))
 
 
 def test_a_command_that_is_killed_takes_its_private_server_along(alone: Command, cli: FakeCli) -> None:

@@ -13,12 +13,11 @@ from tests.conftest import ServerFactory
 from tests.parts.client import Arrival
 from tests.parts.clis import FakeCli, do
 from tests.parts.native import of_type, text
-from tests.parts.processes import alive, eventually
+from tests.parts.processes import PATIENCE_S, alive, eventually
 from tests.parts.server import Server
 
 SSE = {"Accept": "text/event-stream"}
 STUBBORN = do(["spawn", True, True], ["say", "hello"], ["hang"])
-GONE_WITHIN_S = 5
 
 
 def tasks(*prompts: str) -> list[dict[str, Any]]:
@@ -103,12 +102,12 @@ def test_fail_fast_ends_the_rest(fake_server: Server, fake_cli: FakeCli) -> None
         children = fake_cli.children(4)
         pids = [report["pid"] for report in fake_cli.reports()]
         os.kill(pids[0], signal.SIGKILL)
-        answer = asked.result(GONE_WITHIN_S)
+        answer = asked.result(PATIENCE_S)
     assert sorted(result["status"] for result in answer["results"]) == ["cancelled", "cancelled", "cancelled", "failed", "skipped"]
     assert (answer["failed"], answer["cancelled"], answer["skipped"]) == (1, 3, 1)
     assert all("failed and fail_fast is set" in result["error"] for result in answer["results"] if result["status"] != "failed")
     assert len(fake_cli.reports()) == 4
-    assert eventually(lambda: not [pid for pid in (*pids, *children) if alive(pid)], GONE_WITHIN_S)
+    assert eventually(lambda: not [pid for pid in (*pids, *children) if alive(pid)])
 
 
 @pytest.mark.parametrize("headers", [{}, SSE], ids=["whole", "stream"])
@@ -123,8 +122,8 @@ def test_a_client_that_leaves_takes_everything_along(fake_server: Server, fake_c
     with fake_server.client.send("POST", f"/api/v1/{what}", body, headers):
         children = fake_cli.children(count)
         tree = [*children, *(report["pid"] for report in fake_cli.wait_for(count))]
-    assert eventually(lambda: not [pid for pid in tree if alive(pid)], GONE_WITHIN_S)
-    assert eventually(lambda: not fake_server.runs(), GONE_WITHIN_S)
+    assert eventually(lambda: not [pid for pid in tree if alive(pid)])
+    assert eventually(lambda: not fake_server.runs())
     assert fake_server.client.prompt("claude", do(["say", "next"])).json["output"] == "next"
     assert len(fake_cli.reports()) == count + 1
 

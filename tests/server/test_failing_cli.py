@@ -35,7 +35,7 @@ def test_failure_of_the_cli_is_a_result_with_its_reason(fake_server: Server, nam
     assert answer.json["exit_code"] == exit_code
     assert words in answer.json["error"]
     assert answer.json["error"]
-    assert eventually(lambda: not fake_server.runs(), 3)
+    assert eventually(lambda: not fake_server.runs())
 
 
 @pytest.mark.parametrize("name", FAILURES)
@@ -46,7 +46,7 @@ def test_failure_of_the_cli_ends_the_stream_with_its_reason(fake_server: Server,
         last = events(stream.lines())[-1]
     assert last["type"] == "error"
     assert words in str(last["content"])
-    assert eventually(lambda: not fake_server.runs(), 3)
+    assert eventually(lambda: not fake_server.runs())
 
 
 HARMLESS: dict[str, list[list[Any]]] = {
@@ -67,7 +67,7 @@ HARMLESS: dict[str, list[list[Any]]] = {
 def test_answer_is_right_and_nothing_is_left_of_a_cli_that(fake_server: Server, name: str) -> None:
     answer = fake_server.client.prompt("claude", do(*HARMLESS[name]), timeout_secs=20)
     assert (answer.status, answer.json["output"], answer.json["error"] or "") == (200, "hello", "")
-    assert eventually(lambda: not fake_server.runs(), 3)
+    assert eventually(lambda: not fake_server.runs())
 
 
 STUCK: dict[str, list[list[Any]]] = {
@@ -85,13 +85,13 @@ def test_time_limit_stops_the_whole_tree_of_a_cli_that(fake_server: Server, name
     answer = fake_server.client.prompt("claude", do(*STUCK[name]), timeout_secs=1)
     assert (answer.status, answer.json["error"]["code"]) == (504, "timeout")
     assert answer.headers["x-should-retry"] == "false"
-    assert eventually(lambda: not fake_server.runs(), 3)
+    assert eventually(lambda: not fake_server.runs())
 
 
 def test_cli_that_closes_its_output_is_not_waited_for_until_the_time_limit(fake_server: Server) -> None:
     answer = fake_server.client.prompt("claude", do(*STUCK["closes its outputs"]), timeout_secs=30)
     assert answer.json["error"]
-    assert eventually(lambda: not fake_server.runs(), 3)
+    assert eventually(lambda: not fake_server.runs())
 
 
 def test_time_limit_ends_a_stream_with_an_error_event(fake_server: Server) -> None:
@@ -106,7 +106,7 @@ def test_silence_has_a_limit_of_its_own(server: ServerFactory, fake_cli: FakeCli
     answer = one.client.prompt("claude", do(*STUCK["hangs after text"]))
     assert (answer.status, answer.json["error"]["code"]) == (504, "timeout")
     assert "idle_output_timeout_secs" in answer.json["error"]["message"]
-    assert eventually(lambda: not one.runs(), 3)
+    assert eventually(lambda: not one.runs())
 
 
 @pytest.mark.parametrize("abruptly", [False, True], ids=["fin", "rst"])
@@ -121,7 +121,7 @@ def test_client_that_leaves_stops_the_whole_tree_of_a_cli_that(
         if children := sum(step[0] == "spawn" for step in STUCK[name]):
             fake_cli.children(children)
         sent.hang_up(abruptly=abruptly)
-    assert eventually(lambda: not fake_server.runs(), 3)
+    assert eventually(lambda: not fake_server.runs())
 
 
 @pytest.mark.parametrize("abruptly", [False, True], ids=["fin", "rst"])
@@ -135,4 +135,4 @@ def test_client_that_sent_more_than_its_request_is_noticed_too_when_it_leaves(
         sent.socket.sendall(b"G" * 100)
         sent.socket.sendall(b"E")
         sent.hang_up(abruptly=abruptly)
-    assert eventually(lambda: not fake_server.runs(), 3)
+    assert eventually(lambda: not fake_server.runs())

@@ -27,7 +27,7 @@ def hang_up(one: Server, config: Any, says: str) -> None:
     (Path(one.home).parent / "config.yaml").write_text(config if isinstance(config, str) else yaml.safe_dump(config))
     before = len(one.log())
     one.signal(signal.SIGHUP)
-    assert eventually(lambda: says in one.log()[before:], 20), one.log()[before:]
+    assert eventually(lambda: says in one.log()[before:]), one.log()[before:]
 
 
 def status(one: Server, key: str) -> int:

@@ -165,7 +165,7 @@ child.read(600)
         supervisors = descendants(process.pid)
         assert all(map(alive, pids))
         process.kill()
-    assert eventually(lambda: not [pid for pid in (*pids, *supervisors) if alive(pid)], 5)
+    assert eventually(lambda: not [pid for pid in (*pids, *supervisors) if alive(pid)])
 
 
 def test_a_run_whose_supervisor_is_killed_is_ended_and_told(spawner: Spawner) -> None:
@@ -177,7 +177,7 @@ def test_a_run_whose_supervisor_is_killed_is_ended_and_told(spawner: Spawner) ->
     os.kill(supervisor, signal.SIGKILL)
     assert child.read(10) == b""
     child.close()
-    assert eventually(lambda: not alive(pid) and not alive(child.pid), 5)
+    assert eventually(lambda: not alive(pid) and not alive(child.pid))
 
 
 def test_no_descriptor_and_no_process_is_left_after_a_hundred_runs(spawner: Spawner) -> None:

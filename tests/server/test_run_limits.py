@@ -36,7 +36,7 @@ def test_a_breach_names_the_limit_and_ends_the_whole_tree(server: ServerFactory,
     answer = one.client.prompt("sh", f"echo begun; {script}")
     assert answer.status == 200
     assert f"more than its limit of {most} (run_limits.{limit})" in answer.json["error"]
-    assert eventually(lambda: not one.runs(), 5)
+    assert eventually(lambda: not one.runs())
     assert one.client.prompt("sh", "echo still here").json["output"].strip() == "still here"
 
 

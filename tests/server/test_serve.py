@@ -39,7 +39,7 @@ class Started:
         return self._log.read_text()
 
     def says(self, pattern: str) -> re.Match[str]:
-        assert eventually(lambda: re.search(pattern, self.log) or self.process.poll() is not None, 20), self.log
+        assert eventually(lambda: re.search(pattern, self.log) or self.process.poll() is not None), self.log
         match = re.search(pattern, self.log)
         assert match, self.log
         return match
@@ -215,7 +215,7 @@ GUNICORN = ("-m", "gunicorn", "-c", "deploy/gunicorn.conf.py", "wsgi:app")
 def test_gunicorn_runs_the_application_with_the_same_options(start):
     port = free_port()
     with start(program=GUNICORN, CLINVK_SERVER__PORT=port) as server:
-        assert eventually(lambda: answers(port) or server.process.poll() is not None, 20)
+        assert eventually(lambda: answers(port) or server.process.poll() is not None)
         assert answers(port), server.log
         assert server.ends(signal.SIGTERM) == 0
         assert "Traceback" not in server.log
@@ -239,7 +239,7 @@ def test_a_worker_that_has_answered_enough_is_replaced_and_loses_nothing(start, 
     program = (*GUNICORN, "--max-requests", "5")
     with start(program=program, CLINVK_CONFIG=str(config), CLINVK_BACKEND="claude") as server:
         client = Client(f"http://127.0.0.1:{port}")
-        assert eventually(lambda: (answers(port) and client.get("/health")) or server.process.poll() is not None, 20), server.log
+        assert eventually(lambda: (answers(port) and client.get("/health")) or server.process.poll() is not None), server.log
         with client.prompt_stream("claude", do(["say", "before "], ["wait_for", str(go)], ["say", "after"])) as stream:
             lines = stream.lines()
             head = [next(lines)]
@@ -260,7 +260,7 @@ def test_gunicorn_keeps_its_configuration_when_the_new_one_is_broken(start, tmp_
     config.write_text("server: {api_keys: [old=first]}")
     with start(program=GUNICORN, CLINVK_CONFIG=str(config), CLINVK_SERVER__PORT=port) as server:
         client = Client(f"http://127.0.0.1:{port}")
-        assert eventually(lambda: (answers(port) and client.get("/health")) or server.process.poll() is not None, 20), server.log
+        assert eventually(lambda: (answers(port) and client.get("/health")) or server.process.poll() is not None), server.log
 
         def status(key):
             return client.get("/api/v1/backends", headers={"X-Api-Key": key}).status

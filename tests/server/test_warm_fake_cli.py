@@ -123,7 +123,7 @@ def test_a_process_that_waits_too_long_is_ended(server: ServerFactory, fake_cli:
     ask(one)
     ask(one)
     assert eventually(lambda: waiting(one))
-    assert eventually(lambda: not waiting(one), 12)
+    assert eventually(lambda: not waiting(one))
 
 
 def test_rules_that_were_changed_are_read_by_a_new_process(server: ServerFactory, fake_cli: FakeCli, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_client_that_leaves_interrupts_first_and_nothing_is_left(server: Serve
     with one.client.prompt_stream("claude", do(["say", "x"], ["spawn", True, True], ["hang"])) as stream:
         next(stream.lines())
         pid, children = fake_cli.pid(), fake_cli.children()
-    assert eventually(lambda: not any(map(alive, [pid, *children])), 3)
+    assert eventually(lambda: not any(map(alive, [pid, *children])))
     assert fake_cli.interrupted() == [pid]
 
 
@@ -213,5 +213,5 @@ def test_a_killed_server_leaves_no_process_that_waits(server: ServerFactory, fak
     idle = ready(one)
     for pid in one.own():
         os.kill(pid, signal.SIGKILL)
-    assert eventually(lambda: not any(map(alive, idle)), 5)
-    assert eventually(lambda: not marked(one.mark), 5), MARK
+    assert eventually(lambda: not any(map(alive, idle)))
+    assert eventually(lambda: not marked(one.mark)), MARK

@@ -30,7 +30,7 @@ def test_a_process_that_grew_too_large_while_it_waited_is_ended(server: ServerFa
     one = start(server, fake_cli, warm={"max": 2, "min": 1, "max_rss_mb": 60})
     old = ready(one)
     os.kill(old[0], signal.SIGUSR1)
-    assert eventually(lambda: not alive(old[0]), 20)
+    assert eventually(lambda: not alive(old[0]))
     assert ready(one, 2) != old
     assert alive(old[1])
 
@@ -38,8 +38,8 @@ def test_a_process_that_grew_too_large_while_it_waited_is_ended(server: ServerFa
 def test_a_process_that_is_always_to_be_there_is_replaced_when_it_is_old(server: ServerFactory, fake_cli: FakeCli) -> None:
     one = start(server, fake_cli, warm={"max": 2, "min": 1, "max_age_secs": 1})
     old = ready(one)
-    assert eventually(lambda: not any(map(alive, old)), 20)
-    assert eventually(lambda: waiting(one), 20)
+    assert eventually(lambda: not any(map(alive, old)))
+    assert eventually(lambda: waiting(one))
 
 
 def test_processes_that_die_while_they_wait_cost_no_answer(server: ServerFactory, fake_cli: FakeCli) -> None:
@@ -166,8 +166,8 @@ def test_each_worker_has_processes_of_its_own_and_takes_them_along(server: Serve
     killed, _ = one.workers()
     theirs = set(descendants(killed)) & set(waiting(one))
     os.kill(killed, signal.SIGKILL)
-    assert eventually(lambda: not any(map(alive, theirs)), 5)
+    assert eventually(lambda: not any(map(alive, theirs)))
     assert eventually(lambda: len(waiting(one)) >= 4)  # the worker that took its place has its own
     for pid in one.own():
         os.kill(pid, signal.SIGKILL)
-    assert eventually(lambda: not marked(one.mark), 5)
+    assert eventually(lambda: not marked(one.mark))

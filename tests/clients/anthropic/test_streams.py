@@ -93,7 +93,7 @@ def test_client_that_leaves_stops_the_cli(house: House, client: anthropic.Anthro
     with client.messages.stream(**ASKED, messages=user(do(["say", "one"], ["hang"]))) as stream:
         next(iter(stream.text_stream))
         assert house.server.runs()
-    assert eventually(lambda: not house.server.runs(), 3)
+    assert eventually(lambda: not house.server.runs())
 
 
 def test_silence_is_filled_with_pings(house: House) -> None:
@@ -108,7 +108,7 @@ def test_client_that_leaves_before_the_first_word_stops_the_cli(house: House) ->
     body = {**ASKED, "stream": True, "messages": user(do(["init"], ["hang"], about="no word"))}
     with house.server.client.send("POST", "/anthropic/v1/messages", body):
         assert eventually(lambda: house.processes("no word"))
-    assert eventually(lambda: not house.server.runs(), 3)
+    assert eventually(lambda: not house.server.runs())
 
 
 def test_silence_before_the_first_word_begins_the_answer(house: House) -> None:

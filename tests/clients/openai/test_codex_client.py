@@ -79,7 +79,7 @@ def test_codex_is_answered_by_claude(rig: Rig, tmp_path: Path) -> None:
     assert {exchange.dialect for exchange in rig.api.about("what is this project")} == {"anthropic"}
     usage = lines[-1]["usage"]
     assert (usage["input_tokens"], usage["cached_input_tokens"], usage["output_tokens"]) == (1234, 234, 56)
-    assert eventually(lambda: not rig.server.runs(), 5)
+    assert eventually(lambda: not rig.server.runs())
 
 
 @pytest.mark.real_cli

@@ -42,7 +42,7 @@ def running(tmp_path: Path, *program: str, **env: str) -> Iterator[tuple[subproc
             return False
 
     try:
-        assert eventually(is_up, 20), log.read_text()
+        assert eventually(is_up), log.read_text()
         yield process, client
     finally:
         process.send_signal(signal.SIGTERM)

@@ -108,7 +108,7 @@ class Collector:
 
     def wait_for(self, *names: str) -> list[Any]:
         """The spans of these names, once there is one of each."""
-        assert eventually(lambda: set(names) <= {span.name for _, span in self.spans}, 20), [span.name for _, span in self.spans]
+        assert eventually(lambda: set(names) <= {span.name for _, span in self.spans}), [span.name for _, span in self.spans]
         return [next(span for _, span in self.spans if span.name == name) for name in names]
 
     def close(self) -> None:
