@@ -7,8 +7,7 @@ from pathlib import Path
 from tests.conftest import Real
 from tests.parts.model_api import Reply
 from tests.parts.model_api.server import strings
-from tests.parts.processes import eventually
-from tests.real.test_warm import real, waiting, warm_rig, warm_runs  # noqa: F401
+from tests.real.test_warm import ready, real, warm_rig, warm_runs  # noqa: F401
 
 CALLERS = ("alice", "bob")
 RULES = ("CLAUDE.md", "AGENTS.md", "GEMINI.md")
@@ -16,18 +15,18 @@ RULES = ("CLAUDE.md", "AGENTS.md", "GEMINI.md")
 
 def test_a_caller_s_requests_hold_nothing_of_another_s(real: Real, tmp_path: Path) -> None:  # noqa: F811
     """Not the prompt, the system prompt, the rules of the folder, its path, a file, what a tool said, nor the environment."""
-    for name in CALLERS:
-        folder = tmp_path / f"folder-of-{name}"
+    folders = {name: tmp_path / f"folder-of-{name}" for name in CALLERS}
+    for name, folder in folders.items():
         folder.mkdir()
         for rules in RULES:
             (folder / rules).write_text(f"rules-of-{name}")
         (folder / "file.txt").write_text(f"file-of-{name}")
     before = warm_runs(real)
     for number in range(4):
-        for name in CALLERS:
-            ask(real, name, tmp_path / f"folder-of-{name}")
-        if number:
-            assert eventually(lambda: len(waiting(real)) >= (1 if real.name == "codex" else 2))
+        for name, folder in folders.items():
+            ask(real, name, folder)
+            if number:
+                ready(real, folder)
     assert warm_runs(real) > before
 
 

@@ -81,12 +81,12 @@ def real(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Real]:
     assert gone, "left behind: " + "\n".join(f"{pid}: {command_line(pid)}" for pid in left(one))
 
 
-def ready(real: Real) -> set[int]:
-    """The processes that wait for this test's runs, once there are any."""
+def ready(real: Real, folder: Path | None = None) -> set[int]:
+    """The processes that wait for runs in ``folder``, by default this test's, once there are any."""
     found: set[int] = set()
 
     def look() -> bool:
-        where = "for every folder" if real.name == "codex" else f"in {real.workdir}"
+        where = "for every folder" if real.name == "codex" else f"in {folder or real.workdir}"
         found.update(pid for pid in waiting(real) if f"process {pid} waits {where}" in real.server.log())
         return bool(found)
 
