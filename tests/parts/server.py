@@ -93,6 +93,11 @@ class Server:
         runs = set(self.runs())
         return [pid for pid in (self.pid, *descendants(self.pid)) if pid not in runs and alive(pid)]
 
+    def kill_own(self) -> None:
+        """Kill them all. Those that end by themselves when the server has gone may have done so."""
+        for pid in self.own():
+            _kill(pid)
+
     def is_server(self, pid: int) -> bool:
         """The server or a worker, which is forked from it and has its command line. Other attributes are readable by root only."""
         return pid == self.pid or command_line(pid) == command_line(self.pid) != ""

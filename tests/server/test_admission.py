@@ -87,11 +87,12 @@ def test_a_caller_that_leaves_the_queue_frees_its_place_and_is_never_run(
 
 def test_a_caller_that_leaves_its_run_frees_its_place(server: ServerFactory, fake_cli: FakeCli) -> None:
     one = start(server, fake_cli, max_queued_runs=0)
-    for number in range(1, 4):
+    for _ in range(3):
+        fake_cli.forget()
         with send(one, ["spawn", True, True], ["hang"]):
-            fake_cli.wait_for(number)
-        assert eventually(lambda: not one.runs())
-        assert eventually(lambda: one.client.get("/api/v1/backends").status == 200)
+            fake_cli.wait_for(1)
+        assert eventually(lambda: one.client.prompt("claude", "hello").status == 200)
+    assert not one.runs()
 
 
 def test_who_waits_too_long_is_refused_with_the_name_of_the_limit(server: ServerFactory, fake_cli: FakeCli) -> None:

@@ -248,8 +248,7 @@ def test_a_killed_server_leaves_no_process_that_waits(server: ServerFactory, fak
     one = start(server, fake_cli)
     begin(one.client, "claude", "1")
     waiting = living(fake_cli)
-    for pid in one.own():
-        os.kill(pid, signal.SIGKILL)
+    one.kill_own()
     assert eventually(lambda: not any(map(alive, waiting)))
     assert eventually(lambda: not marked(one.mark))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -211,7 +210,6 @@ def test_processes_that_wait_end_with_the_server(server: ServerFactory, fake_cli
 def test_a_killed_server_leaves_no_process_that_waits(server: ServerFactory, fake_cli: FakeCli) -> None:
     one = start(server, fake_cli)
     idle = ready(one)
-    for pid in one.own():
-        os.kill(pid, signal.SIGKILL)
+    one.kill_own()
     assert eventually(lambda: not any(map(alive, idle)))
     assert eventually(lambda: not marked(one.mark)), MARK

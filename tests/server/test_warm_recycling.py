@@ -168,6 +168,5 @@ def test_each_worker_has_processes_of_its_own_and_takes_them_along(server: Serve
     os.kill(killed, signal.SIGKILL)
     assert eventually(lambda: not any(map(alive, theirs)))
     assert eventually(lambda: len(waiting(one)) >= 4)  # the worker that took its place has its own
-    for pid in one.own():
-        os.kill(pid, signal.SIGKILL)
+    one.kill_own()
     assert eventually(lambda: not marked(one.mark))

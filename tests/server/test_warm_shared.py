@@ -167,12 +167,20 @@ def test_a_client_that_does_not_read_holds_up_nobody_and_loses_its_run(server: S
     assert served_by(fake_cli, one) == process
 
 
-def test_a_client_that_reads_gets_all_of_a_flood(server: ServerFactory, fake_cli: FakeCli) -> None:
+def test_a_client_that_reads_gets_all_of_a_flood(server: ServerFactory, fake_cli: FakeCli, tmp_path: Path) -> None:
+    """Much more than may wait for it: the CLI writes the next part when the client has read the one before."""
     one = start(server, fake_cli)
     ready(one)
     before = one.log().count("a run is warm")
-    with one.client.prompt_stream("codex", do(["flood", 40]), ephemeral=True) as stream:
-        said = sum(len(event["content"]) for event in events(stream.lines()) if event["type"] == "message")
+    gates = [tmp_path / str(number) for number in range(5)]
+    steps = [step for gate in gates for step in (["flood", 8], ["wait_for", str(gate)])]
+    said = 0
+    with one.client.prompt_stream("codex", do(*steps), ephemeral=True) as stream:
+        for arrival in stream.lines():
+            if arrival.json["type"] == "message":
+                said += len(arrival.json["content"])
+                for gate in gates[: said // (8 * MIB)]:
+                    gate.touch()
     assert said == 40 * MIB
     assert one.log().count("a run is warm") == before + 1
 
@@ -215,8 +223,7 @@ def test_a_server_that_stops_lets_the_runs_of_a_shared_process_finish(server: Se
 def test_every_worker_has_its_own_and_a_killed_server_leaves_none(server: ServerFactory, fake_cli: FakeCli) -> None:
     one = start(server, fake_cli, workers=2)
     assert eventually(lambda: ask(one) and len(shared(one)) == 2, 20)
-    for pid in one.own():
-        os.kill(pid, signal.SIGKILL)
+    one.kill_own()
     assert eventually(lambda: not marked(one.mark)), [command_line(pid) for pid in marked(one.mark)]
 
 
