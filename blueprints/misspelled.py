@@ -21,9 +21,11 @@ EXAMINED_LIMIT = 20
 def misspelled(body: Mapping[str, Any], known: Iterable[str]) -> dict[str, str]:
     """The fields of ``body`` that are almost called as a field of ``known`` that is not there, each with that field's name."""
     names = set(known)
+    unknown = [*islice((name for name in body if name not in names and NAME.fullmatch(name)), EXAMINED_LIMIT)]
+    if not unknown:
+        return {}
     absent = {_plain(name): name for name in names - body.keys()}
-    unknown = (name for name in body if name not in names and NAME.fullmatch(name))
-    close = {name: close_match(_plain(name), absent, likeness=LIKENESS) for name in islice(unknown, EXAMINED_LIMIT)}
+    close = {name: close_match(_plain(name), absent, likeness=LIKENESS) for name in unknown}
     return {name: absent[plain] for name, plain in close.items() if plain}
 
 
