@@ -1,43 +1,63 @@
-"""Which supervisors stay after their run: as many as there are places, of which each has one. Standard library only.
+"""Which supervisors wait for a job: a page of memory that all of them share, a byte for each. Standard library only.
 
-A place is a lock on one byte of a file that all supervisors inherit. The system frees it when its holder ends, however that ends.
+Each byte is written by its own supervisor, which alone knows, and cleared by the spawner when it has reaped that supervisor. So a run
+costs the spawner nothing as long as others wait.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
-import tempfile
+import mmap
 
+MOST = 4096
+"""Supervisors at a time."""
+AHEAD = 2
+"""Supervisors that the spawner forks before there is a job for them."""
 PLACES = 16
-"""Beside those that the spawner forks early. As many as a worker starts at a time: `services.processes.spawner.STARTS_AT_A_TIME`."""
+"""Supervisors that stay after their run, beside those forked early. As many as a worker starts at a time:
+`services.processes.spawner.STARTS_AT_A_TIME`."""
 
 
 class Reserve:
     """Created by the spawner, before its forks."""
 
-    def __init__(self, places: int = PLACES) -> None:
-        self._places = places
-        self._mine: int | None = None
-        if hasattr(os, "memfd_create"):
-            self._file = os.memfd_create("clinvk")
-        else:
-            with tempfile.TemporaryFile() as file:
-                self._file = os.dup(file.fileno())
+    def __init__(self) -> None:
+        self._page = mmap.mmap(-1, MOST)
+        self._used = bytearray(MOST)
+        """Of the spawner: the bytes that belong to a supervisor."""
 
-    def enter(self) -> bool:
-        """Take a place. Returns False if none is free."""
-        for place in range(self._places):
-            try:
-                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
-            except OSError:
-                continue
-            self._mine = place
-            return True
-        return False
+    # -- for the spawner --
 
-    def leave(self) -> None:
-        """Idempotent."""
-        if self._mine is not None:
-            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, self._mine)
-            self._mine = None
+    def add(self) -> int:
+        """The byte of a supervisor that is about to be forked, which waits from then on. Raises OSError if there are `MOST`."""
+        index = self._used.find(0)
+        if index < 0:
+            raise OSError(f"more than {MOST} supervisors")
+        self._used[index] = 1
+        self.wait(index)
+        return index
+
+    def remove(self, index: int) -> None:
+        """The supervisor has ended."""
+        self.leave(index)
+        self._used[index] = 0
+
+    @property
+    def is_short(self) -> bool:
+        """Whether another supervisor is to be forked."""
+        return self._waiting() < AHEAD
+
+    # -- for the supervisor --
+
+    def wait(self, index: int) -> None:
+        self._page[index] = 1
+
+    def leave(self, index: int) -> None:
+        self._page[index] = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether enough others wait."""
+        return self._waiting() >= AHEAD + PLACES
+
+    def _waiting(self) -> int:
+        return self._page[:].count(1)

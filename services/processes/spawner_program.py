@@ -25,22 +25,25 @@ from services.processes.procfs import descendants, signal_all
 from services.processes.reserve import Reserve
 from services.processes.supervisor import READ_BYTES, child_signal_pipe, notify, serve_jobs
 
-IDLE_SUPERVISORS = 2
-"""Preforked supervisors."""
 FORK_RETRY_S = 0.2
 STRAYS_RETRY_S = 0.02
 
 
-def fork_supervisor(jobs: socket.socket, report: int, reserve: Reserve, ours: list[int]) -> int:
-    """Fork a supervisor, which closes ``ours``, and return its PID. The child never returns."""
-    pid = os.fork()
+def fork_supervisor(jobs: socket.socket, shortage: int, reserve: Reserve, ours: list[int]) -> tuple[int, int]:
+    """Fork a supervisor, which closes ``ours``, and return its PID and its place in the reserve. The child never returns."""
+    index = reserve.add()
+    try:
+        pid = os.fork()
+    except OSError:
+        reserve.remove(index)
+        raise
     if pid:
-        return pid
+        return pid, index
     status = 1
     try:
         for fd in ours:
             os.close(fd)
-        serve_jobs(jobs, report, reserve)
+        serve_jobs(jobs, shortage, reserve, index)
         status = 0
     except BaseException:  # outermost handler of this process
         sys.excepthook(*sys.exc_info())
@@ -53,28 +56,30 @@ def spawn_forever(jobs: socket.socket, alive: int) -> None:
     forbid_inspection()  # jobs contain the environments of CLIs
     become_subreaper()
     wake = child_signal_pipe()
-    reports, report = os.pipe()
+    shortages, shortage = os.pipe()
     reserve = Reserve()
     gc.freeze()
-    is_idle: dict[int, bool] = {}
+    supervisors: dict[int, int] = {}
+    """By PID, their places in the reserve."""
     has_strays = False
-    watched = [wake, reports, alive]
+    watched = [wake, shortages, alive]
     notify(alive, b"!")
-    while alive in watched or is_idle:
+    while alive in watched or supervisors:
         wait_s = STRAYS_RETRY_S if has_strays else None
-        while alive in watched and sum(is_idle.values()) < IDLE_SUPERVISORS:
+        while alive in watched and reserve.is_short:
             try:
-                is_idle[fork_supervisor(jobs, report, reserve, [reports, alive])] = True
+                pid, index = fork_supervisor(jobs, shortage, reserve, [shortages, alive])
             except OSError:  # out of processes: a run waits until a supervisor becomes idle
                 wait_s = FORK_RETRY_S
                 break
+            supervisors[pid] = index
         ready = select.select(watched, [], [], wait_s)[0]
-        if reports in ready:
-            take_reports(os.read(reports, READ_BYTES), is_idle)
+        if shortages in ready:
+            os.read(shortages, READ_BYTES)
         if wake in ready:
             os.read(wake, READ_BYTES)
-            has_strays |= reap_supervisors(is_idle)
-        has_strays = has_strays and end_strays(is_idle)
+            has_strays |= reap_supervisors(supervisors, reserve)
+        has_strays = has_strays and end_strays(supervisors)
         if alive in ready:
             if os.read(alive, READ_BYTES):
                 notify(alive, b"!")
@@ -82,14 +87,7 @@ def spawn_forever(jobs: socket.socket, alive: int) -> None:
                 watched.remove(alive)
 
 
-def take_reports(data: bytes, is_idle: dict[int, bool]) -> None:
-    """Update ``is_idle``. Reports of a supervisor that was already reaped are ignored: the spawner waits for all that it lists."""
-    for report in data.split():
-        if (pid := int(report[1:])) in is_idle:
-            is_idle[pid] = report.startswith(b"+")
-
-
-def reap_supervisors(supervisors: dict[int, bool]) -> bool:
+def reap_supervisors(supervisors: dict[int, int], reserve: Reserve) -> bool:
     """Remove the supervisors that have exited. Returns whether one was killed, whose run this sub-reaper then adopts."""
     was_killed = False
     while True:
@@ -99,11 +97,14 @@ def reap_supervisors(supervisors: dict[int, bool]) -> bool:
             break
         if pid == 0:
             break
-        was_killed |= supervisors.pop(pid, None) is not None and status != 0
+        index = supervisors.pop(pid, None)
+        if index is not None:
+            reserve.remove(index)
+            was_killed |= status != 0
     return was_killed
 
 
-def end_strays(supervisors: dict[int, bool]) -> bool:
+def end_strays(supervisors: dict[int, int]) -> bool:
     """Kill processes without a supervisor. Returns whether there were any: they may have started others in the meantime."""
     strays = descendants(os.getpid(), without=supervisors)
     signal_all(strays, signal.SIGKILL)

@@ -7,13 +7,14 @@ Without sub-reapers (macOS), descendants that leave both their parent and their 
 
 Worker → supervisors: one byte with the descriptors (job, stdin, stdout, control); any idle supervisor takes it.
 Worker → supervisor:  a JSON line ``{"stop": SIGNAL, "grace_s": S}``; EOF means stop at once.
-Supervisor → worker:  ``{"supervisor": N}`` when it has taken the job; ``{"pid": N}`` or ``{"errno": N, "path": …}``; then
-                      ``{"exit": CODE, "stderr": …, "cpu_s": …, "max_rss_kb": …, "breach": LIMIT}``; ``{"stopping": true}``
-                      acknowledges a stop; EOF means that every process of the run has ended.
+Supervisor → worker:  ``{"supervisor": N, "pid": N}`` or ``{"supervisor": N, "errno": N, "path": …}`` when it has started the job; then
+                      ``{"exit": CODE, "stderr": …, "cpu_s": …, "max_rss_kb": …, "breach": LIMIT, "is_gone": BOOL}``;
+                      ``{"stopping": true}`` acknowledges a stop. ``is_gone`` or EOF: every process of the run has ended.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -57,10 +58,21 @@ class Supervisor:
         self.breach: str | None = None
         self.reaped_cpu_s = 0.0
 
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether the worker has closed its end."""
+        try:
+            return not self.control.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
     def run(self, job: dict[str, object], stdin: int, stdout: int, wake: int) -> None:
         """Start the job, watch it and end its process tree. ``wake`` becomes readable when a child dies."""
         self.is_held = bool(job.get("is_held"))
         self.limits, self.wrapper = dict(job.get("limits") or {}), str(job.get("wrapper") or "")  # type: ignore[call-overload]
+        me = {"supervisor": os.getpid()}
         self.stderr_fd, stderr_write = os.pipe()
         os.set_blocking(self.stderr_fd, False)
         try:
@@ -69,17 +81,17 @@ class Supervisor:
                 start_new_session=True, umask=0o077, preexec_fn=self.limit if self.limits else None,
             )  # fmt: skip
         except OSError as error:
-            self.send({"errno": error.errno, "path": str(error.filename or ""), "message": error.strerror})
+            self.send({**me, "errno": error.errno, "path": str(error.filename or ""), "message": error.strerror})
             return
         except (ValueError, subprocess.SubprocessError) as error:
-            self.send({"errno": 0, "path": "", "message": str(error)})
+            self.send({**me, "errno": 0, "path": "", "message": str(error)})
             return
         finally:
             for fd in (stdin, stdout, stderr_write):
                 os.close(fd)
         process.returncode = 0  # reaped here, not by Popen
         self.main = process.pid
-        self.send({"pid": self.main})
+        self.send({**me, "pid": self.main})
         self.watch(wake)
         self.end_rest()
 
@@ -156,29 +168,38 @@ class Supervisor:
     def reap(self) -> bool:
         """Reap dead children, including adopted ones, and report the CLI's exit to the worker. Returns False if no child is
         left, and so no descendant: all of them are below a child of this sub-reaper."""
-        while True:
+        of_main: resource.struct_rusage | None = None
+        has_children = True
+        while has_children:
             try:
                 pid, status, used = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
-                return False
+                has_children = False
+                continue
             if pid == 0:
-                return True
+                break
             self.reaped_cpu_s += used.ru_utime + used.ru_stime
             if pid == self.main and self.exit_code is None:
                 code = os.waitstatus_to_exitcode(status)
-                self.exit_code = code if code >= 0 else 128 - code
-                before = None
-                while before is not self.stderr_tail and self.read_stderr():
-                    before = self.stderr_tail
-                self.send(
-                    {
-                        "exit": self.exit_code,
-                        "stderr": self.stderr_tail.decode("utf-8", "replace"),
-                        "cpu_s": round(used.ru_utime + used.ru_stime, 6),
-                        "max_rss_kb": used.ru_maxrss,
-                        "breach": self.breach or self.breach_by_signal(),
-                    }
-                )
+                self.exit_code, of_main = code if code >= 0 else 128 - code, used
+        if of_main:
+            self.report_exit(of_main, is_gone=not has_children)
+        return has_children
+
+    def report_exit(self, used: resource.struct_rusage, *, is_gone: bool) -> None:
+        before = None
+        while before is not self.stderr_tail and self.read_stderr():
+            before = self.stderr_tail
+        self.send(
+            {
+                "exit": self.exit_code,
+                "stderr": self.stderr_tail.decode("utf-8", "replace"),
+                "cpu_s": round(used.ru_utime + used.ru_stime, 6),
+                "max_rss_kb": used.ru_maxrss,
+                "breach": self.breach or self.breach_by_signal(),
+                "is_gone": is_gone,
+            }
+        )
 
     def breach_by_signal(self) -> str | None:
         """The limit for which the kernel ended the CLI, from its signal."""
@@ -197,13 +218,10 @@ class Supervisor:
                 signal_all(descendants(os.getpid()), signal.SIGKILL)
             time.sleep(0.005)
 
-    def send(self, message: dict[str, object]) -> bool:
-        """Send ``message`` to the worker. Returns False if the worker has closed the socket."""
-        try:
+    def send(self, message: dict[str, object]) -> None:
+        """Send ``message`` to the worker, unless it has closed the socket: then the next reading of it ends the run."""
+        with contextlib.suppress(OSError):
             self.control.sendall(json.dumps(message).encode() + b"\n")
-        except OSError:
-            return False
-        return True
 
 
 def child_signal_pipe() -> int:
@@ -216,11 +234,11 @@ def child_signal_pipe() -> int:
     return read
 
 
-def serve_jobs(jobs: socket.socket, report: int, reserve: Reserve) -> None:
+def serve_jobs(jobs: socket.socket, shortage: int, reserve: Reserve, index: int) -> None:
     """Main loop of a forked supervisor: one job after the other, until the worker has ended, no job came for a while, or enough other
     supervisors wait for one.
 
-    Writes ``-PID`` to ``report`` when it takes a job and ``+PID`` when it is idle again.
+    ``index``: its byte of ``reserve``. Writes to ``shortage`` when too few wait for the next job.
     """
     become_subreaper()
     wake = child_signal_pipe()
@@ -232,22 +250,23 @@ def serve_jobs(jobs: socket.socket, report: int, reserve: Reserve) -> None:
             continue
         if not data:
             return
-        reserve.leave()
-        notify(report, b"-%d\n" % os.getpid())
+        reserve.leave(index)
+        if reserve.is_short:
+            notify(shortage, b"!")
         job, stdin, stdout, control = fds
         with open(job, "rb") as file, socket.socket(fileno=control) as control_socket:
             supervisor = Supervisor(control_socket)
-            if supervisor.send({"supervisor": os.getpid()}):
+            if supervisor.is_abandoned:
+                os.close(stdin)
+                os.close(stdout)
+            else:
                 try:
                     supervisor.run(json.load(file), stdin, stdout, wake)
                 finally:
                     os.close(supervisor.stderr_fd)
-            else:  # the run was abandoned before it was taken: do not start it
-                os.close(stdin)
-                os.close(stdout)
-        if not reserve.enter():
+        if reserve.is_full:
             return
-        notify(report, b"+%d\n" % os.getpid())
+        reserve.wait(index)
 
 
 def notify(pipe: int, data: bytes) -> None:

@@ -15,7 +15,6 @@ from services.decoding.decoder import Exit
 from services.errors import BackendUnavailable
 from services.processes.child import Child
 from services.processes.spawner import Spawner
-from services.processes.spawner_program import take_reports
 from tests.parts.processes import alive, descendants, eventually, open_fds
 
 ENV = {"PATH": os.environ["PATH"]}
@@ -193,9 +192,3 @@ def test_the_cli_gets_its_own_session_no_stray_descriptor_and_a_private_umask(sp
     fds, umask, session, pid = read_all(child).split()
     child.close()
     assert (fds, umask, session) == (b"4", b"0077", pid)  # 0, 1, 2 and the folder that ls reads
-
-
-def test_a_supervisor_that_was_reaped_is_not_taken_up_again_by_what_it_said_before():
-    is_idle = {11: True, 12: False}
-    take_reports(b"-11\n+12\n+13\n", is_idle)
-    assert is_idle == {11: False, 12: True}

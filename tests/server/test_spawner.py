@@ -22,9 +22,8 @@ from services.processes import spawner as spawner_module
 from services.processes import spawner_process
 from services.processes.child import Child
 from services.processes.orphans import Orphans
-from services.processes.reserve import PLACES
+from services.processes.reserve import AHEAD, PLACES
 from services.processes.spawner import Spawner
-from services.processes.spawner_program import IDLE_SUPERVISORS
 from tests.parts.processes import alive, children, command_line, descendants, eventually, state
 
 ENV = {"PATH": os.environ["PATH"]}
@@ -107,7 +106,7 @@ def test_so_many_supervisors_stay_after_a_burst_also_where_those_of_an_earlier_o
         runs = [spawner.start(["cat"], env=ENV, cwd="/", stdin=None) for _ in range(PLACES + 4)]
         for run in runs:
             run.close()
-        assert wait_for(lambda: PLACES <= len(descendants(pid)) <= PLACES + IDLE_SUPERVISORS)
+        assert wait_for(lambda: PLACES <= len(descendants(pid)) <= PLACES + AHEAD)
         for supervisor in descendants(pid):
             os.kill(supervisor, signal.SIGKILL)
 
