@@ -33,7 +33,10 @@ CALLS: dict[str, tuple[str, dict[str, Any]]] = {
     "native": ("/api/v1/prompt", {"prompt": "hello", "ephemeral": True}),
     "chat": ("/openai/v1/chat/completions", {"model": "claude", "messages": [{"role": "user", "content": "hello"}]}),
     "streamed": ("/openai/v1/chat/completions", {"model": "claude", "messages": [{"role": "user", "content": "hello"}], "stream": True}),
+    "chat, a shell": ("/openai/v1/chat/completions", {"model": "sh", "messages": [{"role": "user", "content": "echo hello"}]}),
 }
+"""The first three ask the scripted CLI, which speaks Claude Code's protocol and is a Python process of about 12 ms; the last one a shell,
+which is told its prompt and says its answer at once."""
 WARMTH: dict[str, dict[str, Any]] = {"cold": {"warm": {"max": 0}}, "warm": {"warm": {"max": 8}}}
 
 Measured = dict[str, list[float]]
@@ -41,14 +44,14 @@ Measured = dict[str, list[float]]
 
 @contextmanager
 def server_of(checkout: Path, warmth: Mapping[str, Any]) -> Iterator[Server]:
-    """The scripted CLI behind a server of ``checkout``, with no limit that the measurement would meet."""
+    """The scripted CLI and a shell behind a server of ``checkout``, with no limit that the measurement would meet."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         backend = FakeCli(Path(folder) / "reports").backend(**warmth)
         backend.pop("env")
         config = {
             "default_backend": "claude",
             "server": {"max_concurrent_runs": 16, "rate_limit_enabled": False, "log_level": "warning"},
-            "backends": {"claude": backend},
+            "backends": {"claude": backend, "sh": {"command": ["sh"], "custom": {"output": "text"}}},
         }
         server = Server(Path(folder), config, {"PYTHONPATH": str(checkout)})
         try:
