@@ -9,7 +9,7 @@ from time import monotonic
 from services.admission import AdmissionControl
 from services.cancellation import Cancellation
 from services.clis.command import invoke
-from services.clis.probe import Prober
+from services.clis.probe import Availability, Prober
 from services.clis.spec import BackendSpec, Invocation
 from services.errors import BackendUnavailable, InvalidRequest
 from services.events import Failed
@@ -104,10 +104,11 @@ class Runner:
 
     def why_unavailable(self, invocation: Invocation) -> str | None:
         """How the backend was selected, why it is unavailable and which backends are available; None if it is available."""
+        availability = self.prober.availability(invocation.spec)
+        return None if availability.available else self._why_unavailable(invocation, availability)
+
+    def _why_unavailable(self, invocation: Invocation, availability: Availability) -> str:
         spec, reason = invocation.spec, invocation.request.backend_reason
-        availability = self.prober.availability(spec)
-        if availability.available:
-            return None
         available = [name for name, spec in self.backends.items() if spec.enabled and self.prober.availability(spec).available]
         lead = f"{reason}{'' if reason.endswith('?') else '.'} The default backend, {spec.name!r}," if reason else f"backend {spec.name!r}"
         return f"{lead} is not available: {availability.reason}. Available: {', '.join(available) or 'none'}"
@@ -132,10 +133,10 @@ class Runner:
 
     def _started(self, telemetry: RunTelemetry, observer: Observer, cancellation: Cancellation) -> RunStream:
         spec, request = telemetry.invocation.spec, telemetry.invocation.request
-        if why := self.why_unavailable(telemetry.invocation):
-            raise BackendUnavailable(why, backend=request.backend)
-        version = self.prober.availability(spec).version
-        invocation = replace(telemetry.invocation, own_env=telemetry.env, cli_version=version)
+        availability = self.prober.availability(spec)
+        if not availability.available:
+            raise BackendUnavailable(self._why_unavailable(telemetry.invocation, availability), backend=request.backend)
+        invocation = replace(telemetry.invocation, own_env=telemetry.env, cli_version=availability.version)
         slot = self.admission.acquire(request.backend, request.caller, cancellation)
         telemetry.admitted_at = monotonic()
         try:

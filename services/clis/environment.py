@@ -19,13 +19,16 @@ GENERAL_ENV = (
 
 def cli_environment(spec: BackendSpec, environ: Mapping[str, str]) -> dict[str, str]:
     """The clean environment of a CLI: picked from ``environ`` by allow-list, then the spec's fixed variables."""
-    patterns = (*GENERAL_ENV, *spec.vendor_env, *spec.pass_env)
+    picked = _picked((*GENERAL_ENV, *spec.vendor_env, *spec.pass_env), tuple(environ.items()))
+    return {**picked, **spec.fixed_env}
+
+
+@lru_cache  # the server's environment stays the same, run after run
+def _picked(patterns: tuple[str, ...], variables: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
     refused = ("CLINVK_*", *(pattern[1:] for pattern in patterns if pattern.startswith("!")))
     is_wanted, is_refused = _any_of(patterns).match, _any_of(refused).match
-    picked = {name: value for name, value in environ.items() if is_wanted(name) and not is_refused(name)}
-    return picked | dict(spec.fixed_env)
+    return {name: value for name, value in variables if is_wanted(name) and not is_refused(name)}
 
 
-@lru_cache
 def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(map(translate, patterns)))
