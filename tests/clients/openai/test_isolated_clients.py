@@ -6,9 +6,6 @@ That takes a minute or two and needs the package index: `REQUIRE_CLIENTS=1 ./dev
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import venv
 from pathlib import Path
 
 import pytest
@@ -16,10 +13,10 @@ import pytest
 from app.client_settings import CLIENTS, filled
 from tests.clients.openai.conftest import House
 from tests.parts.clis import do
+from tests.parts.environments import environment_with, run
 
 pytestmark = pytest.mark.long
 
-INSTALL_S, RUN_S = 300, 90
 SAYS = do(["say", '{"name": "Ada", "age": 36}'])
 
 INSTRUCTOR = """
@@ -46,24 +43,6 @@ print("".join(piece.delta for piece in model.stream_complete(sys.argv[1])))
 def settings_of(name: str, house: House) -> str:
     (client,) = (client for client in CLIENTS if client.name == name)
     return filled(client.settings, url=house.server.url, key="any", model="claude")
-
-
-def environment_with(package: str, folder: Path) -> Path:
-    if os.environ.get("REQUIRE_CLIENTS") != "1":
-        pytest.skip(f"{package} would be installed into an environment of its own: set REQUIRE_CLIENTS=1")
-    venv.create(folder / "venv", with_pip=True)
-    programs = folder / "venv" / "bin"
-    install = [programs / "pip", "install", "--quiet", "--disable-pip-version-check", package]
-    done = subprocess.run(install, capture_output=True, text=True, timeout=INSTALL_S, check=False)
-    assert done.returncode == 0, done.stderr
-    return programs
-
-
-def run(*command: str | Path, cwd: Path, **env: str) -> str:
-    base = {"PATH": os.defpath, "HOME": str(cwd), "LANG": "C.UTF-8"}
-    done = subprocess.run(command, cwd=cwd, env=base | env, capture_output=True, text=True, timeout=RUN_S, check=False)
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 @pytest.mark.parametrize(
