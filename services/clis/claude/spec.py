@@ -131,10 +131,12 @@ SPEC = BackendSpec(
         oldest="2.1.197",
         newest="2.1.332",
         faults=(
+            Fault("2.1.208", "the end of a long answer and its result can be missing"),
             Fault("2.1.212", "in plan mode Bash commands that change files run without permission"),
             Fault("2.1.212", "SIGTERM leaves a tool's processes behind, which the server then ends by itself"),
             Fault("2.1.214", "checks of Bash commands against permission rules can be evaded"),
             Fault("2.1.214", "the end of an answer can be lost when it is read slowly"),
+            Fault("2.1.221", "MCP servers may not be connected at the first turn"),
         ),
     ),
     install_hint="install it with `npm install -g @anthropic-ai/claude-code`",
