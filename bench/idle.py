@@ -5,6 +5,7 @@ python -m bench idle
 
 from __future__ import annotations
 
+import json
 import socket
 import statistics
 import tempfile
@@ -48,9 +49,9 @@ def wait_for_first_event(connection: socket.socket) -> None:
         received += chunk
 
 
-def hold(server: Server, count: int, stack: ExitStack) -> float:
+def hold(server: Server, count: int, stack: ExitStack, *, backend: str = "claude", prompt: str = "x") -> float:
     """Open ``count`` streams that stay open; seconds until all have begun."""
-    body = b'{"backend": "claude", "prompt": "x", "output_format": "stream-json", "ephemeral": true}'
+    body = json.dumps({"backend": backend, "prompt": prompt, "output_format": "stream-json", "ephemeral": True}).encode()
     port = int(server.url.rpartition(":")[2])
     start = time.perf_counter()
     for _ in range(0, count, AT_A_TIME):
