@@ -40,6 +40,7 @@ TURNS = 80
 """Of sessions, in a round, by 8 callers with a session each."""
 STREAMS = 200
 """That are silent."""
+LIMITS = {"request_timeout_secs": 900, "idle_output_timeout_secs": 900}
 SETTLE_S = 4.0
 """After the streams, before what they have left is measured."""
 
@@ -51,7 +52,7 @@ def server_of(checkout: Path, warmth: Mapping[str, Any], *, keeps_sessions: bool
         cli = FakeCli(Path(folder) / "reports")
         config = {
             "default_backend": "claude",
-            "server": {"max_concurrent_runs": STREAMS + 16, "rate_limit_enabled": False, "log_level": "warning"},
+            "server": {"max_concurrent_runs": STREAMS + 16, "rate_limit_enabled": False, "log_level": "warning", **LIMITS},
             "backends": {
                 "claude": cli.backend(**warmth) | {"env": cli.keeping if keeps_sessions else {}},
                 "sh": {"command": ["sh"], "custom": {"output": "text"}},
@@ -134,7 +135,7 @@ def measure_memory(checkout: Path, found: Measured) -> None:
         wait_until_quiet(server)
         idle = own_mb()
         with ExitStack() as streams:
-            hold(server, STREAMS, streams, prompt="sleep 3600", backend="sh")
+            hold(server, STREAMS, streams, prompt="echo hello; sleep 3600", backend="sh")
             silent = own_mb()
         time.sleep(SETTLE_S)
         found["memory, idle: MB"].append(idle)

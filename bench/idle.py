@@ -43,7 +43,7 @@ def open_stream(port: int, body: bytes) -> socket.socket:
 
 def wait_for_first_event(connection: socket.socket) -> None:
     received = b""
-    while b"event: init" not in received:
+    while b"event: " not in received:
         chunk = connection.recv(4096)
         assert chunk, received
         received += chunk

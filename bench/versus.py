@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -49,7 +49,14 @@ def main() -> None:
     options = parser.parse_args()
     contenders = {"other": options.other.resolve(), "this": ROOT, "this again": ROOT}
     found: dict[str, Measured] = {name: defaultdict(list) for name in contenders}
-    with busy_cores() if options.busy else ExitStack():
+    try:
+        measure_all(contenders, found, options.rounds, is_busy=options.busy)
+    finally:  # also what there is when it is interrupted
+        print_table(found)
+
+
+def measure_all(contenders: Mapping[str, Path], found: Mapping[str, Measured], rounds: int, *, is_busy: bool) -> None:
+    with busy_cores() if is_busy else ExitStack():
         for what, measure in MEASUREMENTS.items():
             for warmth, settings in WARMTH.items():
                 with ExitStack() as stack:
@@ -57,17 +64,22 @@ def main() -> None:
                         name: stack.enter_context(server_of(path, settings, keeps_sessions=what == "turns"))
                         for name, path in contenders.items()
                     }
-                    for _ in range(options.rounds):
+                    for _ in range(rounds):
                         for name, server in servers.items():
                             measure(server, warmth, found[name])
-    if not options.busy:
-        for number in range(options.rounds):
+    if not is_busy:
+        for number in range(rounds):
             for name, path in contenders.items():
                 measure_startup(path, found[name])
                 if number < MEMORY_ROUNDS:
                     measure_memory(path, found[name])
+
+
+def print_table(found: Mapping[str, Measured]) -> None:
     print("| median (quartiles) | other | this | this again | this / other |\n|---|---|---|---|---|")
     for title, before in found["other"].items():
+        if len(found["this again"].get(title, ())) < 2:
+            continue
         this = found["this"][title]
         ratio = statistics.median(this) / statistics.median(before)
         print(f"| {title} | {quartiles(before)} | {quartiles(this)} | {quartiles(found['this again'][title])} | {ratio:.2f} |")
