@@ -18,9 +18,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bench.clocks import own_cpu_s, wait_until_quiet
-from bench.idle import hold
+from bench.idle import hold, pss_bytes
 from tests.parts.clis import FakeCli
-from tests.parts.processes import rss_bytes
 from tests.parts.server import Server
 
 Measured = dict[str, list[float]]
@@ -124,10 +123,10 @@ def measure_turns(server: Server, warmth: str, found: Measured) -> None:
 
 
 def measure_memory(checkout: Path, found: Measured) -> None:
-    """Of all the server's own processes: idle, with silent streams, and a while after them."""
+    """Of all the server's own processes (PSS): idle, with silent streams, and a while after them."""
 
     def own_mb() -> float:
-        return sum(map(rss_bytes, server.own())) / (1 << 20)
+        return sum(map(pss_bytes, server.own())) / (1 << 20)
 
     with server_of(checkout, WARMTH["cold"]) as server:
         caller = Caller(server)
