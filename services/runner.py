@@ -15,7 +15,7 @@ from services.errors import BackendUnavailable, InvalidRequest
 from services.events import Failed
 from services.execution.driver import Driver, Limits
 from services.fold import collect
-from services.processes.run_folder import new_path
+from services.processes.marks import new_path
 from services.requests import RunRequest, RunResult
 from services.run_stream import RunStream
 from services.suggestion import suggestion

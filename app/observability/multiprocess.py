@@ -19,7 +19,7 @@ from glob import glob
 from itertools import count
 from typing import Any, Literal
 
-from services.processes.run_folder import RunFolder, new_path
+from services.processes.marks import RunFolder, new_path
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """Where prometheus_client looks for the folder. The value in the operator's environment is replaced."""

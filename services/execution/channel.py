@@ -23,8 +23,7 @@ from services.events import Batch, Failed, ToolCall
 from services.execution.driver import Limits
 from services.execution.run import Process, ProcessRun
 from services.processes.leftovers import end_marked
-from services.processes.marks import MARK, new_mark
-from services.processes.run_folder import RunFolder
+from services.processes.marks import MARK, RunFolder, new_mark
 
 log = logging.getLogger("clinvk.warm")
 

@@ -22,7 +22,7 @@ from services.execution.driver import Limits
 from services.execution.line_limit import LineLimit, LineTooLong
 from services.execution.worker import BaseWorker, Keep, Need, Problem
 from services.processes.child import Child
-from services.processes.run_folder import RunFolder, new_path
+from services.processes.marks import RunFolder, new_path
 from services.processes.spawner import Spawner
 
 log = logging.getLogger("clinvk.warm")
@@ -59,7 +59,7 @@ class MultiplexedWorker(BaseWorker):
         self._has_outgoing.set()
         self._is_unused = Event()
         self._is_unused.set()
-        self.folder = RunFolder(new_path(), spawner.spares)
+        self.folder = RunFolder(new_path())
         try:
             env = {**need.invocation.env, "TMPDIR": self.folder.path}
             self.child: Child = spawner.start(need.invocation.argv, env=env, cwd=self.folder.path, stdin=None)

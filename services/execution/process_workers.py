@@ -29,7 +29,7 @@ from services.execution.run import ProcessRun
 from services.execution.transcript import Transcript, transcript_of
 from services.execution.worker import BaseWorker, Keep, Need, Problem
 from services.processes.child import Child
-from services.processes.run_folder import RunFolder, new_path
+from services.processes.marks import RunFolder, new_path
 from services.processes.spawner import Spawner
 
 log = logging.getLogger("clinvk.warm")
@@ -247,7 +247,7 @@ class ProcessWorkers:
         invocation = need.invocation
         session_id = str(uuid4())
         argv = (*invocation.argv, *(part.replace(SESSION_ID, session_id) for part in self._warmth.idle_args))
-        folder = RunFolder(invocation.run_dir, self._spawner.spares)
+        folder = RunFolder(invocation.run_dir)
         try:
             invocation.prepare_process()
             handshake = self._handshake(invocation, parameters)

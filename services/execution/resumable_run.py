@@ -17,7 +17,7 @@ from services.execution.driver import Limits
 from services.execution.run import Process, ProcessRun
 from services.execution.transcript import Transcript, contains, is_alone, stamp_of, transcript_of
 from services.processes.child import Child
-from services.processes.run_folder import RunFolder
+from services.processes.marks import RunFolder
 
 WRITTEN_S = 0.3
 """A CLI writes its session's file before its last message, or soon after it (Claude Code 2.1.197: 0.1 s, unless it flushes eagerly)."""

@@ -18,7 +18,7 @@ from services.errors import BackendUnavailable
 from services.events import Batch, Failed
 from services.execution.driver import Driver, Limits
 from services.execution.line_limit import LineLimit, LineTooLong
-from services.processes.run_folder import RunFolder
+from services.processes.marks import RunFolder
 from services.processes.spawner import Spawner
 from services.telemetry import Start
 
@@ -96,7 +96,7 @@ class ProcessRun:
 
     def _start(self, spawner: Spawner) -> None:
         invocation = self._invocation
-        self._folder = RunFolder(invocation.run_dir, spawner.spares)
+        self._folder = RunFolder(invocation.run_dir)
         invocation.prepare()
         stdin = None if self._conversation.needs_pipe else invocation.stdin
         env = {**invocation.env, **invocation.own_env} if invocation.own_env else invocation.env

@@ -13,9 +13,8 @@ from time import monotonic
 
 import gevent
 
-from services.processes.marks import MARK, has_owner, start_time
+from services.processes.marks import FOLDER, MARK, has_owner, start_time
 from services.processes.procfs import descendants, signal_all
-from services.processes.run_folder import FOLDER
 
 TERM_GRACE_S = 1.0
 KILL_DEADLINE_S = 5.0
@@ -92,7 +91,7 @@ def _mark_of(pid: int) -> str | None:
 
 
 def _is_abandoned(entry: os.DirEntry[str]) -> bool:
-    """Whether the folder is owned by this user, not a symlink, and not locked (`services.processes.run_folder.RunFolder`)."""
+    """Whether the folder is owned by this user, not a symlink, and not locked (`services.processes.marks.RunFolder`)."""
     if not entry.is_dir(follow_symlinks=False) or entry.stat(follow_symlinks=False).st_uid != os.getuid():
         return False
     try:

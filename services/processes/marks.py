@@ -1,17 +1,25 @@
-"""Ownership of processes, detectable after the owner has died.
+"""Ownership of processes and folders, detectable after the owner has died.
 
 A CLI is started with an environment variable that identifies its server process. Its descendants inherit it, whatever
-their session or parent.
+their session or parent. A run's folder is locked by the process that created it while that process lives.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import re
 import secrets
+import shutil
+import tempfile
 from functools import cache
 
 MARK = "RUN_OF_CLINVK"
 """Not ``CLINVK_*``: those configure the server and are not passed to CLIs."""
+FOLDER_PREFIX = "clinvk-"
+FOLDER = re.compile(FOLDER_PREFIX + "[0-9a-f]{16}")
+UNLOCKED_PREFIX = ".clinvk-new-"
 
 
 def new_mark() -> str:
@@ -49,3 +57,37 @@ def _namespace() -> str:
         return os.readlink("/proc/self/ns/pid").strip("pid:[]")
     except OSError:
         return ""
+
+
+class RunFolder:
+    """A private folder, locked while it is in use, so that cleanup skips it."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        # Locked before it is renamed to its final name.
+        unlocked = os.path.join(os.path.dirname(path), UNLOCKED_PREFIX + secrets.token_hex(8))
+        os.mkdir(unlocked, 0o700)
+        try:
+            self._lock = os.open(unlocked, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            os.rmdir(unlocked)
+            raise
+        with contextlib.suppress(OSError):  # a file system without locks: then cleanup cannot lock it either
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.rename(unlocked, path)
+
+    def remove(self) -> None:
+        """Idempotent."""
+        if self._lock < 0:
+            return
+        try:
+            os.rmdir(self.path)  # usually empty
+        except OSError:
+            shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+        self._lock = -1
+
+
+def new_path() -> str:
+    """A new path for a run's folder."""
+    return os.path.join(tempfile.gettempdir(), FOLDER_PREFIX + secrets.token_hex(8))

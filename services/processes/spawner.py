@@ -15,7 +15,6 @@ from services.processes.child import Child
 from services.processes.launch import connected, job_of
 from services.processes.marks import MARK, new_mark
 from services.processes.orphans import Orphans
-from services.processes.run_folder import Spares
 from services.processes.spawner_process import SpawnerProcess
 
 log = logging.getLogger("clinvk.processes")
@@ -43,8 +42,6 @@ class Spawner:
         self.replacements = 0
         """How often the spawner was replaced."""
         self.is_being_replaced = False
-        self.spares = Spares()
-        """Folders for the runs to come."""
         self._files_limit = files_limit
         self._process: SpawnerProcess | None = None
         self._owner = 0
@@ -98,7 +95,6 @@ class Spawner:
 
     def close(self) -> None:
         """Close the spawner. Kill processes that do not exit, and adopted ones."""
-        self.spares.close()
         with self._lock:
             process, self._process = self._process, None
             if process and self._owner == os.getpid():

@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.processes.run_folder import HOME_PREFIX
 from tests.parts.clis import do
 from tests.parts.processes import command_line, eventually, open_fds, rss_bytes, zombies
 from tests.parts.server import Server
@@ -34,7 +33,6 @@ class Census:
     runs: tuple[str, ...]
     zombies: tuple[int, ...]
     folders: frozenset[str]
-    """Without the one that holds empty folders for later runs (`services.processes.run_folder.Spares`)."""
     rss_bytes: int
 
 
@@ -48,7 +46,7 @@ def take(server: Server, temp: Path) -> Census:
         supervisors={pid: _fds(pid) for pid in supervisors},
         runs=tuple(f"{pid}: {command_line(pid)}" for pid in server.runs()),
         zombies=tuple(zombies(server.pid)),
-        folders=frozenset(path.name for path in temp.iterdir() if not path.name.startswith(HOME_PREFIX)),
+        folders=frozenset(path.name for path in temp.iterdir()),
         rss_bytes=max(map(rss_bytes, (server.pid, *server.workers()))),
     )
 

@@ -31,7 +31,7 @@ from services.execution.pool import Pool
 from services.execution.process_workers import IdleWorker, ProcessWorkers, key_of
 from services.execution.run import ProcessRun
 from services.execution.worker import Need
-from services.processes.run_folder import new_path
+from services.processes.marks import new_path
 from services.processes.spawner import Spawner
 from services.requests import RunRequest
 from tests.parts.processes import alive, command_line, descendants

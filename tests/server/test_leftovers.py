@@ -13,14 +13,13 @@ from threading import get_native_id
 import pytest
 
 from services.processes.leftovers import end_leftover_processes, end_marked, remove_leftover_folders
-from services.processes.marks import MARK, has_owner, new_mark
-from services.processes.run_folder import RunFolder, Spares, new_path
+from services.processes.marks import MARK, RunFolder, has_owner, new_mark, new_path
 from services.processes.spawner import Spawner
 from tests.parts.processes import alive, descendants, eventually
 
 RUN = """
 import os, sys
-from services.processes.run_folder import RunFolder
+from services.processes.marks import RunFolder
 from services.processes.spawner import Spawner
 RunFolder(sys.argv[1])
 script = "trap '' TERM; setsid sh -c \\"trap '' TERM; sleep 600\\" & echo $! $$; sleep 600"
@@ -84,8 +83,7 @@ def test_a_run_whose_supervisor_and_spawner_are_killed_is_ended_by_its_server() 
 def test_folders_that_are_in_use_or_not_ours_stay(folder: Path) -> None:
     used = RunFolder(str(folder))
     (folder / "file").write_text("x")
-    names = ("clinvk-notes", "clinvk-pg-0123456789abcdef", "other", "clinvk-0123456789abcde", ".clinvk-new-0123456789abcdef")
-    others = [folder.parent / name for name in names]
+    others = [folder.parent / name for name in ("clinvk-notes", "clinvk-pg-0123456789abcdef", "other", "clinvk-0123456789abcde")]
     for other in others:
         other.mkdir()
     elsewhere = folder.parent / "elsewhere"
@@ -97,18 +95,6 @@ def test_folders_that_are_in_use_or_not_ours_stay(folder: Path) -> None:
     used.remove()
     used.remove()
     assert not folder.exists()
-
-
-def test_a_folder_that_waited_for_a_run_of_a_killed_server_is_removed_and_no_other(folder: Path) -> None:
-    spares = Spares()
-    RunFolder(str(folder), spares).remove()
-    (waiting,) = folder.parent.glob(".clinvk-*")
-    left = folder.parent / ".clinvk-fedcba9876543210"
-    (left / "0123456789abcdef").mkdir(parents=True)
-    assert remove_leftover_folders() == 1
-    assert waiting.exists()
-    assert not left.exists()
-    spares.close()
 
 
 def test_a_mark_tells_whether_its_owner_lives() -> None:

@@ -10,7 +10,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from services.execution.process_workers import IdleWorker
-from services.processes.run_folder import RunFolder
+from services.processes.marks import RunFolder
 
 
 def test_a_session_that_cannot_be_deleted_leaves_no_folder_of_its_worker(tmp_path: Path) -> None:
