@@ -40,7 +40,7 @@ class Child:
         self._mark = mark
         self.pid = 0
         self.supervisor = 0
-        """PID of its supervisor; 0 until one has started the program, or could not."""
+        """PID of its supervisor; 0 until one has taken the job."""
         self.exit: Exit | None = None
         self.cpu_s: float | None = None
         self.max_rss_kb: int | None = None
@@ -69,18 +69,23 @@ class Child:
         """Call ``callback`` when every process of the run has ended."""
         self._on_close = callback
 
-    def wait_started(self, timeout_s: float) -> bool:
-        """Wait until a supervisor has started the program, or could not. Returns whether that is so: False if none has answered."""
+    def wait_taken(self, timeout_s: float) -> bool:
+        """Wait until a supervisor has taken the job. Returns whether one has."""
         deadline = monotonic() + timeout_s
         while not self.supervisor and not self._is_gone and (left := deadline - monotonic()) > 0:
             self._wait(left)
         return bool(self.supervisor) or self._is_gone
 
-    def check_started(self) -> None:
-        """Raises BackendUnavailable if the program was not started."""
+    def wait_started(self, timeout_s: float) -> None:
+        """Raises BackendUnavailable if the program cannot be started."""
+        deadline = monotonic() + timeout_s
+        while not self.pid and not self._failure and not self._is_gone and monotonic() < deadline:
+            self._wait(deadline - monotonic())
         if self.pid:
             return
-        silence = "its supervisor was killed" if self._is_gone else "no supervisor took the job in time"
+        silence = "no supervisor took the job in time"
+        if self.supervisor:
+            silence = "its supervisor was killed" if self._is_gone else "its supervisor did not answer"
         failure = self._failure or {"errno": 0, "path": "", "message": silence}
         what = failure["path"] or self.program
         reason = REASONS.get(failure["errno"], "cannot be started") if what == self.program else "cannot be used as workdir"
@@ -191,7 +196,7 @@ class Child:
                 watcher.close()
             close_fd(self._stdout)
             self._control.close()
-            if (self.supervisor or self._is_gone) and not self.exit and not self._failure:
+            if self.supervisor and not self.exit and not self._failure:
                 end_marked(self._mark)  # the supervisor was killed, and possibly the spawner, which would clean up after it
             self._on_close(self)
 
@@ -237,10 +242,13 @@ class Child:
         for line in lines:
             message = orjson.loads(line)
             if "supervisor" in message:
-                self.supervisor, self.pid = message["supervisor"], message.get("pid", 0)
-                self._failure = None if self.pid else message
+                self.supervisor = message["supervisor"]
+            elif "pid" in message:
+                self.pid = message["pid"]
             elif "exit" in message:
                 self.exit = Exit(message["exit"], message["stderr"])
                 self.cpu_s, self.max_rss_kb, self.breach = message["cpu_s"], message["max_rss_kb"], message["breach"]
                 self._is_gone = self._is_gone or message["is_gone"]
+            elif "errno" in message:
+                self._failure = message
         self._changed.set()

@@ -82,8 +82,8 @@ class Spawner:
             try:
                 self._hand_over(fds)
                 theirs.close()  # only the supervisor may hold its end of the control socket, so that its death is noticed
-                self._wait_until_started(child, deadline)
-                child.check_started()
+                self._wait_until_taken(child, deadline)
+                child.wait_started(deadline - monotonic())
             except BaseException:
                 child.close()
                 raise
@@ -113,9 +113,9 @@ class Spawner:
                 if attempt:
                     raise
 
-    def _wait_until_started(self, child: Child, deadline: float) -> None:
+    def _wait_until_taken(self, child: Child, deadline: float) -> None:
         begun = monotonic()
-        while not child.wait_started(min(STALL_S, deadline - monotonic())) and monotonic() < deadline:
+        while not child.wait_taken(min(STALL_S, deadline - monotonic())) and monotonic() < deadline:
             process = self._process
             is_up = process and (process.is_ready or process.age_s > SPAWNER_START_S)
             if process and is_up and monotonic() - max(self._taken_at, begun) >= STALL_S:

@@ -7,14 +7,13 @@ Without sub-reapers (macOS), descendants that leave both their parent and their 
 
 Worker → supervisors: one byte with the descriptors (job, stdin, stdout, control); any idle supervisor takes it.
 Worker → supervisor:  a JSON line ``{"stop": SIGNAL, "grace_s": S}``; EOF means stop at once.
-Supervisor → worker:  ``{"supervisor": N, "pid": N}`` or ``{"supervisor": N, "errno": N, "path": …}`` when it has started the job; then
+Supervisor → worker:  ``{"supervisor": N}`` when it has taken the job; ``{"pid": N}`` or ``{"errno": N, "path": …}``; then
                       ``{"exit": CODE, "stderr": …, "cpu_s": …, "max_rss_kb": …, "breach": LIMIT, "is_gone": BOOL}``;
                       ``{"stopping": true}`` acknowledges a stop. ``is_gone`` or EOF: every process of the run has ended.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import resource
@@ -58,21 +57,10 @@ class Supervisor:
         self.breach: str | None = None
         self.reaped_cpu_s = 0.0
 
-    @property
-    def is_abandoned(self) -> bool:
-        """Whether the worker has closed its end."""
-        try:
-            return not self.control.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-
     def run(self, job: dict[str, object], stdin: int, stdout: int, wake: int) -> None:
         """Start the job, watch it and end its process tree. ``wake`` becomes readable when a child dies."""
         self.is_held = bool(job.get("is_held"))
         self.limits, self.wrapper = dict(job.get("limits") or {}), str(job.get("wrapper") or "")  # type: ignore[call-overload]
-        me = {"supervisor": os.getpid()}
         self.stderr_fd, stderr_write = os.pipe()
         os.set_blocking(self.stderr_fd, False)
         try:
@@ -81,17 +69,17 @@ class Supervisor:
                 start_new_session=True, umask=0o077, preexec_fn=self.limit if self.limits else None,
             )  # fmt: skip
         except OSError as error:
-            self.send({**me, "errno": error.errno, "path": str(error.filename or ""), "message": error.strerror})
+            self.send({"errno": error.errno, "path": str(error.filename or ""), "message": error.strerror})
             return
         except (ValueError, subprocess.SubprocessError) as error:
-            self.send({**me, "errno": 0, "path": "", "message": str(error)})
+            self.send({"errno": 0, "path": "", "message": str(error)})
             return
         finally:
             for fd in (stdin, stdout, stderr_write):
                 os.close(fd)
         process.returncode = 0  # reaped here, not by Popen
         self.main = process.pid
-        self.send({**me, "pid": self.main})
+        self.send({"pid": self.main})
         self.watch(wake)
         self.end_rest()
 
@@ -218,10 +206,13 @@ class Supervisor:
                 signal_all(descendants(os.getpid()), signal.SIGKILL)
             time.sleep(0.005)
 
-    def send(self, message: dict[str, object]) -> None:
-        """Send ``message`` to the worker, unless it has closed the socket: then the next reading of it ends the run."""
-        with contextlib.suppress(OSError):
+    def send(self, message: dict[str, object]) -> bool:
+        """Send ``message`` to the worker. Returns False if the worker has closed the socket."""
+        try:
             self.control.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            return False
+        return True
 
 
 def child_signal_pipe() -> int:
@@ -256,14 +247,14 @@ def serve_jobs(jobs: socket.socket, shortage: int, reserve: Reserve, index: int)
         job, stdin, stdout, control = fds
         with open(job, "rb") as file, socket.socket(fileno=control) as control_socket:
             supervisor = Supervisor(control_socket)
-            if supervisor.is_abandoned:
-                os.close(stdin)
-                os.close(stdout)
-            else:
+            if supervisor.send({"supervisor": os.getpid()}):
                 try:
                     supervisor.run(json.load(file), stdin, stdout, wake)
                 finally:
                     os.close(supervisor.stderr_fd)
+            else:  # the run was abandoned before it was taken: do not start it
+                os.close(stdin)
+                os.close(stdout)
         if reserve.is_full:
             return
         reserve.wait(index)
