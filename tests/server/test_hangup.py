@@ -37,18 +37,18 @@ def status(one: Server, key: str) -> int:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_keys_are_changed_while_a_stream_goes_on(server: ServerFactory, fake_cli: FakeCli, tmp_path: Path, workers: int) -> None:
     go = tmp_path / "go"
-    one = server(config_of(fake_cli, "old=first", workers=workers))
-    one.client.headers["Authorization"] = "Bearer first"
+    one = server(config_of(fake_cli, "old=firstkey8f2c", workers=workers))
+    one.client.headers["Authorization"] = "Bearer firstkey8f2c"
     with one.client.prompt_stream("claude", do(["say", "before "], ["wait_for", str(go)], ["say", "after"])) as stream:
         lines = stream.lines()
         head = [next(lines), next(lines)]
-        hang_up(one, config_of(fake_cli, "new=second", workers=workers), "keys: new")
-        assert eventually(lambda: {status(one, "first") for _ in range(6)} == {401})
-        assert {status(one, "second") for _ in range(6)} == {200}
+        hang_up(one, config_of(fake_cli, "new=secondkey9a1d", workers=workers), "keys: new")
+        assert eventually(lambda: {status(one, "firstkey8f2c") for _ in range(6)} == {401})
+        assert {status(one, "secondkey9a1d") for _ in range(6)} == {200}
         go.touch()
         found = events([*head, *lines])
     assert (text(found), found[-1]["type"]) == ("before after", "done")
-    assert not {"first", "second"} & set(re.findall(r"\w+", one.log()))
+    assert not {"firstkey8f2c", "secondkey9a1d"} & set(re.findall(r"\w+", one.log()))
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ SPEC = BackendSpec(
             Fault("2.1.212", "SIGTERM leaves a tool's processes behind, which the server then ends by itself"),
             Fault("2.1.214", "checks of Bash commands against permission rules can be evaded"),
             Fault("2.1.214", "the end of an answer can be lost when it is read slowly"),
-            Fault("2.1.221", "MCP servers may not be connected at the first turn"),
+            Fault("2.1.221", "MCP servers may not be connected yet when a session starts"),
         ),
     ),
     install_hint="install it with `npm install -g @anthropic-ai/claude-code`",
