@@ -21,6 +21,7 @@ from services.execution.run import ProcessDriver
 from services.models import ModelResolver
 from services.processes.spawner import Spawner
 from services.runner import Runner
+from services.runs.live import LiveRuns
 from services.server_secret import ServerSecret
 from services.sessions.cli_sessions import CliSessions
 from services.sessions.continuation import Continuation, ContinuationLimits
@@ -60,6 +61,7 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
         conversations=conversations,
         continuation=continuation,
         responses=responses,
+        live=LiveRuns(),
         secret=ServerSecret(f"{settings.home}/server-secret"),
         upkeep=Upkeep(conversations, retention_days=session.retention_days, tidy=(continuation.tidy, responses.tidy)),
         prober=prober,

@@ -33,7 +33,8 @@ NAME_CHARS = 64
 
 
 class Parser(FlaskParser):
-    """webargs' parser with our errors. It does not keep the body's bytes: a stream may last for minutes."""
+    """webargs' parser with our errors. The body's JSON is in ``flask.g.sent`` until the view returns; its bytes are not kept: a stream may
+    last for minutes."""
 
     DEFAULT_VALIDATION_STATUS = 400
 
@@ -54,6 +55,7 @@ class Parser(FlaskParser):
             raise InvalidRequest(f"the body must be a JSON object, not {_json_type(value)}", issue="not an object")
         if schema.unknown == ma.EXCLUDE:
             current_request().misspelled = misspelled(value, _fields_of(schema))
+        flask.g.sent = value
         return value
 
     def _no_body(self, schema: ma.Schema) -> Any:

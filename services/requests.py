@@ -52,6 +52,8 @@ class RunRequest:
     request_id: str = ""
     caller: str = ""
     """Identifies the caller for fair queueing: the API key's name or the client's address."""
+    is_background: bool = False
+    """Nobody's connection waits for it: it has a time limit of its own, and no time limit in the queue."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

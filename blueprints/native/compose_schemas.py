@@ -129,6 +129,7 @@ class TargetResultSchema(RunSchema):
 
 
 class CountsSchema(Strict):
+    run_id = fields.String(allow_none=True, metadata={"description": "Null with `dry_run`"})
     completed = fields.Integer()
     failed = fields.Integer()
     cancelled = fields.Integer(metadata={"description": "Runs stopped because another one failed"})

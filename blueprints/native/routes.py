@@ -7,12 +7,14 @@ from typing import Any
 from flask import jsonify
 
 from blueprints.context import services
-from blueprints.current_request import caller, request_id
+from blueprints.current_request import request_id
 from blueprints.marks import can_fail, runs_cli, streams
-from blueprints.native.answers import answer_run
+from blueprints.native.answers import stream_type
+from blueprints.native.plans import dry_run, plan_prompt
 from blueprints.native.schemas import BackendListSchema, PromptResultSchema, PromptSchema
-from blueprints.native.session_translate import to_about
-from blueprints.native.translate import meta, to_backend, to_dry_run, to_run_request
+from blueprints.native.translate import meta, to_backend
+from blueprints.runs.plan import current_origin
+from blueprints.runs.respond import respond
 from blueprints.streaming import EVENT_STREAM, NDJSON
 from blueprints.validation import Blueprint
 
@@ -27,12 +29,10 @@ blp = Blueprint("native", __name__, url_prefix="/api/v1", description="Prompts a
 @can_fail("backend_unavailable", "timeout")
 def run_prompt(body: dict[str, Any]) -> Any:
     """Run one prompt on one backend."""
-    svc = services()
-    run_request = to_run_request(body, models=svc.models, default=svc.models.resolve(None), request_id=request_id(), caller=caller())
-    if body["dry_run"] or svc.dry_run:
-        return jsonify(to_dry_run(svc.runner.prepare(run_request), request_id()))
-    about = to_about(body)
-    return answer_run(lambda cancellation: svc.conversations.begin(run_request, about, cancellation), body)
+    run = plan_prompt(body, current_origin())
+    if body["dry_run"] or services().dry_run:
+        return dry_run(run)
+    return respond(run.plan, stream_type([body["output_format"]]))
 
 
 @blp.route("/backends", methods=["GET"])

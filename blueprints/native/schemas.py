@@ -111,6 +111,7 @@ class DeniedToolSchema(Strict):
 class PromptResultSchema(Strict):
     """The result of a run. A failed run of the CLI is a result too: see `exit_code` and `error`."""
 
+    run_id = fields.String(allow_none=True, metadata={"description": "Null with `dry_run`"})
     session_id = fields.String(allow_none=True)
     backend = fields.String(required=True)
     model = fields.String(allow_none=True)
