@@ -77,6 +77,7 @@ def create_app(
     app.extensions["clinvk"] = services
     app.extensions["clinvk.configuration"] = Configuration.of(settings, keys)
     app.extensions["clinvk.error_body"] = error_body
+    app.extensions["clinvk.error_answer"] = error_answer
     app.extensions["clinvk.observation"] = observation
     app.extensions["clinvk.counts"] = counts
 

@@ -15,11 +15,9 @@ class CurrentRequest(Protocol):
     misspelled: Mapping[str, str]
     """The fields of the body that have no effect because of their spelling, each with the known field's name."""
 
-    run_id: str
-    """The id of the run that the request has started; empty before the start."""
-
-    @property
-    def request_id(self) -> str: ...
+    request_id: str
+    answer_headers: dict[str, str]
+    """Headers for the answer, whatever it will be."""
 
     @property
     def caller(self) -> str:

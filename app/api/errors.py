@@ -17,7 +17,7 @@ from blueprints.anthropic import errors as anthropic_errors
 from blueprints.openai import errors as openai_errors
 from blueprints.openai.errors import UNKNOWN_ROUTE
 from blueprints.validation import invalid_json, invalid_request
-from services.errors import ClinvkError, RunFailed
+from services.errors import ClinvkError, KeyReused, RunEnded, RunFailed
 
 STATUS: Mapping[str, int] = {
     "invalid_request": 400,
@@ -27,14 +27,17 @@ STATUS: Mapping[str, int] = {
     "method_not_allowed": 405,
     "request_timeout": 408,
     "conflict": 409,
+    "gone": 410,
     "request_too_large": 413,
     "unsupported_media_type": 415,
     "rate_limit_exceeded": 429,
     "cancelled": 499,
     "internal_error": 500,
+    "worker_lost": 500,
     "backend_error": 502,
     "backend_unavailable": 503,
     "backend_overloaded": 503,
+    "server_stopped": 503,
     "timeout": 504,
 }
 """HTTP status of every error code. 499 is nginx's status for a disconnected client."""
@@ -82,8 +85,9 @@ def _from_ours(error: ClinvkError) -> Problem:
         headers["WWW-Authenticate"] = "Bearer"
     if error.code == "internal_error":
         return replace(INTERNAL_PROBLEM, details=details)
-    if isinstance(error, RunFailed):
+    if isinstance(error, RunFailed | RunEnded | KeyReused):
         headers["x-should-retry"] = "false"
+    if isinstance(error, RunFailed):
         details["failure"] = error.failure.kind
         if error.failure.kind == "unknown_model":
             details["field"] = "model"

@@ -50,8 +50,8 @@ class CurrentRequest:
     misspelled: Mapping[str, str] = field(default_factory=dict)
     """The fields of the body that have no effect because of their spelling, each with the known field's name. Set as it is parsed."""
 
-    run_id: str = ""
-    """The id of the run that the request has started; empty before the start. Sent as `X-Clinvk-Run-Id`."""
+    answer_headers: dict[str, str] = field(default_factory=dict)
+    """Headers for the answer, whatever it will be."""
 
     # Set as the answer is made.
     surface: str = ""

@@ -11,7 +11,6 @@ from app.observability.access_log import log_request
 from app.observability.context import CurrentRequest, Environ, request_of, set_current_request
 from app.observability.logs import error_log
 from app.security.proxies import TrustedProxies
-from blueprints.response_headers import RUN_ID
 
 StartResponse = Callable[..., Any]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
@@ -76,8 +75,7 @@ class Answer:
         headers.append(("X-Request-ID", request.request_id))
         if name := self._surface.request_id_header:
             headers.append((name, request.request_id))
-        if request.run_id:
-            headers.append((RUN_ID, request.run_id))
+        headers.extend(request.answer_headers.items())
         headers.append(("X-Content-Type-Options", "nosniff"))
         if self._connection is not None:
             self._connection.settimeout(self._write_timeout_s)

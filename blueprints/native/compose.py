@@ -11,7 +11,7 @@ from flask import Response, jsonify
 from blueprints.context import services
 from blueprints.current_request import request_id
 from blueprints.marks import can_fail, runs_cli, streams
-from blueprints.native.answers import stream_type
+from blueprints.native.background import respond_now_or_later
 from blueprints.native.compose_schemas import (
     ChainResultSchema,
     ChainSchema,
@@ -23,7 +23,6 @@ from blueprints.native.compose_schemas import (
 from blueprints.native.composed_work import Composed, ComposedWork, Results
 from blueprints.native.plans import to_request
 from blueprints.runs.plan import Beginning, Origin, RunPlan, current_origin
-from blueprints.runs.respond import respond
 from blueprints.streaming import EVENT_STREAM, NDJSON
 from blueprints.validation import Blueprint
 from services.clis.spec import Invocation
@@ -138,7 +137,8 @@ def _execute(compose: Callable[[Mapping[str, Any], Origin], Composed], body: Map
     if body["dry_run"] or services().dry_run:
         return _dry_run(composed)
     forms: list[Mapping[str, Any]] = [body, *body.get("tasks", ()), *body.get("steps", ())]  # any of them may request a stream
-    return respond(to_plan(composed, origin), stream_type(form["output_format"] for form in forms if "output_format" in form))
+    formats = [form["output_format"] for form in forms if "output_format" in form]
+    return respond_now_or_later(to_plan(composed, origin), body, origin, check=lambda: None, output_formats=formats)
 
 
 def _dry_run(composed: Composed) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flask import Response, jsonify
@@ -23,7 +23,7 @@ from services.runs.work import RunFacts
 from services.sessions.conversations import About
 from services.store.records import Session
 
-Begin = Callable[[Cancellation], RunStream]
+Begin = Callable[[RunRequest, Cancellation], RunStream]
 
 
 def to_request(body: Mapping[str, Any], origin: Origin, session: Session | None = None) -> RunRequest:
@@ -35,16 +35,19 @@ def to_request(body: Mapping[str, Any], origin: Origin, session: Session | None 
 
 @dataclass(frozen=True, slots=True)
 class SingleRun:
-    """One prompt, or one turn of a session. ``prepared``: the request with all that its session adds."""
+    """One prompt, or one turn of a session. ``prepared``: the request with all that its session adds. Raises what a start would."""
 
     plan: RunPlan
     prepared: Callable[[], RunRequest]
+
+    def check(self) -> None:
+        services().runner.check(self.prepared())
 
 
 def plan_prompt(body: Mapping[str, Any], origin: Origin) -> SingleRun:
     conversations = services().conversations
     request, about = to_request(body, origin), to_about(body)
-    plan = _plan("prompt", request, about, origin, lambda cancellation: conversations.begin(request, about, cancellation))
+    plan = _plan("prompt", request, about, origin, lambda request, cancellation: conversations.begin(request, about, cancellation))
     return SingleRun(plan, lambda: request)
 
 
@@ -52,16 +55,20 @@ def plan_turn(body: Mapping[str, Any], origin: Origin, session: Session) -> Sing
     conversations = services().conversations
     request, about, rebuild = to_request(body, origin, session), to_about(body), body["rebuild"]
 
-    def begin(cancellation: Cancellation) -> RunStream:
+    def begin(request: RunRequest, cancellation: Cancellation) -> RunStream:
         return conversations.resume(session, request, about, rebuild=rebuild, cancellation=cancellation)
 
+    def prepared() -> RunRequest:
+        return conversations.prepare_resume(session, request, rebuild=rebuild)
+
     plan = _plan("resume", request, about, origin, begin, session.id)
-    return SingleRun(plan, lambda: conversations.prepare_resume(session, request, rebuild=rebuild))
+    return SingleRun(plan, prepared)
 
 
 def _plan(kind: RunKind, request: RunRequest, about: About, origin: Origin, begin: Begin, session_id: str | None = None) -> RunPlan:
     def start(beginning: Beginning) -> Any:
-        return to_work(begin(beginning.cancellation), beginning, origin)
+        stream = begin(replace(request, run_id=beginning.run_id), beginning.cancellation)
+        return to_work(stream, beginning, origin)
 
     return RunPlan(
         kind=kind,

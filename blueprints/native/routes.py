@@ -9,12 +9,11 @@ from flask import jsonify
 from blueprints.context import services
 from blueprints.current_request import request_id
 from blueprints.marks import can_fail, runs_cli, streams
-from blueprints.native.answers import stream_type
+from blueprints.native.background import respond_now_or_later
 from blueprints.native.plans import dry_run, plan_prompt
 from blueprints.native.schemas import BackendListSchema, PromptResultSchema, PromptSchema
 from blueprints.native.translate import meta, to_backend
 from blueprints.runs.plan import current_origin
-from blueprints.runs.respond import respond
 from blueprints.streaming import EVENT_STREAM, NDJSON
 from blueprints.validation import Blueprint
 
@@ -29,10 +28,11 @@ blp = Blueprint("native", __name__, url_prefix="/api/v1", description="Prompts a
 @can_fail("backend_unavailable", "timeout")
 def run_prompt(body: dict[str, Any]) -> Any:
     """Run one prompt on one backend."""
-    run = plan_prompt(body, current_origin())
+    origin = current_origin()
+    run = plan_prompt(body, origin)
     if body["dry_run"] or services().dry_run:
         return dry_run(run)
-    return respond(run.plan, stream_type([body["output_format"]]))
+    return respond_now_or_later(run.plan, body, origin, check=run.check, output_formats=[body["output_format"]])
 
 
 @blp.route("/backends", methods=["GET"])

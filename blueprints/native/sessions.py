@@ -10,7 +10,7 @@ from marshmallow import RAISE
 from blueprints.context import services
 from blueprints.current_request import request_id
 from blueprints.marks import can_fail, runs_cli, streams
-from blueprints.native.answers import stream_type
+from blueprints.native.background import respond_now_or_later
 from blueprints.native.plans import dry_run, plan_turn, to_request
 from blueprints.native.schemas import PromptResultSchema
 from blueprints.native.session_schemas import (
@@ -27,7 +27,6 @@ from blueprints.native.session_schemas import (
 from blueprints.native.session_translate import from_session, from_turn, to_about, to_filter
 from blueprints.native.translate import meta
 from blueprints.runs.plan import current_origin
-from blueprints.runs.respond import respond
 from blueprints.streaming import EVENT_STREAM, NDJSON
 from blueprints.validation import Blueprint
 from services.store.records import Session
@@ -86,10 +85,13 @@ def delete_session(session_id: str) -> Any:
 @can_fail(*SESSION_ERRORS, "timeout")
 def resume_session(body: dict[str, Any], session_id: str) -> Any:
     """Run the session's next turn, in the CLI's own session. A second concurrent turn gets 409."""
-    run = plan_turn(body, current_origin(), find(session_id))
+    origin, session = current_origin(), find(session_id)
+    run = plan_turn(body, origin, session)
     if body["dry_run"] or services().dry_run:
         return dry_run(run)
-    return respond(run.plan, stream_type([body["output_format"]]))
+    return respond_now_or_later(
+        run.plan, body, origin, check=run.check, output_formats=[body["output_format"]], target={"session_id": session.id}
+    )
 
 
 @blp.route("/<session_id>/fork", methods=["POST"])

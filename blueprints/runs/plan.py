@@ -9,7 +9,7 @@ from flask import request
 
 from blueprints.current_request import caller, owner, request_id
 from services.cancellation import Cancellation
-from services.runs.record import RunKind
+from services.runs.record import RunKind, new_run_id
 from services.runs.work import RunFacts, Work
 
 ORIGIN_HEADERS = ("User-Agent", "X-Clinvk-Session", "X-Clinvk-Tools", "X-Clinvk-Workdir")
@@ -26,6 +26,8 @@ class Origin:
     """The unit of fair queueing."""
     headers: Mapping[str, str] = field(default_factory=dict)
     is_background: bool = False
+    run_id: str = ""
+    """Of the run that a worker makes the plan for; empty as long as it has not been queued."""
 
 
 def current_origin() -> Origin:
@@ -47,11 +49,12 @@ class RunPlan:
     """A checked request for one run. ``start`` raises what can still be refused: no slot, no store, no such CLI session."""
 
     kind: RunKind
+    id: str = field(default_factory=new_run_id)
     start: Callable[[Beginning], Work]
-    first: int = 1
-    """The number of the first event of the run's first attempt."""
     expected: RunFacts = RunFacts()
     """What is known before the start."""
+    is_stored: bool = False
+    """Whether the run can be looked up when it has ended, also without an idempotency key."""
     waits_for_output: bool = False
     """Whether a stream holds back its status until the CLI produces output, fails, or is silent for the keep-alive interval. A run
     that fails at once (not logged in, rate limited) then gets its own status and ``x-should-retry``, as from the vendors' APIs."""

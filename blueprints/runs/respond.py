@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from flask import Response, jsonify
+from flask import Response, jsonify, request
 
 from blueprints.client_watch import watch_client
 from blueprints.context import services
 from blueprints.current_request import current_request, owner, request_id
+from blueprints.response_headers import RUN_ID
+from blueprints.runs.kept import respond_kept
+from blueprints.runs.keys import HEADER
 from blueprints.runs.plan import Beginning, RunPlan
 from blueprints.streaming import is_sse, stream_response
 from services.runs.live import LiveRun
-from services.runs.record import new_run_id
 
 
 def respond(plan: RunPlan, content_type: str | None) -> Response:
@@ -20,10 +22,10 @@ def respond(plan: RunPlan, content_type: str | None) -> Response:
 
     Raises the plan's errors before the first byte, and RunFailed where the surface answers a failed run with an error.
     """
-    live = services().live
+    live = services().runs.live
     cancellation, watch = watch_client()
     run = LiveRun(
-        id=new_run_id(),
+        id=plan.id,
         kind=plan.kind,
         owner=owner(),
         request_id=request_id(),
@@ -37,10 +39,12 @@ def respond(plan: RunPlan, content_type: str | None) -> Response:
         closing.callback(watch.close)
         live.enter(run)
         closing.callback(live.leave, run)
-        work = plan.start(Beginning(run_id=run.id, cancellation=cancellation, first=plan.first))
+        if plan.is_stored or HEADER in request.headers:
+            return respond_kept(plan, run, content_type, closing)
+        work = plan.start(Beginning(run_id=run.id, cancellation=cancellation, first=1))
         closing.callback(work.close)
         run.begin(work)
-        current_request().run_id = run.id
+        current_request().answer_headers[RUN_ID] = run.id
         if content_type:
             if plan.waits_for_output:
                 work.await_output()

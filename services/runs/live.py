@@ -25,6 +25,8 @@ class LiveRun:
     request_id: str
     cancellation: Cancellation
     is_background: bool = False
+    is_stored: bool = False
+    """Whether the run store has it too."""
     title: str | None = None
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
