@@ -29,7 +29,7 @@ class Chunk(NamedTuple):
     """``count`` whole SSE frames, each with its blank line; ``first`` is the number of the first event."""
 
     first: int
-    count: int
+    count: int  # type: ignore[assignment]  # `tuple.count` is not needed
     data: bytes
 
     @property
