@@ -8,6 +8,7 @@ ClinvkError                    internal_error
 ├── PermissionDenied           permission_denied
 ├── NotFound                   not_found
 ├── Conflict                   conflict
+│   └── KeyReused                                       never succeeds, however often it is retried
 ├── RequestTooLarge            request_too_large
 ├── RateLimited                rate_limit_exceeded
 ├── BackendUnavailable         backend_unavailable      no CLI was started; safe to retry
@@ -75,6 +76,17 @@ class NotFound(ClinvkError):
 
 class Conflict(ClinvkError):
     code = "conflict"
+
+
+class KeyReused(Conflict):
+    """The idempotency key belongs to another request."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this Idempotency-Key was used for another request; use a new key for each request",
+            field="Idempotency-Key",
+            issue="key reused",
+        )
 
 
 class RequestTooLarge(ClinvkError):
