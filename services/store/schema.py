@@ -181,8 +181,8 @@ runs = Table(
     Column("answer_body", LargeBinary),
     Index("runs_by_turn", "status", "priority", "turn", "created_at", "id", "backend"),
     Index("runs_by_share", "owner", "status", "priority", "turn"),
-    Index("runs_by_creation", "created_at", "id", "status", "kind"),
-    Index("runs_by_owner", "owner", "created_at", "id", "status", "kind"),
+    Index("runs_by_creation", "created_at", "id", "status", "kind", "session_id"),
+    Index("runs_by_owner", "owner", "created_at", "id", "status", "kind", "session_id"),
     Index("runs_by_end", "are_events_expired", "ended_at"),
 )
 
