@@ -25,11 +25,16 @@ def new_run_id() -> str:
     return ID_PREFIX + secrets.token_hex(ID_BYTES)
 
 
+def first_number(kind: RunKind) -> int:
+    """The number of a run's first event: the events of a Response count from 0, as OpenAI's do."""
+    return 0 if kind == "response" else 1
+
+
 class Chunk(NamedTuple):
     """``count`` whole SSE frames, each with its blank line; ``first`` is the number of the first event."""
 
     first: int
-    count: int
+    count: int  # type: ignore[assignment]  # `tuple.count` is not needed
     data: bytes
 
     @property
@@ -109,7 +114,7 @@ class Run:
     is_background: bool
     request_id: str
     request: bytes = field(default=b"", repr=False)
-    """Empty in lists."""
+    """Present only in what `RunStore.claim` returns."""
     title: str | None = None
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -134,7 +139,7 @@ class Run:
     answer: StoredAnswer | None = None
     """None in lists."""
     terminal: Chunk | None = field(default=None, repr=False)
-    """The last event, present exactly when the run has ended. It is not part of the event log."""
+    """The last event, present when the run has ended, except in lists. It is not part of the event log."""
     is_cancel_requested: bool = False
     are_events_expired: bool = False
     position: int | None = None
@@ -157,6 +162,8 @@ class RunEnd:
     backend: str | None = None
     model: str | None = None
     last_tool: str | None = None
+    webhook_type: str | None = None
+    """The type of the webhook; None: by kind and status (`services.runs.endings.webhook_type`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

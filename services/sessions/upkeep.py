@@ -15,6 +15,7 @@ from services.store.leases import BEAT_S
 log = logging.getLogger("clinvk.sessions")
 
 SWEEP_S = 3_600.0
+TIDY_S = 30.0
 
 
 class Upkeep:
@@ -23,7 +24,7 @@ class Upkeep:
     def __init__(
         self, conversations: Conversations, *, retention_days: int, beat_s: float = BEAT_S, tidy: Sequence[Callable[[], object]] = ()
     ) -> None:
-        """``tidy`` is called at every beat."""
+        """``tidy`` is called every `TIDY_S`, or at every beat if those are rarer."""
         self._conversations = conversations
         self._tidy = tidy
         self._retention_days = retention_days
@@ -39,14 +40,16 @@ class Upkeep:
             self._greenlet.kill()
 
     def _work(self) -> None:
-        next_sweep = monotonic()
+        next_sweep = next_tidy = monotonic()
         while True:
             if monotonic() >= next_sweep:
                 next_sweep = monotonic() + SWEEP_S
                 self._try(self._sweep)
             self._try(self._beat)
-            for tidy in self._tidy:
-                self._try(tidy)
+            if monotonic() >= next_tidy:
+                next_tidy = monotonic() + TIDY_S
+                for tidy in self._tidy:
+                    self._try(tidy)
             gevent.sleep(self._beat_s)
 
     def _sweep(self) -> None:

@@ -1,4 +1,5 @@
-"""Leases: which process runs a turn and whether it is alive, so that a killed server leaves no session stuck as running.
+"""Leases: which process runs a turn or executes a run, and whether it is alive, so that a killed server leaves neither stuck as
+running.
 
 If the owner is local (same boot, same PID namespace), the process table shows whether it is alive. An owner elsewhere
 (another container or machine on the same database) must have renewed its lease within ``LEASE_S`` by the database's clock.
@@ -17,10 +18,10 @@ from typing import Any
 from sqlalchemy import Connection, Row, Update, bindparam, delete, literal_column, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from services.store.schema import owners, sessions
+from services.store.schema import owners, runs, sessions
 
-LEASE_S = 120.0
-BEAT_S = 30.0
+LEASE_S = 15.0
+BEAT_S = 5.0
 """How often a process renews its lease."""
 
 
@@ -38,7 +39,7 @@ def this_process() -> Owner:
 
 
 def sign_in(connection: Connection, owner: Owner) -> None:
-    """Renew the lease of ``owner``, or create it. Called in each transaction that gives it a turn."""
+    """Renew the lease of ``owner``, or create it. Called in each transaction that gives it a turn or a run."""
     seen = connection.execute(_seen_now(connection.dialect.name), {"owner": owner.id})
     if not seen.rowcount:
         row = {"id": owner.id, "place": owner.place, "pid": owner.pid, "process_start": owner.process_start}
@@ -58,8 +59,9 @@ def dead_among(connection: Connection, ids: set[str], us: Owner) -> set[str]:
 
 
 def forget_dead(connection: Connection, us: Owner) -> None:
-    """Remove the leases of dead owners that own no session."""
-    holding = select(sessions.c.owner).where(sessions.c.status == "running", sessions.c.owner.is_not(None))
+    """Remove the leases of dead owners that own no session and execute no run."""
+    of_sessions = select(sessions.c.owner).where(sessions.c.status == "running", sessions.c.owner.is_not(None))
+    holding = of_sessions.union_all(select(runs.c.worker).where(runs.c.worker.is_not(None)))
     idle = set(connection.execute(select(owners.c.id).where(owners.c.id.not_in(holding))).scalars())
     if dead := dead_among(connection, idle, us):
         connection.execute(delete(owners).where(owners.c.id.in_(dead)))
