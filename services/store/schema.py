@@ -209,8 +209,9 @@ webhook_deliveries = Table(
     Column("id", Text, primary_key=True),
     _run_id(),
     Column("type", Text, nullable=False),
+    Column("host", Text, nullable=False),  # of the webhook's URL: a process sends few requests to one host at the same time
     Column("created_at", BigInteger, nullable=False),
-    Column("attempts", Integer, nullable=False),  # made so far
+    Column("attempts", Integer, nullable=False),  # begun so far
     Column("due_at", BigInteger, nullable=False),
     Column("claimed_until", BigInteger),
     Index("webhook_deliveries_by_due", "due_at"),

@@ -63,6 +63,7 @@ STATEMENTS = (
         id TEXT NOT NULL PRIMARY KEY,
         run_id {id} NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
         type TEXT NOT NULL,
+        host TEXT NOT NULL,
         created_at BIGINT NOT NULL,
         attempts INTEGER NOT NULL,
         due_at BIGINT NOT NULL,
