@@ -64,7 +64,12 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
         responses=responses,
         runs=runs,
         secret=ServerSecret(f"{settings.home}/server-secret"),
-        upkeep=Upkeep(conversations, retention_days=session.retention_days, tidy=(continuation.tidy, responses.tidy, runs.worker.expire), beat=runs.worker.beat),
+        upkeep=Upkeep(
+            conversations,
+            retention_days=session.retention_days,
+            tidy=(continuation.tidy, responses.tidy, runs.worker.expire),
+            beat=runs.worker.beat,
+        ),
         prober=prober,
         **_choices(settings, backends, prober),
     )

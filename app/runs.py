@@ -43,9 +43,9 @@ def _composed(schema: Any, compose: Callable[[Body, Origin], Any]) -> Callable[[
 
 PLANS: Mapping[RunKind, Callable[[Body, Origin, Target], RunPlan]] = {
     "prompt": lambda body, origin, target: plan_prompt(PromptSchema().load(body), origin).plan,
-    "resume": lambda body, origin, target: plan_turn(
-        ResumeSchema().load(body), origin, services().conversations.store.get(target["session_id"])
-    ).plan,
+    "resume": lambda body, origin, target: (
+        plan_turn(ResumeSchema().load(body), origin, services().conversations.store.get(target["session_id"])).plan
+    ),
     "parallel": _composed(ParallelSchema(), compose_parallel),
     "chain": _composed(ChainSchema(), compose_chain),
     "compare": _composed(CompareSchema(), compose_compare),

@@ -8,8 +8,8 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
-from blueprints.native.schemas import Strict
 from blueprints.request_fields import Array
+from blueprints.strict_schema import Strict
 from services.errors import InvalidRequest
 from services.runs.record import Webhook
 from services.runs.webhooks.address import URL_LIMIT_CHARS, check_url

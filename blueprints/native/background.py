@@ -40,7 +40,9 @@ def respond_now_or_later(
     if not (prefers_async() if asked is None else asked):
         for name in ONLY_IN_BACKGROUND:
             if name in body:
-                raise InvalidRequest(f"{name}: only for a run in the background; add `background: true`", field=name, issue="needs background")
+                raise InvalidRequest(
+                    f"{name}: only for a run in the background; add `background: true`", field=name, issue="needs background"
+                )
         return respond(plan, stream_type(output_formats))
     if asked is None:
         current_request().answer_headers["Preference-Applied"] = RESPOND_ASYNC

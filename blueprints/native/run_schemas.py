@@ -77,5 +77,7 @@ class WaitQuerySchema(Strict):
 
 class EventsQuerySchema(Strict):
     after = fields.Integer(
-        load_default=0, validate=validate.Range(0), metadata={"description": "Number of the last event seen; `Last-Event-ID` takes precedence"}
+        load_default=0,
+        validate=validate.Range(0),
+        metadata={"description": "Number of the last event seen; `Last-Event-ID` takes precedence"},
     )

@@ -52,7 +52,9 @@ class BackgroundSchema(Strict):
     )
     on_worker_lost = fields.String(
         validate=validate.OneOf(["fail", "retry"]),
-        metadata={"description": "In the background: `retry` starts the run once more if the server's process dies meanwhile; default `fail`"},
+        metadata={
+            "description": "In the background: `retry` starts the run once more if the server's process dies meanwhile; default `fail`"
+        },
     )
     webhook = fields.Nested(WebhookSchema())
 

@@ -49,9 +49,7 @@ def submit(submission: Submission, content_type: str | None, to_answer: Callable
     if earlier is None:
         submission.check()
         new = _to_new_run(submission)
-        run, is_new = runs.store.add(
-            new, max_waiting=runs.limits.max_waiting, max_waiting_per_owner=runs.limits.max_waiting_per_owner
-        )
+        run, is_new = runs.store.add(new, max_waiting=runs.limits.max_waiting, max_waiting_per_owner=runs.limits.max_waiting_per_owner)
         if is_new:
             runs.wake_workers()
     else:

@@ -25,26 +25,14 @@ class RunLookup:
         self._peers = peers
         self._to_terminal = to_terminal
 
-    def list(self, wanted: RunFilter, *, limit: int, cursor: str | None) -> RunPage:
-        """A page, newest first. Raises InvalidRequest for an invalid cursor."""
-        before = tuple(cursors.decode(cursor, ORDER_NAME, ORDER_TYPES)) if cursor else None
-        in_memory = self._in_memory()
-        page = self._store.list(wanted, limit=limit, cursor=cursor)
-        ahead = _count_queued(in_memory)
-        found = [_behind(run, ahead) for run in page.runs]
-        found += [run for run in in_memory if _matches(run, wanted) and (before is None or _place(run) < before)]
-        found.sort(key=_place, reverse=True)
-        has_more = page.next_cursor is not None or len(found) > limit
-        return RunPage(tuple(found[:limit]), cursors.encode(ORDER_NAME, *_place(found[limit - 1])) if has_more else None)
-
     def get(self, id: str, owner: str | None) -> Run:
         """Raises NotFound."""
         try:
             run = self._store.get(id, owner)
         except NotFound:
-            for run in self._in_memory():
-                if run.id == id and owner in (None, run.owner):
-                    return run
+            for found in self._in_memory():
+                if found.id == id and owner in (None, found.owner):
+                    return found
             raise
         return _behind(run, _count_queued(self._in_memory())) if run.position else run
 
@@ -85,6 +73,18 @@ class RunLookup:
         if run:
             run.cancel()
         return run is not None
+
+    def list(self, wanted: RunFilter, *, limit: int, cursor: str | None) -> RunPage:
+        """A page, newest first. Raises InvalidRequest for an invalid cursor."""
+        before = tuple(cursors.decode(cursor, ORDER_NAME, ORDER_TYPES)) if cursor else None
+        in_memory = self._in_memory()
+        page = self._store.list(wanted, limit=limit, cursor=cursor)
+        ahead = _count_queued(in_memory)
+        found = [_behind(run, ahead) for run in page.runs]
+        found += [run for run in in_memory if _matches(run, wanted) and (before is None or _place(run) < before)]
+        found.sort(key=_place, reverse=True)
+        has_more = page.next_cursor is not None or len(found) > limit
+        return RunPage(tuple(found[:limit]), cursors.encode(ORDER_NAME, *_place(found[limit - 1])) if has_more else None)
 
 
 def _matches(run: Run, wanted: RunFilter) -> bool:

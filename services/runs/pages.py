@@ -12,6 +12,8 @@ from services.store.schema import runs
 
 MAX_LIMIT = 200
 ORDER = (runs.c.created_at, runs.c.id)
+ORDER_NAME, ORDER_TYPES = "created", (int, str)
+"""What a cursor says of the order."""
 
 
 def list_page(connection: Connection, wanted: RunFilter, limit: int, cursor: str | None) -> RunPage:
@@ -21,10 +23,10 @@ def list_page(connection: Connection, wanted: RunFilter, limit: int, cursor: str
     # First the ids of the page, from the index alone, which has all that can be filtered by.
     statement = select(*ORDER).where(*(runs.c[name] == value for name, value in filters.items() if value is not None))
     if cursor:
-        statement = statement.where(tuple_(*ORDER) < tuple_(*cursors.decode(cursor, "created", (int, str))))
+        statement = statement.where(tuple_(*ORDER) < tuple_(*cursors.decode(cursor, ORDER_NAME, ORDER_TYPES)))
     found = connection.execute(statement.order_by(*(column.desc() for column in ORDER)).limit(limit + 1)).all()
     page = [row.id for row in found[:limit]]
     rows = {row.id: row for row in connection.execute(select(*LISTED).where(runs.c.id.in_(page)))}
     places = queue.positions(connection, [row.id for row in rows.values() if row.status == "queued"])
-    more = cursors.encode("created", found[limit - 1].created_at, found[limit - 1].id) if len(found) > limit else None
+    more = cursors.encode(ORDER_NAME, found[limit - 1].created_at, found[limit - 1].id) if len(found) > limit else None
     return RunPage(tuple(to_run(rows[id], places.get(id)) for id in page), more)

@@ -67,7 +67,7 @@ class Performer:
             work.close()
             return
         except StoreUnavailable as unavailable:
-            log.error("run %s is stopped: its events cannot be stored: %s", run.id, unavailable.message)  # noqa: TRY400 - the cause is in the message
+            log.error("run %s is stopped: its events cannot be stored: %s", run.id, unavailable.message)
             error, number = RunError(code=unavailable.code, message=unavailable.message), self._last(run) + 1
         except Exception:
             log.exception("run %s", run.id)
@@ -91,7 +91,7 @@ class Performer:
                 break
             except StoreUnavailable as error:
                 if monotonic() > deadline:
-                    log.error("the end of run %s could not be stored: %s", run.id, error.message)  # noqa: TRY400
+                    log.error("the end of run %s could not be stored: %s", run.id, error.message)
                     return
             gevent.sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)

@@ -8,8 +8,8 @@ from gevent import Timeout
 
 from services.runs.limits import RunLimits
 from services.runs.live import LiveRuns
-from services.runs.lookup import RunLookup
 from services.runs.log import EventLog
+from services.runs.lookup import RunLookup
 from services.runs.peers import Peers
 from services.runs.performer import Performer
 from services.runs.record import ENDED, Chunk, Run

@@ -94,8 +94,8 @@ class RunWorker:
     def beat(self) -> None:
         """Renew the lease, cancel what other processes want cancelled, and end or queue again the runs of dead processes."""
         for id in self._store.beat():
-            if run := self._live.get(id):
-                run.cancel()
+            if live := self._live.get(id):
+                live.cancel()
         for run in self._store.bury(self._to_lost, self._to_restarted):
             log.warning("run %s: its worker was lost; it is %s now", run.id, run.status)
             self._events.close(run.id)

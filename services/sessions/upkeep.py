@@ -22,10 +22,17 @@ class Upkeep:
     """One greenlet per serving process. `start` may be called again, also after a fork."""
 
     def __init__(
-        self, conversations: Conversations, *, retention_days: int, beat_s: float = BEAT_S, tidy: Sequence[Callable[[], object]] = ()
+        self,
+        conversations: Conversations,
+        *,
+        retention_days: int,
+        beat_s: float = BEAT_S,
+        beat: Callable[[], object] = lambda: None,
+        tidy: Sequence[Callable[[], object]] = (),
     ) -> None:
-        """``tidy`` is called every `TIDY_S`, or at every beat if those are rarer."""
+        """``beat`` is called at every beat, ``tidy`` every `TIDY_S`, or at every beat if those are rarer."""
         self._conversations = conversations
+        self._more_at_beat = beat
         self._tidy = tidy
         self._retention_days = retention_days
         self._beat_s = beat_s
@@ -46,6 +53,7 @@ class Upkeep:
                 next_sweep = monotonic() + SWEEP_S
                 self._try(self._sweep)
             self._try(self._beat)
+            self._try(self._more_at_beat)
             if monotonic() >= next_tidy:
                 next_tidy = monotonic() + TIDY_S
                 for tidy in self._tidy:
