@@ -15,6 +15,7 @@ import gevent
 from gevent.event import Event
 
 from services.errors import StoreUnavailable
+from services.runs import chunks
 from services.runs.record import Chunk
 
 log = logging.getLogger("clinvk.runs")
@@ -38,25 +39,24 @@ class _Pending:
     def __init__(self) -> None:
         self.waiting: list[Chunk] = []
         self.bytes = 0
-        self.appended = self.committed = -1
-        """Numbers of the last event that was appended, and of the last one that was committed."""
+        self.last = -1
+        """The number of the last event."""
+        self.appended = self.committed = 0
+        """How many chunks were appended, and how many of them are committed."""
+        self._taken = 0
         self.error: Fenced | StoreUnavailable | None = None
         self.changed = Event()
 
     def take(self) -> Chunk:
-        chunks, self.waiting = self.waiting, []
-        first = chunks[0]
-        return (
-            first
-            if len(chunks) == 1
-            else Chunk(first.first, sum(chunk.count for chunk in chunks), b"".join(chunk.data for chunk in chunks))
-        )
+        taken, self.waiting, self._taken = self.waiting, [], self.appended
+        return chunks.join(taken)
 
     def settle(self, chunk: Chunk, error: Fenced | StoreUnavailable | None) -> None:
+        """What `take` gave is committed, or lost with all that has come since."""
         if error:
             self.error, self.waiting, self.bytes = error, [], 0
         else:
-            self.committed = chunk.last
+            self.committed = self._taken
             self.bytes -= len(chunk.data)
         self.wake()
 
@@ -67,12 +67,13 @@ class _Pending:
 
 class Committer:
     """``write`` stores one chunk of each run in one transaction and returns the runs whose chunk was refused. It is called again
-    if it raises StoreUnavailable, though it may have stored the chunks. ``report`` receives the chunks that were stored."""
+    if it raises StoreUnavailable, though it may have stored the chunks. ``report`` receives the chunks that were stored and the runs
+    whose chunks are lost."""
 
     def __init__(
         self,
         write: Callable[[Mapping[str, Chunk]], Collection[str]],
-        report: Callable[[Mapping[str, Chunk]], None],
+        report: Callable[[Mapping[str, Chunk], Collection[str]], None],
         *,
         interval_s: float = COMMIT_INTERVAL_S,
         pending_limit_bytes: int = PENDING_LIMIT_BYTES,
@@ -98,11 +99,12 @@ class Committer:
             run.changed.wait()
         if run.error:
             raise run.error
-        if run.waiting and chunk.first != run.appended + 1:
-            raise ValueError(f"event {chunk.first} of {run_id} does not follow event {run.appended}")
+        if run.waiting and chunk.first != run.last + 1:
+            raise ValueError(f"event {chunk.first} of {run_id} does not follow event {run.last}")
         run.waiting.append(chunk)
         run.bytes += len(chunk.data)
-        run.appended = chunk.last
+        run.last = chunk.last
+        run.appended += 1
         self._filled[run_id] = run
         self._wanted.set()
 
@@ -151,7 +153,7 @@ class Committer:
     def _commit(self, filled: Mapping[str, _Pending]) -> None:
         batch = {run_id: run.take() for run_id, run in filled.items()}
         error: StoreUnavailable | None = None
-        refused: Collection[str] = ()
+        refused: Collection[str] = batch
         try:
             refused = self._write_again(batch)
         except StoreUnavailable as unavailable:
@@ -159,17 +161,15 @@ class Committer:
         except Exception:
             log.exception("the events of %d runs could not be stored", len(batch))
             error = StoreUnavailable("the events of this run could not be stored")
-        stored = {run_id: chunk for run_id, chunk in batch.items() if run_id not in refused} if error is None else {}
+        lost = {run_id: error or Fenced(f"another process has ended {run_id}, or executes it again") for run_id in refused}
         for run_id, run in filled.items():
-            fenced = Fenced(f"another process has ended {run_id}, or will execute it again") if run_id in refused else None
-            if error or fenced:
+            run.settle(batch[run_id], lost.get(run_id))
+            if run_id in lost:
                 self._filled.pop(run_id, None)
-            run.settle(batch[run_id], error or fenced)
-        if stored:
-            try:
-                self._report(stored)
-            except Exception:
-                log.exception("the readers of %d runs were not told of new events", len(stored))
+        try:
+            self._report({run_id: chunk for run_id, chunk in batch.items() if run_id not in lost}, lost)
+        except Exception:
+            log.exception("the readers of %d runs were not told of new events", len(batch))
 
     def _write_again(self, batch: Mapping[str, Chunk]) -> Collection[str]:
         give_up_at = monotonic() + self._retry_s

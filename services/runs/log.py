@@ -183,7 +183,7 @@ class EventLog:
                 chunk = batch[run_id]
                 if number == chunk.first:
                     new.append({"run_id": run_id, "first": chunk.first, "count": chunk.count, "data": chunk.data})
-                elif number != chunk.last + 1:  # else an earlier try has stored it, though it failed
+                elif not _is_stored(connection, run_id, chunk):
                     refused.add(run_id)
             if new:
                 connection.execute(INSERT, new)
@@ -194,10 +194,19 @@ class EventLog:
         except IntegrityError:  # the log of a run has grown since this transaction read where it ends
             return self._database.write(work)
 
-    def _committed(self, stored: Mapping[str, Chunk]) -> None:
+    def _committed(self, stored: Mapping[str, Chunk], lost: Collection[str]) -> None:
         for run_id, chunk in stored.items():
             self._feed.put(run_id, chunk)
-        self._on_commit(stored.keys())
+        for run_id in lost:
+            self._feed.wake(run_id)
+        if stored:
+            self._on_commit(stored.keys())
+
+
+def _is_stored(connection: Connection, run_id: str, chunk: Chunk) -> bool:
+    """Whether an earlier try has stored the chunk, though it seemed to fail."""
+    row = connection.execute(CHUNKS, {"of_run": run_id, "low": chunk.first, "high": chunk.first}).first()
+    return row is not None and Chunk(row.first, row.events, row.data) == chunk
 
 
 def _next_number(kind: RunKind, stored: int | None) -> int:
