@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from time import monotonic
 from typing import Any, cast
 
@@ -72,7 +73,7 @@ def answer(run_request: RunRequest, dialect: Dialect, start: Start, *, kind: Run
     to_error = _to_error()
 
     def begun(beginning: Beginning) -> StreamWork:
-        run = begin(run_request, beginning.cancellation)
+        run = begin(replace(run_request, run_id=beginning.run_id), beginning.cancellation)
         batches = only_json(run) if is_json(run_request) else run
 
         def to_answer(result: RunResult) -> Answer:

@@ -47,6 +47,6 @@ def to_work(stream: RunStream, beginning: Beginning, origin: Origin) -> StreamWo
     def to_answer(result: RunResult) -> Answer:
         if result.failure and result.failure.kind in NOT_A_RESULT:
             raise RunFailed(result.failure, result)
-        return Answer(body=to_result(result, beginning.run_id, origin.request_id), headers=denied_header(result.denied_tools))
+        return Answer(body=to_result(result, beginning.run_id, origin), headers=denied_header(result.denied_tools))
 
     return StreamWork(stream, stream, to_encoder=to_encoder, to_answer=to_answer, headers=ignored_header(invocation.ignored))

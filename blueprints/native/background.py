@@ -8,13 +8,14 @@ from typing import Any
 from flask import Response, jsonify, url_for
 
 from blueprints.context import services
-from blueprints.current_request import current_request, request_id
+from blueprints.current_request import current_request
 from blueprints.native.answers import stream_type
 from blueprints.native.run_translate import from_run
 from blueprints.native.translate import meta
 from blueprints.runs.plan import Origin, RunPlan
 from blueprints.runs.respond import respond
 from blueprints.runs.submit import RESPOND_ASYNC, Submission, prefers_async, submit
+from blueprints.times import to_time
 from blueprints.webhook_field import to_webhook
 from services.errors import InvalidRequest
 from services.runs.record import Run
@@ -62,7 +63,7 @@ def respond_now_or_later(
 
 
 def accepted(run: Run) -> Response:
-    response = jsonify({**from_run(run), "meta": meta(request_id())})
+    response = jsonify({**from_run(run), "meta": meta(run.request_id, to_time(run.created_at))})
     response.status_code = 202
     response.headers["Location"] = url_for("runs.get_run", run_id=run.id)
     return response

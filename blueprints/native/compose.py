@@ -9,7 +9,6 @@ from typing import Any
 from flask import Response, jsonify
 
 from blueprints.context import services
-from blueprints.current_request import request_id
 from blueprints.marks import can_fail, runs_cli, streams
 from blueprints.native.background import respond_now_or_later
 from blueprints.native.compose_schemas import (
@@ -124,8 +123,8 @@ def _to_requests(items: Sequence[Mapping[str, Any]], field: str, origin: Origin)
 
 def to_plan(composed: Composed, origin: Origin) -> RunPlan:
     def start(beginning: Beginning) -> ComposedWork:
-        composition = Composition(services().runner, composed.plan, beginning.cancellation)
-        return ComposedWork(composition, composed, beginning, origin.request_id)
+        composition = Composition(services().runner, composed.plan, beginning.cancellation, run_id=beginning.run_id)
+        return ComposedWork(composition, composed, beginning, origin)
 
     return RunPlan(kind=composed.kind, start=start)
 
@@ -135,18 +134,18 @@ def _execute(compose: Callable[[Mapping[str, Any], Origin], Composed], body: Map
     origin = current_origin()
     composed = compose(body, origin)
     if body["dry_run"] or services().dry_run:
-        return _dry_run(composed)
+        return _dry_run(composed, origin)
     forms: list[Mapping[str, Any]] = [body, *body.get("tasks", ()), *body.get("steps", ())]  # any of them may request a stream
     formats = [form["output_format"] for form in forms if "output_format" in form]
     return respond_now_or_later(to_plan(composed, origin), body, origin, check=lambda: None, output_formats=formats)
 
 
-def _dry_run(composed: Composed) -> Response:
+def _dry_run(composed: Composed, origin: Origin) -> Response:
     parts = []
     for index, invocation in enumerate(composed.plan.invocations):
         parts.append({composed.member: index, "name": composed.names[index], **_to_dry_part(invocation)})
         yield_to_others()
-    return jsonify({**composed.to_body(parts, 0, None, request_id()), "dry_run": True})
+    return jsonify({**composed.to_body(parts, 0, None, origin), "dry_run": True})
 
 
 def _to_dry_part(invocation: Invocation) -> dict[str, Any]:

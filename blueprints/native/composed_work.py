@@ -12,8 +12,9 @@ from typing import Any
 import orjson
 
 from blueprints import sse
-from blueprints.native.translate import EventEncoder, meta, now, to_denied_tools, to_usage
-from blueprints.runs.plan import Beginning
+from blueprints.native.translate import EventEncoder, meta, to_denied_tools, to_usage
+from blueprints.runs.plan import Beginning, Origin
+from blueprints.times import now
 from services.clis.spec import Invocation
 from services.compose.composition import Composition
 from services.compose.plan import Outcome, Plan
@@ -37,7 +38,7 @@ class Composed:
     names: Sequence[str | None]
     to_fields: ToFields
 
-    def to_body(self, results: Results, duration_ms: int, run_id: str | None, request_id: str) -> dict[str, Any]:
+    def to_body(self, results: Results, duration_ms: int, run_id: str | None, origin: Origin) -> dict[str, Any]:
         statuses = Counter(result["status"] for result in results)
         counts = {status: statuses[status] for status in ("failed", "cancelled", "skipped")}
         return {
@@ -46,7 +47,7 @@ class Composed:
             **counts,
             "total_duration_ms": duration_ms,
             "results": results,
-            "meta": meta(request_id),
+            "meta": meta(origin.request_id, origin.submitted_at),
         }
 
 
@@ -55,11 +56,11 @@ class ComposedWork:
 
     headers: dict[str, str] = {}  # noqa: RUF012 - never changed
 
-    def __init__(self, composition: Composition, composed: Composed, beginning: Beginning, request_id: str) -> None:
+    def __init__(self, composition: Composition, composed: Composed, beginning: Beginning, origin: Origin) -> None:
         self._composition = composition
         self._composed = composed
         self._beginning = beginning
-        self._request_id = request_id
+        self._origin = origin
         self._answer: Answer | None = None
         self.failure: Failed | None = None
 
@@ -98,7 +99,7 @@ class ComposedWork:
                 raise
             composed = self._composed
             results = [{composed.member: i, "name": composed.names[i], **_to_result(outcome)} for i, outcome in enumerate(outcomes)]
-            body = composed.to_body(results, self._composition.elapsed_ms(), self._beginning.run_id, self._request_id)
+            body = composed.to_body(results, self._composition.elapsed_ms(), self._beginning.run_id, self._origin)
             self._answer = Answer(body=body)
         return self._answer
 

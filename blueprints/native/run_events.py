@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from blueprints import sse
-from blueprints.native.translate import now
+from blueprints.times import now
 from services.runs.record import Chunk, Run, RunError
 
 COMPOSED = ("parallel", "chain", "compare")

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from blueprints.native.session_translate import to_time
+from blueprints.times import to_time
 from services.runs.record import Run, RunFilter
 
 

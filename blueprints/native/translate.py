@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import lru_cache
 from itertools import count
-from time import gmtime, strftime, time_ns
 from typing import Any
 
 import orjson
 
 from blueprints import sse
 from blueprints.runs.plan import Origin
+from blueprints.times import now
 from services.clis.probe import Availability
 from services.clis.spec import OPTION_NAMES, BackendSpec, Invocation
 from services.errors import RUN_FAILURE_CODES
@@ -45,19 +44,9 @@ def to_run_request(body: Mapping[str, Any], *, models: ModelResolver, default: R
     )
 
 
-def now() -> str:
-    """RFC 3339, UTC, in milliseconds."""
-    second, rest_ns = divmod(time_ns(), 1_000_000_000)
-    return f"{_second(second)}.{rest_ns // 1_000_000:03}Z"
-
-
-@lru_cache(maxsize=2)
-def _second(second: int) -> str:
-    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
-
-
-def meta(request_id: str) -> dict[str, str]:
-    return {"request_id": request_id, "timestamp": now()}
+def meta(request_id: str, at: str = "") -> dict[str, str]:
+    """``at``: empty for now."""
+    return {"request_id": request_id, "timestamp": at or now()}
 
 
 def to_usage(usage: Usage | None) -> dict[str, int] | None:
@@ -75,7 +64,7 @@ def to_denied_tools(denials: Iterable[Denial]) -> list[dict[str, str]]:
     return [{"tool": denial.tool, "reason": denial.reason} for denial in denials]
 
 
-def to_result(result: RunResult, run_id: str, request_id: str) -> dict[str, Any]:
+def to_result(result: RunResult, run_id: str, origin: Origin) -> dict[str, Any]:
     """The response body of `/prompt`."""
     return {
         "run_id": run_id,
@@ -90,7 +79,7 @@ def to_result(result: RunResult, run_id: str, request_id: str) -> dict[str, Any]
         "cost_usd": result.cost_usd,
         "ignored": list(result.ignored),
         "denied_tools": to_denied_tools(result.denied_tools),
-        "meta": meta(request_id),
+        "meta": meta(origin.request_id, origin.submitted_at),
     }
 
 

@@ -26,6 +26,8 @@ class Origin:
     """The unit of fair queueing."""
     headers: Mapping[str, str] = field(default_factory=dict)
     is_background: bool = False
+    submitted_at: str = ""
+    """When a background run was submitted, in RFC 3339."""
     run_id: str = ""
     """Of the run that a worker makes the plan for; empty as long as it has not been queued."""
 

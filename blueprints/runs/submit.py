@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import flask
@@ -16,6 +16,7 @@ from blueprints.response_headers import REPLAYED, RUN_ID
 from blueprints.runs.follow import follow_run
 from blueprints.runs.keys import idempotency_key
 from blueprints.runs.plan import Origin, RunPlan
+from blueprints.times import to_time
 from services.runs.record import NewRun, Run, Webhook
 
 RESPOND_ASYNC = "respond-async"
@@ -90,4 +91,6 @@ def _to_new_run(submission: Submission) -> NewRun:
 def stored_request(run: Run) -> tuple[dict[str, Any], Origin, dict[str, str]]:
     """(body, origin, target) of a queued run, as `submit` stored them."""
     asked = orjson.loads(run.request)
-    return asked["body"], Origin(**{**asked["origin"], "is_background": True, "run_id": run.id}), asked["target"]
+    as_stored = Origin(**asked["origin"])
+    origin = replace(as_stored, is_background=True, caller=run.owner, run_id=run.id, submitted_at=to_time(run.created_at))
+    return asked["body"], origin, asked["target"]
