@@ -73,7 +73,11 @@ class Receiver:
                     self._tls.sni_callback = lambda _connection, name, _context: names.append(name)
                     connection = self._tls.wrap_socket(connection, server_side=True)
                 with connection, connection.makefile("rb") as stream:
-                    line, headers = stream.readline().decode("latin-1").strip(), http.client.parse_headers(stream)
+                    line = stream.readline().decode("latin-1").strip()
+                    if not line.endswith("HTTP/1.1"):
+                        connection.sendall(status(400))
+                        return
+                    headers = http.client.parse_headers(stream)
                     body = stream.read(int(headers["Content-Length"]))
                     answer = self._answers[min(len(self.requests), len(self._answers) - 1)]
                     self.requests.append(Received(line, headers, body, names[-1]))

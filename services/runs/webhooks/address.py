@@ -53,12 +53,6 @@ class Target:
     path: str
     """With the query."""
 
-    @property
-    def origin(self) -> str:
-        """For log lines: paths and queries of webhooks may contain secrets."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'https' if self.is_tls else 'http'}://{host}:{self.port}"
-
 
 def check_url(url: str, allowed_hosts: Collection[str], *, field: str = "webhook.url") -> Target:
     """Raises InvalidRequest for a URL that is not sent to. ``allowed_hosts`` may be private, and be reached by plain http."""
