@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import flask
@@ -13,11 +14,13 @@ from blueprints.native.compose import compose_chain, compose_compare, compose_pa
 from blueprints.native.compose_schemas import ChainSchema, CompareSchema, ParallelSchema
 from blueprints.native.plans import plan_prompt, plan_turn
 from blueprints.native.run_events import to_error_event, to_restarted_event
+from blueprints.native.run_translate import from_run
 from blueprints.native.schemas import PromptSchema
 from blueprints.native.session_schemas import ResumeSchema
 from blueprints.runs.plan import Beginning, Origin, RunPlan
 from blueprints.runs.submit import stored_request
 from services.cancellation import Cancellation
+from services.errors import NotFound
 from services.runner import Runner
 from services.runs.burial import WORKER_LOST
 from services.runs.limits import RunLimits
@@ -29,6 +32,11 @@ from services.runs.performer import Performer
 from services.runs.record import Run, RunKind
 from services.runs.service import Runs
 from services.runs.store import RunStore
+from services.runs.webhooks.deliverer import Deliverer
+from services.runs.webhooks.delivery import Delivery
+from services.runs.webhooks.outbox import Outbox
+from services.runs.webhooks.payloads import run_payload
+from services.runs.webhooks.sender import Sender
 from services.runs.work import Work
 from services.runs.worker import RunWorker, Start
 from services.store.sessions import SessionStore
@@ -73,6 +81,10 @@ def build_runs(settings: Settings, runner: Runner, sessions: SessionStore) -> Ru
     peers = Peers(f"{settings.home}/workers", handlers)
     lookup = RunLookup(store, live, peers, to_error_event)
     handlers |= lookup.handlers()
+    deliverer = Deliverer(
+        Outbox(sessions.database), Sender(settings.runs.webhook_allowed_hosts), find_run=partial(_find, store), to_payload=to_payload
+    )
+    performer.on_end = deliverer.wake
     return Runs(
         store=store,
         events=events,
@@ -81,6 +93,7 @@ def build_runs(settings: Settings, runner: Runner, sessions: SessionStore) -> Ru
         worker=worker,
         lookup=lookup,
         peers=peers,
+        deliverer=deliverer,
         limits=to_limits(settings.runs),
     )
 
@@ -109,8 +122,20 @@ def to_start(app: flask.Flask) -> Start:
     return start
 
 
+def to_payload(run: Run, delivery: Delivery) -> bytes:
+    return run_payload(from_run(run), delivery)
+
+
+def _find(store: RunStore, id: str) -> Run | None:
+    try:
+        return store.get(id, None)
+    except NotFound:
+        return None
+
+
 def start_runs(app: flask.Flask) -> None:
     """Execute queued runs in this process, with the configuration of ``app``."""
     held: Services = app.extensions["clinvk"]
     held.runs.peers.start()
+    held.runs.deliverer.start()
     held.runs.worker.start(to_start(app), held.runs.limits)

@@ -58,6 +58,7 @@ def finish(
     # Repeatedly: a run that ends makes room for a queued one.
     wait_until_idle(DRAIN_S, stop_all)
     services.runs.peers.close()
+    services.runs.deliverer.stop()
     services.runner.close()
     services.continuation.close()
     services.spawner.close()

@@ -5,17 +5,15 @@ A run's end, its terminal event and its webhook are one transaction, so a proces
 
 from __future__ import annotations
 
-import json
-import secrets
 from typing import Any
 
-from sqlalchemy import Connection, LargeBinary, Row, Text, bindparam, func, insert, select, update
+from sqlalchemy import Connection, LargeBinary, Row, Text, bindparam, func, select, update
 
-from services.runs.record import LIVE, RunEnd, RunKind, RunStatus, first_number
-from services.runs.rows import from_end
-from services.store.schema import run_events, runs, webhook_deliveries
-
-DELIVERY_ID_BYTES = 12
+from services.runs.record import LIVE, RunEnd, RunKind, first_number
+from services.runs.rows import from_end, to_webhook
+from services.runs.webhooks import outbox
+from services.runs.webhooks.event_types import event_type
+from services.store.schema import run_events, runs
 
 KEPT_IF_NONE = ("session_id", "backend", "model", "last_tool")
 IS_OURS = (runs.c.worker == bindparam("of_worker")) & runs.c.status.in_(LIVE)
@@ -67,15 +65,6 @@ def end(connection: Connection, run_id: str, end: RunEnd, now: int, *, worker: s
     return row is not None
 
 
-def webhook_type(kind: RunKind, status: RunStatus) -> str:
-    return f"{'response' if kind == 'response' else 'run'}.{status}"
-
-
 def _announce(connection: Connection, run_id: str, row: Row[Any], end: RunEnd, now: int) -> None:
-    if row.webhook is None:
-        return
-    type, wanted = end.webhook_type or webhook_type(row.kind, end.status), json.loads(row.webhook)["events"]
-    if wanted and type not in wanted:
-        return
-    delivery = {"id": f"msg_{secrets.token_hex(DELIVERY_ID_BYTES)}", "run_id": run_id, "type": type, "created_at": now}
-    connection.execute(insert(webhook_deliveries), {**delivery, "attempts": 0, "due_at": now, "claimed_until": None})
+    if webhook := to_webhook(row.webhook):
+        outbox.add(connection, run_id, webhook, event_type(row.kind, end.webhook_event or end.status), now)

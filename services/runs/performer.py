@@ -44,6 +44,8 @@ class Performer:
         self._store = store
         self._events = events
         self._to_terminal = to_terminal
+        self.on_end: Callable[[], None] = lambda: None
+        """Called when the end of a run was stored."""
 
     def perform(self, run: Run, live: LiveRun, work: Work, first: int, to_stored: ToStored | None = None) -> None:
         """Read ``work`` to its end. ``first``: the number of its first event. Closes ``work``; raises nothing."""
@@ -98,6 +100,7 @@ class Performer:
         if not is_ours:
             log.warning("run %s had been ended by another process", run.id)
         self._events.close(run.id)
+        self.on_end()
 
     def _last(self, run: Run) -> int:
         while True:

@@ -162,8 +162,8 @@ class RunEnd:
     backend: str | None = None
     model: str | None = None
     last_tool: str | None = None
-    webhook_type: str | None = None
-    """The type of the webhook; None: by kind and status (`services.runs.endings.webhook_type`)."""
+    webhook_event: str | None = None
+    """What the webhook calls the end; None: its status."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

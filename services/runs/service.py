@@ -14,6 +14,7 @@ from services.runs.peers import Peers
 from services.runs.performer import Performer
 from services.runs.record import ENDED, Chunk, Run
 from services.runs.store import RunStore
+from services.runs.webhooks.deliverer import Deliverer
 from services.runs.worker import RunWorker
 
 POLL_S = 1.0
@@ -31,6 +32,7 @@ class Runs:
     worker: RunWorker
     lookup: RunLookup
     peers: Peers
+    deliverer: Deliverer
     limits: RunLimits = RunLimits()
 
     def wake_workers(self) -> None:

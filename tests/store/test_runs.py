@@ -222,7 +222,7 @@ def test_the_webhook_of_an_end_is_stored_with_it_if_its_type_is_wanted(desk: Run
     every = desk.start(kind="response", webhook=Webhook(url="https://x", secret="s"))
     desk.finish(every.id, 0)
     incomplete = desk.start(kind="response", webhook=Webhook(url="https://x", secret="s", events=("response.incomplete",)))
-    desk.finish(incomplete.id, 0, webhook_type="response.incomplete")
+    desk.finish(incomplete.id, 0, webhook_event="incomplete")
     assert not desk.finish(completed.id, 2)
     desk.finish(failed.id, 1, status="cancelled")
     assert sorted(desk.deliveries()) == sorted(
