@@ -79,6 +79,8 @@ class Sender:
             reason = str(error)
         except ssl.SSLCertVerificationError as error:
             reason = f"the certificate is not valid: {error.verify_message}"
+        except http.client.RemoteDisconnected:
+            reason = "the connection was closed without an answer"
         except http.client.HTTPException:
             reason = "the answer is not HTTP"
         except OSError as error:

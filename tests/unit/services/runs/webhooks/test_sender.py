@@ -108,7 +108,7 @@ def test_no_more_than_64_kib_of_an_answer_are_read() -> None:
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (b"", "the answer is not HTTP"),
+        (b"", "the connection was closed without an answer"),
         (b"SSH-2.0-OpenSSH_9.2 secret\r\n", "the answer is not HTTP"),
         (b"HTTP/1.1 200 OK\r\n" + b"a" * 70_000, "the answer is not HTTP"),
     ],
