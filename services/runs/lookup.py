@@ -56,7 +56,7 @@ class RunLookup:
 
     def handlers(self) -> Mapping[str, Handler]:
         """The requests of other processes, by name."""
-        return {"list": lambda: [asdict(run) for run in self._own()], "cancel": self._cancel_own}
+        return {"list": lambda: [_to_peer(run) for run in self._own()], "cancel": self._cancel_own}
 
     def _in_memory(self) -> list[Run]:
         """The runs of all processes that are not stored. Those that wait have their places, in the order of their arrival."""
@@ -105,5 +105,9 @@ def _behind(run: Run, ahead: int) -> Run:
     return replace(run, position=run.position + ahead) if run.position and ahead else run
 
 
+def _to_peer(run: Run) -> dict[str, Any]:
+    return {name: value for name, value in asdict(run).items() if value and not isinstance(value, bytes)}
+
+
 def _from_peer(run: dict[str, Any]) -> Run:
-    return Run(**{**run, "tags": tuple(run["tags"])})
+    return Run(**{"is_background": False, **run, "tags": tuple(run.get("tags", ()))})

@@ -318,8 +318,7 @@ OWN: dict[tuple[str, str], dict[int, Provocation]] = {
     },
     ("POST", f"{RUNS}/{{run_id}}/cancel"): of_an_ended_run("POST", "/cancel")
     | {202: lambda world: world.ask("POST", f"{RUNS}/{world.running_run()}/cancel")},
-    ("DELETE", f"{RUNS}/{{run_id}}"): of_an_ended_run("DELETE", works=204)
-    | {409: lambda world: world.delete_running()},
+    ("DELETE", f"{RUNS}/{{run_id}}"): of_an_ended_run("DELETE", works=204) | {409: lambda world: world.delete_running()},
     ("POST", "/openai/v1/chat/completions"): of_an_llm("/openai/v1/chat/completions", chat, 503),
     ("POST", "/openai/v1/responses"): of_an_llm("/openai/v1/responses", response, 503),
     ("GET", "/openai/v1/models"): reads("/openai/v1/models") | {400: lambda world: world.ask("GET", "/openai/v1/models?all=x")},
