@@ -24,6 +24,7 @@ ORDER = (runs.c.priority, runs.c.turn, runs.c.created_at, runs.c.id)
 """The order of service. Equal turns: the older run."""
 
 QUEUED = runs.c.status == "queued"
+COUNT = select(func.count()).select_from(runs).where(QUEUED)
 IS_OWN = runs.c.owner == bindparam("of_owner")
 IN_PRIORITY = runs.c.priority == bindparam("in_priority")
 

@@ -14,6 +14,7 @@ from services.runs.peers import Peers
 from services.runs.performer import Performer
 from services.runs.record import ENDED, Chunk, Run
 from services.runs.store import RunStore
+from services.runs.tally import Tally
 from services.runs.webhooks.deliverer import Deliverer
 from services.runs.worker import RunWorker
 
@@ -33,6 +34,7 @@ class Runs:
     lookup: RunLookup
     peers: Peers
     deliverer: Deliverer
+    tally: Tally
     limits: RunLimits = RunLimits()
 
     def wake_workers(self) -> None:

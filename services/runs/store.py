@@ -190,6 +190,10 @@ class RunStore:
         with self._database.reading() as connection:
             return _is_unfinished(connection, session_id, but)
 
+    def count_queued(self) -> int:
+        with self._database.reading() as connection:
+            return connection.execute(queue.COUNT).scalar_one()
+
     def beat(self) -> tuple[str, ...]:
         """Renew the lease of this process. Returns the runs it executes that are to be cancelled."""
 
