@@ -81,7 +81,7 @@ def build_runs(settings: Settings, runner: Runner, sessions: SessionStore) -> Ru
     )
     handlers: dict[str, Callable[..., Any]] = {"wake": worker.wake}
     peers = Peers(f"{settings.home}/workers", handlers)
-    lookup = RunLookup(store, live, peers, to_error_event)
+    lookup = RunLookup(store, events, live, peers, to_error_event)
     handlers |= lookup.handlers()
     deliverer = Deliverer(
         Outbox(sessions.database),

@@ -8,6 +8,7 @@ from typing import Any
 
 from services.errors import Conflict, NotFound
 from services.runs.live import LiveRuns
+from services.runs.log import EventLog
 from services.runs.pages import ORDER_NAME, ORDER_TYPES
 from services.runs.peers import Handler, Peers
 from services.runs.performer import ToTerminal
@@ -19,8 +20,9 @@ from services.store import cursors
 class RunLookup:
     """One per process. ``owner``: whose runs there are; None: everybody's."""
 
-    def __init__(self, store: RunStore, live: LiveRuns, peers: Peers, to_terminal: ToTerminal) -> None:
+    def __init__(self, store: RunStore, events: EventLog, live: LiveRuns, peers: Peers, to_terminal: ToTerminal) -> None:
         self._store = store
+        self._events = events
         self._live = live
         self._peers = peers
         self._to_terminal = to_terminal
@@ -42,6 +44,7 @@ class RunLookup:
             run = self._store.cancel(id, owner, lambda run, number: self._to_terminal(run, number, CANCELLED))
         except NotFound:
             run = self.get(id, owner)
+        self._events.notify(id)
         if run.ended_at is None and not self._cancel_own(id):
             self._peers.tell("cancel", id=id)
         return run

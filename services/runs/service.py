@@ -51,6 +51,6 @@ class Runs:
         with Timeout(timeout_s, False), self.events.subscribe(run.id) as subscription:
             while run.status not in (*ENDED, "waiting"):
                 while isinstance(subscription.next(POLL_S), Chunk):
-                    pass
+                    pass  # the end is not told by events
                 run = self.lookup.get(run.id, None)
         return run
