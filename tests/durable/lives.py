@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import threading
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from tests.parts.clis import FakeCli
 from tests.parts.processes import alive, command_line, eventually, rss_bytes
 from tests.parts.server import Server
 
+PORTS = range(20_000, 32_000)
 SETTLE_S = 15.0
 """Within this time the runs of a dead process have ended (a machine so busy that the server starts slowly included)."""
 
@@ -48,18 +50,18 @@ class Lives:
         """From the first answer after a kill to the end of the last run that was lost."""
         self.most_rss_bytes = 0
         self.logs: list[str] = []
-        self.server = self._start("0", None)
+        self.server = self._start(_free_port(), None)
         self.first_rss_bytes = max(map(rss_bytes, self.server.workers()))
 
     @property
     def client(self) -> Client:
         return self.server.client
 
-    def _start(self, port: str, mark: str | None) -> Server:
+    def _start(self, port: int, mark: str | None) -> Server:
         folder = self._folder / f"life-{len(self.logs)}"
         folder.mkdir()
         env = {"CLINVK_HOME": str(self.home), "TMPDIR": str(self.temp)}
-        server = Server(folder, self._config, env, ("--port", port, "--workers", str(self._workers)), mark)
+        server = Server(folder, self._config, env, ("--port", str(port), "--workers", str(self._workers)), mark)
         assert eventually(lambda: len(server.workers()) == self._workers)
         return server
 
@@ -84,8 +86,7 @@ class Lives:
         self.server.wait()
         assert eventually(lambda: not self.server.workers())
         self.logs.append(self.server.log())
-        port, mark = self.server.url.rpartition(":")[2], self.server.mark
-        self.server = self._start(port, mark)
+        self.server = self._start(int(self.server.url.rpartition(":")[2]), self.server.mark)
 
     def _runs_from_before(self, when: float) -> list[str]:
         listed = self.client.get("/api/v1/runs?status=running&limit=200").json["runs"]
@@ -96,6 +97,16 @@ class Lives:
         while not is_over.wait(1.0):
             with suppress(OSError):  # killed at this moment
                 self.most_rss_bytes = max([self.most_rss_bytes, *map(rss_bytes, self.server.workers())])
+
+
+def _free_port() -> int:
+    """Not one of those that the system gives to connections: while no server listens, a client that tries again and again would
+    sooner or later be given the server's own port, and connect to itself."""
+    for port in random.sample(PORTS, len(PORTS)):
+        with socket.socket() as one, suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def _kill_all(server: Server, dice: random.Random) -> None:
