@@ -32,6 +32,7 @@ from services.runs.performer import Performer
 from services.runs.record import Run, RunKind
 from services.runs.service import Runs
 from services.runs.store import RunStore
+from services.runs.tally import Tally
 from services.runs.webhooks.deliverer import Deliverer
 from services.runs.webhooks.delivery import Delivery
 from services.runs.webhooks.outbox import Outbox
@@ -65,24 +66,29 @@ def build_runs(settings: Settings, runner: Runner, sessions: SessionStore) -> Ru
     """Starts nothing."""
     store = RunStore(sessions.database, sessions.us)
     events = EventLog(sessions.database, sessions.us)
-    live = LiveRuns()
-    performer = Performer(store, events, to_error_event)
+    live, tally = LiveRuns(), Tally()
+    performer = Performer(store, events, to_error_event, tally)
     worker = RunWorker(
         store,
         events,
         performer,
         live,
         runner.admission,
+        tally,
         backends=lambda: [name for name, spec in runner.backends.items() if spec.enabled],
         to_lost=lambda run, number: to_error_event(run, number, WORKER_LOST),
         to_restarted=to_restarted_event,
     )
     handlers: dict[str, Callable[..., Any]] = {"wake": worker.wake}
     peers = Peers(f"{settings.home}/workers", handlers)
-    lookup = RunLookup(store, live, peers, to_error_event)
+    lookup = RunLookup(store, events, live, peers, to_error_event)
     handlers |= lookup.handlers()
     deliverer = Deliverer(
-        Outbox(sessions.database), Sender(settings.runs.webhook_allowed_hosts), find_run=partial(_find, store), to_payload=to_payload
+        Outbox(sessions.database),
+        Sender(settings.runs.webhook_allowed_hosts),
+        find_run=partial(_find, store),
+        to_payload=to_payload,
+        tally=tally,
     )
     performer.on_end = deliverer.wake
     return Runs(
@@ -94,6 +100,7 @@ def build_runs(settings: Settings, runner: Runner, sessions: SessionStore) -> Ru
         lookup=lookup,
         peers=peers,
         deliverer=deliverer,
+        tally=tally,
         limits=to_limits(settings.runs),
     )
 

@@ -64,6 +64,7 @@ MODULES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "services": (
         ("compose", "parallel, chain, compare"),
         ("sessions", "what outlives a run"),
+        ("runs", "queue, event log"),
         ("store", "SQLite, PostgreSQL"),
         ("execution", "one run loop, warm pools"),
         ("clis", "each CLI as data"),

@@ -9,19 +9,31 @@ from flask import Response, jsonify, url_for
 
 from blueprints.context import services
 from blueprints.current_request import current_request
+from blueprints.marks import View
 from blueprints.native.answers import stream_type
+from blueprints.native.run_schemas import RunAnswerSchema
 from blueprints.native.run_translate import from_run
 from blueprints.native.translate import meta
 from blueprints.runs.plan import Origin, RunPlan
 from blueprints.runs.respond import respond
 from blueprints.runs.submit import RESPOND_ASYNC, Submission, prefers_async, submit
 from blueprints.times import to_time
+from blueprints.validation import Blueprint
 from blueprints.webhook_field import to_webhook
 from services.errors import InvalidRequest
 from services.runs.record import Run
 
 ONLY_IN_BACKGROUND = ("priority", "on_worker_lost", "webhook")
 ATTEMPTS = {"fail": 1, "retry": 2}
+
+
+def in_background(blp: Blueprint) -> Callable[[View], View]:
+    """Documents the answer to a request that runs in the background."""
+    location = {"Location": {"schema": {"type": "string"}, "description": "URL of the run"}}
+    documented: Callable[[View], View] = blp.alt_response(
+        202, schema=RunAnswerSchema(), headers=location, description="The run is queued, and goes on whether or not the client stays"
+    )
+    return documented
 
 
 def respond_now_or_later(

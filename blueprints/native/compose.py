@@ -10,7 +10,7 @@ from flask import Response, jsonify
 
 from blueprints.context import services
 from blueprints.marks import can_fail, runs_cli, streams
-from blueprints.native.background import respond_now_or_later
+from blueprints.native.background import in_background, respond_now_or_later
 from blueprints.native.compose_schemas import (
     ChainResultSchema,
     ChainSchema,
@@ -38,8 +38,10 @@ blp = Blueprint("compose", __name__, url_prefix="/api/v1", description="Several 
 @blp.route("/parallel", methods=["POST"])
 @blp.arguments(ParallelSchema())
 @blp.response(200, ParallelResultSchema())
+@in_background(blp)
 @runs_cli
 @streams(EVENT_STREAM, NDJSON)
+@can_fail("conflict", "backend_unavailable")
 def run_parallel(body: dict[str, Any]) -> Any:
     """Run several prompts at once."""
     return _execute(compose_parallel, body)
@@ -48,9 +50,10 @@ def run_parallel(body: dict[str, Any]) -> Any:
 @blp.route("/chain", methods=["POST"])
 @blp.arguments(ChainSchema())
 @blp.response(200, ChainResultSchema())
+@in_background(blp)
 @runs_cli
 @streams(EVENT_STREAM, NDJSON)
-@can_fail("backend_unavailable")
+@can_fail("conflict", "backend_unavailable")
 def run_chain(body: dict[str, Any]) -> Any:
     """Run prompts one after the other. Each can use the outputs of earlier steps."""
     return _execute(compose_chain, body)
@@ -59,8 +62,10 @@ def run_chain(body: dict[str, Any]) -> Any:
 @blp.route("/compare", methods=["POST"])
 @blp.arguments(CompareSchema())
 @blp.response(200, CompareResultSchema())
+@in_background(blp)
 @runs_cli
 @streams(EVENT_STREAM, NDJSON)
+@can_fail("conflict", "backend_unavailable")
 def run_compare(body: dict[str, Any]) -> Any:
     """Run one prompt on several backends or models."""
     return _execute(compose_compare, body)

@@ -9,7 +9,7 @@ from flask import jsonify
 from blueprints.context import services
 from blueprints.current_request import request_id
 from blueprints.marks import can_fail, runs_cli, streams
-from blueprints.native.background import respond_now_or_later
+from blueprints.native.background import in_background, respond_now_or_later
 from blueprints.native.plans import dry_run, plan_prompt
 from blueprints.native.schemas import BackendListSchema, PromptResultSchema, PromptSchema
 from blueprints.native.translate import meta, to_backend
@@ -23,9 +23,10 @@ blp = Blueprint("native", __name__, url_prefix="/api/v1", description="Prompts a
 @blp.route("/prompt", methods=["POST"])
 @blp.arguments(PromptSchema())
 @blp.response(200, PromptResultSchema())
+@in_background(blp)
 @runs_cli
 @streams(EVENT_STREAM, NDJSON)
-@can_fail("backend_unavailable", "timeout")
+@can_fail("conflict", "backend_unavailable", "timeout")
 def run_prompt(body: dict[str, Any]) -> Any:
     """Run one prompt on one backend."""
     origin = current_origin()

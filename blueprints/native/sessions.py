@@ -10,7 +10,7 @@ from marshmallow import RAISE
 from blueprints.context import services
 from blueprints.current_request import request_id
 from blueprints.marks import can_fail, runs_cli, streams
-from blueprints.native.background import respond_now_or_later
+from blueprints.native.background import in_background, respond_now_or_later
 from blueprints.native.plans import dry_run, plan_turn, to_request
 from blueprints.native.schemas import PromptResultSchema
 from blueprints.native.session_schemas import (
@@ -80,6 +80,7 @@ def delete_session(session_id: str) -> Any:
 @blp.route("/<session_id>/resume", methods=["POST"])
 @blp.arguments(ResumeSchema())
 @blp.response(200, PromptResultSchema())
+@in_background(blp)
 @runs_cli
 @streams(EVENT_STREAM, NDJSON)
 @can_fail(*SESSION_ERRORS, "timeout")

@@ -141,9 +141,11 @@ class Committer:
 
     def _work(self) -> None:
         committed_at = -self._interval_s
-        while self._pid == os.getpid():
+        while True:
             self._wanted.wait()
             gevent.sleep(max(0.0, committed_at + self._interval_s - monotonic()))
+            if self._pid != os.getpid() or self._greenlet is not gevent.getcurrent():
+                return  # the copy of the parent's greenlet after a fork
             self._wanted.clear()
             filled, self._filled = self._filled, {}
             if filled:

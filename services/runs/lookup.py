@@ -8,6 +8,7 @@ from typing import Any
 
 from services.errors import Conflict, NotFound
 from services.runs.live import LiveRuns
+from services.runs.log import EventLog
 from services.runs.pages import ORDER_NAME, ORDER_TYPES
 from services.runs.peers import Handler, Peers
 from services.runs.performer import ToTerminal
@@ -19,8 +20,9 @@ from services.store import cursors
 class RunLookup:
     """One per process. ``owner``: whose runs there are; None: everybody's."""
 
-    def __init__(self, store: RunStore, live: LiveRuns, peers: Peers, to_terminal: ToTerminal) -> None:
+    def __init__(self, store: RunStore, events: EventLog, live: LiveRuns, peers: Peers, to_terminal: ToTerminal) -> None:
         self._store = store
+        self._events = events
         self._live = live
         self._peers = peers
         self._to_terminal = to_terminal
@@ -42,6 +44,7 @@ class RunLookup:
             run = self._store.cancel(id, owner, lambda run, number: self._to_terminal(run, number, CANCELLED))
         except NotFound:
             run = self.get(id, owner)
+        self._events.notify(id)
         if run.ended_at is None and not self._cancel_own(id):
             self._peers.tell("cancel", id=id)
         return run
@@ -56,7 +59,7 @@ class RunLookup:
 
     def handlers(self) -> Mapping[str, Handler]:
         """The requests of other processes, by name."""
-        return {"list": lambda: [asdict(run) for run in self._own()], "cancel": self._cancel_own}
+        return {"list": lambda: [_to_peer(run) for run in self._own()], "cancel": self._cancel_own}
 
     def _in_memory(self) -> list[Run]:
         """The runs of all processes that are not stored. Those that wait have their places, in the order of their arrival."""
@@ -105,5 +108,9 @@ def _behind(run: Run, ahead: int) -> Run:
     return replace(run, position=run.position + ahead) if run.position and ahead else run
 
 
+def _to_peer(run: Run) -> dict[str, Any]:
+    return {name: value for name, value in asdict(run).items() if value and not isinstance(value, bytes)}
+
+
 def _from_peer(run: dict[str, Any]) -> Run:
-    return Run(**{**run, "tags": tuple(run["tags"])})
+    return Run(**{"is_background": False, **run, "tags": tuple(run.get("tags", ()))})

@@ -113,10 +113,15 @@ class Peers:
         return None
 
     def _answer(self, connection: socket.socket, _: Any) -> None:
-        with closing(connection), suppress(OSError, gevent.Timeout), gevent.Timeout(TIMEOUT_S):
-            request = orjson.loads(_read_line(connection))
-            answer = self._handlers[request.pop("name")](**request)
-            connection.sendall(orjson.dumps(answer) + b"\n")
+        try:
+            with closing(connection), gevent.Timeout(TIMEOUT_S):
+                request = orjson.loads(_read_line(connection))
+                answer = self._handlers[request.pop("name")](**request)
+                connection.sendall(orjson.dumps(answer) + b"\n")
+        except (OSError, gevent.Timeout) as error:
+            log.debug("another worker did not take the answer: %s", error)
+        except Exception:
+            log.exception("a request of another worker failed")
 
 
 def _read_line(connection: socket.socket) -> bytes:

@@ -15,6 +15,7 @@ from services.runs.live import LiveRun
 from services.runs.log import EventLog, Fenced
 from services.runs.record import Chunk, Run, RunEnd, RunError, StoredAnswer
 from services.runs.store import RunStore
+from services.runs.tally import Tally
 from services.runs.work import RunFacts, Work, status_of, to_error
 
 log = logging.getLogger("clinvk.runs")
@@ -40,8 +41,9 @@ SERVER_STOPPED = "server_stopped"
 class Performer:
     """One per process."""
 
-    def __init__(self, store: RunStore, events: EventLog, to_terminal: ToTerminal) -> None:
+    def __init__(self, store: RunStore, events: EventLog, to_terminal: ToTerminal, tally: Tally) -> None:
         self._store = store
+        self._tally = tally
         self._events = events
         self._to_terminal = to_terminal
         self.on_end: Callable[[], None] = lambda: None
@@ -99,6 +101,8 @@ class Performer:
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
         if not is_ours:
             log.warning("run %s had been ended by another process", run.id)
+        elif run.is_background:
+            self._tally.ended(run.kind, end.status)
         self._events.close(run.id)
         self.on_end()
 

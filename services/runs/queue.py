@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, Text, bindparam, case, func, or_, select
 
 from services.errors import QueueFull, RateLimited
 from services.runs.record import LIVE, NewRun
-from services.runs.rows import CLAIMED
+from services.runs.rows import WHOLE
 from services.store.schema import runs
 
 RETRY_AFTER_S = 30.0
@@ -24,6 +24,7 @@ ORDER = (runs.c.priority, runs.c.turn, runs.c.created_at, runs.c.id)
 """The order of service. Equal turns: the older run."""
 
 QUEUED = runs.c.status == "queued"
+COUNT = select(func.count()).select_from(runs).where(QUEUED)
 IS_OWN = runs.c.owner == bindparam("of_owner")
 IN_PRIORITY = runs.c.priority == bindparam("in_priority")
 
@@ -58,7 +59,7 @@ CLAIM = (
         started_at=bindparam("now"),
         attempt=case((runs.c.started_at.is_(None), runs.c.attempt), else_=runs.c.attempt + 1),
     )
-    .returning(*CLAIMED)
+    .returning(*WHOLE)
 )
 BEFORE = (
     select(func.count())
@@ -76,7 +77,8 @@ def next_turn(connection: Connection, new: NewRun, *, max_waiting: int, max_wait
     if state.length >= max_waiting:
         raise QueueFull(f"{state.length} runs are waiting, which is the limit of this server", retry_after_s=RETRY_AFTER_S)
     own = _largest(state, "own_queued", *(f"own_{status}" for status in LIVE))
-    return max(_turn_in_service(state), own + 1 / new.weight if own is not None else 0.0)
+    in_service = _turn_in_service(state)
+    return in_service if own is None else max(in_service, own + 1 / new.weight)
 
 
 def claim(connection: Connection, backends: Collection[str], worker: str, now: int) -> Row[Any] | None:

@@ -19,23 +19,22 @@ AS_THEY_ARE = tuple(item.name for item in fields(Run) if item.name not in COMPOS
 LISTED_BYTES = 16 * 1024
 """Lists omit longer results, so a page of 200 runs has at most 3 MB of them."""
 
-CLAIMED = tuple(runs.c)
-WHOLE = tuple(column for column in runs.c if column.name != "request")
-LARGE = ("request", "result", "terminal_data", "answer_body")
+WHOLE = tuple(runs.c)
+LARGE = ("result", "terminal_data", "answer_body")
 LISTED = (
     *(column for column in runs.c if column.name not in LARGE),
     case((func.length(runs.c.result) <= LISTED_BYTES, runs.c.result)).label("result"),
     func.length(runs.c.result).label("result_bytes"),
 )
-"""The columns of a run that is claimed, that is read alone, and that is one of a list."""
+"""The columns of a run that is read alone, and of one of a list."""
 
 
-def to_run(row: Row[Any], position: int | None = None) -> Run:
+def to_run(row: Row[Any], *, position: int | None = None, request: bytes = b"") -> Run:
     held = row._mapping
     terminal = held.get("terminal_data")
     return Run(
         **{name: held[name] for name in AS_THEY_ARE},
-        request=held.get("request") or b"",
+        request=request,
         tags=tuple(json.loads(row.tags)),
         metadata=json.loads(row.metadata),
         idempotency=IdempotencyKey(key=row.idempotency_key, body_hash=row.body_hash) if row.idempotency_key else None,
@@ -89,7 +88,6 @@ def from_new(new: NewRun, *, now: int) -> dict[str, Any]:
         "title": storable(new.title) if new.title else None,
         "tags": dumped(tuple(map(storable, new.tags))),
         "metadata": dumped(new.metadata),
-        "request": new.request,
     }
 
 

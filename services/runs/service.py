@@ -14,6 +14,7 @@ from services.runs.peers import Peers
 from services.runs.performer import Performer
 from services.runs.record import ENDED, Chunk, Run
 from services.runs.store import RunStore
+from services.runs.tally import Tally
 from services.runs.webhooks.deliverer import Deliverer
 from services.runs.worker import RunWorker
 
@@ -33,6 +34,7 @@ class Runs:
     lookup: RunLookup
     peers: Peers
     deliverer: Deliverer
+    tally: Tally
     limits: RunLimits = RunLimits()
 
     def wake_workers(self) -> None:
@@ -49,6 +51,6 @@ class Runs:
         with Timeout(timeout_s, False), self.events.subscribe(run.id) as subscription:
             while run.status not in (*ENDED, "waiting"):
                 while isinstance(subscription.next(POLL_S), Chunk):
-                    pass
+                    pass  # the end is not told by events
                 run = self.lookup.get(run.id, None)
         return run

@@ -19,7 +19,7 @@ from services.runs.record import LIVE, Chunk, IdempotencyKey, NewRun, Run, RunEn
 from services.runs.rows import WHOLE, from_new, to_run
 from services.store import leases, turns
 from services.store.db import Database
-from services.store.schema import runs, sessions
+from services.store.schema import run_requests, runs, sessions
 
 T = TypeVar("T")
 
@@ -28,10 +28,11 @@ ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 CANCELLED = RunError(code="cancelled", message="the run was cancelled before it started")
 
 ADD = insert(runs)
+ADD_REQUEST = insert(run_requests)
+REQUEST = select(run_requests.c.data).where(run_requests.c.run_id == bindparam("of_run"))
 BY_KEY = select(*WHOLE).where(runs.c.owner == bindparam("of_owner"), runs.c.idempotency_key == bindparam("key"))
 BY_ID = select(*WHOLE).where(runs.c.id == bindparam("of_run"))
-SESSION = select(sessions.c.owner).where(sessions.c.id == bindparam("of_session"), sessions.c.status == "running")
-LOCK_SESSION = select(sessions.c.id).where(sessions.c.id == bindparam("of_session")).with_for_update()
+SESSION = select(sessions.c.status, sessions.c.owner).where(sessions.c.id == bindparam("of_session")).with_for_update()
 UNFINISHED = (
     select(runs.c.id)
     .where(
@@ -75,8 +76,7 @@ class RunStore:
                 return there, False
             self._check_session(connection, new.session_id)
             turn = queue.next_turn(connection, new, max_waiting=max_waiting, max_waiting_per_owner=max_waiting_per_owner)
-            connection.execute(ADD, {**from_new(new, now=_now()), "turn": turn})
-            return _read(connection, new.id), True
+            return _insert(connection, new, {**from_new(new, now=_now()), "turn": turn}), True
 
         return self._write_keyed(work)
 
@@ -92,8 +92,7 @@ class RunStore:
             self._check_session(connection, new.session_id)
             us, now = self._us(), _now()
             leases.sign_in(connection, us)
-            connection.execute(ADD, {**from_new(new, now=now), "status": "running", "worker": us.id, "started_at": now})
-            return _read(connection, new.id), True
+            return _insert(connection, new, {**from_new(new, now=now), "status": "running", "worker": us.id, "started_at": now}), True
 
         return self._write_keyed(work)
 
@@ -110,7 +109,7 @@ class RunStore:
             if row is None:
                 return None
             leases.sign_in(connection, us)
-            return to_run(row)
+            return to_run(row, request=connection.execute(REQUEST, {"of_run": row.id}).scalar() or b"")
 
         return self._database.write(work)
 
@@ -190,6 +189,10 @@ class RunStore:
         with self._database.reading() as connection:
             return _is_unfinished(connection, session_id, but)
 
+    def count_queued(self) -> int:
+        with self._database.reading() as connection:
+            return connection.execute(queue.COUNT).scalar_one()
+
     def beat(self) -> tuple[str, ...]:
         """Renew the lease of this process. Returns the runs it executes that are to be cancelled."""
 
@@ -218,26 +221,25 @@ class RunStore:
 
         Several transactions, so that no other one waits long.
         """
-        now, deleted = _now(), 0
-        steps = (
-            lambda connection: expiry.expire_events(connection, now - round(min(retention_s, events_retention_s) * 1e6)),
-            lambda connection: expiry.expire_runs(connection, now - round(retention_s * 1e6)),
-        )
-        for step in steps:
-            deleted = 0
-            while count := self._database.write(step):
-                deleted += count
-                yield_to_others()
-        return deleted
+        now = _now()
+        self._repeat(expiry.expire_events, now - round(min(retention_s, events_retention_s) * 1e6))
+        return self._repeat(expiry.expire_runs, now - round(retention_s * 1e6))
+
+    def _repeat(self, step: Callable[[Connection, int], int], before: int) -> int:
+        total = 0
+        while count := self._database.write(lambda connection: step(connection, before)):
+            total += count
+            yield_to_others()
+        return total
 
     def _check_session(self, connection: Connection, session_id: str | None) -> None:
         """Raises Conflict if the session runs a turn or a run waits for it. On PostgreSQL its row is locked until the transaction ends,
         so that only one of several submissions passes."""
         if session_id is None:
             return
-        connection.execute(LOCK_SESSION, {"of_session": session_id})
-        runs_turn_of = connection.execute(SESSION, {"of_session": session_id}).scalar()
-        if _is_unfinished(connection, session_id, None) or (runs_turn_of and not leases.dead_among(connection, {runs_turn_of}, self._us())):
+        session = connection.execute(SESSION, {"of_session": session_id}).first()
+        runs_turn = session is not None and session.status == "running" and not leases.dead_among(connection, {session.owner}, self._us())
+        if runs_turn or _is_unfinished(connection, session_id, None):
             raise turns.busy(session_id)
 
     def _write_keyed(self, work: Callable[[Connection], T]) -> T:
@@ -245,6 +247,13 @@ class RunStore:
             return self._database.write(work)
         except IntegrityError:  # another server stored the same key after this one had looked for it
             return self._database.write(work)
+
+
+def _insert(connection: Connection, new: NewRun, row: dict[str, Any]) -> Run:
+    connection.execute(ADD, row)
+    if new.request:
+        connection.execute(ADD_REQUEST, {"run_id": new.id, "data": new.request})
+    return _read(connection, new.id)
 
 
 def _of_same_key(connection: Connection, new: NewRun) -> Run | None:
@@ -272,7 +281,7 @@ def _read(connection: Connection, id: str) -> Run:
 
 
 def _to_run(connection: Connection, row: Row[Any]) -> Run:
-    return to_run(row, queue.position(connection, row))
+    return to_run(row, position=queue.position(connection, row))
 
 
 def _is_unfinished(connection: Connection, session_id: str, but: str | None) -> bool:

@@ -19,6 +19,7 @@ from services.runs.log import EventLog
 from services.runs.performer import BUG, Performer, to_run_error
 from services.runs.record import Chunk, Run, RunError
 from services.runs.store import RunStore
+from services.runs.tally import Tally
 from services.runs.work import RunFacts, Work
 from services.store.leases import BEAT_S
 
@@ -43,6 +44,7 @@ class RunWorker:
         performer: Performer,
         live: LiveRuns,
         admission: AdmissionControl,
+        tally: Tally,
         *,
         backends: Callable[[], list[str]],
         to_lost: Callable[[Run, int], Chunk],
@@ -55,6 +57,7 @@ class RunWorker:
         self._performer = performer
         self._live = live
         self._admission = admission
+        self._tally = tally
         self._backends = backends
         self._limits = RunLimits()
         self._to_lost = to_lost
@@ -99,6 +102,7 @@ class RunWorker:
         for run in self._store.bury(self._to_lost, self._to_restarted):
             log.warning("run %s: its worker was lost; it is %s now", run.id, run.status)
             self._events.close(run.id)
+            self._tally.lost()
         self.wake()
 
     def expire(self) -> None:

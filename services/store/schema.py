@@ -177,7 +177,6 @@ runs = Table(
     Column("metadata", Text, nullable=False),  # JSON: an object of strings
     Column("terminal_data", LargeBinary),
     Column("result", LargeBinary),
-    Column("request", LargeBinary, nullable=False),
     Column("answer_body", LargeBinary),
     Index("runs_by_turn", "status", "priority", "turn", "created_at", "id", "backend"),
     Index("runs_by_share", "owner", "status", "priority", "turn"),
@@ -185,6 +184,9 @@ runs = Table(
     Index("runs_by_owner", "owner", "created_at", "id", "status", "kind", "session_id"),
     Index("runs_by_end", "are_events_expired", "ended_at"),
 )
+
+# What a worker needs to start a run, with its images: apart, since SQLite writes a whole row whenever one column changes.
+run_requests = Table("run_requests", metadata, _run_id(primary_key=True), Column("data", LargeBinary, nullable=False))
 
 # As text: SQLAlchemy's options for partial indexes would load both dialects.
 PARTIAL_INDEXES = (

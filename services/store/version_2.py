@@ -41,8 +41,11 @@ STATEMENTS = (
         metadata TEXT NOT NULL,
         terminal_data {bytes},
         result {bytes},
-        request {bytes} NOT NULL,
         answer_body {bytes}
+    )""",
+    """CREATE TABLE run_requests (
+        run_id {id} NOT NULL PRIMARY KEY REFERENCES runs (id) ON DELETE CASCADE,
+        data {bytes} NOT NULL
     )""",
     "CREATE UNIQUE INDEX runs_by_key ON runs (owner, idempotency_key) WHERE idempotency_key IS NOT NULL",
     "CREATE INDEX runs_by_turn ON runs (status, priority, turn, created_at, id, backend)",

@@ -33,7 +33,7 @@ class Reader:
 
     def __init__(self, desk: RunDesk, run_id: str, after: int = 0, *, pause: Callable[[], object] = lambda: None, **options: Any) -> None:
         self.parts: list[bytes] = []
-        self._stream = desk.log.follow(run_id, after, lambda: desk.runs.get(run_id, None).terminal, **options)
+        self._stream = desk.log.follow(run_id, after, lambda: desk.runs.get(run_id, None).terminal, **{"keep_alive_s": 3_600.0} | options)
         self._pause = pause
         self._greenlet = gevent.spawn(self._read)
 
@@ -166,6 +166,15 @@ def test_of_a_run_that_is_executed_again_by_the_same_process_no_number_is_given_
         with pytest.raises(Fenced):
             ours.write(run.id, late)
         assert ours.log.last(run.id) == 3
+
+
+def test_only_the_process_that_executes_a_run_appends_to_its_log(open_run_desk: Callable[..., RunDesk]) -> None:
+    ours, other = open_run_desk(), open_run_desk()
+    for run in (ours.start(), ours.add()):
+        with pytest.raises(Fenced):
+            other.write(run.id, frames(1))
+    with pytest.raises(Fenced):
+        ours.write("run_unknown", frames(1))
 
 
 def test_a_refused_run_does_not_disturb_others_of_its_commit(open_run_desk: Callable[..., RunDesk]) -> None:
@@ -303,7 +312,7 @@ def test_a_reader_of_a_run_that_another_process_executes_sees_every_event_once(o
 def test_a_reader_is_woken_by_a_message_of_another_process(open_run_desk: Callable[..., RunDesk]) -> None:
     front, worker = open_run_desk(poll_s=(3_600.0, 3_600.0)), open_run_desk()
     run = worker.start()
-    reader = Reader(front, run.id, keep_alive_s=3_600.0)
+    reader = Reader(front, run.id)
     for number in range(1, 4):
         worker.write(run.id, frames(number))
         front.log.notify(run.id)
@@ -334,7 +343,7 @@ def test_a_reader_goes_on_when_the_run_moves_to_another_process(open_run_desk: C
 def test_a_reader_of_a_queued_run_sees_its_cancellation(open_run_desk: Callable[..., RunDesk]) -> None:
     desk = open_run_desk(poll_s=(3_600.0, 3_600.0))
     run = desk.add()
-    reader = Reader(desk, run.id, keep_alive_s=3_600.0)
+    reader = Reader(desk, run.id)
     gevent.sleep(0.01)
     desk.runs.cancel(run.id, None, terminal_of)
     desk.log.notify(run.id)
@@ -406,15 +415,17 @@ mine = desk.start()
 desk.write(mine.id, frames(1))
 desk.log.append(mine.id, frames(2))
 import gevent.os
-pid = gevent.os.fork()
-if pid == 0:
+told, telling = os.pipe()
+if gevent.os.fork() == 0:
     run = desk.start()
     desk.write(run.id, frames(1, 2))
     assert desk.log.last(run.id) == 2
+    os.write(telling, b"done")
     os._exit(0)
+os.close(telling)
 desk.log.flush(mine.id)
 assert desk.log.last(mine.id) == 2
-assert os.waitpid(pid, 0)[1] == 0
+assert os.read(told, 4) == b"done"
 """
 
 

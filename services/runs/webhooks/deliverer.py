@@ -12,6 +12,7 @@ from gevent.event import Event
 
 from services.errors import StoreUnavailable
 from services.runs.record import Run
+from services.runs.tally import Tally
 from services.runs.webhooks import signing
 from services.runs.webhooks.delivery import Delivery
 from services.runs.webhooks.outbox import Outbox, now_us
@@ -49,6 +50,7 @@ class Deliverer:
         clock: Callable[[], int] = now_us,
         jitter: Callable[[], float] = random_factor,
         look_s: float = LOOK_S,
+        tally: Tally | None = None,
     ) -> None:
         """``find_run``: by id. ``to_payload``: the JSON body. ``clock``: microseconds since the epoch. ``jitter``: a factor."""
         self._outbox = outbox
@@ -58,6 +60,7 @@ class Deliverer:
         self._clock = clock
         self._jitter = jitter
         self._look_s = look_s
+        self._tally = tally or Tally()
         self._hosts: Counter[str] = Counter()
         self._sending: dict[gevent.Greenlet, Delivery] = {}
         self._greenlet: gevent.Greenlet | None = None
@@ -154,11 +157,14 @@ class Deliverer:
         facts = (delivery.id, delivery.run_id, delivery.type, delivery.host)
         if outcome.is_accepted:
             self._outbox.remove(delivery)
+            self._tally.attempted("accepted")
             log.info("webhook %s of %s (%s) was accepted by %s", *facts)
         elif delivery.attempts >= ATTEMPTS or outcome.status == GONE:
             self._outbox.remove(delivery)
+            self._tally.attempted("given_up")
             log.warning("webhook %s of %s (%s) to %s is given up after %d attempts: %s", *facts, delivery.attempts, outcome.reason)
         else:
             delay_s = RETRY_AFTER_S[delivery.attempts - 1] * self._jitter()
             self._outbox.retry(delivery, delay_s)
+            self._tally.attempted("failed")
             log.info("webhook %s of %s (%s) to %s failed, is sent again in %.0f s: %s", *facts, delay_s, outcome.reason)
