@@ -112,7 +112,7 @@ def answer_error(error: Exception) -> flask.Response:
         problem = replace(problem, message=unknown_path_message(request.path, rules))
     answer = error_answer(problem, request.path, current.request_id)
     current.error_code = answer.code
-    if answer.status == 500:
+    if answer.code == "internal_error":
         fields = {"request_id": current.request_id, "method": request.method, "path": request.path}
         error_log.error("unhandled error", exc_info=error, extra={"fields": fields})
     return flask.Response(answer.body, answer.status, answer.headers)

@@ -118,9 +118,11 @@ class EventsExpired(ClinvkError):
 class RunEnded(ClinvkError):
     """A stored run that has no answer of its own: its process was lost, or stopped by the server."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, ended_at: int | None = None) -> None:
+        """``ended_at``: microseconds since the epoch."""
         super().__init__(message)
         self.code = code  # type: ignore[misc]
+        self.ended_at = ended_at
 
 
 RUN_FAILURE_CODES: dict[FailureKind, str] = {

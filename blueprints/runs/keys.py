@@ -60,7 +60,7 @@ def replay(runs: Runs, run: Run) -> Response:
     current.answer_headers |= {RUN_ID: run.id, REPLAYED: "true"}
     if run.answer is None:
         assert run.error is not None
-        raise RunEnded(run.error.code, run.error.message)
+        raise RunEnded(run.error.code, run.error.message, run.ended_at)
     headers = dict(run.answer.headers)
     if run.answer.body:
         return Response(run.answer.body, run.answer.status, headers)

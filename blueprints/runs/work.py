@@ -32,6 +32,7 @@ class StreamWork:
         self._to_encoder = to_encoder
         self._to_answer = to_answer
         self._fold = Fold()
+        self._answer: Answer | None = None
 
     @property
     def is_over(self) -> bool:
@@ -59,9 +60,12 @@ class StreamWork:
         self._batches = _from_first_output(self._batches)
 
     def answer(self) -> Answer:
-        for batch in self._batches:
-            self._fold.add(batch)
-        return self._to_answer(self._fold.result(self._run.invocation, round((monotonic() - self._run.started_at) * 1000)))
+        if self._answer is None:
+            for batch in self._batches:
+                self._fold.add(batch)
+            result = self._fold.result(self._run.invocation, round((monotonic() - self._run.started_at) * 1000))
+            self._answer = self._to_answer(result)
+        return self._answer
 
     def facts(self) -> RunFacts:
         run, fold = self._run, self._run.fold

@@ -51,7 +51,8 @@ class Work(Protocol):
         """Wait until the CLI has produced output or has been silent for a while. Raises RunFailed if it failed before."""
 
     def answer(self) -> Answer:
-        """The whole answer, after the run's remaining events. Raises RunFailed where the surface answers a failed run with an error."""
+        """The whole answer, after the run's remaining events; the same one each time. Raises RunFailed where the surface answers a failed
+        run with an error."""
 
     def facts(self) -> RunFacts: ...
 
