@@ -106,4 +106,4 @@ def _behind(run: Run, ahead: int) -> Run:
 
 
 def _from_peer(run: dict[str, Any]) -> Run:
-    return Run(**{**run, "tags": tuple(run["tags"])})
+    return Run(**{**run, "tags": tuple(run["tags"]), "webhooks": ()})

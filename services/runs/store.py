@@ -19,7 +19,7 @@ from services.runs.record import LIVE, Chunk, IdempotencyKey, NewRun, Run, RunEn
 from services.runs.rows import WHOLE, from_new, to_run
 from services.store import leases, turns
 from services.store.db import Database
-from services.store.schema import runs, sessions
+from services.store.schema import run_events, runs, sessions
 
 T = TypeVar("T")
 
@@ -30,6 +30,7 @@ CANCELLED = RunError(code="cancelled", message="the run was cancelled before it 
 ADD = insert(runs)
 BY_KEY = select(*WHOLE).where(runs.c.owner == bindparam("of_owner"), runs.c.idempotency_key == bindparam("key"))
 BY_ID = select(*WHOLE).where(runs.c.id == bindparam("of_run"))
+REQUEST = select(runs.c.request).where(runs.c.id == bindparam("of_run"))
 SESSION = select(sessions.c.owner).where(sessions.c.id == bindparam("of_session"), sessions.c.status == "running")
 LOCK_SESSION = select(sessions.c.id).where(sessions.c.id == bindparam("of_session")).with_for_update()
 UNFINISHED = (
@@ -65,7 +66,7 @@ class RunStore:
         self._us = us
 
     def add(self, new: NewRun, *, max_waiting: int, max_waiting_per_owner: int) -> tuple[Run, bool]:
-        """Put a background run into the queue. False: the owner's key had done that with an equal request; this is that run.
+        """Put a background run into the queue, with the events that it begins with, if any. False: the owner's key had done that with an equal request; this is that run.
 
         Raises KeyReused, Conflict if the session runs a turn or waits for one, RateLimited, QueueFull.
         """
@@ -76,6 +77,8 @@ class RunStore:
             self._check_session(connection, new.session_id)
             turn = queue.next_turn(connection, new, max_waiting=max_waiting, max_waiting_per_owner=max_waiting_per_owner)
             connection.execute(ADD, {**from_new(new, now=_now()), "turn": turn})
+            if new.begun:
+                connection.execute(insert(run_events), {"run_id": new.id, **new.begun._asdict()})
             return _read(connection, new.id), True
 
         return self._write_keyed(work)
@@ -148,7 +151,8 @@ class RunStore:
             if run.status == "queued":
                 now = _now()
                 number = endings.next_number(connection, id, run.kind)
-                terminal = terminal_of(replace(run, status="cancelled", error=CANCELLED, ended_at=now, position=None), number)
+                ended = replace(run, status="cancelled", error=CANCELLED, ended_at=now, position=None)
+                terminal = terminal_of(endings.with_beginning(connection, ended), number)
                 endings.end(connection, id, RunEnd(status="cancelled", error=CANCELLED, terminal=terminal), now)
             elif run.status in LIVE:
                 connection.execute(update(runs).where(runs.c.id == id).values(is_cancel_requested=True))
@@ -162,6 +166,14 @@ class RunStore:
         """Raises NotFound."""
         with self._database.reading() as connection:
             return _find(connection, id, owner)
+
+    def request_of(self, id: str) -> bytes:
+        """What `NewRun.request` was. Raises NotFound."""
+        with self._database.reading() as connection:
+            request = connection.execute(REQUEST, {"of_run": id}).scalar()
+        if request is None:
+            raise no_run(id)
+        return request  # type: ignore[no-any-return]
 
     def list(self, wanted: RunFilter, *, limit: int = 50, cursor: str | None = None) -> RunPage:
         """A page, newest first. Its runs have no request, answer and terminal event, and no result over 16 KiB. Raises
@@ -263,8 +275,12 @@ def _of_key(connection: Connection, owner: str, key: IdempotencyKey) -> Run | No
 def _find(connection: Connection, id: str, owner: str | None, *, locks: bool = False) -> Run:
     row = connection.execute(BY_ID.with_for_update() if locks else BY_ID, {"of_run": id}).first() if ID.fullmatch(id) else None
     if row is None or (owner is not None and row.owner != owner):
-        raise NotFound(f"there is no run {id[:64]!r}", field="run_id")
+        raise no_run(id)
     return _to_run(connection, row)
+
+
+def no_run(id: str) -> NotFound:
+    return NotFound(f"there is no run {id[:64]!r}", field="run_id")
 
 
 def _read(connection: Connection, id: str) -> Run:
