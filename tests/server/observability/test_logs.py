@@ -42,7 +42,7 @@ def start(server: ServerFactory, cli: FakeCli, *args: str, **more: Any) -> Serve
 
 def test_a_run_has_one_line_with_everything_but_its_words(server: ServerFactory, fake_cli: FakeCli) -> None:
     one = start(server, fake_cli)
-    one.client.post("/api/v1/prompt", {"backend": "claude", "prompt": "hush-prompt"}, headers={"X-Request-ID": "mine"})
+    answer = one.client.post("/api/v1/prompt", {"backend": "claude", "prompt": "hush-prompt"}, headers={"X-Request-ID": "mine"})
     (line,) = lines(one, "clinvk.run")
     for name in ("duration_ms", "queue_ms", "spawn_ms", "first_token_ms", "cost_usd", "time"):
         assert line.pop(name), name
@@ -58,6 +58,7 @@ def test_a_run_has_one_line_with_everything_but_its_words(server: ServerFactory,
         "input_tokens": 16,
         "output_tokens": 7,
         "key": "ci",
+        "run_id": answer.headers["X-Clinvk-Run-Id"],
         "request_id": "mine",
     }
     access = access_line(one, "mine")
