@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from gevent import Timeout
+from time import monotonic
 
 from services.runs.limits import RunLimits
 from services.runs.live import LiveRuns
@@ -48,9 +47,15 @@ class Runs:
 
     def wait(self, run: Run, timeout_s: float) -> Run:
         """The run when it has ended, waits for an answer, or ``timeout_s`` have passed. Raises NotFound if nothing of it is kept."""
-        with Timeout(timeout_s, False), self.events.subscribe(run.id) as subscription:
-            while run.status not in (*ENDED, "waiting"):
-                while isinstance(subscription.next(POLL_S), Chunk):
+        deadline = monotonic() + timeout_s
+
+        def left_s() -> float:
+            return max(0.0, deadline - monotonic())
+
+        # No gevent.Timeout: it would interrupt a query, which PostgreSQL's driver does not survive.
+        with self.events.subscribe(run.id) as subscription:
+            while run.status not in (*ENDED, "waiting") and left_s():
+                while isinstance(subscription.next(min(POLL_S, left_s())), Chunk) and left_s():
                     pass  # the end is not told by events
                 run = self.lookup.get(run.id, None)
         return run

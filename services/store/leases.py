@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, Update, bindparam, delete, literal_column, select, update
+from sqlalchemy import Connection, Row, TextClause, delete, literal_column, select, text
 from sqlalchemy.sql.elements import ColumnElement
 
 from services.store.schema import owners, runs, sessions
@@ -40,15 +40,17 @@ def this_process() -> Owner:
 
 def sign_in(connection: Connection, owner: Owner) -> None:
     """Renew the lease of ``owner``, or create it. Called in each transaction that gives it a turn or a run."""
-    seen = connection.execute(_seen_now(connection.dialect.name), {"owner": owner.id})
-    if not seen.rowcount:
-        row = {"id": owner.id, "place": owner.place, "pid": owner.pid, "process_start": owner.process_start}
-        connection.execute(owners.insert().values(**row, seen_at=_now(connection.dialect.name)))
+    connection.execute(_sign_in(connection.dialect.name), asdict(owner))
 
 
 @cache
-def _seen_now(dialect: str) -> Update:
-    return update(owners).where(owners.c.id == bindparam("owner")).values(seen_at=_now(dialect))
+def _sign_in(dialect: str) -> TextClause:
+    """One statement: on PostgreSQL two transactions of one process may be the first at the same time. As text, because SQLAlchemy's
+    own form would load both dialects."""
+    return text(
+        f"INSERT INTO owners (id, place, pid, process_start, seen_at) VALUES (:id, :place, :pid, :process_start, {_now(dialect)}) "
+        "ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at"
+    )
 
 
 def dead_among(connection: Connection, ids: set[str], us: Owner) -> set[str]:

@@ -6,6 +6,7 @@ import argparse
 import random
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.durable.report import run
@@ -18,12 +19,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32), help="the same seed asks for the same runs")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--postgres", action="store_true", help="instead of SQLite")
+    parser.add_argument("--folder", type=Path, help="keep logs and database in this folder, which is new")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
-    with tempfile.TemporaryDirectory(prefix="durable-") as folder:
-        report = run(
-            Path(folder), options.seed, runs=options.runs, kills=options.kills, workers=options.workers, uses_postgres=options.postgres
-        )
+    with ExitStack() as stack:
+        folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="durable-")))
+        folder.mkdir(exist_ok=True)
+        report = run(folder, options.seed, runs=options.runs, kills=options.kills, workers=options.workers, uses_postgres=options.postgres)
         print(report)
         return bool(report.problems)
 

@@ -17,7 +17,7 @@ from tests.parts.client import Answer, Client, Stream
 
 T = TypeVar("T")
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 """For one run, kills of the server included."""
 PAUSE_S = 0.05
 ENDED = ("completed", "failed", "cancelled")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -312,17 +313,33 @@ def test_bad_keys_are_refused(fake_server: Server, key: str) -> None:
     assert (answer.status, answer.json["error"]["details"]["field"]) == (400, "Idempotency-Key")
 
 
-@pytest.mark.parametrize("background", [True, False])
-def test_one_key_from_many_clients_at_once_is_one_run(fake_server: Server, fake_cli: FakeCli, background: bool) -> None:
+ONE_KEY: dict[str, tuple[str, Callable[[str], dict[str, Any]], set[int]]] = {
+    "background": ("/api/v1/prompt", lambda prompt: {"backend": "claude", "prompt": prompt, "background": True}, {202}),
+    "foreground": ("/api/v1/prompt", lambda prompt: {"backend": "claude", "prompt": prompt}, {200, 409}),
+    "chat": (
+        "/openai/v1/chat/completions",
+        lambda prompt: {"model": "claude", "messages": [{"role": "user", "content": prompt}]},
+        {200, 409},
+    ),
+}
+"""How it is asked → path, body of a prompt, statuses. 409: the run of the same key is going on."""
+
+
+@pytest.mark.parametrize("how", ONE_KEY)
+def test_one_key_from_many_clients_at_once_is_one_run(fake_server: Server, fake_cli: FakeCli, how: str) -> None:
+    path, to_body, statuses = ONE_KEY[how]
     client, about, key = fake_server.client, uuid.uuid4().hex, {"Idempotency-Key": uuid.uuid4().hex}
-    body = {"backend": "claude", "prompt": do(["wait", 0.5], ["say", "done"], about=about), "background": background}
+    body = to_body(do(["wait", 0.5], ["say", "done"], about=about))
     with ThreadPoolExecutor(50) as pool:
-        answers = list(pool.map(lambda _: client.ask("POST", "/api/v1/prompt", body, key), range(50)))
-    assert {answer.status for answer in answers} <= ({202} if background else {200, 409})
-    assert len({answer.headers["X-Clinvk-Run-Id"] for answer in answers if answer.status < 300}) == 1
-    run_id = next(answer.headers["X-Clinvk-Run-Id"] for answer in answers if answer.status < 300)
-    assert ended(client, run_id)["status"] == "completed"
+        answers = list(pool.map(lambda _: client.ask("POST", path, body, key), range(50)))
+    assert {answer.status for answer in answers} <= statuses
+    answered = [answer for answer in answers if answer.status < 300]
+    assert len({answer.headers["X-Clinvk-Run-Id"] for answer in answered}) == 1
+    assert [answer.headers.get("Idempotent-Replayed") for answer in answered].count(None) == 1
+    assert ended(client, answered[0].headers["X-Clinvk-Run-Id"])["status"] == "completed"
     assert [about in report["prompt"] for report in fake_cli.reports()].count(True) == 1
+    if 202 not in statuses:
+        assert {answer.body for answer in [*answered, client.ask("POST", path, body, key)]} == {answered[0].body}
 
 
 # The server stops.

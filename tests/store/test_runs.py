@@ -615,3 +615,12 @@ def test_the_terminal_chunk_is_the_very_bytes(desk: RunDesk) -> None:
     terminal = Chunk(1, 2, bytes(range(256)))
     desk.runs.end(run.id, end(1, terminal=terminal))
     assert desk.runs.get(run.id, None).terminal == terminal
+
+
+def test_a_process_whose_first_runs_are_claimed_at_once_has_one_lease(open_run_desk: Callable[..., RunDesk]) -> None:
+    one, other = open_run_desk(), open_run_desk()
+    wanted = {other.add().id for _ in range(8)}
+    with ThreadPoolExecutor(8) as pool:
+        assert {run.id for run in pool.map(lambda _: one.claim("claude"), range(8))} == wanted
+    with one.sessions.database.reading() as connection:
+        assert connection.execute(select(owners.c.id)).scalars().all() == [one.id]
