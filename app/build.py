@@ -10,6 +10,7 @@ from typing import Any
 
 from app.backends import build_backends, database_url
 from app.config.schema import ServerSettings, Settings
+from app.runs import build_runs, to_limits
 from app.server.open_files import limit_at_start
 from blueprints.context import Services
 from services.admission import AdmissionControl
@@ -45,7 +46,7 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
         admission=AdmissionControl(**_admission(settings.server, backends)),
         prober=prober,
         workdirs=_workdirs(settings.server),
-        limits=_limits(settings),
+        **_limits(settings),
         environ=environ,
     )
     session = settings.session
@@ -54,14 +55,21 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
     sessions = CliSessions(f"{settings.home}/continued", runner, environ)
     continuation = Continuation(runner, sessions, _continuation(settings.server))
     responses = ResponseTree(f"{settings.home}/responses", runner, sessions)
+    runs = build_runs(settings, runner, store)
     return Services(
         runner=runner,
         spawner=spawner,
         conversations=conversations,
         continuation=continuation,
         responses=responses,
+        runs=runs,
         secret=ServerSecret(f"{settings.home}/server-secret"),
-        upkeep=Upkeep(conversations, retention_days=session.retention_days, tidy=(continuation.tidy, responses.tidy)),
+        upkeep=Upkeep(
+            conversations,
+            retention_days=session.retention_days,
+            tidy=(continuation.tidy, responses.tidy, runs.worker.expire),
+            beat=runs.worker.beat,
+        ),
         prober=prober,
         **_choices(settings, backends, prober),
     )
@@ -70,10 +78,10 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
 def renew_services(running: Services, settings: Settings) -> Services:
     """The services with new settings. They take over running work and warm processes. Raises SettingsError."""
     backends = _backends(settings)
-    running.runner.reconfigure(backends, workdirs=_workdirs(settings.server), limits=_limits(settings))
+    running.runner.reconfigure(backends, workdirs=_workdirs(settings.server), **_limits(settings))
     running.continuation.reconfigure(_continuation(settings.server))
     running.runner.admission.reconfigure(**_admission(settings.server, backends))
-    return replace(running, **_choices(settings, backends, running.prober))
+    return replace(running, runs=replace(running.runs, limits=to_limits(settings.runs)), **_choices(settings, backends, running.prober))
 
 
 def _backends(settings: Settings) -> dict[str, BackendSpec]:
@@ -101,12 +109,17 @@ def _workdirs(server: ServerSettings) -> WorkdirRules:
     return WorkdirRules(server.allowed_workdir_prefixes, server.blocked_workdir_prefixes)
 
 
-def _limits(settings: Settings) -> Limits:
-    server = settings.server
-    timeouts = {
-        "server.request_timeout_secs": server.request_timeout_secs,
-        "unified_flags.command_timeout_secs": settings.unified_flags.command_timeout_secs or server.request_timeout_secs,
+def _limits(settings: Settings) -> dict[str, Limits]:
+    return {
+        "limits": _limits_within(settings, "server.request_timeout_secs", settings.server.request_timeout_secs),
+        "background_limits": _limits_within(settings, "runs.timeout_secs", settings.runs.timeout_secs),
     }
+
+
+def _limits_within(settings: Settings, name: str, timeout_s: float) -> Limits:
+    """The limits of a run whose time limit is the setting ``name``, or that of a command if it is shorter."""
+    server = settings.server
+    timeouts = {name: timeout_s, "unified_flags.command_timeout_secs": settings.unified_flags.command_timeout_secs or timeout_s}
     shortest = min(timeouts, key=timeouts.__getitem__)
     return Limits(
         request_timeout_s=timeouts[shortest],

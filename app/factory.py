@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from time import monotonic
 from typing import Any
@@ -47,6 +48,12 @@ SECURITY_SCHEMES = {
 }
 
 
+class App(flask.Flask):
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """No view is a coroutine. Flask asks seven times a request."""
+        return func
+
+
 def create_app(
     settings: Settings | None = None,
     *,
@@ -68,7 +75,7 @@ def create_app(
     services.runner.observer = observation.runs
     configure_logging(server.log_format, server.log_level, file=server.log_file)
 
-    app = flask.Flask("clinvk", static_folder=None)
+    app = App("clinvk", static_folder=None)
     app.request_class = Request
     app.json = OrjsonProvider(app)
     app.config |= _config(settings)
@@ -77,6 +84,7 @@ def create_app(
     app.extensions["clinvk"] = services
     app.extensions["clinvk.configuration"] = Configuration.of(settings, keys)
     app.extensions["clinvk.error_body"] = error_body
+    app.extensions["clinvk.error_answer"] = error_answer
     app.extensions["clinvk.observation"] = observation
     app.extensions["clinvk.counts"] = counts
 
@@ -111,7 +119,7 @@ def answer_error(error: Exception) -> flask.Response:
         problem = replace(problem, message=unknown_path_message(request.path, rules))
     answer = error_answer(problem, request.path, current.request_id)
     current.error_code = answer.code
-    if answer.status == 500:
+    if answer.code == "internal_error":
         fields = {"request_id": current.request_id, "method": request.method, "path": request.path}
         error_log.error("unhandled error", exc_info=error, extra={"fields": fields})
     return flask.Response(answer.body, answer.status, answer.headers)

@@ -11,6 +11,7 @@ from services.clis.probe import Prober
 from services.models import ModelResolver
 from services.processes.spawner import Spawner
 from services.runner import Runner
+from services.runs.service import Runs
 from services.server_secret import ServerSecret
 from services.sessions.continuation import Continuation
 from services.sessions.conversations import Conversations
@@ -27,6 +28,7 @@ class Services:
     conversations: Conversations
     continuation: Continuation
     responses: ResponseTree
+    runs: Runs
     secret: ServerSecret
     upkeep: Upkeep
     prober: Prober

@@ -15,12 +15,17 @@ class CurrentRequest(Protocol):
     misspelled: Mapping[str, str]
     """The fields of the body that have no effect because of their spelling, each with the known field's name."""
 
-    @property
-    def request_id(self) -> str: ...
+    request_id: str
+    answer_headers: dict[str, str]
+    """Headers for the answer, whatever it will be."""
 
     @property
     def caller(self) -> str:
         """The unit of fair queueing: the key's name, or the client's address."""
+
+    @property
+    def owner(self) -> str:
+        """Whom the request's runs belong to: the key's name, or `local` where no keys are configured."""
 
     @property
     def sees_details(self) -> bool:
@@ -41,3 +46,7 @@ def caller() -> str:
 
 def sees_details() -> bool:
     return current_request().sees_details
+
+
+def owner() -> str:
+    return current_request().owner

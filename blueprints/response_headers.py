@@ -14,6 +14,8 @@ DENIED_TOOLS = "X-Clinvk-Denied-Tools"
 ESTIMATED = "X-Clinvk-Estimated"
 HINT = "X-Clinvk-Hint"
 IGNORED = "X-Clinvk-Ignored"
+REPLAYED = "Idempotent-Replayed"
+RUN_ID = "X-Clinvk-Run-Id"
 
 NOT_IN_A_NAME = re.compile(r"[^!-+\--~]")
 """Characters of a tool's name that a header value must not contain: space, comma, control and non-ASCII characters."""

@@ -1,15 +1,11 @@
-"""Streams a run to its client."""
+"""Streams events to a client."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Generic, Protocol, TypeVar
 
 from flask import Response
-
-from blueprints.client_watch import watch_client
-from services.cancellation import Cancellation
 
 EVENT_STREAM = "text/event-stream"
 NDJSON = "application/x-ndjson"
@@ -20,36 +16,19 @@ STREAM_HEADERS = {
 }
 
 
-T = TypeVar("T")
+def is_sse(content_type: str) -> bool:
+    """Whether a stream of ``content_type`` is server-sent events; else it is NDJSON."""
+    return content_type.startswith(EVENT_STREAM)
 
 
-class Closable(Protocol):
-    def close(self) -> None:
-        """Stop the run if it has not ended."""
-
-
-R = TypeVar("R", bound=Closable)
-
-
-def open_run(start: Callable[[Cancellation], R]) -> tuple[R, ExitStack]:
-    """Start a run that is cancelled when its client closes the connection. Closing the stack stops the run and the watch."""
-    cancellation, watch = watch_client()
-    with ExitStack() as stack:
-        stack.callback(watch.close)
-        run = start(cancellation)
-        stack.callback(run.close)
-        return run, stack.pop_all()
-
-
-class StreamBody(Iterator[bytes], Generic[T]):
-    """A streamed response body: each item encoded by ``encode``. Closing it closes ``closing``, which stops the run.
+class StreamBody(Iterator[bytes]):
+    """A streamed response body. Closing it closes ``closing``, which stops a run that belongs to the connection.
 
     The WSGI server calls `close` when the body has been sent, when a write fails, and when it shuts down.
     """
 
-    def __init__(self, items: Iterator[T], encode: Callable[[T], bytes], closing: ExitStack) -> None:
-        self._items = items
-        self._encode = encode
+    def __init__(self, frames: Iterator[bytes], closing: ExitStack) -> None:
+        self._frames = frames
         self.close = closing.close
         self._has_begun = False
 
@@ -57,11 +36,9 @@ class StreamBody(Iterator[bytes], Generic[T]):
         if not self._has_begun:
             self._has_begun = True
             return b""  # sends the headers before the first token
-        return self._encode(next(self._items))
+        return next(self._frames)
 
 
-def stream_response(
-    items: Iterator[T], encode: Callable[[T], bytes], content_type: str, headers: dict[str, str], closing: ExitStack
-) -> Response:
-    """Send the run's batches as they arrive. ``encode`` gets an empty batch when a keep-alive is due."""
-    return Response(StreamBody(items, encode, closing), content_type=content_type, headers={**STREAM_HEADERS, **headers})
+def stream_response(frames: Iterator[bytes], content_type: str, headers: dict[str, str], closing: ExitStack) -> Response:
+    """Send the frames as they come."""
+    return Response(StreamBody(frames, closing), content_type=content_type, headers={**STREAM_HEADERS, **headers})

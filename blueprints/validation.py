@@ -6,6 +6,7 @@ Plain flask-smorest responds 422, and "Invalid JSON body." to malformed JSON; we
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from itertools import islice
 from typing import Any, NoReturn
 
@@ -33,7 +34,8 @@ NAME_CHARS = 64
 
 
 class Parser(FlaskParser):
-    """webargs' parser with our errors. It does not keep the body's bytes: a stream may last for minutes."""
+    """webargs' parser with our errors. The body's JSON is in ``flask.g.sent`` until the view returns; its bytes are not kept: a stream may
+    last for minutes."""
 
     DEFAULT_VALIDATION_STATUS = 400
 
@@ -53,7 +55,8 @@ class Parser(FlaskParser):
         if not isinstance(value, dict):
             raise InvalidRequest(f"the body must be a JSON object, not {_json_type(value)}", issue="not an object")
         if schema.unknown == ma.EXCLUDE:
-            current_request().misspelled = misspelled(value, _fields_of(schema))
+            current_request().misspelled = misspelled(value, _names_of(schema))
+        flask.g.sent = value
         return value
 
     def _no_body(self, schema: ma.Schema) -> Any:
@@ -128,6 +131,12 @@ def _flatten(messages: Any, shape: Any = None, path: str = "", siblings: Iterabl
 def _fields_of(shape: Any) -> Mapping[str, ma.fields.Field[Any]]:
     schema = shape.schema if isinstance(shape, ma.fields.Nested) else shape
     return {field.data_key or name: field for name, field in schema.fields.items()} if isinstance(schema, ma.Schema) else {}
+
+
+@lru_cache
+def _names_of(schema: ma.Schema) -> frozenset[str]:
+    """There are as many as there are routes with a body."""
+    return frozenset(_fields_of(schema))
 
 
 def _explain(name: str, issue: str, siblings: Iterable[str]) -> str:

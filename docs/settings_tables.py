@@ -13,7 +13,7 @@ import orjson
 from app.cli.command import build_parser
 from app.config.environment import NAMED, variable
 from app.config.go_clinvk import MEANINGLESS, UNSET, VARIABLES
-from app.config.schema import BackendSettings, ParallelSettings, ServerSettings, SessionSettings, Settings, UnifiedFlags
+from app.config.schema import BackendSettings, ParallelSettings, RunSettings, ServerSettings, SessionSettings, Settings, UnifiedFlags
 from app.config.validation import Node, Path, Value, node_at
 from docs.markdown import code, codes, table
 
@@ -23,6 +23,7 @@ GROUPS: tuple[tuple[str, type], ...] = (
     ("session", SessionSettings),
     ("server", ServerSettings),
     ("parallel", ParallelSettings),
+    ("runs", RunSettings),
 )
 
 IN_HELP = re.compile(r"\((?P<key>[a-z_.]+); default")

@@ -40,16 +40,24 @@ class _Waiter:
         self.is_displaced = False
 
 
+_Queues = dict[str, deque[_Waiter]]
+"""By caller."""
+
+
 class AdmissionControl:
     """At most ``limit`` runs at a time, at most ``backend_limits[name]`` of a backend, and a bounded queue for the rest.
 
     The queue is fair: callers are served round-robin, each caller's requests in order. When it is full, the newest request of the
     caller with the most queued requests is displaced by that of a caller with fewer.
+
+    Background runs wait behind all others, without a bound or a time limit of this class: their queue is in the run store, and a worker
+    claims one only when there is room. Here wait those of a composed run, and those that lost their room to another meanwhile.
     """
 
     def __init__(self, limit: int, *, queue_limit: int, queue_timeout_s: float, backend_limits: Mapping[str, int]) -> None:
         self._running: Counter[str] = Counter()
-        self._queues: dict[str, deque[_Waiter]] = {}
+        self._queues: _Queues = {}
+        self._background: _Queues = {}
         self._mean_run_s = INITIAL_MEAN_RUN_S
         self.reconfigure(limit, queue_limit=queue_limit, queue_timeout_s=queue_timeout_s, backend_limits=backend_limits)
 
@@ -67,6 +75,7 @@ class AdmissionControl:
 
     @property
     def queued(self) -> int:
+        """Requests in the bounded queue."""
         return sum(map(len, self._queues.values()))
 
     @property
@@ -77,26 +86,35 @@ class AdmissionControl:
     def queue_limit(self) -> int:
         return self._queue_limit
 
-    def acquire(self, backend: str, caller: str, cancellation: Cancellation) -> Slot:
+    def room(self, backend: str = "") -> int:
+        """How many runs of ``backend``, or of any, would get a slot at once."""
+        free = self._limit - self.running
+        if backend in self._backend_limits:
+            free = min(free, self._backend_limits[backend] - self._running[backend])
+        return max(0, free)
+
+    def acquire(self, backend: str, caller: str, cancellation: Cancellation, *, is_background: bool = False) -> Slot:
         """Wait for a slot. Raises QueueFull when the queue is full or the wait times out, RunFailed when cancelled while waiting."""
         # `_admit_waiting` runs whenever a slot is freed, so no queued request can use the room that is left.
-        if self._has_room(backend):
+        if self.room(backend):
             self._running[backend] += 1
             return Slot(self, backend)
+        if is_background:
+            return self._wait(_Waiter(backend), self._background, caller, cancellation, None)
         if self.queued >= self._queue_limit and not self._displace_for(caller):
             raise self._full(backend)
-        return self._wait(_Waiter(backend), caller, cancellation)
+        return self._wait(_Waiter(backend), self._queues, caller, cancellation, self._queue_timeout_s)
 
-    def _wait(self, waiter: _Waiter, caller: str, cancellation: Cancellation) -> Slot:
-        self._queues.setdefault(caller, deque()).append(waiter)
+    def _wait(self, waiter: _Waiter, queues: _Queues, caller: str, cancellation: Cancellation, timeout_s: float | None) -> Slot:
+        queues.setdefault(caller, deque()).append(waiter)
         self._admit_waiting()
         stop_listening = cancellation.listen(waiter.changed.set)
         try:
-            waiter.changed.wait(self._queue_timeout_s)
+            waiter.changed.wait(timeout_s)
         finally:
             stop_listening()
             if not waiter.is_admitted:
-                self._forget(waiter, caller)
+                _forget(queues, waiter, caller)
         if waiter.is_admitted:
             return Slot(self, waiter.backend)
         if cancellation.failure:
@@ -117,7 +135,7 @@ class AdmissionControl:
         waiter = self._queues[greediest][-1]
         waiter.is_displaced = True
         waiter.changed.set()
-        self._forget(waiter, greediest)
+        _forget(self._queues, waiter, greediest)
         return True
 
     def _full(self, backend: str) -> QueueFull:
@@ -126,10 +144,6 @@ class AdmissionControl:
             retry_after_s=self._wait_estimate_s(backend),
         )
 
-    def _has_room(self, backend: str) -> bool:
-        of_backend = self._backend_limits.get(backend, self._limit)
-        return self.running < self._limit and self._running[backend] < of_backend
-
     def _release(self, backend: str, run_s: float) -> None:
         self._running[backend] -= 1
         self._mean_run_s += SMOOTHING * (run_s - self._mean_run_s)
@@ -137,28 +151,34 @@ class AdmissionControl:
 
     def _admit_waiting(self) -> None:
         """Give free slots to the callers round-robin: a caller that got one moves to the end of the round."""
-        admitted = True
-        while admitted:
-            admitted = False
-            for caller, queue in tuple(self._queues.items()):
-                waiter = next((waiter for waiter in queue if self._has_room(waiter.backend)), None)
-                if waiter is None:
-                    continue
-                self._running[waiter.backend] += 1
-                waiter.is_admitted = admitted = True
-                waiter.changed.set()
-                self._forget(waiter, caller)
-                if queue:
-                    self._queues[caller] = self._queues.pop(caller)
+        for queues in (self._queues, self._background):
+            while self._admit_round(queues):
+                pass
 
-    def _forget(self, waiter: _Waiter, caller: str) -> None:
-        queue = self._queues.get(caller)
-        if queue and waiter in queue:
-            queue.remove(waiter)
-            if not queue:
-                del self._queues[caller]
+    def _admit_round(self, queues: _Queues) -> bool:
+        """Admit at most one waiter of each caller. Returns whether there was one."""
+        admitted = False
+        for caller, queue in tuple(queues.items()):
+            waiter = next((waiter for waiter in queue if self.room(waiter.backend)), None)
+            if waiter is None:
+                continue
+            self._running[waiter.backend] += 1
+            waiter.is_admitted = admitted = True
+            waiter.changed.set()
+            _forget(queues, waiter, caller)
+            if queue:
+                queues[caller] = queues.pop(caller)
+        return admitted
 
     def _wait_estimate_s(self, backend: str) -> float:
         """Expected wait of a new request, from the mean run time."""
         at_a_time = min(self._limit, self._backend_limits.get(backend, self._limit))
         return min(max(1.0, self._mean_run_s * (self.queued + 1) / at_a_time), MAX_RETRY_AFTER_S)
+
+
+def _forget(queues: _Queues, waiter: _Waiter, caller: str) -> None:
+    queue = queues.get(caller)
+    if queue and waiter in queue:
+        queue.remove(waiter)
+        if not queue:
+            del queues[caller]

@@ -8,11 +8,14 @@ ClinvkError                    internal_error
 ├── PermissionDenied           permission_denied
 ├── NotFound                   not_found
 ├── Conflict                   conflict
+│   └── KeyReused                                       never succeeds, however often it is retried
 ├── RequestTooLarge            request_too_large
 ├── RateLimited                rate_limit_exceeded
 ├── BackendUnavailable         backend_unavailable      no CLI was started; safe to retry
 │   ├── QueueFull
 │   └── StoreUnavailable
+├── EventsExpired              gone                     the events of the run were deleted
+├── RunEnded                   by the stored error      how a stored run ended
 └── RunFailed                  by its failure's kind    a CLI was started; not safe to retry
 """
 
@@ -77,6 +80,17 @@ class Conflict(ClinvkError):
     code = "conflict"
 
 
+class KeyReused(Conflict):
+    """The idempotency key belongs to another request."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this Idempotency-Key was used for another request; use a new key for each request",
+            field="Idempotency-Key",
+            issue="key reused",
+        )
+
+
 class RequestTooLarge(ClinvkError):
     code = "request_too_large"
 
@@ -95,6 +109,20 @@ class QueueFull(BackendUnavailable):
 
 class StoreUnavailable(BackendUnavailable):
     """The session store cannot be reached or written."""
+
+
+class EventsExpired(ClinvkError):
+    code = "gone"
+
+
+class RunEnded(ClinvkError):
+    """A stored run that has no answer of its own: its process was lost, or stopped by the server."""
+
+    def __init__(self, code: str, message: str, ended_at: int | None = None) -> None:
+        """``ended_at``: microseconds since the epoch."""
+        super().__init__(message)
+        self.code = code  # type: ignore[misc]
+        self.ended_at = ended_at
 
 
 RUN_FAILURE_CODES: dict[FailureKind, str] = {

@@ -8,7 +8,7 @@ from typing import Protocol, cast
 
 from services.cancellation import CLIENT_GONE
 from services.clis.spec import Invocation
-from services.events import Batch, Failed, Finished, Started, Text, Thinking, UsageUpdate
+from services.events import Batch, Failed, Finished, Started, Text, Thinking, ToolCall, UsageUpdate
 from services.requests import RunResult
 from services.usage import Usage
 
@@ -16,12 +16,14 @@ from services.usage import Usage
 class Fold:
     """The text, usage and end of one run so far."""
 
-    __slots__ = ("_reported_usage", "_text", "_thinking", "end", "model", "session_id", "usage_before")
+    __slots__ = ("_reported_usage", "_text", "_thinking", "end", "last_tool", "model", "session_id", "usage_before")
 
     def __init__(self) -> None:
         self.session_id: str | None = None
         self.model: str | None = None
         """The model that the CLI reports."""
+        self.last_tool: str | None = None
+        """The name of the latest tool call."""
         self.end: Finished | Failed | None = None
         self.usage_before: Usage | None = None
         """The session's usage before the run, for a CLI that reports running totals."""
@@ -41,6 +43,8 @@ class Fold:
             elif kind is Started:
                 started = cast(Started, event)
                 self.session_id, self.model = started.session_id, started.model or self.model
+            elif kind is ToolCall:
+                self.last_tool = cast(ToolCall, event).name
             elif kind is Finished or kind is Failed:
                 self.end = cast("Finished | Failed", event)
 
@@ -91,6 +95,14 @@ class EventStream(Protocol):
 
     @property
     def started_at(self) -> float: ...
+
+    @property
+    def fold(self) -> Fold:
+        """The events that were read so far."""
+
+    @property
+    def session_id(self) -> str | None:
+        """The id of our session that the run is a turn of, if any."""
 
     def __iter__(self) -> Iterator[Batch]: ...
 

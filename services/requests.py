@@ -50,8 +50,12 @@ class RunRequest:
     """Flags for the CLI, allow-listed by the backend."""
     timeout_s: float | None = None
     request_id: str = ""
+    run_id: str = ""
+    """The run that this is, or is a part of."""
     caller: str = ""
     """Identifies the caller for fair queueing: the API key's name or the client's address."""
+    is_background: bool = False
+    """Nobody's connection waits for it: it has a time limit of its own, and no time limit in the queue."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,23 +35,29 @@ class Runner:
         prober: Prober,
         workdirs: WorkdirRules,
         limits: Limits,
+        background_limits: Limits | None = None,
         environ: Mapping[str, str],
     ) -> None:
+        """``background_limits``: of background runs, whose time limit is another one; None: the same."""
         self.backends = backends
         self.admission = admission
         self.prober = prober
         self._driver = driver
         self._workdirs = workdirs
         self._limits = limits
+        self._background_limits = background_limits or limits
         self._environ = environ
         self._streams: set[RunStream] = set()
         self.observer: Observer = NULL_OBSERVER
 
-    def reconfigure(self, backends: Mapping[str, BackendSpec], *, workdirs: WorkdirRules, limits: Limits) -> None:
+    def reconfigure(
+        self, backends: Mapping[str, BackendSpec], *, workdirs: WorkdirRules, limits: Limits, background_limits: Limits
+    ) -> None:
         """Apply a new configuration to later runs. Runs in progress are not affected."""
         self.backends = backends
         self._workdirs = workdirs
         self._limits = limits
+        self._background_limits = background_limits
         self._driver.reconfigure(backends)
         self.prestart()
 
@@ -102,6 +108,11 @@ class Runner:
             raise InvalidRequest("prompt is empty", field="prompt", issue="must not be empty")
         return invoke(spec, request, cwd=self.workdir(request), environ=self._environ, run_dir=new_path())
 
+    def check(self, request: RunRequest) -> None:
+        """Make all checks of `stream`, but for the slot. Raises InvalidRequest, BackendUnavailable."""
+        if why := self.why_unavailable(self.prepare(request)):
+            raise BackendUnavailable(why, backend=request.backend)
+
     def why_unavailable(self, invocation: Invocation) -> str | None:
         """How the backend was selected, why it is unavailable and which backends are available; None if it is available."""
         availability = self.prober.availability(invocation.spec)
@@ -137,7 +148,7 @@ class Runner:
         if not availability.available:
             raise BackendUnavailable(self._why_unavailable(telemetry.invocation, availability), backend=request.backend)
         invocation = replace(telemetry.invocation, own_env=telemetry.env, cli_version=availability.version)
-        slot = self.admission.acquire(request.backend, request.caller, cancellation)
+        slot = self.admission.acquire(request.backend, request.caller, cancellation, is_background=request.is_background)
         telemetry.admitted_at = monotonic()
         try:
             limits = self._limits_of(request)
@@ -160,7 +171,7 @@ class Runner:
 
     def _limits_of(self, request: RunRequest) -> Limits:
         """The server's limits; a request may shorten the time limit but not extend it."""
-        limits = self._limits
+        limits = self._background_limits if request.is_background else self._limits
         if not request.timeout_s or request.timeout_s >= limits.request_timeout_s:
             return limits
         return replace(limits, request_timeout_s=request.timeout_s, request_timeout_name="the request's timeout_secs")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
@@ -16,8 +15,9 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from blueprints.anthropic import errors as anthropic_errors
 from blueprints.openai import errors as openai_errors
 from blueprints.openai.errors import UNKNOWN_ROUTE
+from blueprints.times import now, to_time
 from blueprints.validation import invalid_json, invalid_request
-from services.errors import ClinvkError, RunFailed
+from services.errors import ClinvkError, KeyReused, RunEnded, RunFailed
 
 STATUS: Mapping[str, int] = {
     "invalid_request": 400,
@@ -27,14 +27,17 @@ STATUS: Mapping[str, int] = {
     "method_not_allowed": 405,
     "request_timeout": 408,
     "conflict": 409,
+    "gone": 410,
     "request_too_large": 413,
     "unsupported_media_type": 415,
     "rate_limit_exceeded": 429,
     "cancelled": 499,
     "internal_error": 500,
+    "worker_lost": 500,
     "backend_error": 502,
     "backend_unavailable": 503,
     "backend_overloaded": 503,
+    "server_stopped": 503,
     "timeout": 504,
 }
 """HTTP status of every error code. 499 is nginx's status for a disconnected client."""
@@ -54,6 +57,8 @@ class Problem:
     headers: Mapping[str, str] = field(default_factory=dict)
     http_status: int | None = None
     """For an HTTP error without an error code of its own."""
+    at: str = ""
+    """When it happened, in RFC 3339; empty: now."""
 
     @property
     def status(self) -> int:
@@ -82,12 +87,14 @@ def _from_ours(error: ClinvkError) -> Problem:
         headers["WWW-Authenticate"] = "Bearer"
     if error.code == "internal_error":
         return replace(INTERNAL_PROBLEM, details=details)
-    if isinstance(error, RunFailed):
+    if isinstance(error, RunFailed | RunEnded | KeyReused):
         headers["x-should-retry"] = "false"
+    if isinstance(error, RunFailed):
         details["failure"] = error.failure.kind
         if error.failure.kind == "unknown_model":
             details["field"] = "model"
-    return Problem(code=error.code, message=error.message, details=details, headers=headers)
+    at = to_time(error.ended_at) if isinstance(error, RunEnded) and error.ended_at else ""
+    return Problem(code=error.code, message=error.message, details=details, headers=headers, at=at)
 
 
 def _from_http(error: HTTPException) -> Problem:
@@ -115,7 +122,7 @@ Envelope = Callable[[Problem, str], dict[str, Any]]
 def to_native_error(problem: Problem, request_id: str) -> dict[str, Any]:
     return {
         "error": {"code": problem.code, "message": problem.message, "details": dict(problem.details)},
-        "meta": {"request_id": request_id, "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")},
+        "meta": {"request_id": request_id, "timestamp": problem.at or now()},
     }
 
 

@@ -65,7 +65,9 @@ MEANINGS: Mapping[str, str] = {
     "permission_denied": "The Host header or the Origin of the request is not allowed",
     "not_found": "The requested resource does not exist",
     "request_timeout": "The request body did not arrive in time",
-    "conflict": "A turn of this session is running, or the id prefix matches several sessions",
+    "conflict": "A turn of this session is queued or running, the id prefix matches several sessions, the run has not ended, or the "
+    "`Idempotency-Key` belongs to another request or to one that is still running",
+    "gone": "The events of this run were deleted",
     "request_too_large": "The request body is larger than `server.max_request_body_bytes`",
     "unsupported_media_type": "The Content-Type of the body is not JSON",
     "rate_limit_exceeded": "Too many requests, either to this server or to the model's vendor. `Retry-After` says when to retry",

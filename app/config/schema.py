@@ -224,6 +224,21 @@ class ParallelSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings:
+    timeout_secs: float = setting(14_400.0, "time limit of a background run, from its start", above=0)
+    retention_days: float = setting(7.0, "runs are deleted this many days after their end; fractions are allowed", above=0)
+    events_retention_hours: float = setting(
+        24.0, "the events of a run are deleted this many hours after its end; fractions are allowed", above=0
+    )
+    max_waiting: int = setting(10_000, "maximum background runs in the queue; beyond it they get 503", at_least=1)
+    max_waiting_per_key: int = setting(1_000, "the same for each key; beyond it they get 429", at_least=1)
+    webhook_secret: str = setting(
+        "", "signs the webhooks of requests without a secret: `whsec_` and base64 of 24 to 64 bytes", is_secret=True
+    )
+    webhook_allowed_hosts: list[str] = setting([], "hosts (exact, without a port) whose webhooks may have private addresses and plain HTTP")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     default_backend: str = setting(
         "", "backend if the request names none; empty: the first available of claude, codex, gemini and your own"
@@ -233,6 +248,7 @@ class Settings:
     session: SessionSettings = field(default_factory=SessionSettings)
     server: ServerSettings = field(default_factory=ServerSettings)
     parallel: ParallelSettings = field(default_factory=ParallelSettings)
+    runs: RunSettings = field(default_factory=RunSettings)
 
     home: str = setting("~/.clinvk", "folder of the configuration and the sessions (CLINVK_HOME)", is_path=True)
     config_file: str | None = field(default=None, metadata={"is_internal": True})

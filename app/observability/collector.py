@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Iterator
+from itertools import product
 from typing import Any
 
 import gevent
@@ -22,14 +23,17 @@ from app.observability.multiprocess import LIVE_GAUGES, files
 from app.observability.run_log import KEY
 from app.version import program_version
 from blueprints.context import Services
+from services.errors import StoreUnavailable
 from services.events import FAILURE_KINDS
+from services.runs.record import ENDED, KINDS
+from services.runs.tally import ATTEMPT_RESULTS
 from services.telemetry import RunTelemetry
 
 REFRESH_S = 2.0
 """How old another worker's gauges may be."""
 STREAM_TYPES = ("text/event-stream", "application/x-ndjson")
 BY_NAME = {metric.name.removeprefix("clinvk_"): metric for metric in METRICS}
-AT_SCRAPE = ("backend_available", "build_info")
+AT_SCRAPE = ("backend_available", "background_runs_queued", "build_info")
 """What any worker knows for all."""
 
 
@@ -49,6 +53,11 @@ class Meter:
         self.requests = RequestMeter(made)
         self.runs = RunMeter(made)
         self.runs.expect([spec.name for spec in services.runner.backends.values() if spec.enabled])
+        services.runs.tally.count = lambda name, labels: (made[name].labels(*labels) if labels else made[name]).inc()
+        for kind, end in product(KINDS, ENDED):
+            made["background_runs_total"].labels(kind, end)
+        for result in ATTEMPT_RESULTS:
+            made["webhook_attempts_total"].labels(result)
         made["worker_starts_total"].inc()
         self._greenlet: gevent.Greenlet | None = None
 
@@ -179,9 +188,20 @@ class Facts:
             if spec.enabled:
                 available.add_metric([spec.name], float(self._services.prober.availability(spec).available))
         yield available
+        yield from self._queued()
         build = _family("build_info")
         build.add_metric([program_version(), platform.python_version()], 1.0)
         yield build
+
+    def _queued(self) -> Iterator[GaugeMetricFamily]:
+        """Nothing while the store is unavailable: 0 would be wrong."""
+        try:
+            count = self._services.runs.store.count_queued()
+        except StoreUnavailable:
+            return
+        queued = _family("background_runs_queued")
+        queued.add_metric([], float(count))
+        yield queued
 
 
 def _read_files(folder: str) -> bytes:

@@ -15,6 +15,9 @@ from blueprints.current_request import CURRENT_REQUEST
 
 Environ = dict[str, Any]
 
+LOCAL = "local"
+"""The owner of all runs where no keys are configured."""
+
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 _current: ContextVar[CurrentRequest | None] = ContextVar("current_request", default=None)
@@ -47,6 +50,9 @@ class CurrentRequest:
     misspelled: Mapping[str, str] = field(default_factory=dict)
     """The fields of the body that have no effect because of their spelling, each with the known field's name. Set as it is parsed."""
 
+    answer_headers: dict[str, str] = field(default_factory=dict)
+    """Headers for the answer, whatever it will be."""
+
     # Set as the answer is made.
     surface: str = ""
     status: int = 0
@@ -67,6 +73,11 @@ class CurrentRequest:
         # WSGI strings are bytes decoded as Latin-1 (PEP 3333).
         path: str = self.environ["PATH_INFO"]
         return path.encode("latin-1", "replace").decode("utf-8", "replace")
+
+    @property
+    def owner(self) -> str:
+        """Whom the request's runs belong to."""
+        return self.key_name or LOCAL
 
     @property
     def duration_s(self) -> float:

@@ -14,6 +14,7 @@ from typing import Literal, get_args
 from app.api.errors import STATUS
 from app.api.surfaces import SURFACES
 from services.events import FAILURE_KINDS
+from services.runs.record import ENDED, KINDS
 from services.telemetry import Start
 
 Kind = Literal["counter", "gauge", "histogram"]
@@ -68,6 +69,10 @@ METRICS = (
     _of("gauge", "runs_limit", "", "Maximum concurrent runs (server.max_concurrent_runs, summed over all workers)."),
     _of("gauge", "queue_depth", "", "Runs waiting in the queue."),
     _of("gauge", "queue_limit", "", "Maximum queue length (server.max_queued_runs, summed over all workers)."),
+    _of("gauge", "background_runs_queued", "", "Background runs waiting in the queue of the run store."),
+    _of("counter", "background_runs_total", "kind end", "Background runs that have ended, by kind and status."),
+    _of("counter", "runs_lost_total", "", "Runs whose server process died. Each has failed with `worker_lost` or was queued again."),
+    _of("counter", "webhook_attempts_total", "result", "Webhook requests, by result."),
     _of("gauge", "warm_processes", "backend", "Warm CLI processes that are ready for a run."),
     _of("counter", "tokens_total", "type backend model key", "Tokens, as reported by the CLIs."),
     _of("counter", "cost_usd_total", "backend model key", "Cost in US dollars, if the CLI reports it."),
@@ -93,6 +98,9 @@ LABELS: Mapping[str, str] = {
     "outcome": f"completed, or the kind of failure: {', '.join(FAILURE_KINDS)}",
     "reason": "queue_full, backend_unavailable, cancelled, or another error code",
     "start": ", ".join(get_args(Start)),
+    "kind": f"the kind of the run: {', '.join(KINDS)}",
+    "end": f"how the run ended: {', '.join(ENDED)}",
+    "result": "accepted, failed (it is sent again), or given_up",
     "type": f"{', '.join(TOKEN_TYPES)}; input includes cached and cache_write, output includes reasoning",
     "model": f"the model, if the configuration or a successful run has named it; otherwise `{OVERFLOW}`; `default` if the request names none",
     "key": "the name of the API key; empty if no key is required",

@@ -75,6 +75,7 @@ class Answer:
         headers.append(("X-Request-ID", request.request_id))
         if name := self._surface.request_id_header:
             headers.append((name, request.request_id))
+        headers.extend(request.answer_headers.items())
         headers.append(("X-Content-Type-Options", "nosniff"))
         if self._connection is not None:
             self._connection.settimeout(self._write_timeout_s)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from app.observability.context import current_request
+from app.observability.context import LOCAL, current_request
 from app.observability.trace_context import VARIABLE
 from app.security.authentication import presented_keys
 from services.errors import RUN_FAILURE_CODES, BackendUnavailable, ClinvkError, RunFailed
@@ -46,6 +46,8 @@ class RunLog:
     def begin(self, run: RunTelemetry) -> None:
         request = current_request()
         if request is None:
+            if run.invocation.request.caller != LOCAL:
+                run.notes[KEY] = run.invocation.request.caller or None
             return
         run.notes[KEY] = request.key_name
         if request.trace:
@@ -78,6 +80,7 @@ def fields_of_run(run: RunTelemetry) -> dict[str, Any]:
         "denied_tools": _denied_tools(run),
         "key": run.notes.get(KEY),
         "error": _redacted_error(run),
+        "run_id": run.invocation.request.run_id or None,
         "request_id": run.invocation.request.request_id or None,
         "trace_id": run.notes.get(TRACE_ID),
     }

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import flask
 from flask_cors import CORS
 
 from app.config.schema import ServerSettings
-from blueprints.response_headers import BACKEND, DENIED_TOOLS, ESTIMATED, HINT, IGNORED
+from blueprints.response_headers import BACKEND, DENIED_TOOLS, ESTIMATED, HINT, IGNORED, REPLAYED, RUN_ID
 from services.errors import PermissionDenied
 
 EXPOSED = (
     "Deprecation", "Link", "Location", "Request-Id", "Retry-After", "Sunset", BACKEND, DENIED_TOOLS, ESTIMATED, HINT, IGNORED,
-    "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-Request-ID", "X-Should-Retry",
+    REPLAYED, RUN_ID, "Preference-Applied", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-Request-ID", "X-Should-Retry",
 )  # fmt: skip
 """Access-Control-Expose-Headers: what scripts of other origins may read."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -64,6 +64,12 @@ def allow_origins(app: flask.Flask, rules: OriginRules, server: ServerSettings) 
         always_send=False,
         automatic_options=False,
     )
+    allow = app.after_request_funcs[None].pop()
+
+    @app.after_request
+    def allow_origin(response: flask.Response) -> flask.Response:
+        """Only a browser sends an Origin; without one, Flask-CORS would look at the request and leave the response as it is."""
+        return cast(flask.Response, allow(response)) if "HTTP_ORIGIN" in flask.request.environ else response
 
 
 def is_preflight(environ: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ from time import monotonic
 import flask
 import gevent
 
+from app.runs import start_runs
 from blueprints.context import Services
 from services.cancellation import SERVER_STOPS
 from services.processes.leftovers import end_leftover_processes, remove_leftover_folders
@@ -25,6 +26,7 @@ def begin(app: flask.Flask) -> None:
     gevent.get_hub().loop.install_sigchld()  # reaps every child, adopted ones included
     end_leftovers()
     services: Services = app.extensions["clinvk"]
+    start_runs(app)
     services.upkeep.start()
     services.runner.prestart()
     app.extensions["clinvk.observation"].start()
@@ -38,17 +40,25 @@ def finish(
     ``is_hurried`` ends the grace period early; ``beat`` is called throughout.
     """
     services: Services = app.extensions["clinvk"]
+    worker = services.runs.worker
 
     def wait_until_idle(within_s: float, is_enough: Callable[[], bool | None]) -> None:
         deadline = monotonic() + within_s
-        while busy() and monotonic() < deadline and not is_enough():
+        while (busy() or worker.busy) and monotonic() < deadline and not is_enough():
             beat()
             gevent.sleep(POLL_S)
 
+    def stop_all() -> None:
+        worker.stop()
+        services.runner.cancel_all(SERVER_STOPS)
+
     services.runner.drain()
+    worker.drain()
     wait_until_idle(grace_s, is_hurried)
     # Repeatedly: a run that ends makes room for a queued one.
-    wait_until_idle(DRAIN_S, lambda: services.runner.cancel_all(SERVER_STOPS))
+    wait_until_idle(DRAIN_S, stop_all)
+    services.runs.peers.close()
+    services.runs.deliverer.stop()
     services.runner.close()
     services.continuation.close()
     services.spawner.close()

@@ -22,7 +22,8 @@ log = logging.getLogger("clinvk.config")
 def renew(app: flask.Flask) -> tuple[flask.Flask, list[str]]:
     """The application that replaces ``app``, and which changes need a restart. Raises SettingsError."""
     from app.build import renew_services
-    from app.factory import create_app  # not in the parent process, which patches nothing
+    from app.factory import create_app
+    from app.runs import start_runs  # not in the parent process, which patches nothing
 
     old: Configuration = app.extensions["clinvk.configuration"]
     configuration, postponed = old.again()
@@ -36,6 +37,7 @@ def renew(app: flask.Flask) -> tuple[flask.Flask, list[str]]:
     )
     new.extensions["clinvk.configuration"] = configuration
     new.config["CLINVK_STARTED_AT"] = app.config["CLINVK_STARTED_AT"]
+    start_runs(new)
     return new, postponed
 
 

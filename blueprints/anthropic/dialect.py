@@ -7,8 +7,9 @@ from typing import Any
 
 from blueprints.anthropic.stream import MessageEncoder
 from blueprints.anthropic.translate import ignored_fields, prompt_tokens, to_message, wants_thinking
-from blueprints.compat.answer import Dialect, Encode, ToError
+from blueprints.compat.answer import Dialect, ToError
 from blueprints.compat.conversation import Conversation
+from blueprints.runs.work import Encode
 from services.requests import RunResult
 from services.usage import Usage
 

@@ -54,7 +54,9 @@ def create_message(body: dict[str, Any]) -> Any:
     check_tools(body, may_leave_out=may_leave_out_tools(request.headers))
     resolution, conversation = _resolve(body)
     run_request = to_run_request(body, conversation, resolution, request_context())
-    return answer(run_request, MessageDialect(body, conversation), continue_conversation(conversation.turns), stream=body["stream"])
+    return answer(
+        run_request, MessageDialect(body, conversation), continue_conversation(conversation.turns), kind="message", stream=body["stream"]
+    )
 
 
 @blp.route("/messages/count_tokens", methods=["POST"])

@@ -1,23 +1,22 @@
-"""Responds to a native request with the run's result, or with its events as a stream."""
+"""How the native API encodes one run: its events, and its result."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
+from itertools import count
 from time import monotonic
-from typing import Any
 
-from flask import Response, jsonify, request
+from flask import request
 
-from blueprints.current_request import request_id
 from blueprints.native.translate import EventEncoder, to_result
 from blueprints.response_headers import denied_header, ignored_header
-from blueprints.streaming import EVENT_STREAM, NDJSON, open_run, stream_response
-from services.cancellation import Cancellation
+from blueprints.runs.plan import Beginning, Origin
+from blueprints.runs.work import Encode, StreamWork
+from blueprints.streaming import EVENT_STREAM, NDJSON
 from services.errors import RunFailed
-from services.fold import collect
+from services.requests import RunResult
 from services.run_stream import RunStream
-
-Begin = Callable[[Cancellation], RunStream]
+from services.runs.work import Answer
 
 NOT_A_RESULT = {"timeout", "not_logged_in", "cancelled", "shutdown", "unknown_session"}
 """Failure kinds that become an error response (504, 503, 404). After any other failure the response is the run's result."""
@@ -31,24 +30,23 @@ def stream_type(output_formats: Iterable[str]) -> str | None:
     return NDJSON if NDJSON in accepted or "stream-json" in output_formats else None
 
 
-def answer_run(begin: Begin, body: Mapping[str, Any]) -> Response:
-    """Run ``begin`` and respond in the requested form. Raises its errors before the first byte is sent."""
-    content_type = stream_type([body["output_format"]])
-    stream, closing = open_run(begin)
+def to_work(stream: RunStream, beginning: Beginning, origin: Origin) -> StreamWork:
+    """The native encoding of a run that has just started."""
     invocation = stream.invocation
-    with closing:
-        if content_type:
-            facts = {
-                "backend": invocation.spec.name,
-                "model": invocation.model,
-                "ignored": list(invocation.ignored),
-                "elapsed_ms": lambda: round((monotonic() - stream.started_at) * 1000),
-            }
-            encode = EventEncoder(facts, as_sse=content_type == EVENT_STREAM)
-            return stream_response(stream, encode, content_type, ignored_header(invocation.ignored), closing.pop_all())
-        result = collect(stream)
-    if result.failure and result.failure.kind in NOT_A_RESULT:
-        raise RunFailed(result.failure, result)
-    response = jsonify(to_result(result, request_id()))
-    response.headers.extend({**ignored_header(result.ignored), **denied_header(result.denied_tools)})
-    return response
+
+    def to_encoder(as_sse: bool) -> Encode:
+        facts = {
+            "run_id": beginning.run_id,
+            "backend": invocation.spec.name,
+            "model": invocation.model,
+            "ignored": list(invocation.ignored),
+            "elapsed_ms": lambda: round((monotonic() - stream.started_at) * 1000),
+        }
+        return EventEncoder(facts, as_sse=as_sse, sequence=count(beginning.first))
+
+    def to_answer(result: RunResult) -> Answer:
+        if result.failure and result.failure.kind in NOT_A_RESULT:
+            raise RunFailed(result.failure, result)
+        return Answer(body=to_result(result, beginning.run_id, origin), headers=denied_header(result.denied_tools))
+
+    return StreamWork(stream, stream, to_encoder=to_encoder, to_answer=to_answer, headers=ignored_header(invocation.ignored))

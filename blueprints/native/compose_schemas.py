@@ -8,6 +8,7 @@ from marshmallow import ValidationError, fields, validate, validates_schema
 
 from blueprints.native.schemas import (
     NAME_LIMIT,
+    BackgroundSchema,
     DeniedToolSchema,
     MetaSchema,
     Pattern,
@@ -33,7 +34,7 @@ class TaskSchema(RunOptionsSchema):
     output_format = output_format_field()
 
 
-class ParallelSchema(Strict):
+class ParallelSchema(BackgroundSchema):
     tasks = Array(fields.Nested(TaskSchema()), required=True, least=1, most=RUNS_LIMIT)
     max_parallel = fields.Integer(
         strict=True,
@@ -56,7 +57,7 @@ class StepSchema(TaskSchema):
     name = fields.String(validate=LABEL, metadata={"description": "Name by which later steps refer to its output"})
 
 
-class ChainSchema(Strict):
+class ChainSchema(BackgroundSchema):
     steps = Array(fields.Nested(StepSchema()), required=True, least=1, most=RUNS_LIMIT)
     stop_on_failure = Flag(load_default=True, metadata={"description": "Start no further steps after a failed one"})
     pass_working_dir = Flag(load_default=False, metadata={"description": "A step without `workdir` uses that of the previous step"})
@@ -69,7 +70,7 @@ class TargetSchema(Strict):
     model = fields.String(validate=validate.Length(1, NAME_LIMIT))
 
 
-class CompareSchema(RunOptionsSchema):
+class CompareSchema(RunOptionsSchema, BackgroundSchema):
     class Meta(Strict.Meta):
         exclude = ("backend", "model")
 
@@ -93,7 +94,7 @@ class CompareSchema(RunOptionsSchema):
             raise ValidationError("send exactly one of `backends` and `targets`", "backends")
 
 
-class RunSchema(Strict):
+class PartResultSchema(Strict):
     """The result of one run."""
 
     name = fields.String(allow_none=True)
@@ -116,19 +117,20 @@ class RunSchema(Strict):
     argv = fields.List(fields.String(), metadata={"description": "With `dry_run`: the command line that would run"})
 
 
-class TaskResultSchema(RunSchema):
+class TaskResultSchema(PartResultSchema):
     task = fields.Integer(required=True, metadata={"description": "Index in `tasks`, from 0"})
 
 
-class StepResultSchema(RunSchema):
+class StepResultSchema(PartResultSchema):
     step = fields.Integer(required=True, metadata={"description": "Index in `steps`, from 0"})
 
 
-class TargetResultSchema(RunSchema):
+class TargetResultSchema(PartResultSchema):
     task = fields.Integer(required=True, metadata={"description": "Index in `backends` or `targets`, from 0"})
 
 
 class CountsSchema(Strict):
+    run_id = fields.String(allow_none=True, metadata={"description": "Null with `dry_run`"})
     completed = fields.Integer()
     failed = fields.Integer()
     cancelled = fields.Integer(metadata={"description": "Runs stopped because another one failed"})

@@ -7,12 +7,13 @@ from typing import Any
 from flask import jsonify
 
 from blueprints.context import services
-from blueprints.current_request import caller, request_id
+from blueprints.current_request import request_id
 from blueprints.marks import can_fail, runs_cli, streams
-from blueprints.native.answers import answer_run
+from blueprints.native.background import in_background, respond_now_or_later
+from blueprints.native.plans import dry_run, plan_prompt
 from blueprints.native.schemas import BackendListSchema, PromptResultSchema, PromptSchema
-from blueprints.native.session_translate import to_about
-from blueprints.native.translate import meta, to_backend, to_dry_run, to_run_request
+from blueprints.native.translate import meta, to_backend
+from blueprints.runs.plan import current_origin
 from blueprints.streaming import EVENT_STREAM, NDJSON
 from blueprints.validation import Blueprint
 
@@ -22,17 +23,17 @@ blp = Blueprint("native", __name__, url_prefix="/api/v1", description="Prompts a
 @blp.route("/prompt", methods=["POST"])
 @blp.arguments(PromptSchema())
 @blp.response(200, PromptResultSchema())
+@in_background(blp)
 @runs_cli
 @streams(EVENT_STREAM, NDJSON)
-@can_fail("backend_unavailable", "timeout")
+@can_fail("conflict", "backend_unavailable", "timeout")
 def run_prompt(body: dict[str, Any]) -> Any:
     """Run one prompt on one backend."""
-    svc = services()
-    run_request = to_run_request(body, models=svc.models, default=svc.models.resolve(None), request_id=request_id(), caller=caller())
-    if body["dry_run"] or svc.dry_run:
-        return jsonify(to_dry_run(svc.runner.prepare(run_request), request_id()))
-    about = to_about(body)
-    return answer_run(lambda cancellation: svc.conversations.begin(run_request, about, cancellation), body)
+    origin = current_origin()
+    run = plan_prompt(body, origin)
+    if body["dry_run"] or services().dry_run:
+        return dry_run(run)
+    return respond_now_or_later(run.plan, body, origin, check=run.check, output_formats=[body["output_format"]])
 
 
 @blp.route("/backends", methods=["GET"])

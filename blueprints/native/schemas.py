@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import Any, get_args
 
-from marshmallow import RAISE, Schema, ValidationError, fields, pre_load, validate
+from marshmallow import ValidationError, fields, validate
 
-from blueprints.request_fields import ERRORS_LIMIT, Array, Flag, Metadata, Number
+from blueprints.request_fields import Array, Flag, Metadata, Number
+from blueprints.strict_schema import Strict as Strict
+from blueprints.webhook_field import WebhookSchema
 from services.requests import ApprovalMode, OutputFormat, SandboxMode
 from services.sessions.conversations import METADATA_KEYS_LIMIT, METADATA_NAME_CHARS, METADATA_VALUE_CHARS
 
@@ -18,21 +19,6 @@ OWN_DATA = {
     "description": f"Your own data, stored with the session: at most {METADATA_KEYS_LIMIT} keys of {METADATA_NAME_CHARS} characters, with "
     f"values of {METADATA_VALUE_CHARS:,}"
 }
-
-
-class Strict(Schema):
-    class Meta:
-        unknown = RAISE
-        ordered = True
-
-    @pre_load
-    def drop_most_unknown(self, data: Any, **_: Any) -> Any:
-        """Keep only as many unknown fields as are reported: marshmallow's time per unknown field grows with their number."""
-        if not isinstance(data, dict) or len(data) <= len(self.load_fields) + ERRORS_LIMIT:
-            return data
-        known = {field.data_key or name for name, field in self.load_fields.items()}
-        unknown = islice((name for name in data if name not in known), ERRORS_LIMIT)
-        return {name: data[name] for name in (*(known & data.keys()), *unknown)}
 
 
 class Pattern(validate.Regexp):
@@ -53,6 +39,24 @@ def output_format_field(**more: Any) -> fields.String:
         "`stream-json` streams events as NDJSON, as `Accept: application/x-ndjson` does; `Accept: text/event-stream` streams them as SSE"
     )
     return fields.String(validate=one_of(OutputFormat), metadata={"description": meaning}, **more)
+
+
+class BackgroundSchema(Strict):
+    """Fields of a request that may run in the background."""
+
+    background = Flag(
+        metadata={"description": "Answer 202 at once, and execute the run whether or not the client stays; so does `Prefer: respond-async`"}
+    )
+    priority = fields.Integer(
+        strict=True, validate=validate.Range(0, 9), metadata={"description": "In the background: 0 is first, 9 is last; default 5"}
+    )
+    on_worker_lost = fields.String(
+        validate=validate.OneOf(["fail", "retry"]),
+        metadata={
+            "description": "In the background: `retry` starts the run once more if the server's process dies meanwhile; default `fail`"
+        },
+    )
+    webhook = fields.Nested(WebhookSchema())
 
 
 class RunOptionsSchema(Strict):
@@ -81,7 +85,7 @@ class RunOptionsSchema(Strict):
     )
 
 
-class PromptSchema(RunOptionsSchema):
+class PromptSchema(RunOptionsSchema, BackgroundSchema):
     prompt = fields.String(required=True, metadata={"description": "The prompt", "example": "Say hello"})
     ephemeral = Flag(load_default=False, metadata={"description": "Store no session"})
     output_format = output_format_field(load_default="default")
@@ -111,6 +115,7 @@ class DeniedToolSchema(Strict):
 class PromptResultSchema(Strict):
     """The result of a run. A failed run of the CLI is a result too: see `exit_code` and `error`."""
 
+    run_id = fields.String(allow_none=True, metadata={"description": "Null with `dry_run`"})
     session_id = fields.String(allow_none=True)
     backend = fields.String(required=True)
     model = fields.String(allow_none=True)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from blueprints.native.translate import to_usage
+from blueprints.times import to_time
 from services.sessions.conversations import About
 from services.store.records import Filter, Session, Turn
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def to_about(body: Mapping[str, Any]) -> About:
@@ -26,11 +24,6 @@ def to_filter(query: Mapping[str, Any]) -> Filter:
         workdir=(workdir.rstrip("/") or "/") if workdir else None,
         q=query.get("q"),
     )
-
-
-def to_time(microseconds: int) -> str:
-    """RFC 3339, UTC, in milliseconds."""
-    return (EPOCH + timedelta(microseconds=microseconds)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def from_session(session: Session) -> dict[str, Any]:

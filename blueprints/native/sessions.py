@@ -8,9 +8,10 @@ from flask import Response, jsonify, url_for
 from marshmallow import RAISE
 
 from blueprints.context import services
-from blueprints.current_request import caller, request_id
+from blueprints.current_request import request_id
 from blueprints.marks import can_fail, runs_cli, streams
-from blueprints.native.answers import answer_run
+from blueprints.native.background import in_background, respond_now_or_later
+from blueprints.native.plans import dry_run, plan_turn, to_request
 from blueprints.native.schemas import PromptResultSchema
 from blueprints.native.session_schemas import (
     ForkSchema,
@@ -24,11 +25,10 @@ from blueprints.native.session_schemas import (
     TurnQuerySchema,
 )
 from blueprints.native.session_translate import from_session, from_turn, to_about, to_filter
-from blueprints.native.translate import meta, to_dry_run, to_run_request
+from blueprints.native.translate import meta
+from blueprints.runs.plan import current_origin
 from blueprints.streaming import EVENT_STREAM, NDJSON
 from blueprints.validation import Blueprint
-from services.models import Resolution
-from services.requests import RunRequest
 from services.store.records import Session
 
 blp = Blueprint("sessions", __name__, url_prefix="/api/v1/sessions", description="Stored conversations")
@@ -56,7 +56,7 @@ def list_sessions(query: dict[str, Any]) -> Any:
 @can_fail("backend_unavailable")
 def create_session(body: dict[str, Any]) -> Any:
     """Create a session without turns. This fixes its backend, working directory and options."""
-    return created(services().conversations.create(run_request({**body, "prompt": ""}), to_about(body)))
+    return created(services().conversations.create(to_request({**body, "prompt": ""}, current_origin()), to_about(body)))
 
 
 @blp.route("/<session_id>", methods=["GET"])
@@ -80,20 +80,18 @@ def delete_session(session_id: str) -> Any:
 @blp.route("/<session_id>/resume", methods=["POST"])
 @blp.arguments(ResumeSchema())
 @blp.response(200, PromptResultSchema())
+@in_background(blp)
 @runs_cli
 @streams(EVENT_STREAM, NDJSON)
 @can_fail(*SESSION_ERRORS, "timeout")
 def resume_session(body: dict[str, Any], session_id: str) -> Any:
     """Run the session's next turn, in the CLI's own session. A second concurrent turn gets 409."""
-    svc = services()
-    session = find(session_id)
-    turn = run_request(body, session)
-    if body["dry_run"] or svc.dry_run:
-        continuing = svc.conversations.prepare_resume(session, turn, rebuild=body["rebuild"])
-        return jsonify(to_dry_run(svc.runner.prepare(continuing), request_id()))
-    about = to_about(body)
-    return answer_run(
-        lambda cancellation: svc.conversations.resume(session, turn, about, rebuild=body["rebuild"], cancellation=cancellation), body
+    origin, session = current_origin(), find(session_id)
+    run = plan_turn(body, origin, session)
+    if body["dry_run"] or services().dry_run:
+        return dry_run(run)
+    return respond_now_or_later(
+        run.plan, body, origin, check=run.check, output_formats=[body["output_format"]], target={"session_id": session.id}
     )
 
 
@@ -127,12 +125,6 @@ def list_turns(query: dict[str, Any], session_id: str) -> Any:
 
 def find(session_id: str) -> Session:
     return services().conversations.store.get(session_id)
-
-
-def run_request(body: dict[str, Any], session: Session | None = None) -> RunRequest:
-    svc = services()
-    default = Resolution(session.backend, None) if session else svc.models.resolve(None)
-    return to_run_request(body, models=svc.models, default=default, request_id=request_id(), caller=caller())
 
 
 def created(session: Session) -> Response:

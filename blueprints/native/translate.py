@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import lru_cache
 from itertools import count
-from time import gmtime, strftime, time_ns
 from typing import Any
 
 import orjson
 
 from blueprints import sse
+from blueprints.runs.plan import Origin
+from blueprints.times import now
 from services.clis.probe import Availability
 from services.clis.spec import OPTION_NAMES, BackendSpec, Invocation
 from services.errors import RUN_FAILURE_CODES
@@ -23,7 +23,7 @@ OPTIONS = tuple(name for name in OPTION_NAMES if name not in ("allowed_tools", "
 """The unified options of a native request, by the same names."""
 
 
-def to_run_request(body: Mapping[str, Any], *, models: ModelResolver, default: Resolution, request_id: str, caller: str) -> RunRequest:
+def to_run_request(body: Mapping[str, Any], *, models: ModelResolver, default: Resolution, origin: Origin) -> RunRequest:
     """``body``: validated by `PromptSchema`. ``default``: the backend if the body names none."""
     named = body.get("backend")
     backend = named or default.backend
@@ -38,24 +38,15 @@ def to_run_request(body: Mapping[str, Any], *, models: ModelResolver, default: R
         ephemeral=body.get("ephemeral", False),
         extra=tuple(body.get("extra", ())),
         timeout_s=body.get("timeout_secs"),
-        request_id=request_id,
-        caller=caller,
+        request_id=origin.request_id,
+        caller=origin.caller,
+        is_background=origin.is_background,
     )
 
 
-def now() -> str:
-    """RFC 3339, UTC, in milliseconds."""
-    second, rest_ns = divmod(time_ns(), 1_000_000_000)
-    return f"{_second(second)}.{rest_ns // 1_000_000:03}Z"
-
-
-@lru_cache(maxsize=2)
-def _second(second: int) -> str:
-    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
-
-
-def meta(request_id: str) -> dict[str, str]:
-    return {"request_id": request_id, "timestamp": now()}
+def meta(request_id: str, at: str = "") -> dict[str, str]:
+    """``at``: empty for now."""
+    return {"request_id": request_id, "timestamp": at or now()}
 
 
 def to_usage(usage: Usage | None) -> dict[str, int] | None:
@@ -73,9 +64,10 @@ def to_denied_tools(denials: Iterable[Denial]) -> list[dict[str, str]]:
     return [{"tool": denial.tool, "reason": denial.reason} for denial in denials]
 
 
-def to_result(result: RunResult, request_id: str) -> dict[str, Any]:
+def to_result(result: RunResult, run_id: str, origin: Origin) -> dict[str, Any]:
     """The response body of `/prompt`."""
     return {
+        "run_id": run_id,
         "session_id": result.session_id,
         "backend": result.backend,
         "model": result.model,
@@ -87,13 +79,14 @@ def to_result(result: RunResult, request_id: str) -> dict[str, Any]:
         "cost_usd": result.cost_usd,
         "ignored": list(result.ignored),
         "denied_tools": to_denied_tools(result.denied_tools),
-        "meta": meta(request_id),
+        "meta": meta(origin.request_id, origin.submitted_at),
     }
 
 
 def to_dry_run(invocation: Invocation, request_id: str) -> dict[str, Any]:
     """The response body of a dry run. It contains the prompt only if the CLI takes it as an argument."""
     return {
+        "run_id": None,
         "session_id": None,
         "backend": invocation.spec.name,
         "model": invocation.model,
@@ -208,7 +201,7 @@ def _error(event: Failed, facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 CONTENT: dict[type, Callable[[Any, Mapping[str, Any]], tuple[bytes, Any, bytes]]] = {
-    Started: lambda event, facts: (b"init", {"model": event.model or facts["model"]}, b""),
+    Started: lambda event, facts: (b"init", {"run_id": facts["run_id"], "model": event.model or facts["model"]}, b""),
     Text: lambda event, _: (b"message", event.text, IS_PARTIAL[event.is_partial]),
     Thinking: lambda event, _: (b"thinking", event.text, b""),
     ToolCall: lambda event, _: (b"tool_use", {"id": event.id, "name": event.name, "input": event.input}, b""),

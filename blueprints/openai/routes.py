@@ -52,7 +52,7 @@ def create_chat_completion(body: dict[str, Any]) -> Any:
     options = chat_request.to_options(body, keeps_session=context.session is not None)
     run_request = to_run_request(options, conversation, resolution, spec, context)
     dialect = ChatDialect(body, conversation, left_out)
-    return answer(run_request, dialect, continue_conversation(conversation.turns), stream=body["stream"])
+    return answer(run_request, dialect, continue_conversation(conversation.turns), kind="chat", stream=body["stream"])
 
 
 @blp.route("/responses", methods=["POST"])
@@ -73,7 +73,7 @@ def create_response(body: dict[str, Any]) -> Any:
     context = request_context(session=previous.id if previous else None)
     run_request = to_run_request(response_request.to_options(body, spec), conversation, resolution, spec, context)
     dialect = ResponseDialect(body, run_request, conversation, left_out, secret=secret, for_codex=is_codex(request.headers))
-    return answer(run_request, dialect, start_from_response(previous.node if previous else None), stream=body["stream"])
+    return answer(run_request, dialect, start_from_response(previous.node if previous else None), kind="response", stream=body["stream"])
 
 
 @blp.route("/models", methods=["GET"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextvars import copy_context
+from dataclasses import replace
 from time import monotonic
 from types import TracebackType
 
@@ -35,8 +36,10 @@ class Composition(Iterator[Item]):
     """The merged events of a plan's runs, then `outcomes`. A context manager: `close` must be called and ends every run.
     A slow reader slows the runs."""
 
-    def __init__(self, runner: Runner, plan: Plan, cancellation: Cancellation | None = None) -> None:
+    def __init__(self, runner: Runner, plan: Plan, cancellation: Cancellation | None = None, *, run_id: str = "") -> None:
+        """``run_id``: of the whole, for logs."""
         self.plan = plan
+        self._run_id = run_id
         self.started_at = monotonic()
         self._runner = runner
         self._outcomes: list[Outcome | None] = [None] * len(plan.invocations)
@@ -126,7 +129,7 @@ class Composition(Iterator[Item]):
     def _run(self, index: int) -> Outcome:
         cancellation = self._cancellations[index] = Cancellation()
         try:
-            request = self.plan.request_of(index, self._outcomes)
+            request = replace(self.plan.request_of(index, self._outcomes), run_id=self._run_id)
             with self._runner.stream(request, cancellation).attach(WithoutSession()) as stream:
                 self._run_started_at[index] = stream.started_at
                 result = collect(stream, on_batch=lambda batch: self._put((index, batch)))

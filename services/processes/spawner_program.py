@@ -80,11 +80,19 @@ def spawn_forever(jobs: socket.socket, alive: int) -> None:
             os.read(wake, READ_BYTES)
             has_strays |= reap_supervisors(supervisors, reserve)
         has_strays = has_strays and end_strays(supervisors)
-        if alive in ready:
-            if os.read(alive, READ_BYTES):
-                notify(alive, b"!")
-            else:
-                watched.remove(alive)
+        if alive in ready and has_ended(alive):
+            watched.remove(alive)
+
+
+def has_ended(alive: int) -> bool:
+    """Whether the worker has ended. If not, it has asked whether this process is alive, and gets its answer."""
+    try:
+        is_asked = os.read(alive, READ_BYTES)
+    except ConnectionResetError:  # it was killed before it had read the last answer
+        return True
+    if is_asked:
+        notify(alive, b"!")
+    return not is_asked
 
 
 def reap_supervisors(supervisors: dict[int, int], reserve: Reserve) -> bool:

@@ -109,7 +109,7 @@ class Conversations:
             raise InvalidRequest("prompt is empty", field="prompt", issue="must not be empty")
         _check_metadata(session.metadata, about.metadata)
         new = NewTurn(prompt=prompt, model=request.options.get("model"), request_id=request.request_id)
-        turn = self.store.start_turn(session.id, new)
+        turn = self.store.start_turn(session.id, new, run_id=request.run_id or None)
         try:
             continuing = self._continuing(session, request, rebuild=rebuild)
             counts_all = continuing.resume and self._runner.backend(session.backend).resumed_usage_is_total

@@ -61,6 +61,14 @@ class ResumedStream(Iterator[Batch]):
     def __next__(self) -> Batch:
         return next(self._batches)
 
+    @property
+    def fold(self) -> Fold:
+        return self._stream.fold
+
+    @property
+    def session_id(self) -> str | None:
+        return self._stream.session_id
+
     def close(self) -> None:
         self._stream.close()
 

@@ -15,16 +15,24 @@ from services.store.leases import BEAT_S
 log = logging.getLogger("clinvk.sessions")
 
 SWEEP_S = 3_600.0
+TIDY_S = 30.0
 
 
 class Upkeep:
     """One greenlet per serving process. `start` may be called again, also after a fork."""
 
     def __init__(
-        self, conversations: Conversations, *, retention_days: int, beat_s: float = BEAT_S, tidy: Sequence[Callable[[], object]] = ()
+        self,
+        conversations: Conversations,
+        *,
+        retention_days: int,
+        beat_s: float = BEAT_S,
+        beat: Callable[[], object] = lambda: None,
+        tidy: Sequence[Callable[[], object]] = (),
     ) -> None:
-        """``tidy`` is called at every beat."""
+        """``beat`` is called at every beat, ``tidy`` every `TIDY_S`, or at every beat if those are rarer."""
         self._conversations = conversations
+        self._more_at_beat = beat
         self._tidy = tidy
         self._retention_days = retention_days
         self._beat_s = beat_s
@@ -39,14 +47,17 @@ class Upkeep:
             self._greenlet.kill()
 
     def _work(self) -> None:
-        next_sweep = monotonic()
+        next_sweep = next_tidy = monotonic()
         while True:
             if monotonic() >= next_sweep:
                 next_sweep = monotonic() + SWEEP_S
                 self._try(self._sweep)
             self._try(self._beat)
-            for tidy in self._tidy:
-                self._try(tidy)
+            self._try(self._more_at_beat)
+            if monotonic() >= next_tidy:
+                next_tidy = monotonic() + TIDY_S
+                for tidy in self._tidy:
+                    self._try(tidy)
             gevent.sleep(self._beat_s)
 
     def _sweep(self) -> None:

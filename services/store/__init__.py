@@ -1,1 +1,1 @@
-"""Sessions and turns in a database: SQLite by default, PostgreSQL by URL. Independent of CLIs."""
+"""Sessions and turns in a database: SQLite by default, PostgreSQL by URL. Independent of CLIs. `services.runs` has its tables there too."""

@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import StaticPool
 
 from services.errors import StoreUnavailable
 from services.store.database_file import DatabaseFile
@@ -73,12 +74,14 @@ def to_url(database_url: str, home: str) -> URL:
 class Database:
     """Opened on first use in each process: connections must not be shared across a fork.
 
-    ``prepare`` is called once per process, before any other use.
+    ``prepare`` is called once per process, before any other use. ``sqlite://`` is a database in memory on one connection: it ends
+    with `close`, and only greenlets of one thread may share it. It is for tests; no setting can choose it.
     """
 
     def __init__(self, url: URL, prepare: Callable[[Database], None]) -> None:
         self.url = url
         self.is_sqlite = url.get_backend_name() == "sqlite"
+        self._path = url.database if self.is_sqlite else None
         self._prepare = prepare
         self._engine: Engine | None = None
         self._file: DatabaseFile | None = None
@@ -94,13 +97,13 @@ class Database:
         with self._opening:  # other greenlets wait until the database is prepared; `prepare` itself may re-enter
             if self._pid == os.getpid():
                 return
-            if self.is_sqlite:
-                _make_private_file(self.url.database or "")
+            if self._path:
+                _make_private_file(self._path)
             self._engine = self._create()
             self._pid = os.getpid()
             try:
                 self._prepare(self)
-                self._file = DatabaseFile(self.url.database or "") if self.is_sqlite else None
+                self._file = DatabaseFile(self._path) if self._path else None
             except BaseException:
                 self.close()
                 raise
@@ -146,7 +149,8 @@ class Database:
     def _create(self) -> Engine:
         if not self.is_sqlite:
             return create_engine(self.url, connect_args=POSTGRES_CONNECT, **POSTGRES_POOL)
-        engine = create_engine(self.url, connect_args={"timeout": SQLITE_WAIT_MS / 1000, "check_same_thread": False})
+        pool = {} if self._path else {"poolclass": StaticPool}
+        engine = create_engine(self.url, connect_args={"timeout": SQLITE_WAIT_MS / 1000, "check_same_thread": False}, **pool)
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine

@@ -1,4 +1,5 @@
-"""Leases: which process runs a turn and whether it is alive, so that a killed server leaves no session stuck as running.
+"""Leases: which process runs a turn or executes a run, and whether it is alive, so that a killed server leaves neither stuck as
+running.
 
 If the owner is local (same boot, same PID namespace), the process table shows whether it is alive. An owner elsewhere
 (another container or machine on the same database) must have renewed its lease within ``LEASE_S`` by the database's clock.
@@ -9,18 +10,18 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, Update, bindparam, delete, literal_column, select, update
+from sqlalchemy import Connection, Row, TextClause, delete, literal_column, select, text
 from sqlalchemy.sql.elements import ColumnElement
 
-from services.store.schema import owners, sessions
+from services.store.schema import owners, runs, sessions
 
-LEASE_S = 120.0
-BEAT_S = 30.0
+LEASE_S = 15.0
+BEAT_S = 5.0
 """How often a process renews its lease."""
 
 
@@ -38,16 +39,18 @@ def this_process() -> Owner:
 
 
 def sign_in(connection: Connection, owner: Owner) -> None:
-    """Renew the lease of ``owner``, or create it. Called in each transaction that gives it a turn."""
-    seen = connection.execute(_seen_now(connection.dialect.name), {"owner": owner.id})
-    if not seen.rowcount:
-        row = {"id": owner.id, "place": owner.place, "pid": owner.pid, "process_start": owner.process_start}
-        connection.execute(owners.insert().values(**row, seen_at=_now(connection.dialect.name)))
+    """Renew the lease of ``owner``, or create it. Called in each transaction that gives it a turn or a run."""
+    connection.execute(_sign_in(connection.dialect.name), asdict(owner))
 
 
 @cache
-def _seen_now(dialect: str) -> Update:
-    return update(owners).where(owners.c.id == bindparam("owner")).values(seen_at=_now(dialect))
+def _sign_in(dialect: str) -> TextClause:
+    """One statement: on PostgreSQL two transactions of one process may be the first at the same time. As text, because SQLAlchemy's
+    own form would load both dialects."""
+    return text(
+        f"INSERT INTO owners (id, place, pid, process_start, seen_at) VALUES (:id, :place, :pid, :process_start, {_now(dialect)}) "
+        "ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at"
+    )
 
 
 def dead_among(connection: Connection, ids: set[str], us: Owner) -> set[str]:
@@ -58,8 +61,9 @@ def dead_among(connection: Connection, ids: set[str], us: Owner) -> set[str]:
 
 
 def forget_dead(connection: Connection, us: Owner) -> None:
-    """Remove the leases of dead owners that own no session."""
-    holding = select(sessions.c.owner).where(sessions.c.status == "running", sessions.c.owner.is_not(None))
+    """Remove the leases of dead owners that own no session and execute no run."""
+    of_sessions = select(sessions.c.owner).where(sessions.c.status == "running", sessions.c.owner.is_not(None))
+    holding = of_sessions.union_all(select(runs.c.worker).where(runs.c.worker.is_not(None)))
     idle = set(connection.execute(select(owners.c.id).where(owners.c.id.not_in(holding))).scalars())
     if dead := dead_among(connection, idle, us):
         connection.execute(delete(owners).where(owners.c.id.in_(dead)))

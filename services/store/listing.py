@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, case, func, select, tuple_
 
-from services.errors import InvalidRequest
-from services.store import documents
+from services.store import cursors, documents
 from services.store.records import Filter, Page
 from services.store.rows import to_session
 from services.store.schema import session_tags, sessions
@@ -29,13 +26,13 @@ def list_page(connection: Connection, wanted: Filter, limit: int, offset: int, c
         return _search(connection, wanted, limit, offset, cursor)
     order, statement = _ordered(wanted)
     if cursor:
-        statement = statement.where(order < tuple_(*_decode(cursor, "updated", (int, str))))
+        statement = statement.where(order < tuple_(*cursors.decode(cursor, "updated", (int, str))))
     # First the ids of the page, with an index-only scan: an offset then skips index entries, not rows.
     ids = statement.order_by(*(column.desc() for column in order.clauses)).limit(limit + 1).offset(offset)
     found = connection.execute(ids).all()
     rows = _load(connection, [row.id for row in found[:limit]])
     last = found[limit - 1] if len(found) > limit else None
-    return Page(tuple(map(to_session, rows)), _encode("updated", last.updated_at, last.id) if last else None)
+    return Page(tuple(map(to_session, rows)), cursors.encode("updated", last.updated_at, last.id) if last else None)
 
 
 def _ordered(wanted: Filter) -> tuple[Any, Select[Any]]:
@@ -57,7 +54,7 @@ def _conditions(wanted: Filter) -> list[Any]:
 
 def _search(connection: Connection, wanted: Filter, limit: int, offset: int, cursor: str | None) -> Page:
     """Each session is listed once, at its newest match, also across the pages of a cursor."""
-    before = int(_decode(cursor, "found", (int,))[0]) if cursor else None
+    before = int(cursors.decode(cursor, "found", (int,))[0]) if cursor else None
     filter_terms = [
         filter_term(name, value) for name, value in (("backend", wanted.backend), ("workdir", wanted.workdir)) if value is not None
     ]
@@ -80,7 +77,7 @@ def _search(connection: Connection, wanted: Filter, limit: int, offset: int, cur
         found += [(document, kept[session_id]) for document, session_id in some if session_id in kept]
     page = found[offset : offset + limit]
     has_more = len(found) > offset + limit
-    return Page(tuple(to_session(row) for _, row in page), _encode("found", page[-1][0]) if has_more else None)
+    return Page(tuple(to_session(row) for _, row in page), cursors.encode("found", page[-1][0]) if has_more else None)
 
 
 def _load(connection: Connection, ids: list[str], wanted: Filter | None = None) -> list[Row[Any]]:
@@ -95,18 +92,3 @@ def _load(connection: Connection, ids: list[str], wanted: Filter | None = None) 
             statement = statement.join(session_tags, session_tags.c.session_id == sessions.c.id).where(session_tags.c.tag == wanted.tag)
     rows = {row.id: row for row in connection.execute(statement)}
     return [rows[id] for id in ids if id in rows]
-
-
-def _encode(kind: str, *place: Any) -> str:
-    return base64.urlsafe_b64encode(json.dumps([kind, *place]).encode()).rstrip(b"=").decode()
-
-
-def _decode(cursor: str, kind: str, types: tuple[type, ...]) -> list[Any]:
-    try:
-        place: list[Any]
-        found, *place = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        if found == kind and [*map(type, place)] == list(types) and all(abs(part) < 2**63 for part in place if isinstance(part, int)):
-            return place
-    except (ValueError, TypeError):
-        pass
-    raise InvalidRequest("cursor: invalid for this list", field="cursor", issue="use next_cursor of the same list, with the same filters")

@@ -1,7 +1,7 @@
 """The tables, as created in an empty database. Older databases are upgraded by steps in `migrations`; a test compares the two
 schemas.
 
-Times are microseconds since the epoch (UTC). Ids are lower-case UUIDs, compared byte by byte.
+Times are microseconds since the epoch (UTC). Ids are compared byte by byte; those of sessions are lower-case UUIDs.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -42,6 +43,10 @@ USAGE = Usage.__struct_fields__
 
 def _session_id(*, primary_key: bool = False) -> Column[str]:
     return Column("session_id", Id, ForeignKey("sessions.id", ondelete="CASCADE"), nullable=False, primary_key=primary_key)
+
+
+def _run_id(*, primary_key: bool = False) -> Column[str]:
+    return Column("run_id", Id, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, primary_key=primary_key)
 
 
 metadata = MetaData()
@@ -132,7 +137,92 @@ SQLITE_SEARCH = (
 )
 POSTGRESQL_SEARCH = ("CREATE INDEX documents_words ON documents USING gin (words)",)
 
-# Processes that run turns; see `leases`.
+# `owner` is the caller that a run belongs to, `worker` the process (`owners.id`) that executes it, set only while one does.
+# Columns that may be large are last: SQLite reads a row from its beginning.
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("is_background", Boolean, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("turn", Double),  # place in the queue (services.runs.queue); NULL: a foreground run, which was never in it
+    Column("worker", Text),
+    Column("attempt", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("is_cancel_requested", Boolean, nullable=False),
+    Column("are_events_expired", Boolean, nullable=False),
+    Column("session_id", Id),  # no foreign key: a run outlives its session
+    Column("cli_session_id", Text),
+    Column("backend", Text),
+    Column("model", Text),
+    Column("last_tool", Text),
+    Column("timeout_s", Double),
+    Column("request_id", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("started_at", BigInteger),
+    Column("ended_at", BigInteger),
+    Column("idempotency_key", Text),
+    Column("body_hash", Text),
+    Column("error_code", Text),
+    Column("error_message", Text),
+    Column("terminal_first", BigInteger),
+    Column("terminal_count", Integer),
+    Column("answer_status", Integer),
+    Column("answer_headers", Text),  # JSON: a list of pairs
+    Column("webhooks", Text),  # JSON: a list of objects with url, events, secret
+    Column("title", Text),
+    Column("tags", Text, nullable=False),  # JSON: a list
+    Column("metadata", Text, nullable=False),  # JSON: an object of strings
+    Column("terminal_data", LargeBinary),
+    Column("result", LargeBinary),
+    Column("answer_body", LargeBinary),
+    Index("runs_by_turn", "status", "priority", "turn", "created_at", "id", "backend"),
+    Index("runs_by_share", "owner", "status", "priority", "turn"),
+    Index("runs_by_creation", "created_at", "id", "status", "kind", "session_id"),
+    Index("runs_by_owner", "owner", "created_at", "id", "status", "kind", "session_id"),
+    Index("runs_by_end", "are_events_expired", "ended_at"),
+)
+
+# What a worker needs to start a run, with its images: apart, since SQLite writes a whole row whenever one column changes.
+run_requests = Table("run_requests", metadata, _run_id(primary_key=True), Column("data", LargeBinary, nullable=False))
+
+# As text: SQLAlchemy's options for partial indexes would load both dialects.
+PARTIAL_INDEXES = (
+    "CREATE UNIQUE INDEX runs_by_key ON runs (owner, idempotency_key) WHERE idempotency_key IS NOT NULL",
+    "CREATE INDEX runs_by_session ON runs (session_id, status) WHERE session_id IS NOT NULL",
+    "CREATE INDEX runs_by_worker ON runs (worker) WHERE worker IS NOT NULL",
+)
+
+# `first` is the number of the chunk's first event. The terminal event is in the row of the run.
+run_events = Table(
+    "run_events",
+    metadata,
+    _run_id(primary_key=True),
+    Column("first", BigInteger, primary_key=True, autoincrement=False),
+    Column("count", Integer, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _run_id(),
+    Column("webhook", Integer, nullable=False),  # its place in the run's list
+    Column("type", Text, nullable=False),
+    Column("host", Text, nullable=False),  # of the webhook's URL: a process sends few requests to one host at the same time
+    Column("created_at", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),  # begun so far
+    Column("due_at", BigInteger, nullable=False),
+    Column("claimed_until", BigInteger),
+    Index("webhook_deliveries_by_due", "due_at"),
+    Index("webhook_deliveries_by_run", "run_id"),  # a run's deletion deletes its deliveries
+)
+
+# Processes that run turns or execute runs; see `leases`.
 owners = Table(
     "owners",
     metadata,
@@ -149,6 +239,7 @@ totals = Table("totals", metadata, Column("id", Integer, primary_key=True), Colu
 
 def create_tables(connection: Connection) -> None:
     metadata.create_all(connection, checkfirst=False)
-    for statement in SQLITE_SEARCH if connection.dialect.name == "sqlite" else POSTGRESQL_SEARCH:
+    search = SQLITE_SEARCH if connection.dialect.name == "sqlite" else POSTGRESQL_SEARCH
+    for statement in (*PARTIAL_INDEXES, *search):
         connection.exec_driver_sql(statement)
     connection.execute(insert(totals).values(id=1, sessions=0))

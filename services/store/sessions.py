@@ -26,19 +26,22 @@ ID_PREFIX = re.compile(r"[0-9a-f][0-9a-f-]{0,35}")
 
 
 class SessionStore:
-    """One per process. Every method is one short transaction, and raises StoreUnavailable if the database is unavailable."""
+    """One per process. Every method is one short transaction, and raises StoreUnavailable if the database is unavailable.
+
+    ``database`` and `us` are shared with the run store, which has its tables in the same database.
+    """
 
     def __init__(self, url: URL, *, keeps_usage: bool = True) -> None:
-        self._database = Database(url, self._prepare)
+        self.database = Database(url, self._prepare)
         self._us: owners.Owner | None = None
         self._keeps_usage = keeps_usage
 
     def open(self) -> None:
         """Connect, migrate, and release the sessions of dead servers. Implicit on first use."""
-        self._database.open()
+        self.database.open()
 
     def close(self) -> None:
-        self._database.close()
+        self.database.close()
 
     def add(self, session: Session) -> Session:
         """Insert a new session without a turn."""
@@ -46,7 +49,7 @@ class SessionStore:
         def work(connection: Connection) -> Session:
             return _insert(connection, session)
 
-        return self._database.write(work)
+        return self.database.write(work)
 
     def add_fork(self, session: Session) -> Session:
         """Insert a new session with copies of its parent's turns. Raises NotFound, or Conflict while the parent runs one."""
@@ -55,25 +58,25 @@ class SessionStore:
         def work(connection: Connection) -> Session:
             parent = _find(connection, parent_id)
             if parent.status == "running":
-                raise _is_running(parent_id)
+                raise turns.busy(parent_id)
             kept = _insert(connection, replace(session, turn_count=parent.turn_count))
             turns.copy(connection, parent_id, kept.id)
             return kept
 
-        return self._database.write(work)
+        return self.database.write(work)
 
     def get(self, id: str) -> Session:
         """The session with an id or a unique prefix of one. Raises NotFound, or Conflict for an ambiguous prefix."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return _find(connection, id)
 
     def list(self, wanted: Filter | None = None, *, limit: int = 20, offset: int = 0, cursor: str | None = None) -> Page:
         """A page, most recently used first. Raises InvalidRequest for an invalid cursor."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return list_page(connection, wanted or Filter(), limit, offset, cursor)
 
     def count(self) -> int:
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return connection.execute(select(totals.c.sessions)).scalar() or 0
 
     def delete(self, id: str) -> None:
@@ -82,90 +85,94 @@ class SessionStore:
         def work(connection: Connection) -> None:
             if not self._remove(connection, id):
                 _find(connection, id)  # raises NotFound
-                raise _is_running(id)
+                raise turns.busy(id)
 
         self._free(id)
-        self._database.write(work)
+        self.database.write(work)
 
     def expired(self, before: int, limit: int) -> tuple[Session, ...]:
         """At most ``limit`` sessions last used before ``before`` and not running a turn, oldest first."""
         statement = select(sessions).where(sessions.c.updated_at < before, sessions.c.status != "running")
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return tuple(map(to_session, connection.execute(statement.order_by(sessions.c.updated_at).limit(limit))))
 
     def begin(self, session: Session, turn: NewTurn) -> Turn:
         """Insert a new session whose first turn is running."""
 
         def work(connection: Connection) -> Turn:
-            owners.sign_in(connection, self._owner())
-            kept = _insert(connection, replace(session, status="running", turn_count=1), owner=self._owner().id)
+            owners.sign_in(connection, self.us())
+            kept = _insert(connection, replace(session, status="running", turn_count=1), owner=self.us().id)
             return turns.add_running(connection, kept.id, 1, turn, kept.created_at)
 
-        return self._database.write(work)
+        return self.database.write(work)
 
-    def start_turn(self, id: str, turn: NewTurn) -> Turn:
-        """Claim the session for a turn. Raises NotFound, or Conflict if any server runs one."""
+    def start_turn(self, id: str, turn: NewTurn, *, run_id: str | None = None) -> Turn:
+        """Claim the session for a turn. Raises NotFound, or Conflict if any server runs one or a run other than ``run_id`` waits in
+        the queue to run one."""
 
         def work(connection: Connection) -> Turn:
             if not turns.is_free(connection, id):
                 _find(connection, id)
-                raise _is_running(id)
-            return turns.start(connection, id, turn, self._owner(), _now())
+                raise turns.busy(id)
+            if turns.is_awaited(connection, id, but=run_id):
+                raise turns.busy(id)
+            return turns.start(connection, id, turn, self.us(), _now())
 
         self._free(id)
-        return self._database.write(work)
+        return self.database.write(work)
 
     def end_turn(self, turn: Turn, end: TurnEnd) -> None:
         """Store the outcome of a turn and release its session. Idempotent."""
         kept = end if self._keeps_usage else replace(end, usage=None)
-        self._database.write(lambda connection: turns.end(connection, turn, kept, _now()))
+        self.database.write(lambda connection: turns.end(connection, turn, kept, _now()))
 
     def drop_turn(self, turn: Turn) -> None:
         """Remove a turn that was not started."""
-        self._database.write(lambda connection: turns.drop(connection, turn))
+        self.database.write(lambda connection: turns.drop(connection, turn))
 
     def turns(self, id: str, *, after: int = 0, limit: int = 100) -> tuple[Turn, ...]:
         """Turns of a session in order, from number ``after`` + 1. Raises NotFound."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return turns.read(connection, _find(connection, id).id, after, limit)
 
     def usage_of_turns(self, id: str) -> Usage:
         """The usage of all turns of a session, including those copied from its parent."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             return turns.usage(connection, id)
 
     def release_dead(self) -> int:
         """Release the sessions that dead servers left running. Returns their number."""
 
         def work(connection: Connection) -> int:
-            us = self._owner()
+            us = self.us()
             dead = owners.dead_among(connection, turns.owners_of_running(connection), us)
             count = turns.interrupt(connection, dead, _now()) if dead else 0
             owners.forget_dead(connection, us)
             return count
 
-        return self._database.write(work)
+        return self.database.write(work)
 
     def beat(self) -> None:
         """Renew the lease of this process; see `leases`."""
-        self._database.write(lambda connection: owners.sign_in(connection, self._owner()))
+        self.database.write(lambda connection: owners.sign_in(connection, self.us()))
 
     def _prepare(self, database: Database) -> None:
         self._us = owners.this_process()
         database.write(migrate)
         self.release_dead()
 
-    def _owner(self) -> owners.Owner:
+    def us(self) -> owners.Owner:
+        """This process, once the database is open."""
         assert self._us is not None, "not open"
         return self._us
 
     def _free(self, id: str) -> None:
         """Release the session if its server is dead. Costs a read; writes only if necessary."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             owner = turns.owner_of(connection, id)
-            dead = owners.dead_among(connection, {owner}, self._owner()) if owner else set()
+            dead = owners.dead_among(connection, {owner}, self.us()) if owner else set()
         if dead:
-            self._database.write(lambda connection: turns.interrupt(connection, dead, _now()))
+            self.database.write(lambda connection: turns.interrupt(connection, dead, _now()))
 
     def _remove(self, connection: Connection, id: str) -> bool:
         gone = connection.execute(delete(sessions).where(sessions.c.id == id, sessions.c.status != "running")).rowcount
@@ -207,10 +214,6 @@ def _find(connection: Connection, id: str) -> Session:
     if len(rows) > 1 and rows[0].id != prefix:
         raise Conflict(f"several sessions begin with {id!r}; give more of the id", field="session_id", issue="ambiguous prefix")
     return to_session(rows[0])
-
-
-def _is_running(id: str) -> Conflict:
-    return Conflict(f"session {id} is already running a turn; wait for it to end", field="session_id", issue="session is running")
 
 
 def _now() -> int:

@@ -10,12 +10,13 @@ from dataclasses import replace
 
 from sqlalchemy import BigInteger, Connection, Double, Text, and_, bindparam, case, delete, func, insert, literal, select, update
 
+from services.errors import Conflict
 from services.store import documents
 from services.store import leases as owners
 from services.store.leases import Owner
 from services.store.records import NewTurn, Turn, TurnEnd
 from services.store.rows import dumped, from_turn, from_usage, storable, to_turn
-from services.store.schema import USAGE, session_tags, sessions, turns
+from services.store.schema import USAGE, runs, session_tags, sessions, turns
 from services.store.tokenizer import filter_term, indexed_words
 from services.usage import Usage
 
@@ -61,11 +62,26 @@ CLAIM = (
 NO_TAGS = dumped(())
 RETAG = update(session_tags).where(session_tags.c.session_id == bindparam("of_session")).values(updated_at=bindparam("now"))
 
+AWAITING = (
+    select(runs.c.id)
+    .where(runs.c.session_id == bindparam("of_session"), runs.c.status == "queued", runs.c.id != bindparam("but", type_=Text))
+    .limit(1)
+)
+
+
+def busy(session_id: str) -> Conflict:
+    return Conflict(f"session {session_id} is already running a turn; wait for it to end", field="session_id", issue="session is running")
+
 
 def is_free(connection: Connection, session_id: str) -> bool:
     """Whether the session exists and runs no turn. On PostgreSQL its row is locked until the transaction ends."""
     statement = select(sessions.c.id).where(sessions.c.id == session_id, sessions.c.status != "running")
     return connection.execute(statement.with_for_update()).first() is not None
+
+
+def is_awaited(connection: Connection, session_id: str, *, but: str | None) -> bool:
+    """Whether a run other than ``but`` waits in the queue to run a turn of the session."""
+    return connection.execute(AWAITING, {"of_session": session_id, "but": but or ""}).first() is not None
 
 
 def start(connection: Connection, session_id: str, new: NewTurn, owner: Owner, now: int) -> Turn:

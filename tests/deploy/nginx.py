@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.parts.certificates import certificate
 from tests.parts.client import TIMEOUT_S, Client, Sent
 from tests.parts.processes import eventually
 from tests.parts.programs import require_program
@@ -46,19 +47,6 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def certificate(folder: Path) -> tuple[Path, Path]:
-    key, cert = folder / "key.pem", folder / "cert.pem"
-    kind = ("-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
-    names = ("-subj", f"/CN={NAME}", "-addext", f"subjectAltName=DNS:{NAME}")
-    made = subprocess.run(
-        [require_program("openssl"), "req", *kind, *names, "-keyout", str(key), "-out", str(cert)],
-        capture_output=True,
-        text=True,
-    )
-    assert made.returncode == 0, made.stderr
-    return cert, key
-
-
 class Nginx:
     """One nginx in front of ``upstream`` (host:port). ``client`` talks TLS to it, from `CLIENT_ADDRESS`."""
 
@@ -67,7 +55,7 @@ class Nginx:
         self._program = require_program("nginx")
         self._folder = folder
         self.port, self.plain_port = free_port(), free_port()
-        cert, key = certificate(folder)
+        cert, key = certificate(folder, NAME)
         placeholders = {
             "listen 443 ssl http2;": f"listen 127.0.0.1:{self.port} ssl http2;",
             "listen 80;": f"listen 127.0.0.1:{self.plain_port};",

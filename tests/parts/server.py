@@ -28,14 +28,22 @@ STOP_S = 30.0
 class Server:
     """One `clinvk serve` on a free port. ``client`` is connected to it; ``pid`` is the started process."""
 
-    def __init__(self, folder: Path, config: Mapping[str, Any], env: Mapping[str, str] | None = None, args: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        env: Mapping[str, str] | None = None,
+        args: tuple[str, ...] = (),
+        mark: str | None = None,
+    ) -> None:
+        """``mark``: that of an earlier server, whose processes then count as this one's."""
         self.home = folder / "home"
         self.clinvk_home = self.home / ".clinvk"
         self.clinvk_home.mkdir(parents=True)
         self.workdir = folder / "work"
         self.workdir.mkdir()
         self.log_path = folder / "server.log"
-        self.mark = uuid.uuid4().hex
+        self.mark = mark or uuid.uuid4().hex
         config_path = folder / "config.yaml"
         config_path.write_text(yaml.safe_dump(dict(config)))
         command = [sys.executable, "-m", "app.cli", "serve", "--host", "127.0.0.1", "--port", "0", "--config", str(config_path), *args]

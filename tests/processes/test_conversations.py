@@ -381,7 +381,7 @@ def test_deleting_a_session_deletes_the_cli_s_files_and_nothing_else(desk: Desk)
 def test_expired_sessions_go_with_their_files(desk: Desk) -> None:
     old, _ = desk.begin("old")
     new, _ = desk.begin("new")
-    desk.store._database.write(
+    desk.store.database.write(
         lambda connection: connection.execute(
             text("UPDATE sessions SET updated_at = :then WHERE id = :id"), {"then": time_ns() // 1000 - 31 * 86_400_000_000, "id": old.id}
         )
@@ -397,7 +397,7 @@ def test_expired_sessions_go_with_their_files(desk: Desk) -> None:
 
 def test_an_answer_goes_out_though_the_store_cannot_take_it_and_is_recorded_later(desk: Desk) -> None:
     with desk.talk.begin(desk.request("one")) as stream:
-        path = Path(desk.store._database.url.database or "")
+        path = Path(desk.store.database.url.database or "")
         desk.store.close()
         path.parent.rename(path.parent.with_name("away"))
         path.parent.write_text("in the way")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,12 +21,12 @@ from services.errors import BackendUnavailable
 from services.processes import child as child_module
 from services.processes import orphans as orphans_module
 from services.processes import spawner as spawner_module
-from services.processes import spawner_process
+from services.processes import spawner_process, spawner_program
 from services.processes.child import Child
 from services.processes.orphans import Orphans
 from services.processes.reserve import AHEAD, PLACES
 from services.processes.spawner import Spawner
-from tests.parts.processes import alive, children, command_line, descendants, eventually, state
+from tests.parts.processes import PATIENCE_S, alive, children, command_line, descendants, eventually, state
 
 ENV = {"PATH": os.environ["PATH"]}
 
@@ -324,3 +326,17 @@ def test_a_daemon_with_an_empty_environment_ends_when_its_cli_kills_supervisor_a
         assert worker.stdin
         worker.stdin.close()
         assert worker.wait(20) == 0
+
+
+def test_spawner_ends_quietly_when_its_worker_was_killed_before_it_read_an_answer() -> None:
+    jobs, their_jobs = socket.socketpair()
+    ping, their_ping = socket.socketpair()
+    with jobs, their_jobs, their_ping:
+        command = [sys.executable, "-I", "-S", spawner_program.__file__, str(their_jobs.fileno()), str(their_ping.fileno())]
+        with subprocess.Popen(command, pass_fds=(their_jobs.fileno(), their_ping.fileno()), stderr=subprocess.PIPE) as process:
+            with ping:  # the spawner has said that it lives, and nobody has read that: its next read fails instead of ending
+                assert select.select([ping], [], [], PATIENCE_S)[0]
+            their_jobs.close()
+            jobs.close()
+            _, told = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, told) == (0, b"")

@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL
 from services.store.db import to_url
 from services.store.sessions import SessionStore
 from tests.parts.postgres import running_postgres
+from tests.parts.run_stores import RunDesk, open_desk
 
 
 @pytest.fixture(scope="session")
@@ -68,3 +69,22 @@ def open_store(url: URL) -> Iterator[Callable[..., SessionStore]]:
 @pytest.fixture
 def store(open_store: Callable[..., SessionStore]) -> SessionStore:
     return open_store()
+
+
+@pytest.fixture
+def open_run_desk(url: URL) -> Iterator[Callable[..., RunDesk]]:
+    """``open_run_desk()`` is another process on the same database; its options go to the event log."""
+    opened: list[RunDesk] = []
+
+    def start(**options: object) -> RunDesk:
+        opened.append(open_desk(url, **options))
+        return opened[-1]
+
+    yield start
+    for desk in opened:
+        desk.close()
+
+
+@pytest.fixture
+def desk(open_run_desk: Callable[..., RunDesk]) -> RunDesk:
+    return open_run_desk()

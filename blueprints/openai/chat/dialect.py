@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from blueprints.compat.answer import Dialect, Encode, ToError
+from blueprints.compat.answer import Dialect, ToError
 from blueprints.compat.conversation import Conversation
 from blueprints.compat.estimate import estimate_tokens
 from blueprints.openai.chat.answer import ChunkEncoder, to_completion
 from blueprints.openai.chat.request import names_of
+from blueprints.runs.work import Encode
 from services.requests import RunResult
 from services.usage import Usage
 

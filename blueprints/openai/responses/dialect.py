@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from blueprints.compat.answer import Dialect, Encode, ToError
+from blueprints.compat.answer import Dialect, ToError
 from blueprints.compat.conversation import Conversation
 from blueprints.compat.estimate import estimate_tokens
 from blueprints.openai.errors import CODEX_RESPONSE_CODES, RESPONSE_CODES
@@ -13,6 +13,7 @@ from blueprints.openai.responses.answer import to_facts, to_response
 from blueprints.openai.responses.ids import new_id, new_node
 from blueprints.openai.responses.request import names_of
 from blueprints.openai.responses.stream import ResponseEncoder
+from blueprints.runs.work import Encode
 from services.requests import RunRequest, RunResult
 from services.usage import Usage
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
@@ -19,6 +22,7 @@ from app.factory import create_app
 from app.security.api_keys import KeyRing
 from tests.parts.clis import do
 from tests.parts.house import House, open_house
+from tests.parts.processes import eventually
 from tests.unit.app.parts import ask, make_app, shared_app
 
 KEY = "a-key-of-the-tests-0123456789"
@@ -126,8 +130,42 @@ class World:
             busy = next(stream.lines()).json["session_id"]
             return self.ask(method, path.format(busy), body, X_Clinvk_Session=busy)
 
-    def ask_storeless(self, method: str, path: str, **headers: str) -> int:
-        body = dict(EXAMPLES.get(path, {"prompt": "hi"})) if method == "POST" else None
+    def ask_twice(self, path: str, body: Mapping[str, Any], other: Mapping[str, Any]) -> int:
+        """Ask with ``body``, then with another body and the same idempotency key."""
+        key = uuid.uuid4().hex
+        self.ask("POST", path, dict(body), Idempotency_Key=key)
+        return self.ask("POST", path, dict(other), Idempotency_Key=key)
+
+    def new_run(self, *steps: Any) -> str:
+        """The id of a background run."""
+        body = {"backend": "claude", "prompt": do(*steps), "background": True}
+        return str(self.house.server.client.post("/api/v1/prompt", body).json["id"])
+
+    def ended_run(self) -> str:
+        run_id = self.new_run(["say", "done"])
+        assert self.house.server.client.get(f"{RUNS}/{run_id}?wait=30").json["status"] == "completed"
+        return run_id
+
+    def running_run(self) -> str:
+        run_id = self.new_run(["say", "so far"], ["hang"])
+        eventually(lambda: self.house.server.client.get(f"{RUNS}/{run_id}").json["status"] == "running")
+        return run_id
+
+    def delete_running(self) -> int:
+        run_id = self.running_run()
+        status = self.ask("DELETE", f"{RUNS}/{run_id}")
+        self.ask("POST", f"{RUNS}/{run_id}/cancel")
+        return status
+
+    def expired_run(self) -> str:
+        """A run whose events were deleted."""
+        run_id = self.ended_run()
+        with closing(sqlite3.connect(self.house.server.clinvk_home / "sessions.db")) as database, database:
+            database.execute("UPDATE runs SET are_events_expired = 1 WHERE id = ?", [run_id])
+        return run_id
+
+    def ask_storeless(self, method: str, path: str, given: Mapping[str, Any] | None = None, **headers: str) -> int:
+        body = dict(given or EXAMPLES.get(path, {"prompt": "hi"})) if method == "POST" else None
         more = {"json": body} if body is not None else {}
         return int(
             ask(self.storeless, path, {name.replace("_", "-"): value for name, value in headers.items()}, method=method, **more).status_code
@@ -186,12 +224,30 @@ def of_an_llm(path: str, to_body: Callable[..., dict[str, Any]], overloaded: int
     }
 
 
-def of_several(path: str, **broken: Any) -> dict[int, Provocation]:
-    found: dict[int, Provocation] = {
+def of_several(path: str) -> dict[int, Provocation]:
+    return {
         200: lambda world: world.ask("POST", path, EXAMPLES[path]),
         400: lambda world: world.ask("POST", path, {}),
+        **of_a_run(path, EXAMPLES[path]),
     }
-    return found | ({503: lambda world: world.ask("POST", path, broken)} if broken else {})
+
+
+def of_a_run(path: str, body: Mapping[str, Any]) -> dict[int, Provocation]:
+    """What a request that may run in the background, or with an idempotency key, is answered."""
+    later = {**body, "background": True}
+    return {
+        202: lambda world: world.ask("POST", path, later),
+        409: lambda world: world.ask_twice(path, body, later),
+        503: lambda world: world.ask_storeless("POST", path, later),
+    }
+
+
+def of_an_ended_run(method: str, tail: str = "", *, works: int = 200) -> dict[int, Provocation]:
+    return {
+        works: lambda world: world.ask(method, f"{RUNS}/{world.ended_run()}{tail}"),
+        404: lambda world: world.ask(method, f"{RUNS}/run_unknown{tail}"),
+        503: lambda world: world.ask_storeless(method, f"{RUNS}/run_unknown{tail}"),
+    }
 
 
 def of_a_model(path: str) -> dict[int, Provocation]:
@@ -208,6 +264,7 @@ def reads(path: str) -> dict[int, Provocation]:
 
 NATIVE = "/api/v1"
 SESSION = "/api/v1/sessions/{session_id}"
+RUNS = "/api/v1/runs"
 HANGING = {"backend": "claude", "prompt": do(["hang"]), "timeout_secs": 0.5}
 COUNT = "/anthropic/v1/messages/count_tokens"
 
@@ -215,11 +272,11 @@ OWN: dict[tuple[str, str], dict[int, Provocation]] = {
     ("POST", f"{NATIVE}/prompt"): {
         200: lambda world: world.ask("POST", f"{NATIVE}/prompt", {"backend": "demo", "prompt": "hi"}),
         400: lambda world: world.ask("POST", f"{NATIVE}/prompt", {}),
-        503: lambda world: world.ask("POST", f"{NATIVE}/prompt", {"backend": "codex", "prompt": "hi"}),
+        **of_a_run(f"{NATIVE}/prompt", {"backend": "demo", "prompt": "hi"}),
         504: lambda world: world.ask("POST", f"{NATIVE}/prompt", HANGING),
     },
     ("POST", f"{NATIVE}/parallel"): of_several(f"{NATIVE}/parallel"),
-    ("POST", f"{NATIVE}/chain"): of_several(f"{NATIVE}/chain", steps=[{"backend": "codex", "prompt": "hi"}]),
+    ("POST", f"{NATIVE}/chain"): of_several(f"{NATIVE}/chain"),
     ("POST", f"{NATIVE}/compare"): of_several(f"{NATIVE}/compare"),
     ("GET", f"{NATIVE}/backends"): reads(f"{NATIVE}/backends"),
     ("GET", f"{NATIVE}/sessions"): {
@@ -241,11 +298,27 @@ OWN: dict[tuple[str, str], dict[int, Provocation]] = {
     },
     ("POST", f"{SESSION}/resume"): of_a_session("POST", "/resume", {"prompt": "hi"})
     | {
+        202: lambda world: world.ask("POST", f"{NATIVE}/sessions/{world.new_session()}/resume", {"prompt": "hi", "background": True}),
         400: lambda world: world.ask("POST", f"{NATIVE}/sessions/{world.new_session()}/resume", {}),
         504: lambda world: world.ask("POST", f"{NATIVE}/sessions/{world.new_session()}/resume", HANGING),
     },
     ("GET", f"{SESSION}/turns"): of_a_session("GET", "/turns")
     | {400: lambda world: world.ask("GET", f"{NATIVE}/sessions/{UNKNOWN}/turns?limit=x")},
+    ("GET", RUNS): {
+        200: lambda world: world.ask("GET", RUNS),
+        400: lambda world: world.ask("GET", f"{RUNS}?limit=0"),
+        503: lambda world: world.ask_storeless("GET", RUNS),
+    },
+    ("GET", f"{RUNS}/{{run_id}}"): of_an_ended_run("GET") | {400: lambda world: world.ask("GET", f"{RUNS}/run_unknown?wait=x")},
+    ("GET", f"{RUNS}/{{run_id}}/events"): of_an_ended_run("GET", "/events")
+    | {
+        204: lambda world: world.ask("GET", f"{RUNS}/{world.ended_run()}/events", Last_Event_ID="1000"),
+        400: lambda world: world.ask("GET", f"{RUNS}/{world.ended_run()}/events", Last_Event_ID="x"),
+        410: lambda world: world.ask("GET", f"{RUNS}/{world.expired_run()}/events"),
+    },
+    ("POST", f"{RUNS}/{{run_id}}/cancel"): of_an_ended_run("POST", "/cancel")
+    | {202: lambda world: world.ask("POST", f"{RUNS}/{world.running_run()}/cancel")},
+    ("DELETE", f"{RUNS}/{{run_id}}"): of_an_ended_run("DELETE", works=204) | {409: lambda world: world.delete_running()},
     ("POST", "/openai/v1/chat/completions"): of_an_llm("/openai/v1/chat/completions", chat, 503),
     ("POST", "/openai/v1/responses"): of_an_llm("/openai/v1/responses", response, 503),
     ("GET", "/openai/v1/models"): reads("/openai/v1/models") | {400: lambda world: world.ask("GET", "/openai/v1/models?all=x")},

@@ -16,7 +16,7 @@ SECRET = "the secret plan"
 
 
 def run_with(end: Finished | Failed | None = None, refusal: BaseException | None = None) -> dict[str, Any]:
-    request = SimpleNamespace(request_id="req_1")
+    request = SimpleNamespace(run_id="", request_id="req_1")
     run = RunTelemetry(SimpleNamespace(spec=SimpleNamespace(name="claude"), model="opus", request=request))  # type: ignore[arg-type]
     run.fold.end, run.refusal = end, refusal
     return fields_of_run(run)

@@ -1,0 +1,148 @@
+"""Assembles the run services, and makes the plan of a queued run anew when a worker starts it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import flask
+
+from app.config.schema import RunSettings, Settings
+from blueprints.context import Services, services
+from blueprints.native.compose import compose_chain, compose_compare, compose_parallel, to_plan
+from blueprints.native.compose_schemas import ChainSchema, CompareSchema, ParallelSchema
+from blueprints.native.plans import plan_prompt, plan_turn
+from blueprints.native.run_events import to_error_event, to_restarted_event
+from blueprints.native.run_translate import from_run
+from blueprints.native.schemas import PromptSchema
+from blueprints.native.session_schemas import ResumeSchema
+from blueprints.runs.plan import Beginning, Origin, RunPlan
+from blueprints.runs.submit import stored_request
+from services.cancellation import Cancellation
+from services.errors import NotFound
+from services.runner import Runner
+from services.runs.burial import WORKER_LOST
+from services.runs.limits import RunLimits
+from services.runs.live import LiveRuns
+from services.runs.log import EventLog
+from services.runs.lookup import RunLookup
+from services.runs.peers import Peers
+from services.runs.performer import Performer
+from services.runs.record import Run, RunKind
+from services.runs.service import Runs
+from services.runs.store import RunStore
+from services.runs.tally import Tally
+from services.runs.webhooks.deliverer import Deliverer
+from services.runs.webhooks.delivery import Delivery
+from services.runs.webhooks.outbox import Outbox
+from services.runs.webhooks.payloads import run_payload
+from services.runs.webhooks.sender import Sender
+from services.runs.work import Work
+from services.runs.worker import RunWorker, Start
+from services.store.sessions import SessionStore
+
+Body = Mapping[str, Any]
+Target = Mapping[str, str]
+
+
+def _composed(schema: Any, compose: Callable[[Body, Origin], Any]) -> Callable[[Body, Origin, Target], RunPlan]:
+    return lambda body, origin, target: to_plan(compose(schema.load(body), origin), origin)
+
+
+PLANS: Mapping[RunKind, Callable[[Body, Origin, Target], RunPlan]] = {
+    "prompt": lambda body, origin, target: plan_prompt(PromptSchema().load(body), origin).plan,
+    "resume": lambda body, origin, target: (
+        plan_turn(ResumeSchema().load(body), origin, services().conversations.store.get(target["session_id"])).plan
+    ),
+    "parallel": _composed(ParallelSchema(), compose_parallel),
+    "chain": _composed(ChainSchema(), compose_chain),
+    "compare": _composed(CompareSchema(), compose_compare),
+}
+"""The kinds of run that can be queued, each with how its stored request becomes a plan."""
+
+
+def build_runs(settings: Settings, runner: Runner, sessions: SessionStore) -> Runs:
+    """Starts nothing."""
+    store = RunStore(sessions.database, sessions.us)
+    events = EventLog(sessions.database, sessions.us)
+    live, tally = LiveRuns(), Tally()
+    performer = Performer(store, events, to_error_event, tally)
+    worker = RunWorker(
+        store,
+        events,
+        performer,
+        live,
+        runner.admission,
+        tally,
+        backends=lambda: [name for name, spec in runner.backends.items() if spec.enabled],
+        to_lost=lambda run, number: to_error_event(run, number, WORKER_LOST),
+        to_restarted=to_restarted_event,
+    )
+    handlers: dict[str, Callable[..., Any]] = {"wake": worker.wake}
+    peers = Peers(f"{settings.home}/workers", handlers)
+    lookup = RunLookup(store, events, live, peers, to_error_event)
+    handlers |= lookup.handlers()
+    deliverer = Deliverer(
+        Outbox(sessions.database),
+        Sender(settings.runs.webhook_allowed_hosts),
+        find_run=partial(_find, store),
+        to_payload=to_payload,
+        tally=tally,
+    )
+    performer.on_end = deliverer.wake
+    return Runs(
+        store=store,
+        events=events,
+        live=live,
+        performer=performer,
+        worker=worker,
+        lookup=lookup,
+        peers=peers,
+        deliverer=deliverer,
+        tally=tally,
+        limits=to_limits(settings.runs),
+    )
+
+
+def to_limits(settings: RunSettings) -> RunLimits:
+    return RunLimits(
+        timeout_s=settings.timeout_secs,
+        retention_s=settings.retention_days * 86_400,
+        events_retention_s=settings.events_retention_hours * 3_600,
+        max_waiting=settings.max_waiting,
+        max_waiting_per_owner=settings.max_waiting_per_key,
+        webhook_secret=settings.webhook_secret,
+        webhook_allowed_hosts=tuple(settings.webhook_allowed_hosts),
+    )
+
+
+def to_start(app: flask.Flask) -> Start:
+    """How the worker of ``app`` starts a claimed run."""
+
+    def start(run: Run, cancellation: Cancellation, first: int) -> Work:
+        body, origin, target = stored_request(run)
+        with app.app_context():
+            plan = PLANS[run.kind](body, origin, target)
+            return plan.start(Beginning(run_id=run.id, cancellation=cancellation, first=first))
+
+    return start
+
+
+def to_payload(run: Run, delivery: Delivery) -> bytes:
+    return run_payload(from_run(run), delivery)
+
+
+def _find(store: RunStore, id: str) -> Run | None:
+    try:
+        return store.get(id, None)
+    except NotFound:
+        return None
+
+
+def start_runs(app: flask.Flask) -> None:
+    """Execute queued runs in this process, with the configuration of ``app``."""
+    held: Services = app.extensions["clinvk"]
+    held.runs.peers.start()
+    held.runs.deliverer.start()
+    held.runs.worker.start(to_start(app), held.runs.limits)

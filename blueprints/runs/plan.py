@@ -1,0 +1,65 @@
+"""What a request asks for, checked but not started: by a view for its client, or by a worker for a stored request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from flask import request
+
+from blueprints.current_request import caller, owner, request_id
+from services.cancellation import Cancellation
+from services.runs.record import RunKind, new_run_id
+from services.runs.work import RunFacts, Work
+
+ORIGIN_HEADERS = ("User-Agent", "X-Clinvk-Session", "X-Clinvk-Tools", "X-Clinvk-Workdir")
+"""Request headers that change what a run does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Who asked for a run, and what of the request counts besides its body."""
+
+    request_id: str
+    owner: str
+    caller: str
+    """The unit of fair queueing."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    is_background: bool = False
+    submitted_at: str = ""
+    """When a background run was submitted, in RFC 3339."""
+    run_id: str = ""
+    """Of the run that a worker makes the plan for; empty as long as it has not been queued."""
+
+
+def current_origin() -> Origin:
+    headers = {name: value for name in ORIGIN_HEADERS if (value := request.headers.get(name))}
+    return Origin(request_id=request_id(), owner=owner(), caller=caller(), headers=headers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """What a run is started with. ``first``: the number of its first event."""
+
+    run_id: str
+    cancellation: Cancellation
+    first: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPlan:
+    """A checked request for one run. ``start`` raises what can still be refused: no slot, no store, no such CLI session."""
+
+    kind: RunKind
+    id: str = field(default_factory=new_run_id)
+    start: Callable[[Beginning], Work]
+    expected: RunFacts = RunFacts()
+    """What is known before the start."""
+    is_stored: bool = False
+    """Whether the run can be looked up when it has ended, also without an idempotency key."""
+    waits_for_output: bool = False
+    """Whether a stream holds back its status until the CLI produces output, fails, or is silent for the keep-alive interval. A run
+    that fails at once (not logged in, rate limited) then gets its own status and ``x-should-retry``, as from the vendors' APIs."""
+    title: str | None = None
+    tags: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)

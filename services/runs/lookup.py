@@ -1,0 +1,116 @@
+"""Finds runs wherever they are: in the store, or in the memory of a serving process of this machine while they go on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from services.errors import Conflict, NotFound
+from services.runs.live import LiveRuns
+from services.runs.log import EventLog
+from services.runs.pages import ORDER_NAME, ORDER_TYPES
+from services.runs.peers import Handler, Peers
+from services.runs.performer import ToTerminal
+from services.runs.record import Run, RunFilter, RunPage
+from services.runs.store import CANCELLED, RunStore
+from services.store import cursors
+
+
+class RunLookup:
+    """One per process. ``owner``: whose runs there are; None: everybody's."""
+
+    def __init__(self, store: RunStore, events: EventLog, live: LiveRuns, peers: Peers, to_terminal: ToTerminal) -> None:
+        self._store = store
+        self._events = events
+        self._live = live
+        self._peers = peers
+        self._to_terminal = to_terminal
+
+    def get(self, id: str, owner: str | None) -> Run:
+        """Raises NotFound."""
+        try:
+            run = self._store.get(id, owner)
+        except NotFound:
+            for found in self._in_memory():
+                if found.id == id and owner in (None, found.owner):
+                    return found
+            raise
+        return _behind(run, _count_queued(self._in_memory())) if run.position else run
+
+    def cancel(self, id: str, owner: str | None) -> Run:
+        """Cancel a run, whichever process it is in. One that is executed is stopped soon. Raises NotFound."""
+        try:
+            run = self._store.cancel(id, owner, lambda run, number: self._to_terminal(run, number, CANCELLED))
+        except NotFound:
+            run = self.get(id, owner)
+        self._events.notify(id)
+        if run.ended_at is None and not self._cancel_own(id):
+            self._peers.tell("cancel", id=id)
+        return run
+
+    def delete(self, id: str, owner: str | None) -> None:
+        """Raises NotFound, or Conflict while the run goes on."""
+        try:
+            self._store.delete(id, owner)
+        except NotFound:
+            run = self.get(id, owner)
+            raise Conflict(f"run {id} has not ended; cancel it first", field="run_id", issue=f"run is {run.status}") from None
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """The requests of other processes, by name."""
+        return {"list": lambda: [_to_peer(run) for run in self._own()], "cancel": self._cancel_own}
+
+    def _in_memory(self) -> list[Run]:
+        """The runs of all processes that are not stored. Those that wait have their places, in the order of their arrival."""
+        found = [*self._own(), *(_from_peer(run) for answer in self._peers.ask("list") for run in answer)]
+        found.sort(key=_place)
+        places = iter(range(1, len(found) + 1))
+        return [replace(run, position=next(places)) if run.status == "queued" else run for run in found]
+
+    def _own(self) -> Iterator[Run]:
+        return (run.to_run() for run in self._live if not run.is_stored)
+
+    def _cancel_own(self, id: str) -> bool:
+        run = self._live.get(id)
+        if run:
+            run.cancel()
+        return run is not None
+
+    def list(self, wanted: RunFilter, *, limit: int, cursor: str | None) -> RunPage:
+        """A page, newest first. Raises InvalidRequest for an invalid cursor."""
+        before = tuple(cursors.decode(cursor, ORDER_NAME, ORDER_TYPES)) if cursor else None
+        in_memory = self._in_memory()
+        page = self._store.list(wanted, limit=limit, cursor=cursor)
+        ahead = _count_queued(in_memory)
+        found = [_behind(run, ahead) for run in page.runs]
+        found += [run for run in in_memory if _matches(run, wanted) and (before is None or _place(run) < before)]
+        found.sort(key=_place, reverse=True)
+        has_more = page.next_cursor is not None or len(found) > limit
+        return RunPage(tuple(found[:limit]), cursors.encode(ORDER_NAME, *_place(found[limit - 1])) if has_more else None)
+
+
+def _matches(run: Run, wanted: RunFilter) -> bool:
+    filters = ((wanted.owner, run.owner), (wanted.status, run.status), (wanted.kind, run.kind), (wanted.session_id, run.session_id))
+    return all(value is None or value == own for value, own in filters)
+
+
+def _place(run: Run) -> tuple[int, str]:
+    return run.created_at, run.id
+
+
+def _count_queued(runs: Iterable[Run]) -> int:
+    return sum(run.status == "queued" for run in runs)
+
+
+def _behind(run: Run, ahead: int) -> Run:
+    """A stored run's place behind ``ahead`` foreground runs, which go first."""
+    return replace(run, position=run.position + ahead) if run.position and ahead else run
+
+
+def _to_peer(run: Run) -> dict[str, Any]:
+    return {name: value for name, value in asdict(run).items() if value and not isinstance(value, bytes)}
+
+
+def _from_peer(run: dict[str, Any]) -> Run:
+    return Run(**{"is_background": False, **run, "tags": tuple(run.get("tags", ()))})

@@ -1,0 +1,189 @@
+"""Takes queued runs from the store while this process has room, and executes each in its own greenlet."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+
+import gevent
+from gevent.event import Event
+
+from services.admission import AdmissionControl
+from services.cancellation import SERVER_STOPS, Cancellation
+from services.errors import ClinvkError, RunFailed, StoreUnavailable
+from services.events import Failed
+from services.runs.limits import RunLimits
+from services.runs.live import LiveRun, LiveRuns
+from services.runs.log import EventLog
+from services.runs.performer import BUG, Performer, to_run_error
+from services.runs.record import Chunk, Run, RunError
+from services.runs.store import RunStore
+from services.runs.tally import Tally
+from services.runs.work import RunFacts, Work
+from services.store.leases import BEAT_S
+
+log = logging.getLogger("clinvk.runs")
+
+ANY = ""
+"""Stands for the backend of a run that may use several."""
+TIMEOUT_MARGIN_S = 1.0
+"""A run of one CLI has the same limit itself, and its message names the open tool call: it is first."""
+
+Start = Callable[[Run, Cancellation, int], Work]
+"""(a claimed run, its cancellation, the number of its first event) → the started run. Raises ClinvkError if it cannot be started."""
+
+
+class RunWorker:
+    """One per serving process. `start` may be called again, also after a fork."""
+
+    def __init__(
+        self,
+        store: RunStore,
+        events: EventLog,
+        performer: Performer,
+        live: LiveRuns,
+        admission: AdmissionControl,
+        tally: Tally,
+        *,
+        backends: Callable[[], list[str]],
+        to_lost: Callable[[Run, int], Chunk],
+        to_restarted: Callable[[Run, int], Chunk],
+    ) -> None:
+        """``backends``: those that this process has. ``to_lost``: the last event of a run whose worker was lost; ``to_restarted``: the
+        event before its second attempt."""
+        self._store = store
+        self._events = events
+        self._performer = performer
+        self._live = live
+        self._admission = admission
+        self._tally = tally
+        self._backends = backends
+        self._limits = RunLimits()
+        self._to_lost = to_lost
+        self._to_restarted = to_restarted
+        self._starting: Counter[str] = Counter()
+        self._runs: dict[str, LiveRun] = {}
+        self._woken = Event()
+        self._is_draining = False
+        self._greenlet: gevent.Greenlet | None = None
+
+    def start(self, start_run: Start, limits: RunLimits) -> None:
+        """Called again, it replaces both: the configuration has changed."""
+        self._start_run = start_run
+        self._limits = limits
+        self._is_draining = False
+        if self._greenlet is None or self._greenlet.dead:
+            self._greenlet = gevent.spawn(self._work)
+
+    @property
+    def busy(self) -> int:
+        """Runs that this process executes."""
+        return len(self._runs)
+
+    def wake(self) -> None:
+        """A run may be waiting."""
+        self._woken.set()
+
+    def drain(self) -> None:
+        """Take no more runs. Those in progress go on."""
+        self._is_draining = True
+
+    def stop(self) -> None:
+        """End the runs in progress. Each has failed with `server_stopped`."""
+        for run in tuple(self._runs.values()):
+            run.cancellation.cancel(SERVER_STOPS)
+
+    def beat(self) -> None:
+        """Renew the lease, cancel what other processes want cancelled, and end or queue again the runs of dead processes."""
+        for id in self._store.beat():
+            if live := self._live.get(id):
+                live.cancel()
+        for run in self._store.bury(self._to_lost, self._to_restarted):
+            log.warning("run %s: its worker was lost; it is %s now", run.id, run.status)
+            self._events.close(run.id)
+            self._tally.lost()
+        self.wake()
+
+    def expire(self) -> None:
+        """Delete what has been kept for long enough."""
+        limits = self._limits
+        if count := self._store.expire(retention_s=limits.retention_s, events_retention_s=limits.events_retention_s):
+            log.info("deleted %d runs (runs.retention_days)", count)
+
+    def _work(self) -> None:
+        while not self._is_draining:
+            try:
+                self._claim()
+            except StoreUnavailable as error:  # the next beat retries
+                log.warning("%s", error.message)
+            except Exception:
+                log.exception("runs could not be taken from the queue")
+            self._woken.wait(BEAT_S)
+            self._woken.clear()
+
+    def _claim(self) -> None:
+        while not self._is_draining and (free := self._free_backends()):
+            run = self._store.claim(free)
+            if run is None:
+                return
+            live = _to_live(run)
+            self._runs[run.id] = live
+            self._starting[run.backend or ANY] += 1
+            self._live.enter(live)
+            gevent.spawn(self._execute, run, live)
+
+    def _free_backends(self) -> list[str]:
+        """The backends that a run would get a slot of, apart from those that claimed runs are about to take."""
+        if self._admission.room() <= self._starting.total():
+            return []
+        return [name for name in self._backends() if self._admission.room(name) > self._starting[name]]
+
+    def _execute(self, run: Run, live: LiveRun) -> None:
+        timeout_s = min(run.timeout_s or self._limits.timeout_s, self._limits.timeout_s)
+        timeout = Failed("timeout", f"the run exceeded its time limit of {timeout_s:g} s (runs.timeout_secs) and was stopped")
+        timer = gevent.spawn_later(timeout_s + TIMEOUT_MARGIN_S, live.cancellation.cancel, timeout)
+        try:
+            first = self._events.last(run.id) + 1
+            if work := self._started(run, live, first):
+                live.begin(work)
+                self._performer.perform(run, live, work, first)
+        except Exception:
+            log.exception("run %s", run.id)
+        finally:
+            timer.kill()
+            self._live.leave(live)
+            del self._runs[run.id]
+            self.wake()
+
+    def _started(self, run: Run, live: LiveRun, first: int) -> Work | None:
+        """The started run; None if it could not be started, which is its end."""
+        try:
+            return self._start_run(run, live.cancellation, first)
+        except RunFailed as error:  # cancelled while it waited for its slot
+            self._performer.refuse(run, first, to_run_error(error.failure, run))
+        except ClinvkError as error:
+            self._performer.refuse(run, first, RunError(code=error.code, message=error.message))
+        except Exception:
+            log.exception("run %s could not be started", run.id)
+            self._performer.refuse(run, first, BUG)
+        finally:
+            self._starting[run.backend or ANY] -= 1
+        return None
+
+
+def _to_live(run: Run) -> LiveRun:
+    return LiveRun(
+        id=run.id,
+        kind=run.kind,
+        owner=run.owner,
+        request_id=run.request_id,
+        cancellation=Cancellation(),
+        is_background=True,
+        is_stored=True,
+        title=run.title,
+        tags=run.tags,
+        metadata=run.metadata,
+        expected=RunFacts(backend=run.backend, model=run.model, session_id=run.session_id),
+        created_at=run.created_at,
+    )
