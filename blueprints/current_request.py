@@ -24,6 +24,10 @@ class CurrentRequest(Protocol):
         """The unit of fair queueing: the key's name, or the client's address."""
 
     @property
+    def traceparent(self) -> str:
+        """The trace that the request's runs belong to (W3C); empty if there is none."""
+
+    @property
     def owner(self) -> str:
         """Whom the request's runs belong to: the key's name, or `local` where no keys are configured."""
 
@@ -46,6 +50,10 @@ def caller() -> str:
 
 def sees_details() -> bool:
     return current_request().sees_details
+
+
+def traceparent() -> str:
+    return current_request().traceparent
 
 
 def owner() -> str:

@@ -56,6 +56,8 @@ class RunRequest:
     """Identifies the caller for fair queueing: the API key's name or the client's address."""
     is_background: bool = False
     """Nobody's connection waits for it: it has a time limit of its own, and no time limit in the queue."""
+    traceparent: str = ""
+    """Of a background run: the trace (W3C) that its submission belonged to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,6 +75,10 @@ class CurrentRequest:
         return path.encode("latin-1", "replace").decode("utf-8", "replace")
 
     @property
+    def traceparent(self) -> str:
+        return str(self.trace) if self.trace else ""
+
+    @property
     def owner(self) -> str:
         """Whom the request's runs belong to."""
         return self.key_name or LOCAL

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.observability.context import LOCAL, current_request
-from app.observability.trace_context import VARIABLE
+from app.observability.trace_context import VARIABLE, to_trace
 from app.security.authentication import presented_keys
 from services.errors import RUN_FAILURE_CODES, BackendUnavailable, ClinvkError, RunFailed
 from services.events import Failed, FailureKind
@@ -44,15 +44,14 @@ class RunLog:
     """An observer of runs. Also hands the caller's trace on to the run's process; `app.observability.tracing` puts its own span there."""
 
     def begin(self, run: RunTelemetry) -> None:
-        request = current_request()
-        if request is None:
-            if run.invocation.request.caller != LOCAL:
-                run.notes[KEY] = run.invocation.request.caller or None
-            return
-        run.notes[KEY] = request.key_name
-        if request.trace:
-            run.notes[TRACE_ID] = request.trace.id
-            run.env = {**run.env, VARIABLE: str(request.trace)}
+        if request := current_request():
+            run.notes[KEY], trace = request.key_name, request.trace
+        else:
+            asked = run.invocation.request
+            run.notes[KEY], trace = asked.caller if asked.caller != LOCAL else None, to_trace(asked.traceparent)
+        if trace:
+            run.notes[TRACE_ID] = trace.id
+            run.env = {**run.env, VARIABLE: str(trace)}
 
     def finish(self, run: RunTelemetry) -> None:
         level = logging.INFO if run.outcome in WELL else logging.WARNING

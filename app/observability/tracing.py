@@ -12,6 +12,7 @@ import os
 from time import monotonic, time_ns
 
 import gevent
+from opentelemetry.context import Context
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
@@ -20,7 +21,7 @@ from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, S
 from app.observability.context import CurrentRequest, current_request
 from app.observability.metric_labels import method_label, route_label
 from app.observability.run_log import KEY, TRACE_ID, WELL
-from app.observability.trace_context import VARIABLE, Trace
+from app.observability.trace_context import VARIABLE, Trace, to_trace
 from app.version import program_version
 from services.telemetry import RunTelemetry
 
@@ -87,9 +88,7 @@ class RunSpans:
         self._tracer = tracer
 
     def begin(self, run: RunTelemetry) -> None:
-        request = current_request()
-        parent = set_span_in_context(request.notes[SPAN]) if request and SPAN in request.notes else None
-        span = self._tracer.start_span("run", context=parent, attributes={"clinvk.backend": run.backend})
+        span = self._tracer.start_span("run", context=_parent_of(run), attributes={"clinvk.backend": run.backend})
         run.notes[SPAN] = span
         if trace := _trace_of(span):
             run.notes[TRACE_ID] = trace.id
@@ -116,6 +115,15 @@ class RunSpans:
         if run.outcome not in WELL:
             span.set_status(Status(StatusCode.ERROR, run.outcome))
         span.end()
+
+
+def _parent_of(run: RunTelemetry) -> Context | None:
+    """The span of the request, or, in the background, that of the submission."""
+    request = current_request()
+    if request:
+        return set_span_in_context(request.notes[SPAN]) if SPAN in request.notes else None
+    submission = to_trace(run.invocation.request.traceparent)
+    return set_span_in_context(NonRecordingSpan(_context_of(submission))) if submission else None
 
 
 def _context_of(trace: Trace) -> SpanContext:

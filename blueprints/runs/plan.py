@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from flask import request
 
-from blueprints.current_request import caller, owner, request_id
+from blueprints.current_request import caller, owner, request_id, traceparent
 from services.cancellation import Cancellation
 from services.runs.record import RunKind, new_run_id
 from services.runs.work import RunFacts, Work
@@ -26,6 +26,8 @@ class Origin:
     """The unit of fair queueing."""
     headers: Mapping[str, str] = field(default_factory=dict)
     is_background: bool = False
+    traceparent: str = ""
+    """The trace that the request belongs to (W3C)."""
     submitted_at: str = ""
     """When a background run was submitted, in RFC 3339."""
     run_id: str = ""
@@ -34,7 +36,7 @@ class Origin:
 
 def current_origin() -> Origin:
     headers = {name: value for name in ORIGIN_HEADERS if (value := request.headers.get(name))}
-    return Origin(request_id=request_id(), owner=owner(), caller=caller(), headers=headers)
+    return Origin(request_id=request_id(), owner=owner(), caller=caller(), headers=headers, traceparent=traceparent())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

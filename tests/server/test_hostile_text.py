@@ -56,7 +56,7 @@ def one(fake_server: Server) -> Iterator[Server]:
 LOG_FIELDS = (
     "time", "level", "logger", "message", "method", "path", "status", "duration_ms", "bytes", "client", "key", "request_id", "surface", "aborted",
     "error", "backend", "model", "outcome", "exit_code", "start", "queue_ms", "spawn_ms", "first_token_ms", "input_tokens", "output_tokens",
-    "cost_usd", "denied_tools", "code", "reason",
+    "cost_usd", "denied_tools", "code", "reason", "run_id",
 )  # fmt: skip
 
 

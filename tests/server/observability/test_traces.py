@@ -223,3 +223,11 @@ def test_without_the_extra_the_start_says_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setattr("app.config.checks.find_spec", lambda name: None)
     (problem,) = check_together(Settings(server=ServerSettings(tracing_enabled=True)))
     assert " -m pip install opentelemetry-sdk " in problem.message
+
+
+def test_a_background_run_belongs_to_the_trace_of_its_submission(server: ServerFactory) -> None:
+    one = server({"default_backend": "shell", "backends": {"shell": SHELL}, "server": {"log_format": "json"}})
+    run = one.client.post("/api/v1/prompt", {"prompt": TELL, "background": True}, headers={"traceparent": TRACE}).json
+    assert one.client.get(f"/api/v1/runs/{run['id']}?wait=30").json["result"]["output"] == f"[{TRACE}]\n"
+    (line,) = lines(one, "clinvk.run")
+    assert (line["trace_id"], line["run_id"], line["request_id"]) == (ID, run["id"], run["meta"]["request_id"])
