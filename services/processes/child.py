@@ -6,7 +6,7 @@ import errno
 import logging
 import os
 import signal
-import socket
+from _socket import SHUT_WR, socket
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -18,8 +18,9 @@ from gevent.event import Event
 from services.decoding.decoder import Exit
 from services.errors import BackendUnavailable
 from services.event_loop import yield_to_others
+from services.processes.descriptors import close_fd
 from services.processes.leftovers import end_marked, end_tree
-from services.processes.stdin import Stdin, close_fd, queued_bytes
+from services.processes.stdin import Stdin, queued_bytes
 
 log = logging.getLogger("clinvk.processes")
 
@@ -35,7 +36,7 @@ REASONS = {errno.ENOENT: "is not installed", errno.EACCES: "is not executable", 
 class Child:
     """One process and its descendants. `close` must be called and ends all of them."""
 
-    def __init__(self, program: str, control: socket.socket, stdout: int, stdin: int | None, mark: str) -> None:
+    def __init__(self, program: str, control: socket, stdout: int, stdin: int | None, mark: str) -> None:
         self.program = program
         self._mark = mark
         self.pid = 0
@@ -184,7 +185,7 @@ class Child:
             if self.supervisor:
                 if not self.exit:
                     # EOF on our side makes the supervisor end the process tree at once; it closes its side when done.
-                    self._control.shutdown(socket.SHUT_WR)
+                    self._control.shutdown(SHUT_WR)
                     self._expect_answer()
                 self.wait_gone(STOP_DEADLINE_S)
                 self._end_supervisor()

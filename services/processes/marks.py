@@ -15,6 +15,8 @@ import shutil
 import tempfile
 from functools import cache
 
+from services.processes.descriptors import close_fd
+
 MARK = "RUN_OF_CLINVK"
 """Not ``CLINVK_*``: those configure the server and are not passed to CLIs."""
 FOLDER_PREFIX = "clinvk-"
@@ -84,7 +86,7 @@ class RunFolder:
             os.rmdir(self.path)  # usually empty
         except OSError:
             shutil.rmtree(self.path, ignore_errors=True)
-        os.close(self._lock)
+        close_fd(self._lock)
         self._lock = -1
 
 

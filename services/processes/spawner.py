@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ import gevent
 from gevent.lock import BoundedSemaphore, RLock
 
 from services.processes.child import Child
+from services.processes.descriptors import close_fd
 from services.processes.launch import connected, job_of
 from services.processes.marks import MARK, new_mark
 from services.processes.orphans import Orphans
@@ -74,14 +74,17 @@ class Spawner:
         """
         mark = new_mark()
         job = job_of(argv, {**env, MARK: mark}, cwd, is_held=is_held)
-        with self._starts, contextlib.ExitStack() as theirs:
+        with self._starts:
             deadline = monotonic() + timeout_s
-            child, fds = connected(argv[0], job, stdin, mark, theirs)
+            child, fds = connected(argv[0], job, stdin, mark)
             child.on_close(self._children.discard)
             self._children.add(child)
             try:
-                self._hand_over(fds)
-                theirs.close()  # only the supervisor may hold its end of the control socket, so that its death is noticed
+                try:
+                    self._hand_over(fds)
+                finally:  # only the supervisor may hold its end of the control socket, so that its death is noticed
+                    for fd in fds:
+                        close_fd(fd)
                 self._wait_until_taken(child, deadline)
                 child.wait_started(deadline - monotonic())
             except BaseException:
