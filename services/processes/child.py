@@ -42,6 +42,8 @@ class Child:
         self.pid = 0
         self.supervisor = 0
         """PID of its supervisor; 0 until one has taken the job."""
+        self.taken_at = 0.0
+        """When one has, by `time.monotonic`; 0 before."""
         self.exit: Exit | None = None
         self.cpu_s: float | None = None
         self.max_rss_kb: int | None = None
@@ -63,25 +65,27 @@ class Child:
         self._control_watcher = loop.io(control.fileno(), 1)
         self._control_watcher.start(self._on_control_readable)
         self._stdout_watcher = loop.io(stdout, 1)
-        self._answer_timer = loop.timer(SUPERVISOR_ANSWER_S)
+        self._answer_timer: Any = None
         self._on_close: Callable[[Child], object] = lambda _: None
 
     def on_close(self, callback: Callable[[Child], object]) -> None:
         """Call ``callback`` when every process of the run has ended."""
         self._on_close = callback
 
-    def wait_taken(self, timeout_s: float) -> bool:
-        """Wait until a supervisor has taken the job. Returns whether one has."""
-        deadline = monotonic() + timeout_s
-        while not self.supervisor and not self._is_gone and (left := deadline - monotonic()) > 0:
-            self._wait(left)
-        return bool(self.supervisor) or self._is_gone
+    @property
+    def is_decided(self) -> bool:
+        """Whether the program has been started, or cannot be."""
+        return bool(self.pid or self._failure or self._is_gone)
 
-    def wait_started(self, timeout_s: float) -> None:
-        """Raises BackendUnavailable if the program cannot be started."""
+    def wait_decided(self, timeout_s: float) -> bool:
+        """Wait until `is_decided`, and return it."""
         deadline = monotonic() + timeout_s
-        while not self.pid and not self._failure and not self._is_gone and monotonic() < deadline:
-            self._wait(deadline - monotonic())
+        while not self.is_decided and (left := deadline - monotonic()) > 0:
+            self._wait(left)
+        return self.is_decided
+
+    def check_started(self) -> None:
+        """Raises BackendUnavailable if the program has not been started."""
         if self.pid:
             return
         silence = "no supervisor took the job in time"
@@ -192,7 +196,8 @@ class Child:
         except OSError:  # the supervisor has already ended
             self._is_gone = True
         finally:
-            for watcher in (self._control_watcher, self._stdout_watcher, self._answer_timer):
+            self._stop_answer_timer()
+            for watcher in (self._control_watcher, self._stdout_watcher):
                 watcher.stop()
                 watcher.close()
             close_fd(self._stdout)
@@ -202,8 +207,15 @@ class Child:
             self._on_close(self)
 
     def _expect_answer(self) -> None:
-        if self.supervisor and not self._is_gone and not self._answer_timer.active:
+        if self.supervisor and not self._is_gone and self._answer_timer is None:
+            self._answer_timer = gevent.get_hub().loop.timer(SUPERVISOR_ANSWER_S)
             self._answer_timer.start(gevent.spawn, self._end_supervisor)
+
+    def _stop_answer_timer(self) -> None:
+        if self._answer_timer is not None:
+            self._answer_timer.stop()
+            self._answer_timer.close()
+            self._answer_timer = None
 
     def _end_supervisor(self) -> None:
         """Kill the supervisor's process tree, unless it has ended. While its socket is open its PID cannot have been reused."""
@@ -235,7 +247,7 @@ class Child:
             return
         except OSError:
             data = b""
-        self._answer_timer.stop()
+        self._stop_answer_timer()
         if not data:
             self._is_gone = True
             self._control_watcher.stop()
@@ -243,7 +255,7 @@ class Child:
         for line in lines:
             message = orjson.loads(line)
             if "supervisor" in message:
-                self.supervisor = message["supervisor"]
+                self.supervisor, self.taken_at = message["supervisor"], monotonic()
             elif "pid" in message:
                 self.pid = message["pid"]
             elif "exit" in message:
@@ -252,4 +264,5 @@ class Child:
                 self._is_gone = self._is_gone or message["is_gone"]
             elif "errno" in message:
                 self._failure = message
-        self._changed.set()
+        if self.is_decided:  # nobody waits for the supervisor's first message alone
+            self._changed.set()

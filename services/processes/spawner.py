@@ -85,8 +85,8 @@ class Spawner:
                 finally:  # only the supervisor may hold its end of the control socket, so that its death is noticed
                     for fd in fds:
                         close_fd(fd)
-                self._wait_until_taken(child, deadline)
-                child.wait_started(deadline - monotonic())
+                self._wait_until_decided(child, deadline)
+                child.check_started()
             except BaseException:
                 child.close()
                 raise
@@ -116,16 +116,16 @@ class Spawner:
                 if attempt:
                     raise
 
-    def _wait_until_taken(self, child: Child, deadline: float) -> None:
+    def _wait_until_decided(self, child: Child, deadline: float) -> None:
         begun = monotonic()
-        while not child.wait_taken(min(STALL_S, deadline - monotonic())) and monotonic() < deadline:
+        while not child.wait_decided(min(STALL_S, deadline - monotonic())) and monotonic() < deadline:
             process = self._process
             is_up = process and (process.is_ready or process.age_s > SPAWNER_START_S)
-            if process and is_up and monotonic() - max(self._taken_at, begun) >= STALL_S:
+            latest = max(begun, self._taken_at, *(one.taken_at for one in self._children))
+            if not child.supervisor and process and is_up and monotonic() - latest >= STALL_S:
                 process.kill()
                 self._replace(process, f"took no job within {STALL_S:g} s and was killed")
-        if child.supervisor:
-            self._taken_at = monotonic()
+        self._taken_at = max(self._taken_at, child.taken_at)
 
     def _connect(self) -> SpawnerProcess:
         with self._lock:
