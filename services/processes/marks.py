@@ -67,7 +67,8 @@ class RunFolder:
     def __init__(self, path: str) -> None:
         self.path = path
         # Locked before it is renamed to its final name.
-        unlocked = os.path.join(os.path.dirname(path), UNLOCKED_PREFIX + secrets.token_hex(8))
+        parent, name = os.path.split(path)
+        unlocked = os.path.join(parent, UNLOCKED_PREFIX + name)
         os.mkdir(unlocked, 0o700)
         try:
             self._lock = os.open(unlocked, os.O_RDONLY | os.O_DIRECTORY)
