@@ -128,6 +128,8 @@ class Spawner:
         self._taken_at = max(self._taken_at, child.taken_at)
 
     def _connect(self) -> SpawnerProcess:
+        if self._process and self._owner == os.getpid():
+            return self._process
         with self._lock:
             if self._owner != os.getpid():
                 self._process, self._owner = None, os.getpid()
