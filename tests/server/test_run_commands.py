@@ -334,6 +334,7 @@ def test_follow_survives_kill_9_of_the_server_and_shows_each_text_once(server: S
         following = clinvk.start("runs", "follow", lost)
         queued = clinvk.start("runs", "follow", waiting)
         shown = shown_by(following, ".")
+        assert eventually(lambda: f'"path": "/api/v1/runs/{waiting}"' in one.log()), "it has asked for the run"
         one.kill_everything()
         start_again()
         rest, errors = following.communicate(timeout=END_S)
