@@ -223,14 +223,23 @@ def test_follow_with_json_is_every_event_and_after_leaves_out_those_that_are_kno
     assert told(clinvk("runs", "follow", id, "--json", "--after", str(len(events)))) == ""
 
 
-def test_follow_shows_what_a_compatible_surface_said(clinvk: Command, running: Server) -> None:
-    for path, more in (("/openai/v1/chat/completions", {}), ("/anthropic/v1/messages", {"max_tokens": 99})):
-        body = {"model": "claude", "messages": [{"role": "user", "content": "hi"}], "stream": True, **more}
-        headers = {"Authorization": f"Bearer {KEY}", "Idempotency-Key": f"k{path}"}
-        answer = running.client.post(path, body, headers=headers)
-        id = answer.headers["X-Clinvk-Run-Id"]
-        for action in ("follow", "wait"):
-            assert told(clinvk("runs", action, id)) == "You said: hi\n"
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/openai/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}]}),
+        ("/openai/v1/responses", {"input": "hi"}),
+        ("/anthropic/v1/messages", {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 99}),
+    ],
+    ids=["chat", "response", "message"],
+)
+def test_follow_shows_what_a_compatible_surface_said(clinvk: Command, running: Server, path: str, said: dict[str, Any]) -> None:
+    headers = AUTHORIZED | {"Idempotency-Key": path}
+    answer = running.client.post(path, {"model": "claude", "stream": True, **said}, headers=headers)
+    id = answer.headers["X-Clinvk-Run-Id"]
+    for action in ("follow", "wait"):
+        assert told(clinvk("runs", action, id)) == "You said: hi\n"
+    events = [line for line in answer.body.decode().splitlines() if line.startswith("data: {")]
+    assert told(clinvk("runs", "follow", id, "--json")).count("\n") == len(events)
 
 
 def test_a_run_that_failed_is_exit_code_1_and_says_why(clinvk: Command, running: Server) -> None:
@@ -248,7 +257,9 @@ def test_a_command_whose_run_is_cancelled_elsewhere_says_so(clinvk: Command, run
         return list(running.client.get("/api/v1/runs?kind=compare&status=running", headers=AUTHORIZED).json["runs"])
 
     assert eventually(found)
-    told(clinvk("runs", "cancel", found()[0]["id"]))
+    id = found()[0]["id"]
+    assert "only its own client sees it" in clinvk("runs", "follow", id).stderr
+    told(clinvk("runs", "cancel", id))
     output, errors = process.communicate(timeout=END_S)
     assert (process.returncode, output) == (1, b"")
     assert errors.startswith(b"clinvk: ")
@@ -323,6 +334,7 @@ def test_follow_survives_kill_9_of_the_server_and_shows_each_text_once(server: S
         following = clinvk.start("runs", "follow", lost)
         queued = clinvk.start("runs", "follow", waiting)
         shown = shown_by(following, ".")
+        assert eventually(lambda: f'"path": "/api/v1/runs/{waiting}"' in one.log()), "it has asked for the run"
         one.kill_everything()
         start_again()
         rest, errors = following.communicate(timeout=END_S)

@@ -18,7 +18,7 @@ from app.cli.client.remote import NotReachable, Refused
 from app.cli.client.run_events import TEXT_OF, RunEvents, show_text
 from app.cli.client.run_ids import ask_run, run_path
 from app.cli.client.screen import Progress, complain, interject, note, say_json
-from services.runs.record import ENDED
+from services.runs.record import ENDED, first_number
 
 WAIT_S = 30.0
 """How long one request waits for the end."""
@@ -33,12 +33,14 @@ def run_follow(args: argparse.Namespace) -> int:
     with connected(args, may_start=False) as remote:
         path = run_path(remote, args.id)
         run = ask_run(remote, "GET", path)
-        events = RunEvents(remote, path, args.after, args.reconnect_secs)
+        after = first_number(run["kind"]) - 1 if args.after is None else args.after
+        events = RunEvents(remote, path, after, args.reconnect_secs)
         try:
             show(run, events, as_lines=args.json)
             run = while_away(lambda: ask_run(remote, "GET", path), args.reconnect_secs)
         except Refused as refused:
             if refused.status != 410 or args.json:
+                refused.hint = hint_for(refused, run)
                 raise
             note("its events are kept no longer; this is its result")
             show_output(run)
@@ -76,6 +78,9 @@ def run_wait(args: argparse.Namespace) -> int:
                     gevent.sleep(min(left_s, QUESTION_POLL_S))
                 wait_s = min(left_s, WAIT_S)
                 run = while_away(lambda: ask_run(remote, "GET", path, wait=wait_s), round(min(left_s, args.reconnect_secs), 1))  # noqa: B023
+        except Refused as refused:
+            refused.hint = hint_for(refused, run)
+            raise
         except KeyboardInterrupt:
             interject(f"the run goes on; stop it with: clinvk runs cancel {run['id']}")
             return INTERRUPTED
@@ -89,6 +94,13 @@ def run_wait(args: argparse.Namespace) -> int:
     if not args.json:
         show_output(run)
     return report_outcome(run)
+
+
+def hint_for(refused: Refused, run: dict[str, Any]) -> str:
+    """Why ``run``, which was there before, is not found."""
+    if refused.status != 404:
+        return ""
+    return "it was deleted" if run["background"] else "it is not in the background, so nothing of it is stored: only its own client sees it"
 
 
 def state_of(run: dict[str, Any]) -> str:

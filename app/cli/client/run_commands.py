@@ -43,7 +43,7 @@ def add_run_commands(commands: Any) -> None:
         json="its events as they come, one JSON object a line",
     )
     follow.add_argument("id", metavar="ID", help=ID)
-    follow.add_argument("--after", type=int, default=0, metavar="N", help="only what comes after event number N")
+    follow.add_argument("--after", type=int, metavar="N", help="only what comes after event number N")
     _add_reconnect(follow)
 
     wait = _add(actions, "wait", run_wait, "wait for the end of a run and print its output")

@@ -23,7 +23,7 @@ NO_EVENT = "[DONE]"
 class RunEvents:
     """The events of the run at ``path`` after number ``last``, each once, until no other can follow. Iterate over it once.
 
-    ``last`` is the number of the latest event that has been dealt with. Raises NotReachable and Refused as `while_away`.
+    ``last`` is the number of the latest event that has been dealt with; -1 is before all. Raises NotReachable and Refused as `while_away`.
     """
 
     def __init__(self, remote: Remote, path: str, last: int, reconnect_s: float) -> None:
@@ -47,7 +47,8 @@ class RunEvents:
                 gevent.sleep(FIRST_PAUSE_S)
 
     def _open(self) -> Any:
-        return self._remote.events(f"{self._path}/events?after={self.last}")
+        after = f"?after={self.last}" if self.last >= 0 else ""
+        return self._remote.events(f"{self._path}/events{after}")
 
 
 def _chat_text(event: Event) -> str:
