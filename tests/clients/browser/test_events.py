@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from tests.clients.browser.chromium import Chromium
 from tests.parts.client import Stream
 from tests.parts.clis import FakeCli, do
+from tests.parts.processes import alive, eventually
 from tests.parts.server import Server, free_port
 
 StartServer = Callable[..., Server]
@@ -21,7 +21,7 @@ StartServer = Callable[..., Server]
 FOLLOW = """(() => {
     window.seen = [];
     window.source = new EventSource(%s);
-    for (const name of ["init", "message", "restarted", "done", "error"])
+    for (const name of ["init", "message", "token_usage", "restarted", "done", "error"])
         source.addEventListener(name, event => event.data && seen.push([Number(event.lastEventId), name, event.data]));
     return true;
 })()"""
@@ -50,11 +50,13 @@ def test_a_page_sees_every_event_once_though_the_server_is_killed(
     path = f"/api/v1/runs/{house.client.post('/api/v1/prompt', asked).json['id']}/events"
     assert not chromium.open(f"{house.url}/health")
     chromium.ask(FOLLOW % json.dumps(path))
-    chromium.wait_for("seen.length >= 6")
-    house.signal(signal.SIGKILL)
+    chromium.wait_for("seen.length >= 7")
+    own = house.own()
+    house.kill_own()
     house.wait()
-    may_end.touch()
+    assert eventually(lambda: not any(map(alive, own)))
     again = server(config, env={"CLINVK_HOME": str(house.clinvk_home)}, args=port)
+    may_end.touch()
     chromium.wait_for(f"seen.at(-1)[1] === '{end}'", 60)
     chromium.wait_for("source.readyState === EventSource.CLOSED")  # it asked for more and was told that nothing follows
     seen = chromium.ask("seen")
