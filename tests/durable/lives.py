@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.parts.client import Client
 from tests.parts.clis import FakeCli
-from tests.parts.processes import alive, command_line, eventually, rss_bytes
+from tests.parts.processes import alive, eventually, read, rss_bytes
 from tests.parts.server import Server, free_port
 
 SETTLE_S = 15.0
@@ -102,36 +102,39 @@ class Lives:
 def _kill_all(server: Server, dice: random.Random) -> list[int]:
     """Stopped first, so that none of them sees the end of another: what the CLIs leave is found at the next start."""
     own = server.own()
-    for number in (signal.SIGSTOP, signal.SIGKILL):
-        for pid in own:
-            _send(server, pid, number)
+    _send(own, signal.SIGSTOP, signal.SIGKILL)
     return own
 
 
 def _kill_without_supervisors(server: Server, dice: random.Random) -> list[int]:
     """The parent and its workers; the supervisors see that, and end what they supervise."""
     own = [server.pid, *server.workers()]
-    for pid in own:
-        _send(server, pid, signal.SIGKILL)
+    _send(own, signal.SIGKILL)
     return own
 
 
 def _kill_one_worker(server: Server, dice: random.Random) -> list[int]:
     """Its parent replaces it."""
     pid = dice.choice(server.workers())
-    _send(server, pid, signal.SIGKILL)
+    _send([pid], signal.SIGKILL)
     return [pid]
 
 
-def _send(server: Server, pid: int, number: int) -> None:
-    """Only to a process of the server, which may have ended meanwhile."""
-    if server.is_server(pid) or PROGRAM in command_line(pid):
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
+def _send(own: list[int], *numbers: int) -> None:
+    """Each signal to all of them, but to no other process that has got the number of one meanwhile."""
+    births = {pid: _birth(pid) for pid in own}
+    for number in numbers:
+        for pid, birth in births.items():
+            if _birth(pid) == birth != b"":
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
 
 
-PROGRAM = "spawner_program.py"
-"""What spawner and supervisors execute."""
+def _birth(pid: int) -> bytes:
+    """When the process was started, in clock ticks; nothing if it has gone."""
+    return b"".join(read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[19:20])
+
+
 ONE_WORKER = "one worker"
 KILLS: dict[str, Callable[[Server, random.Random], list[int]]] = {
     "all of its processes": _kill_all,
