@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from time import monotonic
 from typing import Any
@@ -47,6 +48,12 @@ SECURITY_SCHEMES = {
 }
 
 
+class App(flask.Flask):
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """No view is a coroutine. Flask asks seven times a request."""
+        return func
+
+
 def create_app(
     settings: Settings | None = None,
     *,
@@ -68,7 +75,7 @@ def create_app(
     services.runner.observer = observation.runs
     configure_logging(server.log_format, server.log_level, file=server.log_file)
 
-    app = flask.Flask("clinvk", static_folder=None)
+    app = App("clinvk", static_folder=None)
     app.request_class = Request
     app.json = OrjsonProvider(app)
     app.config |= _config(settings)

@@ -20,7 +20,7 @@ EXAMINED_LIMIT = 20
 
 def misspelled(body: Mapping[str, Any], known: Iterable[str]) -> dict[str, str]:
     """The fields of ``body`` that are almost called as a field of ``known`` that is not there, each with that field's name."""
-    names = set(known)
+    names = frozenset(known)
     unknown = [*islice((name for name in body if name not in names and NAME.fullmatch(name)), EXAMINED_LIMIT)]
     if not unknown:
         return {}

@@ -6,6 +6,7 @@ Plain flask-smorest responds 422, and "Invalid JSON body." to malformed JSON; we
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from itertools import islice
 from typing import Any, NoReturn
 
@@ -54,7 +55,7 @@ class Parser(FlaskParser):
         if not isinstance(value, dict):
             raise InvalidRequest(f"the body must be a JSON object, not {_json_type(value)}", issue="not an object")
         if schema.unknown == ma.EXCLUDE:
-            current_request().misspelled = misspelled(value, _fields_of(schema))
+            current_request().misspelled = misspelled(value, _names_of(schema))
         flask.g.sent = value
         return value
 
@@ -130,6 +131,12 @@ def _flatten(messages: Any, shape: Any = None, path: str = "", siblings: Iterabl
 def _fields_of(shape: Any) -> Mapping[str, ma.fields.Field[Any]]:
     schema = shape.schema if isinstance(shape, ma.fields.Nested) else shape
     return {field.data_key or name: field for name, field in schema.fields.items()} if isinstance(schema, ma.Schema) else {}
+
+
+@lru_cache
+def _names_of(schema: ma.Schema) -> frozenset[str]:
+    """There are as many as there are routes with a body."""
+    return frozenset(_fields_of(schema))
 
 
 def _explain(name: str, issue: str, siblings: Iterable[str]) -> str:

@@ -148,8 +148,8 @@ def process_tree() -> str:
 
 
 def states() -> str:
-    drawing = Drawing(WIDTH, 560, "The states of a run, of a session and of a turn, and what changes them")
-    drawing.area(24, 24, 812, 196, "Run: lives in one worker")
+    drawing = Drawing(WIDTH, 724, "The states of a run, of a session and of a turn, and what changes them")
+    drawing.area(24, 24, 812, 196, "Foreground run: lives in one worker")
     drawing.box(44, 92, 120, "checked", ["RunRequest"])
     drawing.box(236, 92, 124, "queued", ["waits for a slot"], kind="wait")
     drawing.box(424, 92, 132, "running", ["events in batches"], kind="core")
@@ -184,6 +184,17 @@ def states() -> str:
         drawing.box(x, 476, 130, name, kind=kind, height=32)
         drawing.text(x + 65, 526, meaning, anchor="middle")
         drawing.arrow((164, 460), (x + 65, 460), (x + 65, 476))
+    drawing.area(24, 552, 812, 148, "Background run: one row in the store, executed by any worker")
+    drawing.box(44, 600, 128, "queued", ["owners take turns"], kind="wait", height=52)
+    drawing.box(296, 600, 128, "running", ["one worker"], kind="core", height=52)
+    drawing.box(536, 584, 112, "waiting", ["for an answer"], kind="wait", height=52)
+    drawing.box(704, 572, 112, "completed", kind="good", height=32)
+    drawing.box(704, 612, 112, "failed", kind="bad", height=32)
+    drawing.box(704, 652, 112, "cancelled", kind="bad", height=32)
+    drawing.arrow((172, 614), (296, 614), label="claimed once", at=(234, 606))
+    drawing.arrow((296, 640), (172, 640), label="worker lost, retry", at=(234, 658))
+    drawing.arrow((424, 604), (536, 604), label="asks, is answered", at=(480, 596))
+    drawing.arrow((424, 644), (660, 644), (660, 628), (704, 628), label="end and last event: one write", at=(540, 662))
     return drawing.svg()
 
 

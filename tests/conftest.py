@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from app.observability.context import current_request, set_current_request
 from tests.parts.clis import NO_WAY_OUT, REAL_CLIS, SLOW_CLIS, TESTED_CLIS, FakeCli, RealCli, cli_path, real_cli_in, require
 from tests.parts.model_api import FakeModelApi
 from tests.parts.processes import command_line, eventually
@@ -85,6 +86,15 @@ def model_api() -> Iterator[FakeModelApi]:
     api = FakeModelApi().start()
     yield api
     api.stop()
+
+
+@pytest.fixture(autouse=True)
+def no_request_is_left() -> Iterator[None]:
+    """The body of every response is closed, which ends its request: another test in this process would take it for its own."""
+    yield
+    left = current_request()
+    set_current_request(None)
+    assert left is None, f"{left.method} {left.path} was not ended"
 
 
 @pytest.fixture

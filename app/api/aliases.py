@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 
@@ -41,7 +42,12 @@ ALIASES = (
 
 def resolve_alias(path: str, environ: Mapping[str, Any]) -> str:
     """The canonical path of ``path``: ``path`` itself unless it is an alias."""
+    return _resolved(path, "HTTP_ANTHROPIC_VERSION" in environ)
+
+
+@lru_cache
+def _resolved(path: str, has_version: bool) -> str:
     for alias in ALIASES:
-        if (path == alias.path or path.startswith(alias.path + "/")) and (not alias.needs_version or "HTTP_ANTHROPIC_VERSION" in environ):
+        if (path == alias.path or path.startswith(alias.path + "/")) and (not alias.needs_version or has_version):
             path = alias.target + path[len(alias.path) :]
     return path

@@ -42,7 +42,7 @@ class Parser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             message = f"invalid choice: {value!r} (choose from {', '.join(map(repr, action.choices))})"
-            raise argparse.ArgumentError(action, message + self._hint([value], list(action.choices)))
+            raise argparse.ArgumentError(action, message + self._hint([value], list(map(str, action.choices))))
 
     def _hint(self, words: Sequence[str], known: Collection[str] = ()) -> str:
         for word in (str(word).partition("=")[0] for word in words):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Iterator
+from itertools import product
 from typing import Any
 
 import gevent
@@ -24,6 +25,8 @@ from app.version import program_version
 from blueprints.context import Services
 from services.errors import StoreUnavailable
 from services.events import FAILURE_KINDS
+from services.runs.record import ENDED, KINDS
+from services.runs.tally import ATTEMPT_RESULTS
 from services.telemetry import RunTelemetry
 
 REFRESH_S = 2.0
@@ -51,6 +54,10 @@ class Meter:
         self.runs = RunMeter(made)
         self.runs.expect([spec.name for spec in services.runner.backends.values() if spec.enabled])
         services.runs.tally.count = lambda name, labels: (made[name].labels(*labels) if labels else made[name]).inc()
+        for kind, end in product(KINDS, ENDED):
+            made["background_runs_total"].labels(kind, end)
+        for result in ATTEMPT_RESULTS:
+            made["webhook_attempts_total"].labels(result)
         made["worker_starts_total"].inc()
         self._greenlet: gevent.Greenlet | None = None
 

@@ -19,6 +19,9 @@ LOGGERS = ("clinvk", "flask-limiter", "opentelemetry")
 
 error_log = logging.getLogger("clinvk.error")
 
+to_json = json.JSONEncoder(default=str).encode
+"""What `json.dumps` with ``default`` would make for each line anew."""
+
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     """The record's own fields, and the id of the request that it was written for."""
@@ -36,7 +39,7 @@ class JsonFormatter(logging.Formatter):
         line |= fields_of(record)
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return to_json(line)
 
 
 class TextFormatter(logging.Formatter):

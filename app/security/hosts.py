@@ -7,6 +7,7 @@ A coding agent must not be drivable by any web page. A page can reach a local se
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import ip_address
 
 from app.config.schema import ServerSettings
@@ -54,6 +55,7 @@ def check_peer(address: str) -> None:
         )
 
 
+@lru_cache  # the same few names and addresses, request after request
 def is_loopback(name: str) -> bool:
     name = name.strip("[]").lower()
     if name == "localhost" or name.endswith(".localhost"):
@@ -65,6 +67,7 @@ def is_loopback(name: str) -> bool:
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
+@lru_cache
 def to_host_name(host: str) -> str | None:
     """``Example.com:8080`` → ``example.com``, ``[::1]:80`` → ``::1``; None for an invalid host."""
     match = HOST.fullmatch(host.strip())

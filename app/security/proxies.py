@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
@@ -64,6 +65,7 @@ class TrustedProxies:
         return address is not None and any(address in network for network in self._networks)
 
 
+@lru_cache
 def to_address(text: str) -> Address | None:
     """``1.2.3.4``, ``1.2.3.4:5678``, ``[::1]:5678``, ``::1``, quoted or not; None for anything else.
 

@@ -178,6 +178,8 @@ class Worker(GeventWorker):
 
         Raises StopIteration, which closes the connection, if the rest does not arrive within the read timeout.
         """
+        if getattr(req.body.reader, "length", None) == 0:  # all of it has arrived
+            return
         with gevent.Timeout(self.wsgi.config[READ_TIMEOUT], False):
             while req.body.read(DISCARD_BYTES):
                 yield_to_others()
@@ -203,17 +205,14 @@ def _waited_ms(client: socket.socket) -> int:
     return int(LAST_DATA_RECV.unpack(info)[0])
 
 
-def _has_data(client: socket.socket) -> bool:
+def _has_data(client: Any) -> bool:
     """Whether a read would not block."""
-    client.settimeout(0)
     try:
-        client.recv(1, socket.MSG_PEEK)
+        client._sock.recv(1, socket.MSG_PEEK)  # gevent's own socket never blocks
     except BlockingIOError:
         return False
     except OSError:
         return True  # the following read reports the error
-    finally:
-        client.settimeout(None)
     return True
 
 

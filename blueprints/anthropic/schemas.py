@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import msgspec
-from marshmallow import EXCLUDE, Schema, fields, validate
+from marshmallow import EXCLUDE, fields, validate
 
 from blueprints.compat.model_query import ModelQuerySchema
 from blueprints.ignored import ignored_field
 from blueprints.request_fields import MESSAGES_LIMIT, TOOLS_LIMIT, Array, Flag, Number, StringOrObject, Whole
+from blueprints.sparse_schema import SparseSchema
 from blueprints.typed_list import TypedList
 
 NAME_LIMIT = 128
@@ -44,7 +45,7 @@ class Message(msgspec.Struct, gc=False):
     content: Content
 
 
-class Tolerant(Schema):
+class Tolerant(SparseSchema):
     class Meta:
         unknown = EXCLUDE
         ordered = True

@@ -63,7 +63,7 @@ class Dialect(ABC):
         """Encoder for an event stream. ``to_error`` builds the body of an error event."""
 
 
-@fields_as_sent()
+@fields_as_sent
 def answer(run_request: RunRequest, dialect: Dialect, start: Start, *, kind: RunKind, stream: bool) -> Response:
     """Run the request; respond with one JSON object, or with server-sent events if ``stream``.
 

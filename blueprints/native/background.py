@@ -69,7 +69,9 @@ def respond_now_or_later(
         priority=body.get("priority", 5),
         attempts=ATTEMPTS[body.get("on_worker_lost", "fail")],
         timeout_s=body.get("timeout_secs"),
-        webhook=to_webhook(webhook, default_secret=limits.webhook_secret, allowed_hosts=limits.webhook_allowed_hosts) if webhook else None,
+        webhooks=(to_webhook(webhook, default_secret=limits.webhook_secret, allowed_hosts=limits.webhook_allowed_hosts),)
+        if webhook
+        else (),
     )
     return submit(submission, stream_type(()), accepted)
 

@@ -77,7 +77,6 @@ class WaitQuerySchema(Strict):
 
 class EventsQuerySchema(Strict):
     after = fields.Integer(
-        load_default=0,
         validate=validate.Range(0),
-        metadata={"description": "Number of the last event seen; `Last-Event-ID` takes precedence"},
+        metadata={"description": "Number of the last event seen; without, all events are sent. `Last-Event-ID` takes precedence"},
     )

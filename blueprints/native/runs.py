@@ -67,8 +67,8 @@ def follow_events(query: dict[str, Any], run_id: str) -> Any:
     runs = services().runs
     run = runs.store.get(run_id, owner())
     sent = last_event_id()
-    after = query["after"] if sent is None else sent
-    if run.terminal and after >= run.terminal.last:
+    after = query.get("after") if sent is None else sent
+    if run.terminal and after is not None and after >= run.terminal.last:
         return Response(status=204)
     if run.are_events_expired:
         raise EventsExpired(f"the events of run {run.id} were deleted (runs.events_retention_hours); `GET /runs/{run.id}` has its result")

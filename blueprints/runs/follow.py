@@ -10,16 +10,18 @@ from flask import Response
 from blueprints import sse
 from blueprints.streaming import is_sse, stream_response
 from services.errors import NotFound
-from services.runs.record import Run
+from services.runs.record import Run, first_number
 from services.runs.service import Runs
 
 DATA = b"data: "
 
 
 def follow_run(
-    runs: Runs, run: Run, after: int, content_type: str, headers: Mapping[str, str], closing: ExitStack | None = None
+    runs: Runs, run: Run, after: int | None, content_type: str, headers: Mapping[str, str], closing: ExitStack | None = None
 ) -> Response:
-    """The events with numbers above ``after``, to the terminal one. ``closing`` is closed when the reader has left."""
+    """The events with numbers above ``after``, or all for None, to the terminal one. ``closing`` is closed when the reader has left."""
+    if after is None:
+        after = first_number(run.kind) - 1
     return stream_response(_frames(runs, run, after, as_sse=is_sse(content_type)), content_type, dict(headers), closing or ExitStack())
 
 

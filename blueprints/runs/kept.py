@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from contextvars import copy_context
 from typing import Any
 
+import flask
 import gevent
 import orjson
 from flask import Response, current_app, request
@@ -20,7 +21,7 @@ from blueprints.runs.plan import Beginning, RunPlan
 from services.cancellation import CLIENT_GONE
 from services.errors import RunEnded, RunFailed
 from services.runs.live import LiveRun
-from services.runs.record import NewRun, RunError, StoredAnswer
+from services.runs.record import NewRun, RunEnd, RunError, StoredAnswer, first_number
 from services.runs.work import Work
 
 JSON = "application/json"
@@ -28,13 +29,14 @@ JSON = "application/json"
 
 def respond_kept(plan: RunPlan, live: LiveRun, content_type: str | None, closing: ExitStack) -> Response:
     """As `respond` does. ``closing`` has what the live run needs closed."""
-    runs, owner = services().runs, live.owner
-    run, is_new = runs.store.begin(_to_new_run(live))
+    runs = services().runs
+    new = _to_new_run(plan, live)
+    run, is_new = runs.store.begin(new)
     if not is_new:
         return replay(runs, run)
     live.is_stored = True
     try:
-        work = plan.start(Beginning(run_id=run.id, cancellation=live.cancellation, first=1))
+        work = plan.start(Beginning(run_id=run.id, cancellation=live.cancellation, first=first_number(run.kind)))
     except BaseException:
         runs.store.discard(run.id)
         raise
@@ -43,19 +45,19 @@ def respond_kept(plan: RunPlan, live: LiveRun, content_type: str | None, closing
     held = closing.pop_all()
     to_stored = _storing(content_type)
 
-    def perform() -> None:
+    def perform() -> RunEnd | None:
         with held:
-            runs.performer.perform(run, live, work, 1, to_stored)
+            return runs.performer.perform(run, live, work, first_number(run.kind), to_stored if new.idempotency else None)
 
     performance = gevent.spawn(copy_context().run, perform)
     if content_type:
         leaving = ExitStack()
         leaving.callback(live.cancellation.cancel, CLIENT_GONE)
-        return follow_run(runs, run, 0, content_type, work.headers, leaving)
-    performance.join()
-    answer = runs.store.get(run.id, owner).answer
-    if answer is None:
+        return follow_run(runs, run, None, content_type, work.headers, leaving)
+    end: RunEnd | None = performance.get()
+    if end is None:
         raise RunEnded("worker_lost", "this run was ended by another process")
+    answer = end.answer or to_stored(work, end.error)
     return Response(answer.body, answer.status, dict(answer.headers))
 
 
@@ -79,14 +81,14 @@ def _storing(content_type: str | None) -> Callable[[Work, RunError | None], Stor
     return to_stored
 
 
-def _to_new_run(live: LiveRun) -> NewRun:
+def _to_new_run(plan: RunPlan, live: LiveRun) -> NewRun:
     return NewRun(
         id=live.id,
         kind=live.kind,
         owner=live.owner,
         is_background=False,
         request_id=live.request_id,
-        request=b"{}",
+        request=orjson.dumps({"body": flask.g.sent}) if plan.is_stored else b"{}",
         title=live.title,
         tags=live.tags,
         metadata=live.metadata,

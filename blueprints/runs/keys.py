@@ -65,4 +65,4 @@ def replay(runs: Runs, run: Run) -> Response:
     if run.answer.body:
         return Response(run.answer.body, run.answer.status, headers)
     content_type = headers.pop("Content-Type")
-    return follow_run(runs, run, 0, content_type, headers)
+    return follow_run(runs, run, None, content_type, headers)

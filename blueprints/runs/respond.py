@@ -15,6 +15,7 @@ from blueprints.runs.keys import HEADER
 from blueprints.runs.plan import Beginning, RunPlan
 from blueprints.streaming import is_sse, stream_response
 from services.runs.live import LiveRun
+from services.runs.record import first_number
 
 
 def respond(plan: RunPlan, content_type: str | None) -> Response:
@@ -41,7 +42,7 @@ def respond(plan: RunPlan, content_type: str | None) -> Response:
         closing.callback(live.leave, run)
         if plan.is_stored or HEADER in request.headers:
             return respond_kept(plan, run, content_type, closing)
-        work = plan.start(Beginning(run_id=run.id, cancellation=cancellation, first=1))
+        work = plan.start(Beginning(run_id=run.id, cancellation=cancellation, first=first_number(plan.kind)))
         closing.callback(work.close)
         run.begin(work)
         current_request().answer_headers[RUN_ID] = run.id

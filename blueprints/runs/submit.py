@@ -17,7 +17,7 @@ from blueprints.runs.follow import follow_run
 from blueprints.runs.keys import idempotency_key
 from blueprints.runs.plan import Origin, RunPlan
 from blueprints.times import to_time
-from services.runs.record import NewRun, Run, Webhook
+from services.runs.record import Chunk, NewRun, Run, Webhook
 
 RESPOND_ASYNC = "respond-async"
 
@@ -30,11 +30,15 @@ class Submission:
     origin: Origin
     check: Callable[[], None]
     target: Mapping[str, str] = field(default_factory=dict)
-    """What of the URL the plan is made from."""
+    """What else the plan is made from."""
     priority: int = 5
     attempts: int = 1
     timeout_s: float | None = None
-    webhook: Webhook | None = None
+    webhooks: tuple[Webhook, ...] = ()
+    begun: Chunk | None = None
+    """See `NewRun`."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Of the answer, a stream's too."""
 
 
 def prefers_async() -> bool:
@@ -60,8 +64,10 @@ def submit(submission: Submission, content_type: str | None, to_answer: Callable
     if not is_new:
         current.answer_headers[REPLAYED] = "true"
     if content_type:
-        return follow_run(runs, run, 0, content_type, {})
-    return to_answer(run)
+        return follow_run(runs, run, None, content_type, submission.headers)
+    response = to_answer(run)
+    response.headers.extend(submission.headers)
+    return response
 
 
 def _to_new_run(submission: Submission) -> NewRun:
@@ -84,7 +90,8 @@ def _to_new_run(submission: Submission) -> NewRun:
         attempts=submission.attempts,
         timeout_s=submission.timeout_s,
         idempotency=idempotency_key(),
-        webhook=submission.webhook,
+        webhooks=submission.webhooks,
+        begun=submission.begun,
     )
 
 

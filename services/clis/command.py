@@ -50,13 +50,14 @@ def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping
         build.set_resumed(part.partition("=")[0])
     prompt = build.escaped(request.prompt)
     build.env |= {"TMPDIR": run_dir} | dict(spec.env)
-    confinement = spec.confinement.resolved(build.env)  # by the real home, before a private one takes its place
+    confinement = spec.confinement and spec.confinement.resolved(build.env)  # by the real home, before a private one takes its place
     home = spec.session_files.root(build.env) if spec.session_files else ""
     if spec.private_home:
         build.make_home(spec.private_home, is_ephemeral=request.ephemeral)
     stdin = utf8(prompt, "prompt") if spec.prompt_via == "stdin" else b""
     prompt_args = [part.replace("{}", prompt) if spec.prompt_via == "arg" else part for part in spec.prompt_args]
-    replace(confinement, run_dir=run_dir).put(build.env)
+    if confinement:
+        replace(confinement, run_dir=run_dir).put(build.env)
     argv = (*_command(spec, build.env), *spec.args, *build.argv, *spec.extra_args, *prompt_args)
     check_strings(spec, (*argv, *(f"{name}={value}" for name, value in build.env.items())))
     check_json(build.fields)

@@ -175,13 +175,12 @@ class Invocation:
         return redacted_argv(self.argv, self.env)
 
     def prepare(self) -> None:
-        """Make the run's folder, where it is not there yet, and all that belongs in it. Removing it again is the caller's."""
+        """Write what belongs in the run's folder. To make and to remove the folder is the caller's."""
         self.prepare_process()
         self.prepare_prompt(self.run_dir)
 
     def prepare_process(self) -> None:
         """All but what belongs to the prompt."""
-        os.makedirs(self.run_dir, mode=0o700, exist_ok=True)
         missing = {folder for folder in self.folders if not _make_folder(folder)}
         for path, content in self.files.items():
             if path not in self.prompt_files:

@@ -104,17 +104,20 @@ def _stamps(folder: str, names: tuple[str, ...]) -> Iterator[Stamp]:
     """Of the folder's files of these names, in their order. Nothing is looked for in a subfolder that is not there: most folders
     above a workdir have none."""
     is_there: dict[str, bool] = {}
+    start = os.path.join(folder, "")
     for name in names:
         top, _, below = name.partition("/")
         if top not in is_there or not below:
-            stamp = _stamp(os.path.join(folder, top))
+            stamp = _stamp(start + top)
             is_there[top] = stamp is not None
         if below:
-            stamp = _stamp(os.path.join(folder, name)) if is_there[top] else None
+            stamp = _stamp(start + name) if is_there[top] else None
         yield stamp
 
 
 def _stamp(path: str) -> Stamp:
+    if not os.access(path, os.F_OK):  # most are not there, and an exception takes three times as long
+        return None
     try:
         found = os.stat(path)
     except OSError:

@@ -41,7 +41,7 @@ class Pool:
         breaker: CircuitBreaker,
         *,
         clock: Callable[[], float] = monotonic,
-        free_mb: Callable[[], float] = memory.free_mb,
+        free_mb: Callable[[], float] = memory.recent_free_mb,
     ) -> None:
         self.breaker = breaker
         self._make_factory = factory

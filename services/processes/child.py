@@ -6,7 +6,7 @@ import errno
 import logging
 import os
 import signal
-import socket
+from _socket import SHUT_WR, socket
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
@@ -18,8 +18,9 @@ from gevent.event import Event
 from services.decoding.decoder import Exit
 from services.errors import BackendUnavailable
 from services.event_loop import yield_to_others
+from services.processes.descriptors import close_fd
 from services.processes.leftovers import end_marked, end_tree
-from services.processes.stdin import Stdin, close_fd, queued_bytes
+from services.processes.stdin import Stdin, queued_bytes
 
 log = logging.getLogger("clinvk.processes")
 
@@ -35,12 +36,14 @@ REASONS = {errno.ENOENT: "is not installed", errno.EACCES: "is not executable", 
 class Child:
     """One process and its descendants. `close` must be called and ends all of them."""
 
-    def __init__(self, program: str, control: socket.socket, stdout: int, stdin: int | None, mark: str) -> None:
+    def __init__(self, program: str, control: socket, stdout: int, stdin: int | None, mark: str) -> None:
         self.program = program
         self._mark = mark
         self.pid = 0
         self.supervisor = 0
         """PID of its supervisor; 0 until one has taken the job."""
+        self.taken_at = 0.0
+        """When one has, by `time.monotonic`; 0 before."""
         self.exit: Exit | None = None
         self.cpu_s: float | None = None
         self.max_rss_kb: int | None = None
@@ -62,25 +65,27 @@ class Child:
         self._control_watcher = loop.io(control.fileno(), 1)
         self._control_watcher.start(self._on_control_readable)
         self._stdout_watcher = loop.io(stdout, 1)
-        self._answer_timer = loop.timer(SUPERVISOR_ANSWER_S)
+        self._answer_timer: Any = None
         self._on_close: Callable[[Child], object] = lambda _: None
 
     def on_close(self, callback: Callable[[Child], object]) -> None:
         """Call ``callback`` when every process of the run has ended."""
         self._on_close = callback
 
-    def wait_taken(self, timeout_s: float) -> bool:
-        """Wait until a supervisor has taken the job. Returns whether one has."""
-        deadline = monotonic() + timeout_s
-        while not self.supervisor and not self._is_gone and (left := deadline - monotonic()) > 0:
-            self._wait(left)
-        return bool(self.supervisor) or self._is_gone
+    @property
+    def is_decided(self) -> bool:
+        """Whether the program has been started, or cannot be."""
+        return bool(self.pid or self._failure or self._is_gone)
 
-    def wait_started(self, timeout_s: float) -> None:
-        """Raises BackendUnavailable if the program cannot be started."""
+    def wait_decided(self, timeout_s: float) -> bool:
+        """Wait until `is_decided`, and return it."""
         deadline = monotonic() + timeout_s
-        while not self.pid and not self._failure and not self._is_gone and monotonic() < deadline:
-            self._wait(deadline - monotonic())
+        while not self.is_decided and (left := deadline - monotonic()) > 0:
+            self._wait(left)
+        return self.is_decided
+
+    def check_started(self) -> None:
+        """Raises BackendUnavailable if the program has not been started."""
         if self.pid:
             return
         silence = "no supervisor took the job in time"
@@ -184,14 +189,15 @@ class Child:
             if self.supervisor:
                 if not self.exit:
                     # EOF on our side makes the supervisor end the process tree at once; it closes its side when done.
-                    self._control.shutdown(socket.SHUT_WR)
+                    self._control.shutdown(SHUT_WR)
                     self._expect_answer()
                 self.wait_gone(STOP_DEADLINE_S)
                 self._end_supervisor()
         except OSError:  # the supervisor has already ended
             self._is_gone = True
         finally:
-            for watcher in (self._control_watcher, self._stdout_watcher, self._answer_timer):
+            self._stop_answer_timer()
+            for watcher in (self._control_watcher, self._stdout_watcher):
                 watcher.stop()
                 watcher.close()
             close_fd(self._stdout)
@@ -201,8 +207,15 @@ class Child:
             self._on_close(self)
 
     def _expect_answer(self) -> None:
-        if self.supervisor and not self._is_gone and not self._answer_timer.active:
+        if self.supervisor and not self._is_gone and self._answer_timer is None:
+            self._answer_timer = gevent.get_hub().loop.timer(SUPERVISOR_ANSWER_S)
             self._answer_timer.start(gevent.spawn, self._end_supervisor)
+
+    def _stop_answer_timer(self) -> None:
+        if self._answer_timer is not None:
+            self._answer_timer.stop()
+            self._answer_timer.close()
+            self._answer_timer = None
 
     def _end_supervisor(self) -> None:
         """Kill the supervisor's process tree, unless it has ended. While its socket is open its PID cannot have been reused."""
@@ -234,7 +247,7 @@ class Child:
             return
         except OSError:
             data = b""
-        self._answer_timer.stop()
+        self._stop_answer_timer()
         if not data:
             self._is_gone = True
             self._control_watcher.stop()
@@ -242,7 +255,7 @@ class Child:
         for line in lines:
             message = orjson.loads(line)
             if "supervisor" in message:
-                self.supervisor = message["supervisor"]
+                self.supervisor, self.taken_at = message["supervisor"], monotonic()
             elif "pid" in message:
                 self.pid = message["pid"]
             elif "exit" in message:
@@ -251,4 +264,5 @@ class Child:
                 self._is_gone = self._is_gone or message["is_gone"]
             elif "errno" in message:
                 self._failure = message
-        self._changed.set()
+        if self.is_decided:  # nobody waits for the supervisor's first message alone
+            self._changed.set()

@@ -6,14 +6,13 @@ import contextlib
 import fcntl
 import json
 import os
-import socket
 import tempfile
 from collections.abc import Sequence
 
 from services.processes.bubblewrap import PROGRAM, wrapped
 from services.processes.child import Child
 from services.processes.confinement import Confinement
-from services.processes.stdin import close_fd
+from services.processes.descriptors import close_fd, plain_socketpair
 
 # Node defers writes to a full pipe, and Gemini CLI exits without waiting for them: output that did not fit is lost, with exit code 0
 # (0.61.0: it echoes the prompt as one line; with a prompt of 300 KB and a fast model its last line was missing in 1 of 2 runs
@@ -34,28 +33,29 @@ def job_of(argv: Sequence[str], env: dict[str, str], cwd: str, *, is_held: bool)
     return json.dumps(job).encode()
 
 
-def connected(program: str, job: bytes, stdin: bytes | None, mark: str, theirs: contextlib.ExitStack) -> tuple[Child, list[int]]:
-    """A child that has not started, and the supervisor's descriptors, which ``theirs`` closes. On OSError none stays open."""
-    with contextlib.ExitStack() as ours:
-        fds = []
-        for fd in (_file(job), *([_file(stdin)] if stdin is not None else [])):
-            theirs.callback(close_fd, fd)
-            fds.append(fd)
+def connected(program: str, job: bytes, stdin: bytes | None, mark: str) -> tuple[Child, list[int]]:
+    """A child that has not started, and the supervisor's descriptors, which the caller closes. On OSError none stays open."""
+    ours: list[int] = []
+    theirs: list[int] = []
+    try:
+        theirs.append(_file(job))
         stdin_write = None
         if stdin is None:
             read, stdin_write = os.pipe()
-            theirs.callback(close_fd, read)
-            ours.callback(close_fd, stdin_write)
-            fds.append(read)
+            theirs.append(read)
+            ours.append(stdin_write)
+        else:
+            theirs.append(_file(stdin))
         stdout_read, stdout_write = _wide_pipe()
-        theirs.callback(close_fd, stdout_write)
-        ours.callback(close_fd, stdout_read)
-        control, their_control = socket.socketpair()
-        theirs.enter_context(their_control)
-        ours.enter_context(control)
-        child = Child(program, control, stdout_read, stdin_write, mark)
-        ours.pop_all()
-        return child, [*fds, stdout_write, their_control.fileno()]
+        theirs.append(stdout_write)
+        ours.append(stdout_read)
+        control, their_control = plain_socketpair()
+        theirs.append(their_control.detach())
+        return Child(program, control, stdout_read, stdin_write, mark), theirs
+    except BaseException:
+        for fd in (*ours, *theirs):
+            close_fd(fd)
+        raise
 
 
 def _wide_pipe() -> tuple[int, int]:
@@ -74,8 +74,7 @@ def _file(content: bytes) -> int:
     else:
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())
-    view = memoryview(content)
-    while view:
-        view = view[os.write(fd, view) :]
-    os.lseek(fd, 0, os.SEEK_SET)
+    view, written = memoryview(content), 0
+    while written < len(view):
+        written += os.pwrite(fd, view[written:], written)  # which leaves the file's position at its beginning
     return fd

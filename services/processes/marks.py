@@ -15,6 +15,8 @@ import shutil
 import tempfile
 from functools import cache
 
+from services.processes.descriptors import close_fd
+
 MARK = "RUN_OF_CLINVK"
 """Not ``CLINVK_*``: those configure the server and are not passed to CLIs."""
 FOLDER_PREFIX = "clinvk-"
@@ -65,7 +67,8 @@ class RunFolder:
     def __init__(self, path: str) -> None:
         self.path = path
         # Locked before it is renamed to its final name.
-        unlocked = os.path.join(os.path.dirname(path), UNLOCKED_PREFIX + secrets.token_hex(8))
+        parent, name = os.path.split(path)
+        unlocked = os.path.join(parent, UNLOCKED_PREFIX + name)
         os.mkdir(unlocked, 0o700)
         try:
             self._lock = os.open(unlocked, os.O_RDONLY | os.O_DIRECTORY)
@@ -84,7 +87,7 @@ class RunFolder:
             os.rmdir(self.path)  # usually empty
         except OSError:
             shutil.rmtree(self.path, ignore_errors=True)
-        os.close(self._lock)
+        close_fd(self._lock)
         self._lock = -1
 
 

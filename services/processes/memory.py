@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
+from functools import lru_cache
+from time import monotonic
 
 GROUPS = {
     "": ("unified", "memory.max", "memory.current", "inactive_file"),
@@ -14,6 +16,8 @@ GROUPS = {
 the field of memory.stat that is reclaimable cache."""
 NO_LIMIT = 1 << 60
 """Version 1 reports no limit as the largest whole number of pages, version 2 as ``max``."""
+RECENT_S = 0.1
+"""A process that is started needs longer to take its memory."""
 
 
 def rss_mb(pid: int) -> float:
@@ -30,6 +34,16 @@ def free_mb(root: str = "/") -> float:
     """Free memory in MiB: the lower of the machine's and the control groups'. inf if unknown."""
     available = _table(f"{root}/proc/meminfo").get("MemAvailable:", math.inf) * 1024
     return min([available, *_free_in_groups(root)]) / (1 << 20)
+
+
+def recent_free_mb() -> float:
+    """`free_mb` of the last `RECENT_S`: the first run of that time reads its seven files."""
+    return _free_mb_in(monotonic() // RECENT_S)
+
+
+@lru_cache(maxsize=1)
+def _free_mb_in(_interval: float) -> float:
+    return free_mb()
 
 
 def _free_in_groups(root: str) -> Iterator[float]:

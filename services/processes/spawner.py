@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ import gevent
 from gevent.lock import BoundedSemaphore, RLock
 
 from services.processes.child import Child
+from services.processes.descriptors import close_fd
 from services.processes.launch import connected, job_of
 from services.processes.marks import MARK, new_mark
 from services.processes.orphans import Orphans
@@ -74,16 +74,19 @@ class Spawner:
         """
         mark = new_mark()
         job = job_of(argv, {**env, MARK: mark}, cwd, is_held=is_held)
-        with self._starts, contextlib.ExitStack() as theirs:
+        with self._starts:
             deadline = monotonic() + timeout_s
-            child, fds = connected(argv[0], job, stdin, mark, theirs)
+            child, fds = connected(argv[0], job, stdin, mark)
             child.on_close(self._children.discard)
             self._children.add(child)
             try:
-                self._hand_over(fds)
-                theirs.close()  # only the supervisor may hold its end of the control socket, so that its death is noticed
-                self._wait_until_taken(child, deadline)
-                child.wait_started(deadline - monotonic())
+                try:
+                    self._hand_over(fds)
+                finally:  # only the supervisor may hold its end of the control socket, so that its death is noticed
+                    for fd in fds:
+                        close_fd(fd)
+                self._wait_until_decided(child, deadline)
+                child.check_started()
             except BaseException:
                 child.close()
                 raise
@@ -113,18 +116,20 @@ class Spawner:
                 if attempt:
                     raise
 
-    def _wait_until_taken(self, child: Child, deadline: float) -> None:
+    def _wait_until_decided(self, child: Child, deadline: float) -> None:
         begun = monotonic()
-        while not child.wait_taken(min(STALL_S, deadline - monotonic())) and monotonic() < deadline:
+        while not child.wait_decided(min(STALL_S, deadline - monotonic())) and monotonic() < deadline:
             process = self._process
             is_up = process and (process.is_ready or process.age_s > SPAWNER_START_S)
-            if process and is_up and monotonic() - max(self._taken_at, begun) >= STALL_S:
+            latest = max(begun, self._taken_at, *(one.taken_at for one in self._children))
+            if not child.supervisor and process and is_up and monotonic() - latest >= STALL_S:
                 process.kill()
                 self._replace(process, f"took no job within {STALL_S:g} s and was killed")
-        if child.supervisor:
-            self._taken_at = monotonic()
+        self._taken_at = max(self._taken_at, child.taken_at)
 
     def _connect(self) -> SpawnerProcess:
+        if self._process and self._owner == os.getpid():
+            return self._process
         with self._lock:
             if self._owner != os.getpid():
                 self._process, self._owner = None, os.getpid()

@@ -6,14 +6,15 @@ import signal
 import socket
 import subprocess
 import sys
+from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic
 
 import gevent
 
+from services.processes.descriptors import close_fd, plain_socketpair
 from services.processes.leftovers import end_tree
-from services.processes.stdin import close_fd
 
 PROGRAM = Path(__file__).with_name("spawner_program.py")
 CLOSE_DEADLINE_S = 2.0
@@ -34,15 +35,18 @@ class SpawnerProcess:
         self._started_at = monotonic()
         self._on_ready, self._on_end = on_ready, on_end
         # This process keeps the other end too, to take back unread jobs after the spawner has ended.
-        self._jobs, self._their_jobs = socket.socketpair()
-        self._alive, their_alive = socket.socketpair()
-        with their_alive:
+        self._jobs, theirs = plain_socketpair()
+        self._their_jobs = socket.socket(fileno=theirs.detach())
+        self._alive, their_alive = plain_socketpair()
+        try:
             fds = [self._their_jobs.fileno(), their_alive.fileno()]
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(PROGRAM), *map(str, fds), *([str(files_limit)] if files_limit else [])],
                 pass_fds=fds, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True, env={},
             )  # fmt: skip
-        self._jobs.setblocking(False)  # only one greenlet at a time may wait on a gevent socket, so none does
+        finally:
+            their_alive.close()
+        self._jobs.setblocking(False)
         self._alive.setblocking(False)
         loop = gevent.get_hub().loop
         self._watcher = loop.io(self._alive.fileno(), 1)
@@ -63,7 +67,7 @@ class SpawnerProcess:
 
         Raises BrokenPipeError if the spawner has ended, BlockingIOError if the socket is full (hundreds of jobs).
         """
-        socket.send_fds(self._jobs, [b"j"], fds)
+        self._jobs.sendmsg([b"j"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))])
 
     def pass_on(self, fds: list[int]) -> None:
         """Like `hand_over`, but closes the descriptors."""

@@ -8,11 +8,8 @@ import sys
 import termios
 
 import gevent
-from gevent.monkey import get_original
 
-# gevent's patched os.close defers closing to a later loop iteration (measured with 26.9: up to seconds later), while the other
-# end waits for it. Stop every watcher of a descriptor before closing it with this.
-close_fd = get_original("os", "close")
+from services.processes.descriptors import close_fd
 
 
 def queued_bytes(pipe: int) -> int:

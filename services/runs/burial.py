@@ -52,6 +52,6 @@ def _restart(connection: Connection, run: Run, restarted_of: Callable[[Run, int]
 
 def _fail(connection: Connection, run: Run, now: int, terminal_of: Callable[[Run, int], Chunk]) -> Run:
     failed = replace(run, status="failed", error=WORKER_LOST, ended_at=now)
-    terminal = terminal_of(failed, endings.next_number(connection, run.id, run.kind))
+    terminal = terminal_of(endings.with_beginning(connection, failed), endings.next_number(connection, run.id, run.kind))
     endings.end(connection, run.id, RunEnd(status="failed", error=WORKER_LOST, terminal=terminal), now)
     return replace(failed, terminal=terminal)

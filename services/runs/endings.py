@@ -5,17 +5,18 @@ A run's end, its terminal event and its webhook are one transaction, so a proces
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, LargeBinary, Row, Text, bindparam, func, select, update
 
-from services.runs.record import LIVE, RunEnd, RunKind, first_number
-from services.runs.rows import from_end, to_webhook
+from services.runs.record import LIVE, Chunk, Run, RunEnd, RunKind, first_number
+from services.runs.rows import from_end, to_webhooks
 from services.runs.webhooks import outbox
 from services.runs.webhooks.event_types import event_type
 from services.store.schema import run_events, runs
 
-KEPT_IF_NONE = ("session_id", "backend", "model", "last_tool")
+KEPT_IF_NONE = ("session_id", "cli_session_id", "backend", "model", "last_tool")
 IS_OURS = (runs.c.worker == bindparam("of_worker")) & runs.c.status.in_(LIVE)
 END = (
     update(runs)
@@ -35,7 +36,7 @@ END = (
         result=bindparam("new_result", type_=LargeBinary),
         **{name: func.coalesce(bindparam(f"new_{name}", type_=Text), runs.c[name]) for name in KEPT_IF_NONE},
     )
-    .returning(runs.c.kind, runs.c.webhook)
+    .returning(runs.c.kind, runs.c.webhooks)
 )
 END_OURS = END.where(IS_OURS)
 
@@ -45,6 +46,14 @@ NEXT_NUMBER = (
     .order_by(run_events.c.first.desc())
     .limit(1)
 )
+
+BEGUN = select(run_events).where(run_events.c.run_id == bindparam("of_run")).order_by(run_events.c.first).limit(1)
+
+
+def with_beginning(connection: Connection, run: Run) -> Run:
+    """The run as its terminal event is made of it."""
+    row = connection.execute(BEGUN, {"of_run": run.id}).first()
+    return replace(run, begun=Chunk(row.first, row._mapping["count"], row.data)) if row else run
 
 
 def next_number(connection: Connection, run_id: str, kind: RunKind) -> int:
@@ -66,5 +75,5 @@ def end(connection: Connection, run_id: str, end: RunEnd, now: int, *, worker: s
 
 
 def _announce(connection: Connection, run_id: str, row: Row[Any], end: RunEnd, now: int) -> None:
-    if webhook := to_webhook(row.webhook):
-        outbox.add(connection, run_id, webhook, event_type(row.kind, end.webhook_event or end.status), now)
+    if webhooks := to_webhooks(row.webhooks):
+        outbox.add(connection, run_id, webhooks, event_type(row.kind, end.webhook_event or end.status), now)

@@ -129,6 +129,10 @@ class EventLog:
         found = (chunks.after(Chunk(row.first, row.events, row.data), after) for row in rows)
         return [chunk for chunk in found if chunk]
 
+    def first(self, run_id: str) -> Chunk | None:
+        """The beginning of the log; None if it is empty."""
+        return next(iter(self.read(run_id, -1, limit_bytes=0)), None)
+
     def last(self, run_id: str) -> int:
         """The number of the last event in the log, one less than the first number if it is empty. The terminal event does not count."""
         with self._database.reading() as connection:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from time import monotonic
+from typing import TypeVar
 
 import gevent
 import orjson
@@ -17,6 +19,8 @@ from services.runs.record import Chunk, Run, RunEnd, RunError, StoredAnswer
 from services.runs.store import RunStore
 from services.runs.tally import Tally
 from services.runs.work import RunFacts, Work, status_of, to_error
+
+T = TypeVar("T")
 
 log = logging.getLogger("clinvk.runs")
 
@@ -49,8 +53,11 @@ class Performer:
         self.on_end: Callable[[], None] = lambda: None
         """Called when the end of a run was stored."""
 
-    def perform(self, run: Run, live: LiveRun, work: Work, first: int, to_stored: ToStored | None = None) -> None:
-        """Read ``work`` to its end. ``first``: the number of its first event. Closes ``work``; raises nothing."""
+    def perform(self, run: Run, live: LiveRun, work: Work, first: int, to_stored: ToStored | None = None) -> RunEnd | None:
+        """Read ``work`` to its end. ``first``: the number of its first event. Closes ``work``; raises nothing.
+
+        Returns the end as it was stored, or None if the run was ended by another process.
+        """
         number, terminal, error = first, None, None
         notes = Notes(self._store, run, live)
         try:
@@ -69,7 +76,7 @@ class Performer:
             log.warning("run %s was ended by another process, so it is stopped here", run.id)
             live.cancel()
             work.close()
-            return
+            return None
         except StoreUnavailable as unavailable:
             log.error("run %s is stopped: its events cannot be stored: %s", run.id, unavailable.message)
             error, number = RunError(code=unavailable.code, message=unavailable.message), self._last(run) + 1
@@ -79,15 +86,16 @@ class Performer:
         finally:
             work.close()
         facts = work.facts()
-        self.end(run, _end(run, work, facts, terminal or self._to_terminal(run, number, error or BUG), error, to_stored))
+        end = _end(run, work, facts, terminal or self._terminal(run, number, error or BUG), error, to_stored)
+        return end if self.end(run, end) else None
 
     def refuse(self, run: Run, number: int, error: RunError) -> None:
         """End a claimed run that could not be started. ``number``: of its last event."""
         status = "cancelled" if error.code == "cancelled" else "failed"
-        self.end(run, RunEnd(status=status, terminal=self._to_terminal(run, number, error), error=error))  # type: ignore[arg-type]
+        self.end(run, RunEnd(status=status, terminal=self._terminal(run, number, error), error=error))  # type: ignore[arg-type]
 
-    def end(self, run: Run, end: RunEnd) -> None:
-        """Store the end, and tell the readers of the log. Waits while the database is unavailable."""
+    def end(self, run: Run, end: RunEnd) -> bool:
+        """Store the end, and tell the readers of the log. Waits while the database is unavailable. False: it is not stored."""
         deadline, pause_s = monotonic() + END_ATTEMPTS_S, FIRST_PAUSE_S
         while True:
             try:
@@ -96,7 +104,7 @@ class Performer:
             except StoreUnavailable as error:
                 if monotonic() > deadline:
                     log.error("the end of run %s could not be stored: %s", run.id, error.message)
-                    return
+                    return False
             gevent.sleep(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
         if not is_ours:
@@ -105,29 +113,41 @@ class Performer:
             self._tally.ended(run.kind, end.status)
         self._events.close(run.id)
         self.on_end()
+        return is_ours
 
     def _last(self, run: Run) -> int:
-        while True:
-            try:
-                return self._events.last(run.id)
-            except StoreUnavailable:
-                gevent.sleep(LONGEST_PAUSE_S)
+        return _patiently(lambda: self._events.last(run.id))
+
+    def _terminal(self, run: Run, number: int, error: RunError) -> Chunk:
+        return self._to_terminal(replace(run, begun=_patiently(lambda: self._events.first(run.id))), number, error)
+
+
+def _patiently(read: Callable[[], T]) -> T:
+    """Repeat ``read`` while the database is unavailable."""
+    while True:
+        try:
+            return read()
+        except StoreUnavailable:
+            gevent.sleep(LONGEST_PAUSE_S)
 
 
 class Notes:
-    """Stores what becomes known of a run while it executes: its session and model at once, its latest tool now and then."""
+    """Stores what becomes known of a run while it executes: of a background run its session and model at once, and the rest now and
+    then. Most foreground runs have ended by then, and cost nothing."""
 
     def __init__(self, store: RunStore, run: Run, live: LiveRun) -> None:
         self._store = store
         self._run = run
         self._live = live
         self._known = RunFacts(backend=run.backend, model=run.model, session_id=run.session_id)
-        self._noted_at = 0.0
+        self._noted_at = 0.0 if run.is_background else monotonic()
 
     def update(self, facts: RunFacts) -> None:
         known = self._known
         is_new = (facts.session_id, facts.model) != (known.session_id, known.model)
-        if not is_new and (facts.last_tool == known.last_tool or monotonic() - self._noted_at < NOTE_INTERVAL_S):
+        if not is_new and facts.last_tool == known.last_tool:
+            return
+        if not (is_new and self._run.is_background) and monotonic() - self._noted_at < NOTE_INTERVAL_S:
             return
         self._known, self._noted_at = facts, monotonic()
         try:
@@ -137,23 +157,24 @@ class Notes:
 
 
 def _end(run: Run, work: Work, facts: RunFacts, terminal: Chunk, error: RunError | None, to_stored: ToStored | None) -> RunEnd:
-    failure = work.failure
-    result = None
+    failure, answer = work.failure, None
     if not error:
         try:
-            result = orjson.dumps(work.answer().body)
+            answer = work.answer()
         except RunFailed as failed:
             failure = failed.failure
     return RunEnd(
         status="failed" if error else status_of(failure),
         terminal=terminal,
-        result=result,
+        result=orjson.dumps(answer.body) if answer else None,
         error=error or (to_run_error(failure, run) if failure else None),
         answer=to_stored(work, error) if to_stored else None,
         session_id=facts.session_id,
+        cli_session_id=facts.cli_session_id,
         backend=facts.backend,
         model=facts.model,
         last_tool=facts.last_tool,
+        webhook_event=answer.webhook_event if answer else None,
     )
 
 

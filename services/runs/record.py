@@ -101,7 +101,9 @@ class NewRun:
     """How often the run may be started: 2 allows one more attempt after its worker was lost."""
     timeout_s: float | None = None
     idempotency: IdempotencyKey | None = None
-    webhook: Webhook | None = None
+    webhooks: tuple[Webhook, ...] = ()
+    begun: Chunk | None = field(default=None, repr=False)
+    """Events that are stored with it: its readers have them while it waits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +117,8 @@ class Run:
     request_id: str
     request: bytes = field(default=b"", repr=False)
     """Present only in what `RunStore.claim` returns."""
+    begun: Chunk | None = field(default=None, repr=False)
+    """The beginning of its event log. Present only where its terminal event is made, and None there too if the log is empty."""
     title: str | None = None
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -122,13 +126,15 @@ class Run:
     attempt: int = 1
     attempts: int = 1
     session_id: str | None = None
+    cli_session_id: str | None = None
+    """The session that the run has left for another one to continue: see `RunFacts`. Never shown."""
     backend: str | None = None
     model: str | None = None
     last_tool: str | None = None
     priority: int = 5
     timeout_s: float | None = None
     idempotency: IdempotencyKey | None = None
-    webhook: Webhook | None = None
+    webhooks: tuple[Webhook, ...] = ()
     created_at: int
     started_at: int | None = None
     """Of the last attempt."""
@@ -150,7 +156,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnd:
-    """How a run ended. None in ``session_id``, ``backend``, ``model`` and ``last_tool`` keeps what is stored."""
+    """How a run ended. None in one of `endings.KEPT_IF_NONE` keeps what is stored."""
 
     status: Literal["completed", "failed", "cancelled"]
     terminal: Chunk = field(repr=False)
@@ -159,6 +165,7 @@ class RunEnd:
     error: RunError | None = None
     answer: StoredAnswer | None = None
     session_id: str | None = None
+    cli_session_id: str | None = None
     backend: str | None = None
     model: str | None = None
     last_tool: str | None = None

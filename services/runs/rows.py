@@ -12,7 +12,20 @@ from services.runs.record import Chunk, IdempotencyKey, NewRun, Run, RunEnd, Run
 from services.store.rows import dumped, storable
 from services.store.schema import runs
 
-COMPOSED = {"request", "tags", "metadata", "idempotency", "webhook", "result", "error", "answer", "terminal", "position", "left_out"}
+COMPOSED = {
+    "request",
+    "begun",
+    "tags",
+    "metadata",
+    "idempotency",
+    "webhooks",
+    "result",
+    "error",
+    "answer",
+    "terminal",
+    "position",
+    "left_out",
+}
 AS_THEY_ARE = tuple(item.name for item in fields(Run) if item.name not in COMPOSED)
 """Fields stored unchanged in a column of the same name."""
 
@@ -38,7 +51,7 @@ def to_run(row: Row[Any], *, position: int | None = None, request: bytes = b"") 
         tags=tuple(json.loads(row.tags)),
         metadata=json.loads(row.metadata),
         idempotency=IdempotencyKey(key=row.idempotency_key, body_hash=row.body_hash) if row.idempotency_key else None,
-        webhook=to_webhook(row.webhook),
+        webhooks=to_webhooks(row.webhooks),
         result=row.result,
         error=RunError(code=row.error_code, message=row.error_message) if row.error_code else None,
         terminal=Chunk(row.terminal_first, row.terminal_count, terminal) if terminal is not None else None,
@@ -55,16 +68,15 @@ def to_answer(row: Row[Any]) -> StoredAnswer | None:
     return StoredAnswer(status=row.answer_status, headers=tuple((name, value) for name, value in json.loads(row.answer_headers)), body=body)
 
 
-def to_webhook(held: str | None) -> Webhook | None:
-    if held is None:
-        return None
-    value = json.loads(held)
-    return Webhook(url=value["url"], events=tuple(value["events"]), secret=value["secret"])
+def to_webhooks(held: str | None) -> tuple[Webhook, ...]:
+    values = json.loads(held) if held else ()
+    return tuple(Webhook(url=value["url"], events=tuple(value["events"]), secret=value["secret"]) for value in values)
 
 
 def from_new(new: NewRun, *, now: int) -> dict[str, Any]:
     """All columns of a run that waits in the queue, except its turn."""
-    key, webhook = new.idempotency, new.webhook
+    key = new.idempotency
+    webhooks = [{"url": webhook.url, "events": webhook.events, "secret": webhook.secret} for webhook in new.webhooks]
     return dict.fromkeys(runs.c.keys()) | {
         "id": new.id,
         "kind": new.kind,
@@ -84,7 +96,7 @@ def from_new(new: NewRun, *, now: int) -> dict[str, Any]:
         "created_at": now,
         "idempotency_key": key.key if key else None,
         "body_hash": key.body_hash if key else None,
-        "webhook": dumped({"url": webhook.url, "events": webhook.events, "secret": webhook.secret}) if webhook else None,
+        "webhooks": dumped(webhooks) if webhooks else None,
         "title": storable(new.title) if new.title else None,
         "tags": dumped(tuple(map(storable, new.tags))),
         "metadata": dumped(new.metadata),
@@ -105,6 +117,7 @@ def from_end(end: RunEnd) -> dict[str, Any]:
         "answer_headers": dumped(end.answer.headers) if end.answer else None,
         "answer_body": end.answer.body if end.answer else None,
         "session_id": end.session_id,
+        "cli_session_id": end.cli_session_id,
         "backend": end.backend,
         "model": storable(end.model) if end.model else None,
         "last_tool": storable(end.last_tool) if end.last_tool else None,

@@ -19,7 +19,7 @@ from services.runs.record import LIVE, Chunk, IdempotencyKey, NewRun, Run, RunEn
 from services.runs.rows import WHOLE, from_new, to_run
 from services.store import leases, turns
 from services.store.db import Database
-from services.store.schema import run_requests, runs, sessions
+from services.store.schema import run_events, run_requests, runs, sessions
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class RunStore:
         self._us = us
 
     def add(self, new: NewRun, *, max_waiting: int, max_waiting_per_owner: int) -> tuple[Run, bool]:
-        """Put a background run into the queue. False: the owner's key had done that with an equal request; this is that run.
+        """Put a background run into the queue, with the events that it begins with, if any. False: the owner's key had done that with an equal request; this is that run.
 
         Raises KeyReused, Conflict if the session runs a turn or waits for one, RateLimited, QueueFull.
         """
@@ -76,7 +76,10 @@ class RunStore:
                 return there, False
             self._check_session(connection, new.session_id)
             turn = queue.next_turn(connection, new, max_waiting=max_waiting, max_waiting_per_owner=max_waiting_per_owner)
-            return _insert(connection, new, {**from_new(new, now=_now()), "turn": turn}), True
+            run = _insert(connection, new, {**from_new(new, now=_now()), "turn": turn})
+            if new.begun:
+                connection.execute(insert(run_events), {"run_id": new.id, **new.begun._asdict()})
+            return run, True
 
         return self._write_keyed(work)
 
@@ -147,7 +150,8 @@ class RunStore:
             if run.status == "queued":
                 now = _now()
                 number = endings.next_number(connection, id, run.kind)
-                terminal = terminal_of(replace(run, status="cancelled", error=CANCELLED, ended_at=now, position=None), number)
+                ended = replace(run, status="cancelled", error=CANCELLED, ended_at=now, position=None)
+                terminal = terminal_of(endings.with_beginning(connection, ended), number)
                 endings.end(connection, id, RunEnd(status="cancelled", error=CANCELLED, terminal=terminal), now)
             elif run.status in LIVE:
                 connection.execute(update(runs).where(runs.c.id == id).values(is_cancel_requested=True))
@@ -161,6 +165,14 @@ class RunStore:
         """Raises NotFound."""
         with self._database.reading() as connection:
             return _find(connection, id, owner)
+
+    def request_of(self, id: str) -> bytes:
+        """What `NewRun.request` was. Raises NotFound."""
+        with self._database.reading() as connection:
+            request = connection.execute(REQUEST, {"of_run": id}).scalar()
+        if request is None:
+            raise no_run(id)
+        return request  # type: ignore[no-any-return]
 
     def list(self, wanted: RunFilter, *, limit: int = 50, cursor: str | None = None) -> RunPage:
         """A page, newest first. Its runs have no request, answer and terminal event, and no result over 16 KiB. Raises
@@ -272,8 +284,12 @@ def _of_key(connection: Connection, owner: str, key: IdempotencyKey) -> Run | No
 def _find(connection: Connection, id: str, owner: str | None, *, locks: bool = False) -> Run:
     row = connection.execute(BY_ID.with_for_update() if locks else BY_ID, {"of_run": id}).first() if ID.fullmatch(id) else None
     if row is None or (owner is not None and row.owner != owner):
-        raise NotFound(f"there is no run {id[:64]!r}", field="run_id")
+        raise no_run(id)
     return _to_run(connection, row)
+
+
+def no_run(id: str) -> NotFound:
+    return NotFound(f"there is no run {id[:64]!r}", field="run_id")
 
 
 def _read(connection: Connection, id: str) -> Run:

@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 from services.runs.record import RunKind
 
+ATTEMPT_RESULTS = ("accepted", "failed", "given_up")
+"""Of a webhook request. One that failed is sent again."""
+
 
 class Tally:
     """One per process. Whoever counts replaces `count`, which must be quick and must not raise."""
@@ -21,5 +24,5 @@ class Tally:
         self.count("runs_lost_total", ())
 
     def attempted(self, result: str) -> None:
-        """``result`` of a webhook request: ``accepted``, ``failed`` (it is sent again) or ``given_up``."""
+        """``result``: of `ATTEMPT_RESULTS`."""
         self.count("webhook_attempts_total", (result,))

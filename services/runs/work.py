@@ -22,7 +22,7 @@ class RunFacts:
     session_id: str | None = None
     """The id of our session that the run is a turn of, if any."""
     cli_session_id: str | None = None
-    """The CLI's own session, where the run keeps one. Never shown."""
+    """The session that the run leaves for another one to continue: the CLI's own, or ours. None where it keeps none. Never shown."""
     last_tool: str | None = None
 
 
@@ -32,6 +32,8 @@ class Answer:
 
     body: dict[str, Any] = field(repr=False)
     headers: dict[str, str] = field(default_factory=dict)
+    webhook_event: str | None = None
+    """See `RunEnd`."""
 
 
 class Work(Protocol):

@@ -155,6 +155,7 @@ runs = Table(
     Column("is_cancel_requested", Boolean, nullable=False),
     Column("are_events_expired", Boolean, nullable=False),
     Column("session_id", Id),  # no foreign key: a run outlives its session
+    Column("cli_session_id", Text),
     Column("backend", Text),
     Column("model", Text),
     Column("last_tool", Text),
@@ -171,7 +172,7 @@ runs = Table(
     Column("terminal_count", Integer),
     Column("answer_status", Integer),
     Column("answer_headers", Text),  # JSON: a list of pairs
-    Column("webhook", Text),  # JSON: an object with url, events, secret
+    Column("webhooks", Text),  # JSON: a list of objects with url, events, secret
     Column("title", Text),
     Column("tags", Text, nullable=False),  # JSON: a list
     Column("metadata", Text, nullable=False),  # JSON: an object of strings
@@ -210,6 +211,7 @@ webhook_deliveries = Table(
     metadata,
     Column("id", Text, primary_key=True),
     _run_id(),
+    Column("webhook", Integer, nullable=False),  # its place in the run's list
     Column("type", Text, nullable=False),
     Column("host", Text, nullable=False),  # of the webhook's URL: a process sends few requests to one host at the same time
     Column("created_at", BigInteger, nullable=False),

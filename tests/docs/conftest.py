@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
+from tests.docs.blocks import blocks_of
 from tests.parts.clis import FakeCli
 from tests.parts.server import ROOT, Server
 
@@ -50,8 +52,9 @@ class Reader:
 
 @pytest.fixture(scope="package")
 def documented_server(scripted_cli: FakeCli, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """With the demo, and the scripted CLI in the place of Claude Code."""
-    config = {"backends": {"claude": scripted_cli.backend()}, "server": {"metrics_enabled": True}}
+    """With the demo, the scripted CLI in the place of Claude Code, and the webhooks of the guide."""
+    (webhooks,) = (yaml.safe_load(block.text) for block in blocks_of(ROOT / "docs" / "long-runs.md") if block.kind == "yaml")
+    config = {"backends": {"claude": scripted_cli.backend()}, "server": {"metrics_enabled": True}, **webhooks}
     server = Server(tmp_path_factory.mktemp("documented"), config)
     yield server
     server.stop()

@@ -22,6 +22,5 @@ def run_row(id: str, **values: Any) -> dict[str, Any]:
         "created_at": 1_700_000_000_000_000,
         "tags": "[]",
         "metadata": "{}",
-        "request": b"{}",
         **values,
     }

@@ -17,6 +17,7 @@ from sqlalchemy.engine import URL
 
 from services.errors import Conflict, InvalidRequest, KeyReused, NotFound, QueueFull, RateLimited
 from services.runs.record import Chunk, IdempotencyKey, Run, RunError, RunFilter, StoredAnswer, Webhook
+from services.runs.webhooks.outbox import Outbox
 from services.store.records import NewTurn, Session, TurnEnd
 from services.store.schema import owners, run_events, runs
 from services.store.sessions import new_id
@@ -44,13 +45,13 @@ def test_a_run_is_kept_as_it_was_given(desk: RunDesk) -> None:
     odd = "é漢字🙂 \u2028 '\" \\ % _"
     new = new_run(
         title=odd, tags=("a", odd), metadata={odd: odd}, session_id=new_id(), backend="claude", model="m", priority=3, attempts=2,
-        timeout_s=7.5, idempotency=KEY, webhook=HOOK, request=b"\x00\xff",
+        timeout_s=7.5, idempotency=KEY, webhooks=(HOOK,), request=b"\x00\xff",
     )  # fmt: skip
     run, is_new = desk.runs.add(new, **UNLIMITED)
     assert is_new
     assert run == desk.runs.get(new.id, "anna")
     for name in ("id", "kind", "owner", "is_background", "request_id", "title", "tags", "metadata", "session_id", "backend", "model",
-                 "priority", "attempts", "timeout_s", "idempotency", "webhook"):  # fmt: skip
+                 "priority", "attempts", "timeout_s", "idempotency", "webhooks"):  # fmt: skip
         assert getattr(run, name) == getattr(new, name), name
     assert (run.status, run.attempt, run.position, run.started_at, run.ended_at) == ("queued", 1, 1, None, None)
     assert run.created_at > 0
@@ -183,13 +184,14 @@ def test_an_end_is_kept_with_all_that_belongs_to_it(desk: RunDesk) -> None:
     answer = StoredAnswer(status=200, headers=(("Content-Type", "text/plain"), ("X-A", "é")), body=b"\x00\xff")
     done = desk.finish(
         run.id, 4, status="failed", result=b'{"x":1}', error=RunError(code="timeout", message="too slow"), answer=answer,
-        session_id="new", backend="claude", last_tool="Bash",
+        session_id="new", cli_session_id="left", backend="claude", last_tool="Bash",
     )  # fmt: skip
     assert done
     kept = desk.runs.get(run.id, "anna")
     assert (kept.status, kept.result, kept.error) == ("failed", b'{"x":1}', RunError(code="timeout", message="too slow"))
     assert (kept.answer, kept.terminal) == (answer, frames(4, text="done"))
-    assert (kept.session_id, kept.backend, kept.model, kept.last_tool) == ("new", "claude", "asked", "Bash")
+    assert (kept.session_id, kept.cli_session_id) == ("new", "left")
+    assert (kept.backend, kept.model, kept.last_tool) == ("claude", "asked", "Bash")
     assert kept.created_at <= (kept.started_at or 0) <= (kept.ended_at or 0)
 
 
@@ -216,12 +218,12 @@ def test_only_its_worker_notes_and_ends_a_run(open_run_desk: Callable[..., RunDe
 
 
 def test_the_webhook_of_an_end_is_stored_with_it_if_its_type_is_wanted(desk: RunDesk) -> None:
-    completed, failed, unwanted = (desk.start(webhook=HOOK) for _ in range(3))
+    completed, failed, unwanted = (desk.start(webhooks=(HOOK,)) for _ in range(3))
     desk.finish(completed.id, 1)
     desk.finish(unwanted.id, 1, status="failed")
-    every = desk.start(kind="response", webhook=Webhook(url="https://x", secret="s"))
+    every = desk.start(kind="response", webhooks=(Webhook(url="https://x", secret="s"),))
     desk.finish(every.id, 0)
-    incomplete = desk.start(kind="response", webhook=Webhook(url="https://x", secret="s", events=("response.incomplete",)))
+    incomplete = desk.start(kind="response", webhooks=(Webhook(url="https://x", secret="s", events=("response.incomplete",)),))
     desk.finish(incomplete.id, 0, webhook_event="incomplete")
     assert not desk.finish(completed.id, 2)
     desk.finish(failed.id, 1, status="cancelled")
@@ -236,7 +238,7 @@ def test_the_webhook_of_an_end_is_stored_with_it_if_its_type_is_wanted(desk: Run
 
 
 def test_cancelling_a_queued_run_ends_it_with_a_terminal_event(desk: RunDesk) -> None:
-    run = desk.add(webhook=HOOK)
+    run = desk.add(webhooks=(HOOK,))
     cancelled = desk.runs.cancel(run.id, "anna", terminal_of)
     assert cancelled == desk.runs.get(run.id, None)
     assert (cancelled.status, cancelled.terminal, cancelled.position) == ("cancelled", frames(1, text="cancelled"), None)
@@ -412,7 +414,7 @@ def test_a_list_leaves_out_what_is_too_long_for_it(desk: RunDesk) -> None:
 
 
 def test_a_run_is_deleted_with_all_that_belongs_to_it_once_it_has_ended(desk: RunDesk) -> None:
-    run = desk.add(idempotency=KEY, webhook=HOOK)
+    run = desk.add(idempotency=KEY, webhooks=(HOOK,))
     for _ in ("queued", "running"):
         with pytest.raises(Conflict):
             desk.runs.delete(run.id, "anna")
@@ -425,9 +427,50 @@ def test_a_run_is_deleted_with_all_that_belongs_to_it_once_it_has_ended(desk: Ru
     assert (desk.log.read(run.id, 0), desk.deliveries(), desk.runs.find_key("anna", KEY)) == ([], [], None)
 
 
+def test_a_run_that_waits_has_the_events_it_began_with(desk: RunDesk) -> None:
+    run = desk.add(kind="response", begun=frames(0, 2))
+    assert (desk.log.first(run.id), desk.log.read(run.id, 0)) == (frames(0, 2), [frames(1)])
+    assert desk.log.last(desk.claim().id) == 1
+
+
+def test_a_terminal_event_is_made_with_the_beginning_of_the_log(open_run_desk: Callable[..., RunDesk]) -> None:
+    ours, dead = open_run_desk(), open_run_desk()
+    found: dict[str, Chunk | None] = {}
+
+    def terminal_of(run: Run, number: int) -> Chunk:
+        found[run.id] = run.begun
+        return frames(number)
+
+    run, silent = dead.start(kind="response", begun=frames(0, 2)), dead.start()
+    dead.write(run.id, frames(2))
+    dead.seem_dead()
+    ours.runs.bury(terminal_of, terminal_of)
+    queued = ours.add(begun=frames(1))
+    ours.runs.cancel(queued.id, None, terminal_of)
+    assert found == {run.id: frames(0, 2), silent.id: None, queued.id: frames(1)}
+
+
+def test_the_request_of_a_run_is_read_alone(desk: RunDesk) -> None:
+    run = desk.add(request=b"asked")
+    assert (desk.runs.request_of(run.id), desk.runs.get(run.id, None).request) == (b"asked", b"")
+    with pytest.raises(NotFound):
+        desk.runs.request_of("run_x")
+
+
+def test_every_webhook_of_a_run_gets_the_events_it_wants(desk: RunDesk) -> None:
+    hooks = tuple(
+        Webhook(url=f"https://{name}", secret="s", events=events) for name, events in (("a", ()), ("b", ("run.failed",)), ("c", ()))
+    )
+    run = desk.start(webhooks=hooks)
+    desk.finish(run.id, 1)
+    outbox = Outbox(desk.sessions.database)
+    claimed = [delivery for _ in range(3) if (delivery := outbox.claim())]
+    assert sorted((delivery.host, delivery.webhook) for delivery in claimed) == [("a", 0), ("c", 2)]
+
+
 def test_the_runs_of_a_dead_worker_fail_with_a_terminal_event(open_run_desk: Callable[..., RunDesk]) -> None:
     ours, dead = open_run_desk(), open_run_desk()
-    run, silent = dead.start(webhook=Webhook(url="https://x", secret="s")), dead.start(kind="response")
+    run, silent = dead.start(webhooks=(Webhook(url="https://x", secret="s"),)), dead.start(kind="response")
     keyed, _ = dead.runs.begin(new_run(idempotency=KEY, is_background=False, attempts=2))
     dead.write(run.id, frames(1, 3))
     mine, waiting = ours.start(), ours.add()
@@ -540,7 +583,7 @@ def test_the_lease_of_a_process_that_holds_a_run_is_kept_until_the_run_is_buried
 
 def test_events_and_then_rows_expire(desk: RunDesk) -> None:
     hour = 3_600
-    old, middle, new, running = (desk.start(webhook=HOOK) for _ in range(4))
+    old, middle, new, running = (desk.start(webhooks=(HOOK,)) for _ in range(4))
     waiting = desk.add()
     for run in (old, middle, new, running):
         desk.write(run.id, frames(1, 2))

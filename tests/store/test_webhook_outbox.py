@@ -62,7 +62,7 @@ def add(database: Database, at: int, *urls: str, events: tuple[str, ...] = ()) -
             row = run_row(f"run_{at}_{number}")
             connection.execute(insert(runs).values(row))
             webhook = Webhook(url=url, events=events, secret="")
-            outboxes.add(connection, row["id"], webhook, "run.completed", at + number)
+            outboxes.add(connection, row["id"], [webhook], "run.completed", at + number)
 
     database.write(work)
 

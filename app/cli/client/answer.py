@@ -21,7 +21,7 @@ class AnswerWriter(Protocol):
         """Show what has been written so far."""
 
     def close(self) -> None:
-        """Show the rest and end the last line."""
+        """Show the rest and end the last line. More may follow."""
 
 
 def answer_writer(before_output: Callable[[], None]) -> AnswerWriter:
@@ -45,7 +45,7 @@ class PlainWriter:
 
     def close(self) -> None:
         if self._last and not self._last.endswith("\n"):
-            say("\n")
+            self.write("\n")
 
 
 class MarkdownWriter:

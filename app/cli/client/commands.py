@@ -8,13 +8,14 @@ from typing import Any, get_args
 from app.cli.client.connect import Command, exit_code
 from app.cli.client.lists import run_backends, run_delete, run_list, run_show
 from app.cli.client.prompt import run_prompt
+from app.cli.client.run_commands import add_background_options, add_run_commands
 from app.cli.client.several import run_chain, run_compare, run_parallel
 from services.requests import ApprovalMode, SandboxMode
 
 EPILOG = """\
 The server: --server or CLINVK_SERVER_URL; else the one that the configuration describes, if it runs; else one that is
 started for this command. Its key: CLINVK_API_KEY. Exit codes: 0 success, 1 a run failed, 2 wrong command or configuration,
-3 no server or refused by it, 130 Ctrl-C, which also stops the runs.
+3 no server or refused by it, 130 Ctrl-C, which also stops the runs, unless they are in the background.
 """
 
 
@@ -29,22 +30,28 @@ def add_client_commands(commands: Any) -> None:
     prompt.add_argument("--title", help="title of the new session")
     prompt.add_argument("--tag", dest="tags", action="append", help="tag of the new session; may be repeated")
     _add_run_options(prompt, model=True)
+    add_background_options(prompt)
 
     parallel = _add(commands, "parallel", run_parallel, "run the prompts of a file at once")
     parallel.add_argument("-f", "--file", required=True, help="YAML or JSON, as the body of POST /api/v1/parallel; `-`: stdin")
     parallel.add_argument("--max-parallel", type=int, metavar="N", help="how many at a time")
     parallel.add_argument("--fail-fast", action="store_true", help="the first failure stops the others")
     _add_outputs(parallel)
+    add_background_options(parallel)
 
     chain = _add(commands, "chain", run_chain, "run the prompts of a file one after the other; {{previous}} is the last output")
     chain.add_argument("-f", "--file", required=True, help="YAML or JSON, as the body of POST /api/v1/chain; `-`: stdin")
     _add_outputs(chain)
+    add_background_options(chain)
 
     compare = _add(commands, "compare", run_compare, "run one prompt on several backends")
     compare.add_argument("text", nargs="?", help="the prompt; `-` or nothing: stdin")
     compare.add_argument("-b", "--backends", metavar="A,B", help="backends, or backend/model")
     compare.add_argument("--sequential", action="store_true", help="one after the other")
     _add_run_options(compare, model=False)
+    add_background_options(compare)
+
+    add_run_commands(commands)
 
     sessions = commands.add_parser("sessions", help="list, show, continue and delete sessions")
     actions = sessions.add_subparsers(dest="action", metavar="{list,show,resume,delete}", required=True)
@@ -62,6 +69,7 @@ def add_client_commands(commands: Any) -> None:
     resume.add_argument("--rebuild", action="store_true", help="if the CLI has lost its session, start a new one with the turns so far")
     resume.set_defaults(ephemeral=False)
     _add_run_options(resume, model=True)
+    add_background_options(resume)
     delete = _add(actions, "delete", run_delete, "delete sessions and the CLI's files of them")
     delete.add_argument("id", nargs="+", help="its id, or the beginning of it")
     for parser in (listed, show, delete):

@@ -15,7 +15,9 @@ from app.config.load import load_settings
 from app.config.schema import ServerSettings
 
 OK, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
-"""It worked; a run failed; the command or the configuration is wrong; no server, or it refused. Ctrl-C is 130."""
+"""It worked; a run failed; the command or the configuration is wrong; no server, or it refused."""
+TIMED_OUT, INTERRUPTED = 124, 130
+"""A wait has lasted too long, as of timeout(1); Ctrl-C."""
 
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 WRONG_REQUEST = {400, 404, 413, 415}
@@ -41,7 +43,8 @@ def exit_code(command: Command) -> Command:
             complain(str(error))
             return UNREACHABLE
         except Refused as refused:
-            complain(str(refused) + (f"; {key_hint()}" if refused.status == 401 else ""))
+            hint = key_hint() if refused.status == 401 else refused.hint
+            complain(f"{refused}; {hint}" if hint else str(refused))
             if getattr(args, "json", False):
                 say_json(refused.body)
             if refused.has_run:
@@ -65,8 +68,11 @@ def url_of(server: ServerSettings) -> str:
 
 
 @contextmanager
-def connected(args: argparse.Namespace) -> Iterator[Remote]:
-    """The server that was named; else the one that the configuration describes, where it runs; else a private one."""
+def connected(args: argparse.Namespace, *, may_start: bool = True) -> Iterator[Remote]:
+    """The server that was named; else the one that the configuration describes, where it runs; else a private one.
+
+    Raises NotReachable if there is none and ``may_start`` is False: runs in the background would end with a private server.
+    """
     key = os.environ.get("CLINVK_API_KEY", "").strip()
     named = args.server or os.environ.get("CLINVK_SERVER_URL", "").strip()
     if named:
@@ -80,6 +86,11 @@ def connected(args: argparse.Namespace) -> Iterator[Remote]:
     if server.port and remote.is_up():
         yield remote
         return
+    if not may_start:
+        raise NotReachable(
+            f"no server runs at {remote.url}; start one with `clinvk serve`, or name another one with --server or CLINVK_SERVER_URL: "
+            "a server that is started for one command cannot have runs in the background"
+        )
     if sys.stderr.isatty():
         note(f"no server runs at {remote.url}; starting one for this command")
     with private_server(args.config) as private:

@@ -66,7 +66,7 @@ def run_show(args: argparse.Namespace) -> int:
         return OK
     for name in SHOWN:
         if session[name]:
-            say_line(f"{name.replace('_', ' ')}: {printable(_plain(session[name]))}")
+            say_line(f"{name.replace('_', ' ')}: {printable(plain(session[name]))}")
     say_line(f"used: {costs(session)}")
     for turn in turns:
         summary = ", ".join(part for part in (turn["model"], turn["status"], costs(turn)) if part)
@@ -84,7 +84,7 @@ def _turns(remote: Remote, path: str) -> Iterator[dict[str, Any]]:
         after = page["next_after"]
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
     match value:
         case list():
             return ", ".join(map(str, value))

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from contextlib import closing
-from typing import Any
 from urllib.parse import quote
 
-from app.cli.client.answer import answer_writer
+from app.cli.client.background import background_fields, submit
 from app.cli.client.connect import FAILED, OK, Usage, connected
+from app.cli.client.events import report_end, say_how_to_continue, show_events
 from app.cli.client.remote import NotReachable, Remote
-from app.cli.client.screen import Progress, complain, dimmed, note, printable, say_json
+from app.cli.client.screen import say_json
 
 OPTIONS = ("backend", "model", "approval_mode", "sandbox_mode", "system_prompt", "max_turns", "timeout_secs", "verbose")
 """Options of the command that are fields of a request under the same name."""
-
-LINE_CHARS = 120
-
-WIDER_APPROVAL = {"default": "auto", "always": "auto", "auto": "none"}
-"""Approval mode → the next one that lets the agent do more."""
-
-MAIN_INPUTS = ("command", "file_path", "path", "pattern", "url", "query")
-"""Members of a tool's input, by preference: the first one present describes the call."""
 
 
 def run_prompt(args: argparse.Namespace) -> int:
@@ -38,7 +29,8 @@ def run_prompt(args: argparse.Namespace) -> int:
         body["ephemeral"] = True
     if getattr(args, "rebuild", False):
         body["rebuild"] = True
-    with connected(args) as remote:
+    body |= background_fields(args)
+    with connected(args, may_start=not args.background) as remote:
         session = latest_session(remote, args) if continues else args.session
         path = f"/api/v1/sessions/{quote(session, safe='')}/resume" if session else "/api/v1/prompt"
         if workdir := workdir_for(remote, args.workdir, is_default=not session):
@@ -47,11 +39,20 @@ def run_prompt(args: argparse.Namespace) -> int:
             answer = remote.ask("POST", path, {**body, "dry_run": True})
             say_json(answer if args.json else answer["argv"])
             return OK
+        if args.background:
+            return submit(remote, path, body, args)
         if args.json:
             answer = remote.ask("POST", path, body)
             say_json(answer)
             return FAILED if answer["error"] else OK
-        return show(remote, path, {**body, "output_format": "stream-json"}, as_lines=args.ndjson)
+        with closing(remote.lines(path, body)) as events:
+            end = show_events(events, as_lines=args.ndjson)
+    if end is None:
+        raise NotReachable("the stream ended before the answer did")
+    code = report_end(end, as_lines=args.ndjson, approval_mode=args.approval_mode or "default")
+    if code == OK and not args.ephemeral:
+        say_how_to_continue(end["session_id"])
+    return code
 
 
 def latest_session(remote: Remote, args: argparse.Namespace) -> str:
@@ -81,49 +82,3 @@ def workdir_for(remote: Remote, workdir: str | None, *, is_default: bool) -> str
     if workdir:
         return os.path.abspath(os.path.expanduser(workdir)) if remote.is_local else workdir
     return os.getcwd() if is_default and remote.is_local else None
-
-
-def show(remote: Remote, path: str, body: dict[str, Any], *, as_lines: bool) -> int:
-    """Show the answer as it arrives. Standard output gets the agent's text and a newline, nothing else."""
-    progress = Progress()
-    answer = answer_writer(progress.close)
-    progress.show("waiting for the agent")
-    try:
-        with closing(remote.lines(path, body)) as events:
-            for event in events:
-                kind, content = event["type"], event["content"]
-                if as_lines:
-                    say_json(event, is_line=True)
-                elif kind == "message" and content:
-                    answer.write(content)
-                elif kind == "tool_use" and sys.stderr.isatty():
-                    answer.flush()
-                    progress.note(dimmed(tool_line(content["name"], content["input"])))
-                if kind in ("done", "error"):
-                    answer.close()
-                    progress.close()
-                    for denied in () if as_lines else content.get("denied_tools", ()):
-                        note(refusal_line(denied, body.get("approval_mode", "default")))
-                    if kind == "error":
-                        complain(content["message"])
-                        return FAILED
-                    if sys.stderr.isatty() and event["session_id"] and not body.get("ephemeral"):
-                        note(dimmed(f'continue with: clinvk prompt --session {event["session_id"][:8]} "…"'))
-                    return OK
-    finally:
-        progress.close()
-    raise NotReachable("the stream ended before the answer did")
-
-
-def tool_line(name: str, input: Any) -> str:
-    """A tool call on one line: `Bash: echo hi`, or with all of its input as JSON."""
-    members = input if isinstance(input, dict) else {}
-    main = next((members[key] for key in MAIN_INPUTS if isinstance(members.get(key), str)), None)
-    return printable(f"{name}: {main or json.dumps(input, ensure_ascii=False)}")[:LINE_CHARS]
-
-
-def refusal_line(denied: dict[str, str], approval_mode: str) -> str:
-    """Which tool did not run and why, and the approval mode that allows more, if there is one."""
-    wider = WIDER_APPROVAL.get(approval_mode)
-    hint = f" (try --approval-mode {wider})" if wider else ""
-    return printable(f"refused: {denied['tool']}: {denied['reason']}") + hint

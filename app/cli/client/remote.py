@@ -6,10 +6,12 @@ import http.client
 import json
 import socket
 from collections.abc import Generator, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
 CONNECT_TIMEOUT_S = 10.0
+KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+"""Finds within a minute that the other end has vanished without closing the connection; with the system's defaults that takes hours."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -18,14 +20,22 @@ class NotReachable(Exception):
 
 
 class Refused(Exception):
-    """The server answered with an error. ``has_run``: a CLI had been started."""
+    """The server answered with an error. ``has_run``: a CLI had been started. ``hint``: what to do, if the message does not say."""
 
     def __init__(self, status: int, body: Mapping[str, Any], *, has_run: bool) -> None:
         error = body.get("error")
         self.body = body
         self.status = status
         self.has_run = has_run
+        self.hint = ""
         super().__init__(error.get("message") if isinstance(error, Mapping) else f"the server answered with status {status}")
+
+
+class ServerEvent(NamedTuple):
+    """A server-sent event. ``number``: its id, if that is a number."""
+
+    number: int | None
+    data: str
 
 
 class Remote:
@@ -76,9 +86,39 @@ class Remote:
             answer.close()
             connection.close()
 
+    def events(self, path: str) -> Generator[ServerEvent, None, None] | None:
+        """The server-sent events of a stream, in which a broken connection looks like the end. None if no event can follow (204)."""
+        connection, answer = self._send("GET", path, None, accept="text/event-stream")
+        if answer.status != http.client.NO_CONTENT:
+            return self._events(connection, answer)
+        answer.close()
+        connection.close()
+        return None
+
+    def _events(self, connection: http.client.HTTPConnection, answer: http.client.HTTPResponse) -> Generator[ServerEvent, None, None]:
+        number, data = None, ""
+        try:
+            for line in self._raw_lines(answer):
+                match line.decode(errors="replace").rstrip("\n").partition(": "):
+                    case ("id", _, value) if value.isdecimal():
+                        number = int(value)
+                    case ("data", _, value):
+                        data = value
+                    case ("", "", "") if data:
+                        yield ServerEvent(number, data)
+                        number, data = None, ""
+        except NotReachable:
+            return
+        finally:
+            answer.close()
+            connection.close()
+
     def _raw_lines(self, answer: http.client.HTTPResponse) -> Iterator[bytes]:
+        """Whole lines. Raises NotReachable if the connection breaks, also within a line."""
         try:
             while line := answer.readline():
+                if not line.endswith(b"\n"):
+                    raise NotReachable(f"the connection to {self.url} broke")
                 yield line
         except (OSError, http.client.HTTPException) as error:
             raise NotReachable(f"the connection to {self.url} broke: {error}") from None
@@ -96,6 +136,9 @@ class Remote:
         try:
             connection.connect()
             connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in KEEPALIVE.items():
+                if hasattr(socket, name):  # macOS has other names before Python 3.13
+                    connection.sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
             connection.sock.settimeout(self._answer_timeout_s)
             connection.request(method, self._where.path + path, data, headers)
             answer = connection.getresponse()

@@ -39,6 +39,11 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def interject(text: str) -> None:
+    """A note while a progress line may be shown."""
+    note(CLEAR_LINE + text if sys.stderr.isatty() else text)
+
+
 def complain(text: str) -> None:
     note(f"clinvk: {text}")
 
@@ -65,6 +70,15 @@ def printable(text: str) -> str:
 
 def seconds(duration_ms: float) -> str:
     return f"{duration_ms / 1000:.1f} s"
+
+
+def duration(seconds: float) -> str:
+    """Whole seconds, in the two largest units: `45s`, `2m31s`, `4h00m`."""
+    minutes, rest_s = divmod(round(seconds), 60)
+    hours, minutes_left = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes_left:02}m"
+    return f"{minutes}m{rest_s:02}s" if minutes else f"{rest_s}s"
 
 
 def costs(part: dict[str, Any]) -> str:

@@ -1,51 +1,43 @@
-"""`clinvk parallel`, `chain` and `compare`: several runs, their progress while they go, their results at the end."""
+"""`clinvk parallel`, `chain` and `compare`: one request for several runs, from a file or a list of backends."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
-from collections import Counter
 from contextlib import closing
 from typing import Any
 
 import yaml
 
+from app.cli.client.background import background_fields, submit
 from app.cli.client.connect import FAILED, OK, Usage, connected
+from app.cli.client.parts import show_progress, show_results, verdict
 from app.cli.client.prompt import OPTIONS, read_text, workdir_for
 from app.cli.client.remote import NotReachable, Remote
-from app.cli.client.screen import Progress, costs, note, printable, say_json, say_line
+from app.cli.client.screen import complain, say_json
 from app.config.yaml_errors import place_of, sentence_of
 
 FILE_LIMIT_BYTES = 64 * 1024 * 1024
 
 
 def run_parallel(args: argparse.Namespace) -> int:
-    body = read_file(args.file, "tasks")
+    body = read_file(args.file, "tasks") | background_fields(args)
     if args.max_parallel is not None:
         body["max_parallel"] = args.max_parallel
     if args.fail_fast:
         body["fail_fast"] = True
-    with connected(args) as remote:
+    with connected(args, may_start=not args.background) as remote:
         give_workdirs(body["tasks"], remote, args.file)
-        answer = carry_out(remote, "/api/v1/parallel", body, args, member="task")
-    return report(answer, args, member="task")
+        return execute(remote, "parallel", body, args, total=len(body["tasks"]))
 
 
 def run_chain(args: argparse.Namespace) -> int:
-    body = read_file(args.file, "steps")
+    body = read_file(args.file, "steps") | background_fields(args)
     steps = body["steps"]
-    with connected(args) as remote:
+    with connected(args, may_start=not args.background) as remote:
         give_workdirs(steps[:1] if body.get("pass_working_dir") else steps, remote, args.file)
-        answer = carry_out(remote, "/api/v1/chain", body, args, member="step")
-    if args.json or args.ndjson or args.dry_run:
-        return report(answer, args, member="step")
-    for part in answer["results"]:
-        note(heading(part, "step"))
-    last = [part["output"] for part in answer["results"] if part["output"]]
-    if last:
-        say_line(last[-1])
-    return verdict(answer)
+        return execute(remote, "chain", body, args, total=len(steps))
 
 
 def run_compare(args: argparse.Namespace) -> int:
@@ -53,13 +45,33 @@ def run_compare(args: argparse.Namespace) -> int:
     if not names:
         raise Usage("which backends? For example: -b claude,codex or -b codex/gpt-5,codex/gpt-5-mini")
     targets = [{"backend": name} | ({"model": model} if model else {}) for name, _, model in (name.partition("/") for name in names)]
-    body = {name: value for name in OPTIONS if (value := getattr(args, name, None)) is not None}
+    body = {name: value for name in OPTIONS if (value := getattr(args, name, None)) is not None} | background_fields(args)
     body |= {"prompt": read_text(args.text), "targets": targets, "sequential": args.sequential}
-    with connected(args) as remote:
+    with connected(args, may_start=not args.background) as remote:
         if workdir := workdir_for(remote, args.workdir, is_default=True):
             body["workdir"] = workdir
-        answer = carry_out(remote, "/api/v1/compare", body, args, member="task")
-    return report(answer, args, member="task")
+        return execute(remote, "compare", body, args, total=len(targets))
+
+
+def execute(remote: Remote, kind: str, body: dict[str, Any], args: argparse.Namespace, *, total: int) -> int:
+    """Run ``body`` on the route of ``kind``, and show its progress and results as the options say. Returns the exit code."""
+    path = f"/api/v1/{kind}"
+    if args.dry_run:
+        answer = remote.ask("POST", path, {**body, "dry_run": True})
+        say_json(answer if args.json else [part["argv"] for part in answer["results"]])
+        return OK
+    if args.background:
+        return submit(remote, path, body, args)
+    with closing(remote.lines(path, body)) as events:
+        end = show_progress(events, kind, total, as_lines=args.ndjson)
+    if end is None:
+        raise NotReachable("the stream ended before the result came")
+    if end["type"] == "error":
+        complain(end["content"]["message"])
+        return FAILED
+    if not args.ndjson:
+        show_results(end["content"], kind, as_json=args.json)
+    return verdict(end["content"])
 
 
 def read_file(path: str, member: str) -> dict[str, Any]:
@@ -106,58 +118,3 @@ def give_workdirs(items: list[dict[str, Any]], remote: Remote, file: str) -> Non
             item["workdir"] = os.path.join(folder, os.path.expanduser(named))
         elif named is None and remote.is_local:
             item["workdir"] = os.getcwd()
-
-
-def carry_out(remote: Remote, path: str, body: dict[str, Any], args: argparse.Namespace, *, member: str) -> dict[str, Any]:
-    """The answer, with the progress of its runs until then."""
-    if args.dry_run:
-        answer: dict[str, Any] = remote.ask("POST", path, {**body, "dry_run": True})
-        return answer
-    total = len(body.get("tasks") or body.get("steps") or body.get("targets") or ())
-    progress = Progress()
-    states: dict[int, str] = {}
-    try:
-        with closing(remote.lines(path, body)) as events:
-            for event in events:
-                if args.ndjson:
-                    say_json(event, is_line=True)
-                if event["type"] == "result":
-                    content: dict[str, Any] = event["content"]
-                    return content
-                states[event[member]] = event["type"] if event["type"] in ("done", "error") else "running"
-                progress.show(progress_line(Counter(states.values()), total))
-    finally:
-        progress.close()
-    raise NotReachable("the stream ended before the result came")
-
-
-def progress_line(counts: Counter[str], total: int) -> str:
-    """``counts``: runs that have begun, by state."""
-    shown = {"running": counts["running"], "waiting": total - counts.total(), "failed": counts["error"]}
-    return ", ".join([f"{counts['done']} of {total} done", *(f"{count} {state}" for state, count in shown.items() if count)])
-
-
-def report(answer: dict[str, Any], args: argparse.Namespace, *, member: str) -> int:
-    """Every result under a heading of its own."""
-    if args.ndjson and not args.dry_run:
-        return verdict(answer)
-    if args.json or args.dry_run:
-        say_json(answer if args.json else [part["argv"] for part in answer["results"]])
-        return OK if args.dry_run else verdict(answer)
-    for part in answer["results"]:
-        say_line(heading(part, member))
-        say_line(part["output"] or "(no output)")
-        say_line("")
-    return verdict(answer)
-
-
-def heading(part: dict[str, Any], member: str) -> str:
-    name = f" {part['name']}" if part.get("name") else ""
-    model = f" {part['model']}" if part.get("model") else ""
-    why = f": {part['error']}" if part.get("error") else ""
-    cost = f" ({costs(part)})" if costs(part) else ""
-    return printable(f"== {member} {part[member]}{name} -- {part['backend']}{model} -- {part['status']}{cost}{why}")
-
-
-def verdict(answer: dict[str, Any]) -> int:
-    return OK if all(part["status"] == "completed" for part in answer["results"]) else FAILED

@@ -8,12 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 import marshmallow as ma
-from marshmallow import EXCLUDE, Schema, fields, validate
+from marshmallow import EXCLUDE, fields, validate
 
 from blueprints.ignored import ignored_field
 from blueprints.openai.content import Item, Message
 from blueprints.openai.options import EFFORTS
 from blueprints.request_fields import MESSAGES_LIMIT, TOOLS_LIMIT, Array, Flag, Number, StringOrObject, Whole
+from blueprints.sparse_schema import SparseSchema
 from blueprints.typed_list import TypedList
 
 NAME_LIMIT = 128
@@ -22,7 +23,7 @@ STOP_LIMIT_CHARS = 1_000
 NO_TOOLS = {"description": "Client tools are not supported: omit it or leave it empty"}
 
 
-class Tolerant(Schema):
+class Tolerant(SparseSchema):
     class Meta:
         unknown = EXCLUDE
         ordered = True

@@ -142,11 +142,12 @@ class Deliverer:
         """None if there is nobody to send to any more."""
         try:
             run = self._find_run(delivery.run_id)
-            if run is None or run.webhook is None:
+            if run is None:
                 return None
+            webhook = run.webhooks[delivery.webhook]
             body = self._to_payload(run, delivery)
-            signed = signing.headers(run.webhook.secret, delivery.id, self._clock() // 1_000_000, body)
-            return self._sender.send(run.webhook.url, signed, body)
+            signed = signing.headers(webhook.secret, delivery.id, self._clock() // 1_000_000, body)
+            return self._sender.send(webhook.url, signed, body)
         except StoreUnavailable:
             raise
         except Exception:

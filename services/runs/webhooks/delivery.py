@@ -12,6 +12,8 @@ class Delivery:
     id: str
     """``msg_…``: the ``webhook-id`` of every attempt."""
     run_id: str
+    webhook: int
+    """The place of its webhook in the run's list, from 0."""
     host: str
     type: str
     created_at: int

@@ -7,7 +7,7 @@ taken up again. The claim counts the attempt: a delivery that kills its process 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from time import time_ns
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, update
@@ -26,19 +26,24 @@ ID_PREFIX, ID_BYTES = "msg_", 12
 
 row = webhook_deliveries.c
 
+KEPT = ("id", "run_id", "webhook", "host", "type", "created_at")
+"""What an attempt does not change."""
+
 
 def now_us() -> int:
     return time_ns() // 1_000
 
 
-def add(connection: Connection, run_id: str, webhook: Webhook, type: str, at: int) -> None:
-    """Insert the delivery of an event that happened at ``at``, if the webhook wants its type. Due at once.
+def add(connection: Connection, run_id: str, webhooks: Sequence[Webhook], type: str, at: int) -> None:
+    """Insert the deliveries of an event that happened at ``at``, to those of the run's webhooks that want its type. Due at once.
 
     Belongs in the transaction that stores what the event tells.
     """
-    if wanted(webhook, type):
-        what = {"run_id": run_id, "type": type, "host": host_of(webhook.url), "created_at": at, "due_at": at}
-        connection.execute(insert(webhook_deliveries), {"id": ID_PREFIX + secrets.token_hex(ID_BYTES), "attempts": 0, **what})
+    event = {"run_id": run_id, "type": type, "created_at": at, "due_at": at, "attempts": 0}
+    for number, webhook in enumerate(webhooks):
+        if wanted(webhook, type):
+            id = ID_PREFIX + secrets.token_hex(ID_BYTES)
+            connection.execute(insert(webhook_deliveries), {"id": id, "webhook": number, "host": host_of(webhook.url), **event})
 
 
 class Outbox:
@@ -63,7 +68,8 @@ class Outbox:
                 return None
             claimed = {"attempts": found.attempts + 1, "claimed_until": now + self._claim_us}
             connection.execute(update(webhook_deliveries).where(row.id == found.id).values(claimed))
-            return Delivery(id=found.id, run_id=found.run_id, host=found.host, type=found.type, created_at=found.created_at, **claimed)
+            facts = {name: found._mapping[name] for name in KEPT}
+            return Delivery(**facts, **claimed)
 
         return self._database.write(work)
 

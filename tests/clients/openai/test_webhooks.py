@@ -25,7 +25,7 @@ CLASSES = {
 def sent(type: str, at_s: int) -> tuple[bytes, dict[str, str]]:
     """Body and headers of an attempt at ``at_s``."""
     delivery = Delivery(
-        id="msg_1", run_id="run_1", host="example.com", type=type, created_at=1_700_000_000_000_000, attempts=1, claimed_until=0
+        id="msg_1", run_id="run_1", webhook=0, host="example.com", type=type, created_at=1_700_000_000_000_000, attempts=1, claimed_until=0
     )
     body = response_payload("resp_1", delivery)
     return body, signing.headers(SECRET, delivery.id, at_s, body)

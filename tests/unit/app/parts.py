@@ -19,6 +19,7 @@ from app.security.api_keys import KeyRing
 from blueprints.current_request import caller, request_id
 from services.clis.probe import Availability
 from services.clis.spec import BackendSpec
+from services.runs.tally import Tally
 
 PREFIXES = {"native": "/api/v1", "openai": "/openai/v1", "anthropic": "/anthropic/v1"}
 LOCAL = {"REMOTE_ADDR": "127.0.0.1"}
@@ -43,6 +44,7 @@ def stand_in_services(count_sessions: Callable[[], int] = no_sessions, **availab
 
     return SimpleNamespace(
         runner=SimpleNamespace(backends={name: backend(name) for name in names}),
+        runs=SimpleNamespace(tally=Tally(), store=SimpleNamespace(count_queued=lambda: 0)),
         prober=SimpleNamespace(availability=look),
         spawner=SimpleNamespace(is_being_replaced=False, replacements=0),
         conversations=SimpleNamespace(store=SimpleNamespace(count=count_sessions)),

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import gevent
 import pytest
+from gunicorn.http.body import LengthReader
+from gunicorn.http.unreader import IterUnreader
 
 from app.security.body import READ_TIMEOUT
 from app.server.worker import Worker
@@ -16,6 +18,9 @@ SLICES = 20
 
 class Body:
     """A request body that was left unread; ``is_stuck`` never delivers its end."""
+
+    reader: LengthReader | None = None
+    """gunicorn's; here of a body without a length."""
 
     def __init__(self, slices: int, is_stuck: bool = False) -> None:
         self.left = slices
@@ -57,3 +62,11 @@ def test_other_requests_run_between_the_slices_of_a_body_that_nobody_reads(monke
 def test_a_body_that_does_not_end_closes_the_connection() -> None:
     with pytest.raises(StopIteration):
         worker(0.05)._discard_rest(SimpleNamespace(body=Body(1, is_stuck=True)))
+
+
+def test_a_body_that_was_read_is_not_read_again() -> None:
+    body = Body(1)
+    body.reader = LengthReader(IterUnreader([b"{}"]), 2)
+    assert body.reader.read(2) == b"{}"
+    worker(30)._discard_rest(SimpleNamespace(body=body))
+    assert body.left == 1

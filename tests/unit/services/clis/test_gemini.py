@@ -137,6 +137,7 @@ def real_home(tmp_path: Path, settings: str | None = None) -> Path:
 
 def prepared(tmp_path: Path, **request: Any) -> Path:
     invocation = invoked(SPEC, environ=ENVIRON | {"HOME": str(tmp_path / "real")}, run_dir=str(tmp_path / "run"), **request)
+    (tmp_path / "run").mkdir(0o700)
     invocation.prepare()
     assert invocation.env["GEMINI_CLI_HOME"] == str(tmp_path / "run/home")
     return tmp_path / "run/home/.gemini"
@@ -186,5 +187,5 @@ def test_lists_of_the_real_settings_are_added_to(tmp_path: Path) -> None:
 def test_the_private_home_is_private(tmp_path: Path) -> None:
     real_home(tmp_path)
     home = prepared(tmp_path)
-    assert os.stat(tmp_path / "run").st_mode & 0o77 == 0
+    assert os.stat(home).st_mode & 0o77 == 0
     assert os.stat(home / "settings.json").st_mode & 0o77 == 0

@@ -37,13 +37,13 @@ def test_a_file_that_is_made_changed_or_deleted_is_another_state(tmp_path: Path,
 
 def test_nothing_is_looked_for_in_a_folder_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
-    stat = os.stat
+    access = os.access
 
-    def counting(path: str) -> os.stat_result:
+    def counting(path: str, mode: int) -> bool:
         looked.append(path)
-        return stat(path)
+        return access(path, mode)
 
-    monkeypatch.setattr(os, "stat", counting)
+    monkeypatch.setattr(os, "access", counting)
     (tmp_path / ".git").mkdir()
     warmth = Warmth(project_files=(".git", ".git/HEAD", ".claude/settings.json", ".claude/settings.local.json"))
     warmth.state("", str(tmp_path))

@@ -76,7 +76,7 @@ class Bench:
 
         def work(connection: Any) -> None:
             connection.execute(insert(runs).values(run_row(id)))
-            outboxes.add(connection, id, webhook, type, self.clock.now)
+            outboxes.add(connection, id, [webhook], type, self.clock.now)
 
         self.database.write(work)
         return id
@@ -98,7 +98,7 @@ class Bench:
             "status": "completed",
             "created_at": 0,
         }
-        return Run(id=id, webhook=webhook, **facts) if webhook else None
+        return Run(id=id, webhooks=(webhook,), **facts) if webhook else None
 
     def pass_time(self, seconds: float) -> None:
         self.clock.now += int(seconds * SECOND)

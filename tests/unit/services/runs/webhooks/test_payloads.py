@@ -15,7 +15,7 @@ from services.runs.webhooks.payloads import RESULT_LIMIT_BYTES, response_payload
 
 def delivery(type: str) -> Delivery:
     return Delivery(
-        id="msg_1", run_id="run_1", host="example.com", type=type, created_at=1_700_000_000_123_456, attempts=1, claimed_until=0
+        id="msg_1", run_id="run_1", webhook=0, host="example.com", type=type, created_at=1_700_000_000_123_456, attempts=1, claimed_until=0
     )
 
 
