@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
@@ -9,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.durable.lives import Lives
+from tests.durable.lives import KILLS, Lives
 from tests.durable.plan import Ask
 from tests.durable.ways import CARRY_OUT, Customer, Entry, Unknown
 
@@ -27,6 +28,7 @@ class Crowd:
         self._lives = lives
         self._starts = starts
         self._lock = threading.Lock()
+        self._is_without_server = False
         self.entries: list[Entry] = []
         self.wrong: list[str] = []
         self.seconds: list[float] = []
@@ -51,7 +53,7 @@ class Crowd:
     def _be_client(self, asks: Iterator[Ask], count: int) -> None:
         while True:
             with self._lock:
-                if len(self.entries) == count:
+                if len(self.entries) == count or self._is_without_server:
                     return
                 ask = next(asks)
                 entry = Entry(ask, _tokens(ask))
@@ -70,15 +72,17 @@ class Crowd:
         self.seconds.append(time.monotonic() - begun)
 
     def _kill_at(self, moments: Sequence[int], dice: random.Random, is_over: threading.Event) -> None:
-        for moment in moments:
+        ways = itertools.cycle(dice.sample(list(KILLS), len(KILLS)))
+        for moment, way in zip(moments, ways, strict=False):
             while len(self.entries) < moment and not is_over.is_set():
                 time.sleep(0.01)
             time.sleep(dice.uniform(0, 0.5))
             try:
-                self._lives.kill(dice)
+                self._lives.kill(way, dice)
             except Exception as error:
                 with self._lock:
-                    self.wrong.append(f"kill {self._lives.kills}: {type(error).__name__}: {error}"[:1500])
+                    self.wrong.append(f"after killing {way}: {type(error).__name__}: {error}"[:1500])
+                    self._is_without_server = not self._lives.server.is_up()
 
 
 def _tokens(ask: Ask) -> tuple[str, ...]:

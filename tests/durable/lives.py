@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import socket
 import threading
 import time
 from collections import Counter
@@ -16,10 +15,9 @@ from typing import Any
 
 from tests.parts.client import Client
 from tests.parts.clis import FakeCli
-from tests.parts.processes import alive, command_line, eventually, rss_bytes
-from tests.parts.server import Server
+from tests.parts.processes import alive, eventually, read, rss_bytes
+from tests.parts.server import Server, free_port
 
-PORTS = range(20_000, 32_000)
 SETTLE_S = 15.0
 """Within this time the runs of a dead process have ended (a machine so busy that the server starts slowly included)."""
 
@@ -50,7 +48,7 @@ class Lives:
         """From the first answer after a kill to the end of the last run that was lost."""
         self.most_rss_bytes = 0
         self.logs: list[str] = []
-        self.server = self._start(_free_port(), None)
+        self.server = self._start(free_port(), None)
         self.first_rss_bytes = max(map(rss_bytes, self.server.workers()))
 
     @property
@@ -65,12 +63,15 @@ class Lives:
         assert eventually(lambda: len(server.workers()) == self._workers)
         return server
 
-    def kill(self, dice: random.Random) -> None:
-        """Kill some of the server's processes, have all of them serve again, and see that the runs which were lost have ended."""
-        way = dice.choice(list(KILLS))
+    def kill(self, way: str, dice: random.Random) -> None:
+        """Kill some of the server's processes, have all of them serve again, and see that the runs which were lost have ended.
+
+        ``way``: one of `KILLS`.
+        """
         self.kills[way] += 1
         killed_at = time.time()
-        KILLS[way](self.server, dice)
+        killed = KILLS[way](self.server, dice)
+        assert eventually(lambda: not any(map(alive, killed))), f"killed and alive: {killed}"
         if way != ONE_WORKER:
             self._follow_up()
         assert eventually(lambda: len(self.server.workers()) == self._workers and self.server.is_up()), "no server after a kill"
@@ -84,7 +85,6 @@ class Lives:
     def _follow_up(self) -> None:
         """Another server in the place of one that is dead."""
         self.server.wait()
-        assert eventually(lambda: not self.server.workers())
         self.logs.append(self.server.log())
         self.server = self._start(int(self.server.url.rpartition(":")[2]), self.server.mark)
 
@@ -99,49 +99,46 @@ class Lives:
                 self.most_rss_bytes = max([self.most_rss_bytes, *map(rss_bytes, self.server.workers())])
 
 
-def _free_port() -> int:
-    """Not one of those that the system gives to connections: while no server listens, a client that tries again and again would
-    sooner or later be given the server's own port, and connect to itself."""
-    for port in random.sample(PORTS, len(PORTS)):
-        with socket.socket() as one, suppress(OSError):
-            one.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no port is free")
-
-
-def _kill_all(server: Server, dice: random.Random) -> None:
+def _kill_all(server: Server, dice: random.Random) -> list[int]:
     """Stopped first, so that none of them sees the end of another: what the CLIs leave is found at the next start."""
     own = server.own()
-    for number in (signal.SIGSTOP, signal.SIGKILL):
-        for pid in own:
-            _send(server, pid, number)
+    _send(own, signal.SIGSTOP, signal.SIGKILL)
+    return own
 
 
-def _kill_without_supervisors(server: Server, dice: random.Random) -> None:
+def _kill_without_supervisors(server: Server, dice: random.Random) -> list[int]:
     """The parent and its workers; the supervisors see that, and end what they supervise."""
-    for pid in (server.pid, *server.workers()):
-        _send(server, pid, signal.SIGKILL)
+    own = [server.pid, *server.workers()]
+    _send(own, signal.SIGKILL)
+    return own
 
 
-def _kill_one_worker(server: Server, dice: random.Random) -> None:
+def _kill_one_worker(server: Server, dice: random.Random) -> list[int]:
     """Its parent replaces it."""
     pid = dice.choice(server.workers())
-    _send(server, pid, signal.SIGKILL)
-    assert eventually(lambda: not alive(pid))
+    _send([pid], signal.SIGKILL)
+    return [pid]
 
 
-def _send(server: Server, pid: int, number: int) -> None:
-    """Only to a process of the server, which may have ended meanwhile."""
-    if server.is_server(pid) or PROGRAM in command_line(pid):
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
+def _send(own: list[int], *numbers: int) -> None:
+    """Each signal to all of them, but to no other process that has got the number of one meanwhile."""
+    births = {pid: _birth(pid) for pid in own}
+    for number in numbers:
+        for pid, birth in births.items():
+            if _birth(pid) == birth != b"":
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
 
 
-PROGRAM = "spawner_program.py"
-"""What spawner and supervisors execute."""
+def _birth(pid: int) -> bytes:
+    """When the process was started, in clock ticks; nothing if it has gone."""
+    return b"".join(read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[19:20])
+
+
 ONE_WORKER = "one worker"
-KILLS: dict[str, Callable[[Server, random.Random], None]] = {
+KILLS: dict[str, Callable[[Server, random.Random], list[int]]] = {
     "all of its processes": _kill_all,
     "parent and workers": _kill_without_supervisors,
     ONE_WORKER: _kill_one_worker,
 }
+"""Each returns the processes that it has killed."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import uuid
@@ -23,6 +25,17 @@ ADDRESS = re.compile(r"http://127\.0\.0\.1:(\d+)")
 LOG_TAIL_CHARS = 6_000
 START_S = 60.0
 STOP_S = 30.0
+PORTS = range(20_000, 32_000)
+
+
+def free_port() -> int:
+    """For a server that is started again on the same port: not one of those that the system gives to connections: while no server listens, a client that tries again and again would
+    sooner or later be given the server's own port, and connect to itself."""
+    for port in random.sample(PORTS, len(PORTS)):
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 class Server:
