@@ -37,7 +37,7 @@ from services.sessions.response_tree import OURS
 
 blp = Blueprint("responses", __name__, url_prefix="/openai/v1/responses", description="Compatible with OpenAI's Responses")
 
-CANCEL_S = 10.0
+CANCEL_S = 5.0
 """How long an answer waits until a cancelled run has ended."""
 
 RESPONSE_ERRORS = ("not_found", "backend_unavailable")
