@@ -55,7 +55,8 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
     sessions = CliSessions(f"{settings.home}/continued", runner, environ)
     continuation = Continuation(runner, sessions, _continuation(settings.server))
     responses = ResponseTree(f"{settings.home}/responses", runner, sessions)
-    runs = build_runs(settings, runner, store)
+    secret = ServerSecret(f"{settings.home}/server-secret")
+    runs = build_runs(settings, runner, store, secret)
     return Services(
         runner=runner,
         spawner=spawner,
@@ -63,7 +64,7 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
         continuation=continuation,
         responses=responses,
         runs=runs,
-        secret=ServerSecret(f"{settings.home}/server-secret"),
+        secret=secret,
         upkeep=Upkeep(
             conversations,
             retention_days=session.retention_days,

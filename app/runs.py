@@ -9,6 +9,7 @@ from typing import Any
 import flask
 
 from app.config.schema import RunSettings, Settings
+from blueprints.anthropic.stream import to_terminal as to_message_terminal
 from blueprints.context import Services, services
 from blueprints.native.compose import compose_chain, compose_compare, compose_parallel, to_plan
 from blueprints.native.compose_schemas import ChainSchema, CompareSchema, ParallelSchema
@@ -17,6 +18,11 @@ from blueprints.native.run_events import to_error_event, to_restarted_event
 from blueprints.native.run_translate import from_run
 from blueprints.native.schemas import PromptSchema
 from blueprints.native.session_schemas import ResumeSchema
+from blueprints.openai.chat.answer import to_terminal as to_chat_terminal
+from blueprints.openai.responses.plan import plan_response
+from blueprints.openai.responses.schemas import CreateResponseSchema
+from blueprints.openai.responses.stored import to_current
+from blueprints.openai.responses.stored import to_terminal as to_response_terminal
 from blueprints.runs.plan import Beginning, Origin, RunPlan
 from blueprints.runs.submit import stored_request
 from services.cancellation import Cancellation
@@ -28,18 +34,19 @@ from services.runs.live import LiveRuns
 from services.runs.log import EventLog
 from services.runs.lookup import RunLookup
 from services.runs.peers import Peers
-from services.runs.performer import Performer
-from services.runs.record import Run, RunKind
+from services.runs.performer import Performer, ToTerminal
+from services.runs.record import Run, RunKind, Webhook
 from services.runs.service import Runs
 from services.runs.store import RunStore
 from services.runs.tally import Tally
 from services.runs.webhooks.deliverer import Deliverer
 from services.runs.webhooks.delivery import Delivery
 from services.runs.webhooks.outbox import Outbox
-from services.runs.webhooks.payloads import run_payload
+from services.runs.webhooks.payloads import response_payload, run_payload
 from services.runs.webhooks.sender import Sender
 from services.runs.work import Work
 from services.runs.worker import RunWorker, Start
+from services.server_secret import ServerSecret
 from services.store.sessions import SessionStore
 
 Body = Mapping[str, Any]
@@ -58,16 +65,20 @@ PLANS: Mapping[RunKind, Callable[[Body, Origin, Target], RunPlan]] = {
     "parallel": _composed(ParallelSchema(), compose_parallel),
     "chain": _composed(ChainSchema(), compose_chain),
     "compare": _composed(CompareSchema(), compose_compare),
+    "response": lambda body, origin, target: (
+        plan_response(CreateResponseSchema().load(body), origin, created_at=int(target["created_at"])).plan
+    ),
 }
 """The kinds of run that can be queued, each with how its stored request becomes a plan."""
 
 
-def build_runs(settings: Settings, runner: Runner, sessions: SessionStore) -> Runs:
-    """Starts nothing."""
+def build_runs(settings: Settings, runner: Runner, sessions: SessionStore, secret: ServerSecret) -> Runs:
+    """Starts nothing. ``secret`` signs the ids of responses."""
     store = RunStore(sessions.database, sessions.us)
     events = EventLog(sessions.database, sessions.us)
     live, tally = LiveRuns(), Tally()
-    performer = Performer(store, events, to_error_event, tally)
+    to_terminal = _to_terminal(secret)
+    performer = Performer(store, events, to_terminal, tally)
     worker = RunWorker(
         store,
         events,
@@ -76,18 +87,18 @@ def build_runs(settings: Settings, runner: Runner, sessions: SessionStore) -> Ru
         runner.admission,
         tally,
         backends=lambda: [name for name, spec in runner.backends.items() if spec.enabled],
-        to_lost=lambda run, number: to_error_event(run, number, WORKER_LOST),
+        to_lost=lambda run, number: to_terminal(run, number, WORKER_LOST),
         to_restarted=to_restarted_event,
     )
     handlers: dict[str, Callable[..., Any]] = {"wake": worker.wake}
     peers = Peers(f"{settings.home}/workers", handlers)
-    lookup = RunLookup(store, events, live, peers, to_error_event)
+    lookup = RunLookup(store, events, live, peers, to_terminal)
     handlers |= lookup.handlers()
     deliverer = Deliverer(
         Outbox(sessions.database),
         Sender(settings.runs.webhook_allowed_hosts),
         find_run=partial(_find, store),
-        to_payload=to_payload,
+        to_payload=partial(to_payload, secret),
         tally=tally,
     )
     performer.on_end = deliverer.wake
@@ -114,6 +125,10 @@ def to_limits(settings: RunSettings) -> RunLimits:
         max_waiting_per_owner=settings.max_waiting_per_key,
         webhook_secret=settings.webhook_secret,
         webhook_allowed_hosts=tuple(settings.webhook_allowed_hosts),
+        webhooks=tuple(
+            Webhook(url=webhook.url, secret=webhook.secret or settings.webhook_secret, events=tuple(webhook.events))
+            for webhook in settings.webhooks
+        ),
     )
 
 
@@ -129,8 +144,19 @@ def to_start(app: flask.Flask) -> Start:
     return start
 
 
-def to_payload(run: Run, delivery: Delivery) -> bytes:
+def to_payload(secret: ServerSecret, run: Run, delivery: Delivery) -> bytes:
+    if run.kind == "response":
+        return response_payload(to_current(run, None, secret.value())["id"], delivery)
     return run_payload(from_run(run), delivery)
+
+
+def _to_terminal(secret: ServerSecret) -> ToTerminal:
+    kinds: Mapping[RunKind, ToTerminal] = {
+        "chat": to_chat_terminal,
+        "message": to_message_terminal,
+        "response": lambda run, number, error: to_response_terminal(run, number, error, secret.value()),
+    }
+    return lambda run, number, error: kinds.get(run.kind, to_error_event)(run, number, error)
 
 
 def _find(store: RunStore, id: str) -> Run | None:

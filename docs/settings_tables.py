@@ -14,7 +14,7 @@ from app.cli.command import build_parser
 from app.config.environment import NAMED, variable
 from app.config.go_clinvk import MEANINGLESS, UNSET, VARIABLES
 from app.config.schema import BackendSettings, ParallelSettings, RunSettings, ServerSettings, SessionSettings, Settings, UnifiedFlags
-from app.config.validation import Node, Path, Value, node_at
+from app.config.validation import Items, Node, Path, Value, node_at
 from docs.markdown import code, codes, table
 
 GROUPS: tuple[tuple[str, type], ...] = (
@@ -58,14 +58,14 @@ def _rows(kind: type, group: Path, *, only: tuple[str, ...] = ()) -> Iterator[tu
             yield from _rows(hints[item.name], path)
             continue
         leaf = node_at(path)
-        expected = leaf.expected() if isinstance(leaf, Value) else "a table"
+        expected = leaf.expected() if isinstance(leaf, Value | Items) else "a table"
         shown = path[2:] if path[0] == "backends" else path[1:] or path
         yield code(".".join(shown)), expected, _default(item), _words(item, path), _variable(path, leaf)
 
 
 def _variable(path: Path, leaf: Node | None) -> str:
-    """Of a table it is one for each name in it; some are for the file alone."""
-    if isinstance(leaf, Value) and dict in leaf.kinds:
+    """Of a table it is one for each name in it; some settings are for the file alone."""
+    if isinstance(leaf, Items) or (isinstance(leaf, Value) and dict in leaf.kinds):
         return ""
     return code(variable(path if isinstance(leaf, Value) else (*path, "<name>")).replace("<NAME>", "<name>"))
 

@@ -11,7 +11,7 @@ from ipaddress import ip_network
 from urllib.parse import urlsplit
 
 from app.config.problems import Problem
-from app.config.schema import ServerSettings, Settings
+from app.config.schema import RunSettings, ServerSettings, Settings
 from app.observability.trace_context import wrong_variables
 
 ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s?#]+")
@@ -20,7 +20,7 @@ STORAGES = ("memory", "redis", "rediss", "redis+unix")
 
 
 def check_together(settings: Settings) -> list[Problem]:
-    found = (*_checks(settings.server), *_database(settings.session.database_url))
+    found = (*_checks(settings.server), *_database(settings.session.database_url), *_webhooks(settings.runs))
     return [Problem(settings.source_of(key), key, message) for key, message in found]
 
 
@@ -48,6 +48,28 @@ def _database(url: str) -> Iterator[tuple[str, str]]:
             to_url(url, "")
         except ValueError as error:
             yield "session.database_url", str(error)
+
+
+def _webhooks(runs: RunSettings) -> Iterator[tuple[str, str]]:
+    if not runs.webhooks:
+        return
+    from services.errors import InvalidRequest
+    from services.runs.webhooks.address import check_url  # takes a while to import, and few configurations need it
+    from services.runs.webhooks.event_types import RESPONSE_EVENTS
+    from services.runs.webhooks.signing import to_key
+
+    for index, webhook in enumerate(runs.webhooks):
+        key = f"runs.webhooks[{index}]"
+        for unknown in [name for name in webhook.events if name not in RESPONSE_EVENTS]:
+            yield f"{key}.events", f"{unknown!r} is not an event; expected {', '.join(RESPONSE_EVENTS)}"
+        for name, check in (
+            ("url", lambda webhook=webhook: check_url(webhook.url, runs.webhook_allowed_hosts)),
+            ("secret", lambda webhook=webhook: to_key(webhook.secret or runs.webhook_secret)),
+        ):
+            try:
+                check()
+            except InvalidRequest as error:
+                yield f"{key}.{name}", str(error.details["issue"])
 
 
 def _origins(server: ServerSettings) -> Iterator[tuple[str, str]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from app.config.go_clinvk import why_variable_is_left_out
 from app.config.layer import Layer
 from app.config.problems import Problem, did_you_mean
-from app.config.validation import TREE, Node, Table, Value, leaf_keys, node_at, split
+from app.config.validation import TREE, Items, Node, Table, Value, leaf_keys, node_at, split
 
 PREFIX = "CLINVK_"
 
@@ -40,7 +40,7 @@ def read_environment(environ: Mapping[str, str], backends: Iterable[str] = ()) -
     for name in sorted(ours, key=lambda name: (name in NAMED, name)):
         path = NAMED.get(name) or _path(name, names)
         setting, text = node_at(path), environ[name]
-        if isinstance(setting, Value) and dict in setting.kinds:
+        if isinstance(setting, Items) or (isinstance(setting, Value) and dict in setting.kinds):
             layer.problems.append(Problem("environment", name, "can only be set in the configuration file"))
         elif isinstance(setting, Value):
             layer.put(path, split(text) if list in setting.kinds and str not in setting.kinds else text, name, ("environment", name))

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from app.config.problems import Problem, did_you_mean
-from app.config.validation import TREE, Group, Node, Path, Value, leaf_keys, node_at
+from app.config.validation import TREE, Group, Items, Node, Path, Value, leaf_keys, node_at
 
 
 @dataclass(slots=True)
@@ -50,6 +50,11 @@ class Layer:
             self.problems.append(Problem(self.places[path], dotted(path), f"unknown key; {_suggestion(path)}"))
         elif isinstance(node, Value):
             return self._checked_value(path, node, raw, expand)
+        elif isinstance(node, Items):
+            if isinstance(raw, list):
+                return [self._checked((*path, index), node.below(index), value, expand) for index, value in enumerate(raw)]
+            self._report(path, f"expected {node.expected()}, got {'a table' if isinstance(raw, dict) else 'a single value'}")
+            return []
         elif isinstance(raw, dict):
             return {name: self._checked((*path, name), node.below(name), value, expand) for name, value in raw.items()}
         elif raw is not None:
@@ -82,7 +87,7 @@ def dotted(path: Path) -> str:
 
 def _suggestion(path: Path) -> str:
     """The key that may be meant: the same name in another group, a similar one in this group, a similar one in another group."""
-    *group, name = map(str, path)
+    group, name = list(path[:-1]), str(path[-1])
     node = node_at(tuple(group))
     siblings = set(node.members) - {"home"} if isinstance(node, Group) else set()
     elsewhere = {".".join(key): key[-1] for key in leaf_keys() if list(key[:-1]) != group}

@@ -224,6 +224,13 @@ class ParallelSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookSettings:
+    url: str = setting("", "where the events are sent")
+    secret: str = setting("", "signs them; empty: runs.webhook_secret", is_secret=True)
+    events: list[str] = setting([], "which are sent; empty: all")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
     timeout_secs: float = setting(14_400.0, "time limit of a background run, from its start", above=0)
     retention_days: float = setting(7.0, "runs are deleted this many days after their end; fractions are allowed", above=0)
@@ -236,6 +243,11 @@ class RunSettings:
         "", "signs the webhooks of requests without a secret: `whsec_` and base64 of 24 to 64 bytes", is_secret=True
     )
     webhook_allowed_hosts: list[str] = setting([], "hosts (exact, without a port) whose webhooks may have private addresses and plain HTTP")
+    webhooks: list[WebhookSettings] = setting(
+        [],
+        "where the ends of background OpenAI responses whose request has no `webhook` are sent; each has `url`, and optionally `secret` "
+        "(default: runs.webhook_secret) and `events` (`response.completed`, `response.failed`, `response.cancelled`, `response.incomplete`)",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

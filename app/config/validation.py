@@ -106,13 +106,31 @@ class Table:
         return {name: self.values.build(value) for name, value in values.items()}
 
 
-Node = Group | Table | Value
+@dataclass(frozen=True, slots=True)
+class Items:
+    """A list of tables of one shape."""
+
+    values: Node
+
+    def expected(self) -> str:
+        return "a list of tables"
+
+    def below(self, name: str | int) -> Node | None:
+        return self.values if isinstance(name, int) else None
+
+    def build(self, values: Any) -> Any:
+        return [self.values.build(value) for value in values]
+
+
+Node = Group | Table | Items | Value
 
 
 def _node_of(kind: Any, metadata: Mapping[str, Any]) -> Node:
     if is_dataclass(kind) and isinstance(kind, type):
         hints = get_type_hints(kind)
         return Group(kind, {it.name: _node_of(hints[it.name], it.metadata) for it in fields(kind) if not it.metadata.get("is_internal")})
+    if get_origin(kind) is list and is_dataclass(get_args(kind)[0]):
+        return Items(_node_of(get_args(kind)[0], metadata))
     if get_origin(kind) is dict:
         return Table(_node_of(get_args(kind)[1], metadata))
     kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
@@ -137,7 +155,7 @@ def node_at(path: Path) -> Node | None:
 
 
 def leaf_keys(node: Node | None = TREE, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """The paths of all settings whose names are fixed (nothing below a table)."""
+    """The paths of all settings whose names are fixed (nothing below a table or in a list)."""
     if isinstance(node, Value):
         yield prefix
     elif isinstance(node, Group):

@@ -15,6 +15,7 @@ from services.usage import Usage
 
 
 class MessageDialect(Dialect):
+    path = "/anthropic/v1/messages"
     waits_for_output = True  # after an error event Claude Code repeats the request without streaming
 
     def __init__(self, body: Mapping[str, Any], conversation: Conversation) -> None:
@@ -30,7 +31,7 @@ class MessageDialect(Dialect):
     def to_answer(self, result: RunResult, usage: Usage) -> dict[str, Any]:
         return to_message(result, usage, model=self._body["model"], has_thinking=wants_thinking(self._body))
 
-    def to_encoder(self, to_error: ToError) -> Encode:
+    def to_encoder(self, to_error: ToError, first: int) -> Encode:
         return MessageEncoder(
             self._body["model"], input_tokens=self.prompt_tokens(), has_thinking=wants_thinking(self._body), to_error=to_error
         )

@@ -18,6 +18,8 @@ TYPES: Mapping[str, str] = {
     "backend_unavailable": "api_error",
     "backend_overloaded": "overloaded_error",
     "cancelled": "api_error",
+    "server_stopped": "api_error",
+    "worker_lost": "api_error",
     "request_timeout": "timeout_error",
     "timeout": "timeout_error",
 }

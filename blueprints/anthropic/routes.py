@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Blueprint as PlainBlueprint
-from flask import Response, jsonify, request
+from flask import Response, jsonify
 
 from blueprints.anthropic.dialect import MessageDialect
 from blueprints.anthropic.schemas import (
@@ -24,12 +24,13 @@ from blueprints.anthropic.threads import check_thread
 from blueprints.anthropic.translate import check_tools, prompt_tokens, to_model, to_page, to_run_request, to_turns
 from blueprints.compat.agent_clients import may_leave_out_tools
 from blueprints.compat.answer import RUN_ERRORS, answer
-from blueprints.compat.context import continues_turns, request_context
+from blueprints.compat.context import continues_turns, to_context
 from blueprints.compat.conversation import Conversation, to_conversation
 from blueprints.compat.starts import continue_conversation
 from blueprints.context import services
 from blueprints.marks import can_fail, runs_cli, streams
 from blueprints.response_headers import ESTIMATED
+from blueprints.runs.plan import Origin, current_origin
 from blueprints.streaming import EVENT_STREAM
 from blueprints.validation import Blueprint
 from services.models import Resolution
@@ -50,13 +51,13 @@ def create_message(body: dict[str, Any]) -> Any:
 
     With `stream: true` the response is a stream of server-sent events.
     """
+    origin = current_origin()
     check_thread(body)
-    check_tools(body, may_leave_out=may_leave_out_tools(request.headers))
-    resolution, conversation = _resolve(body)
-    run_request = to_run_request(body, conversation, resolution, request_context())
-    return answer(
-        run_request, MessageDialect(body, conversation), continue_conversation(conversation.turns), kind="message", stream=body["stream"]
-    )
+    check_tools(body, may_leave_out=may_leave_out_tools(origin.headers))
+    resolution, conversation = _resolve(body, origin)
+    run_request = to_run_request(body, conversation, resolution, to_context(origin))
+    dialect = MessageDialect(body, conversation)
+    return answer(run_request, dialect, continue_conversation(conversation.turns), origin, kind="message", stream=body["stream"])
 
 
 @blp.route("/messages/count_tokens", methods=["POST"])
@@ -68,7 +69,7 @@ def create_message(body: dict[str, Any]) -> Any:
 def count_tokens(body: dict[str, Any]) -> Any:
     """Estimate a conversation's tokens; no CLI counts them."""
     check_thread(body)
-    _, conversation = _resolve(body)
+    _, conversation = _resolve(body, current_origin())
     response = jsonify({"input_tokens": prompt_tokens(body, conversation)})
     response.headers[ESTIMATED] = "true"
     return response
@@ -96,14 +97,14 @@ def get_model(model: str) -> Any:
     return jsonify(to_model(services().models.find(model.rstrip("/"))))
 
 
-def _resolve(body: dict[str, Any]) -> tuple[Resolution, Conversation]:
+def _resolve(body: dict[str, Any], origin: Origin) -> tuple[Resolution, Conversation]:
     """The backend and model, and the conversation."""
     svc = services()
     resolution = svc.models.resolve(body["model"])
     conversation = to_conversation(
         to_turns(body.get("system"), body["messages"]),
         has_system_option=svc.runner.backend(resolution.backend).honours("system_prompt"),
-        continues_session=continues_turns(),
+        continues_session=continues_turns(origin),
     )
     return resolution, conversation
 

@@ -12,10 +12,13 @@ from typing import Any
 
 import orjson
 
+from blueprints import sse
+from blueprints.anthropic.errors import to_error
 from blueprints.anthropic.threads import new_message_id
 from blueprints.anthropic.translate import SIGNATURE, to_usage
 from blueprints.compat.estimate import usage_or_estimate
 from services.events import Batch, Event, Failed, Finished, Text, Thinking
+from services.runs.record import Chunk, Run, RunError
 from services.usage import Usage
 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
@@ -107,3 +110,8 @@ class MessageEncoder:
         data = orjson.dumps({"type": "message_delta", "delta": delta, "usage": content})
         parts.append(b"event: message_delta\ndata: %s\n\n" % data)
         parts.append(STOP)
+
+
+def to_terminal(run: Run, number: int, error: RunError) -> Chunk:
+    """The end of a run that has none of its own."""
+    return Chunk(number, 1, sse.frame(orjson.dumps(to_error(error.code, error.message, {}, run.request_id)), event=b"error"))

@@ -9,8 +9,7 @@ the header ``X-Clinvk-Tools``.
 from __future__ import annotations
 
 import re
-
-from werkzeug.datastructures import Headers
+from collections.abc import Mapping
 
 TOOLS_HEADER = "X-Clinvk-Tools"
 """``ignore``: drop the client's tools, whatever its User-Agent."""
@@ -26,10 +25,10 @@ USER_AGENT = re.compile(r"(claude-cli|codex[a-z_-]*)/", re.IGNORECASE)
 CODEX = re.compile("codex", re.IGNORECASE)
 
 
-def is_codex(headers: Headers) -> bool:
+def is_codex(headers: Mapping[str, str]) -> bool:
     return bool(CODEX.match(headers.get("User-Agent", "")))
 
 
-def may_leave_out_tools(headers: Headers) -> bool:
+def may_leave_out_tools(headers: Mapping[str, str]) -> bool:
     """Whether to ignore this request's client tools instead of rejecting the request."""
     return headers.get(TOOLS_HEADER, "").strip().lower() == "ignore" or bool(USER_AGENT.match(headers.get("User-Agent", "")))

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
-from typing import ParamSpec, TypeVar
-
-from flask import request
+from types import TracebackType
 
 from blueprints.context import services
-from blueprints.current_request import caller, request_id
+from blueprints.runs.plan import Origin
 from services.errors import ClinvkError
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 SESSION_HEADER = "X-Clinvk-Session"
 WORKDIR_HEADER = "X-Clinvk-Workdir"
@@ -29,40 +22,42 @@ class RequestContext:
     workdir: str | None
     request_id: str
     caller: str
+    is_background: bool = False
 
 
-def request_context(session: str | None = None) -> RequestContext:
+def to_context(origin: Origin, session: str | None = None) -> RequestContext:
     """``session`` takes precedence over the header."""
     return RequestContext(
-        session=session or session_header(), workdir=request.headers.get(WORKDIR_HEADER) or None, request_id=request_id(), caller=caller()
+        session=session or session_header(origin),
+        workdir=origin.headers.get(WORKDIR_HEADER),
+        request_id=origin.request_id,
+        caller=origin.caller,
+        is_background=origin.is_background,
     )
 
 
-def session_header() -> str | None:
-    return request.headers.get(SESSION_HEADER) or None
+def session_header(origin: Origin) -> str | None:
+    return origin.headers.get(SESSION_HEADER)
 
 
-def fields_as_sent(function: Callable[P, T]) -> Callable[P, T]:
-    """Rename fields in the service errors of ``function`` to the request header or field that caused them."""
+class FieldsAsSent:
+    """A context in which fields in service errors are renamed to the request header or field that caused them."""
 
-    @wraps(function)
-    def called(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return function(*args, **kwargs)
-        except ClinvkError as error:
-            field = error.details.get("field")
-            session = SESSION_HEADER if session_header() else "previous_response_id"
-            sent = {"session_id": session, "workdir": WORKDIR_HEADER, "backend": "model"}.get(str(field))
-            if sent:
-                error.details["field"] = sent
-                error.message = f"{sent}: {error.message}"
-            raise
+    def __init__(self, origin: Origin) -> None:
+        session = SESSION_HEADER if session_header(origin) else "previous_response_id"
+        self._sent = {"session_id": session, "workdir": WORKDIR_HEADER, "backend": "model"}
 
-    return called
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(error, ClinvkError) and (sent := self._sent.get(str(error.details.get("field")))):
+            error.details["field"] = sent
+            error.message = f"{sent}: {error.message}"
 
 
-@fields_as_sent
-def continues_turns() -> bool:
+def continues_turns(origin: Origin) -> bool:
     """Whether the header's session already contains the earlier turns, so that only the last message is new. Raises NotFound."""
-    session = session_header()
-    return session is not None and services().conversations.knows_turns(session)
+    session = session_header(origin)
+    with FieldsAsSent(origin):
+        return session is not None and services().conversations.knows_turns(session)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from blueprints.compat.context import session_header
 from blueprints.compat.structured import is_json, json_answer
 from blueprints.context import services
+from blueprints.runs.plan import Origin
 from services.cancellation import Cancellation
 from services.errors import Conflict, InvalidRequest, NotFound
 from services.events import Finished
@@ -19,7 +21,7 @@ Start = Callable[[RunRequest, Cancellation], EventStream]
 
 def start_session_turn(run_request: RunRequest, cancellation: Cancellation) -> EventStream:
     """Run the next turn of the session that the request names, or a standalone run if it names none."""
-    return services().conversations.stream(run_request, _own_session(run_request.resume), cancellation)
+    return services().conversations.stream(run_request, run_request.resume, cancellation)
 
 
 def continue_conversation(turns: Sequence[Turn]) -> Start:
@@ -36,25 +38,42 @@ def continue_conversation(turns: Sequence[Turn]) -> Start:
     return start
 
 
-def start_from_response(node: str | None) -> Start:
+def start_from_response(node: str | None, origin: Origin) -> Start:
     """Resume the session of the response ``node``. In a session of ours the run is its next turn, once."""
 
     def start(run_request: RunRequest, cancellation: Cancellation) -> EventStream:
-        own = _own_session(run_request.resume)
+        own = own_session(run_request.resume, origin)
         if own is None:
             return services().responses.stream(run_request, node, cancellation)
-        if node is None or own.startswith(session_header() or " "):
-            return start_session_turn(run_request, cancellation)
+        turn = replace(run_request, resume=own)
+        if node is None or _is_named(own, origin):
+            return start_session_turn(turn, cancellation)
         if run_request.ephemeral:
             raise InvalidRequest("store: session turns are always stored; omit it", field="store", issue="must not be false")
-        return services().responses.one_turn(own, node, lambda: start_session_turn(run_request, cancellation))
+        return services().responses.one_turn(own, node, lambda: start_session_turn(turn, cancellation))
 
     return start
 
 
-def _own_session(resumed: str | None) -> str | None:
+def check_from_response(run_request: RunRequest, node: str | None, origin: Origin) -> None:
+    """Raise what the start of `start_from_response` would raise now, but for the slot."""
+    own, responses, conversations = own_session(run_request.resume, origin), services().responses, services().conversations
+    if own is None:
+        responses.check(run_request, node)
+    else:
+        if node is not None and not _is_named(own, origin):
+            responses.check_turn(own, node)
+        run_request = conversations.prepare_resume(conversations.store.get(own), replace(run_request, resume=None, ephemeral=False))
+    services().runner.check(run_request)
+
+
+def _is_named(session_id: str, origin: Origin) -> bool:
+    return session_id.startswith(session_header(origin) or " ")
+
+
+def own_session(resumed: str | None, origin: Origin) -> str | None:
     """The session of ours to continue, named by the header or by the id of a response that was one of its turns."""
-    if resumed is None or resumed == session_header():
+    if resumed is None or resumed == session_header(origin):
         return resumed
     try:
         found = services().conversations.store.get(resumed)

@@ -17,6 +17,8 @@ TYPES: Mapping[str, str] = {
     "backend_overloaded": "server_error",
     "timeout": "server_error",
     "cancelled": "server_error",
+    "server_stopped": "server_error",
+    "worker_lost": "server_error",
     "rate_limit_exceeded": "requests",
 }
 """OpenAI's ``type`` by our code; default ``invalid_request_error``."""

@@ -54,4 +54,5 @@ def to_run_request(
         stop=options.stop,
         request_id=context.request_id,
         caller=context.caller,
+        is_background=context.is_background,
     )

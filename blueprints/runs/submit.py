@@ -95,6 +95,12 @@ def _to_new_run(submission: Submission) -> NewRun:
     )
 
 
+def stored_body(request: bytes) -> dict[str, Any]:
+    """The body of a run's stored request."""
+    body: dict[str, Any] = orjson.loads(request)["body"]
+    return body
+
+
 def stored_request(run: Run) -> tuple[dict[str, Any], Origin, dict[str, str]]:
     """(body, origin, target) of a queued run, as `submit` stored them."""
     asked = orjson.loads(run.request)

@@ -23,14 +23,22 @@ class StreamWork:
     """A `Work` of one run. Its events are read once, by `frames` or by `answer`."""
 
     def __init__(
-        self, run: EventStream, batches: Iterable[Batch], *, to_encoder: ToEncoder, to_answer: ToAnswer, headers: dict[str, str]
+        self,
+        run: EventStream,
+        batches: Iterable[Batch],
+        *,
+        to_encoder: ToEncoder,
+        to_answer: ToAnswer,
+        headers: dict[str, str],
+        keeps_session: bool = True,
     ) -> None:
-        """``batches``: the events of ``run``, possibly transformed."""
+        """``batches``: the events of ``run``, possibly transformed. ``keeps_session``: whether a later run may continue its session."""
         self.headers = headers
         self._run = run
         self._batches = batches
         self._to_encoder = to_encoder
         self._to_answer = to_answer
+        self._keeps_session = keeps_session
         self._fold = Fold()
         self._answer: Answer | None = None
 
@@ -73,7 +81,7 @@ class StreamWork:
             backend=run.invocation.spec.name,
             model=fold.model or run.invocation.model,
             session_id=run.session_id,
-            cli_session_id=fold.session_id,
+            cli_session_id=fold.session_id if self._keeps_session else None,
             last_tool=fold.last_tool,
         )
 

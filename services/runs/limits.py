@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from services.runs.record import Webhook
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunLimits:
@@ -18,3 +20,5 @@ class RunLimits:
     """Signs the webhooks of requests without a secret."""
     webhook_allowed_hosts: tuple[str, ...] = ()
     """May have private addresses and plain HTTP."""
+    webhooks: tuple[Webhook, ...] = ()
+    """Of background responses whose request has none."""

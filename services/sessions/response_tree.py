@@ -2,7 +2,8 @@
 
 A CLI's session is linear. The first response that continues another one uses its session; the extent of the session at that point is
 saved. Every further one uses a copy of the session up to that extent, and so does one that must not be stored: its copy is deleted.
-The extent is a small file per continued response, so workers and restarts agree. It is deleted with the session.
+The extent is a small file per continued response, so workers and restarts agree. It is deleted with the session. So is the file that
+says that a response was deleted: its id carries the session, so nothing else would keep it from being continued.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from services.sessions.kept_session import KeptSession, Outcome
 FIELD = "previous_response_id"
 OURS = "clinvk"
 """In place of a backend name, for our own sessions."""
+DELETED = "deleted"
 SWEEP_S = 3_600.0
 UNKNOWN_S = 90 * 86_400.0
 """How long the note of a session is kept if its existence cannot be checked."""
@@ -55,31 +57,53 @@ class ResponseTree:
         spec = self._runner.backend(request.backend)
         if request.resume is None or node is None:
             return self._kept(lambda: self._runner.stream(request, cancellation))
-        note = os.path.join(self._folder, BETWEEN.join((spec.name, request.resume, node)))
+        self._check_deleted(spec.name, request.resume, node)
+        note = self._note(spec.name, request.resume, node)
         extent = self._extent(spec, request)
         if request.ephemeral and spec.session_files:
             return self._ephemeral_branch(spec, request, self._read(note) or extent, cancellation)
         if request.ephemeral:
             return self._runner.stream(request, cancellation)
-        if request.resume in self._running and self._read(note) is None:
-            raise Conflict(f"the response to continue, of session {request.resume}, is still in progress", field=FIELD, issue="in progress")
+        self._check_running(request.resume, note)
         if self._write(note, extent):
             return self._kept(lambda: self._runner.stream(request, cancellation), undo=lambda: os.unlink(note))
         copy = self._copy(spec, request.resume, self._read(note) or extent)
         branch = replace(request, resume=copy)
         return self._kept(lambda: self._runner.stream(branch, cancellation), undo=lambda: self._sessions.forget(spec.name, copy))
 
+    def check(self, request: RunRequest, node: str | None) -> None:
+        """Raise what `stream` would raise now because of the session. For a request that is not ephemeral."""
+        spec = self._runner.backend(request.backend)
+        if request.resume is None or node is None:
+            return
+        self._check_deleted(spec.name, request.resume, node)
+        self._extent(spec, request)
+        note = self._note(spec.name, request.resume, node)
+        self._check_running(request.resume, note)
+        if not spec.session_files and self._read(note) is not None:
+            raise _not_twice(spec)
+
     def one_turn(self, session_id: str, node: str, start: Callable[[], T]) -> T:
         """Call ``start`` for the only turn of our session that may continue the response ``node``, and return its result."""
-        note = os.path.join(self._folder, BETWEEN.join((OURS, session_id, node)))
+        self._check_deleted(OURS, session_id, node)
+        note = self._note(OURS, session_id, node)
         if not self._write(note, {}):
-            hint = "name the session in X-Clinvk-Session to continue after its last turn, or fork it"
-            raise InvalidRequest(f"session {session_id} already continues this response; {hint}", field=FIELD, issue="not the last")
+            raise _not_the_last(session_id)
         try:
             return start()
         except BaseException:
             os.unlink(note)
             raise
+
+    def check_turn(self, session_id: str, node: str) -> None:
+        """Raise what `one_turn` would raise now."""
+        self._check_deleted(OURS, session_id, node)
+        if self._read(self._note(OURS, session_id, node)) is not None:
+            raise _not_the_last(session_id)
+
+    def delete(self, backend: str, session_id: str, node: str) -> None:
+        """No request continues the response any more; those that have done so are not affected. ``backend``: or `OURS`. Idempotent."""
+        self._write(self._note(backend, session_id, node, DELETED), {})
 
     def tidy(self) -> None:
         """Periodically delete the notes of sessions that no longer exist."""
@@ -90,6 +114,17 @@ class ResponseTree:
             for name in os.listdir(self._folder):
                 if self._is_stale(name):
                     os.unlink(os.path.join(self._folder, name))
+
+    def _note(self, *parts: str) -> str:
+        return os.path.join(self._folder, BETWEEN.join(parts))
+
+    def _check_deleted(self, backend: str, session_id: str, node: str) -> None:
+        if os.path.exists(self._note(backend, session_id, node, DELETED)):
+            raise NotFound("Previous response not found: it was deleted", field=FIELD)
+
+    def _check_running(self, session_id: str, note: str) -> None:
+        if session_id in self._running and self._read(note) is None:
+            raise Conflict(f"the response to continue, of session {session_id}, is still in progress", field=FIELD, issue="in progress")
 
     def _is_stale(self, name: str) -> bool:
         backend, _, rest = name.partition(BETWEEN)
@@ -144,8 +179,7 @@ class ResponseTree:
         if is_temporary:
             self._sessions.note(spec.name, copy)
         if not spec.session_files or not self._sessions.copy(spec, id, copy, extent):
-            why = "its session has changed since" if spec.session_files else f"{spec.name} cannot copy a session"
-            raise InvalidRequest(f"this response has already been continued, and {why}", field=FIELD, issue="cannot be continued twice")
+            raise _not_twice(spec)
         return copy
 
     def _read(self, note: str) -> Extent | None:
@@ -169,3 +203,13 @@ class ResponseTree:
         finally:
             os.unlink(new)
         return True
+
+
+def _not_twice(spec: BackendSpec) -> InvalidRequest:
+    why = "its session has changed since" if spec.session_files else f"{spec.name} cannot copy a session"
+    return InvalidRequest(f"this response has already been continued, and {why}", field=FIELD, issue="cannot be continued twice")
+
+
+def _not_the_last(session_id: str) -> InvalidRequest:
+    hint = "name the session in X-Clinvk-Session to continue after its last turn, or fork it"
+    return InvalidRequest(f"session {session_id} already continues this response; {hint}", field=FIELD, issue="not the last")

@@ -102,7 +102,7 @@ def chat_encoder() -> Encode:
 
 
 def responses_encoder() -> Encode:
-    facts = {"object": "response", "model": "m"}
+    facts = {"object": "response", "model": "m", "background": False}
     return ResponseEncoder(
         facts,
         new_id=lambda prefix, _: new_id(b"secret", prefix, "claude", None),

@@ -16,9 +16,11 @@ import orjson
 
 from blueprints import sse
 from blueprints.compat.estimate import usage_or_estimate
+from blueprints.openai.errors import to_error
 from blueprints.openai.usage import to_chat_usage
 from services.events import Batch, Failed, Finished, StopReason, Text, Thinking
 from services.requests import RunResult
+from services.runs.record import Chunk, Run, RunError
 from services.usage import Usage
 
 FINISH_REASONS: dict[StopReason, str] = {
@@ -80,6 +82,11 @@ class ChunkEncoder:
             content = usage_or_estimate(event.usage, self._prompt_tokens, self._output_bytes, to_chat_usage)
             parts.append(b'data: %s,"choices":[],"usage":%s}\n\n' % (self._facts, orjson.dumps(content)))
         return [*parts, DONE]
+
+
+def to_terminal(run: Run, number: int, error: RunError) -> Chunk:
+    """The end of a run that has none of its own."""
+    return Chunk(number, 1, sse.frame(orjson.dumps(to_error(error.code, error.message, {}))))
 
 
 def to_completion(result: RunResult, usage: Usage, *, model: str) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from services.usage import Usage
 
 
 class ChatDialect(Dialect):
+    path = "/openai/v1/chat/completions"
+
     def __init__(self, body: Mapping[str, Any], conversation: Conversation, left_out: Sequence[str]) -> None:
         """``left_out``: ignored fields of the body."""
         self._body = body
@@ -31,6 +33,6 @@ class ChatDialect(Dialect):
     def to_answer(self, result: RunResult, usage: Usage) -> dict[str, Any]:
         return to_completion(result, usage, model=self._body["model"])
 
-    def to_encoder(self, to_error: ToError) -> Encode:
+    def to_encoder(self, to_error: ToError, first: int) -> Encode:
         include_usage = bool((self._body.get("stream_options") or {}).get("include_usage"))
         return ChunkEncoder(self._body["model"], include_usage=include_usage, prompt_tokens=self.prompt_tokens(), to_error=to_error)

@@ -1,4 +1,4 @@
-"""The request → the fields that a response repeats; a run's result → one response. Pure."""
+"""The request → the fields that a response repeats, and a response in one of its states. Pure."""
 
 from __future__ import annotations
 
@@ -6,25 +6,20 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from blueprints.openai.responses.ids import MESSAGE, REASONING, RESPONSE
-from blueprints.openai.usage import to_response_usage
-from services.requests import RunResult
-from services.usage import Usage
-
 INCOMPLETE = {"max_tokens": "max_output_tokens", "refusal": "content_filter"}
 """``incomplete_details.reason`` by stop reason; with any other stop reason the response is complete."""
 
 Item = dict[str, Any]
 
 
-def to_facts(body: Mapping[str, Any], *, is_stored: bool) -> dict[str, Any]:
-    """Request fields that a response repeats; ignored ones are not repeated."""
+def to_facts(body: Mapping[str, Any], *, is_stored: bool, is_background: bool = False, created_at: int | None = None) -> dict[str, Any]:
+    """Request fields that a response repeats; ignored ones are not repeated. ``created_at``: Unix time; None: now."""
     text = body.get("text") or {}
     reasoning = body.get("reasoning") or {}
     return {
         "object": "response",
-        "created_at": int(time.time()),
-        "background": False,
+        "created_at": int(time.time()) if created_at is None else created_at,
+        "background": is_background,
         "instructions": body.get("instructions"),
         "max_output_tokens": body.get("max_output_tokens"),
         "max_tool_calls": None,
@@ -95,13 +90,3 @@ def reasoning_item(item_id: str, text: str | None, status: str) -> Item:
 
 NewId = Callable[[str, str | None], str]
 """(prefix, CLI session id) → the id of a response or one of its items."""
-
-
-def to_response(result: RunResult, usage: Usage, facts: Mapping[str, Any], new_id: NewId) -> dict[str, Any]:
-    """A non-streamed response. Several messages of the agent become one, separated by blank lines."""
-    status = to_status(result.stop_reason)
-    output = [message_item(new_id(MESSAGE, result.session_id), result.output, status)]
-    if result.thinking:
-        output.insert(0, reasoning_item(new_id(REASONING, result.session_id), result.thinking, "completed"))
-    response_id = new_id(RESPONSE, result.session_id)
-    return to_state(facts, response_id, status, output, usage=to_response_usage(usage), stop_reason=result.stop_reason)

@@ -1,10 +1,10 @@
 """The ids of responses and of their items, which carry the CLI's session that they left: so they can be continued without a store. Pure.
 
-``resp_`` (``msg_``, ``rs_``) and base64url of: version, 9 random bytes that a response and its items share, 3 that are its own, a
-signature of 16 bytes, and ``backend/session`` (empty where nothing was kept).
+``resp_`` (``msg_``, ``rs_``) and base64url of: version, 9 random bytes that a response and its items share, 3 that are an item's own (0
+of a response), a signature of 16 bytes, and ``backend/session`` (empty where nothing was kept, and in the id of a background response,
+which is older than its session). The shared bytes are also in the id of the response's run: every id of ours leads to it.
 The signature (HMAC-SHA256 with the server's secret) keeps anyone from making an id for a session that this server did not answer
 with, such as one that the operator made by hand. An id with another signature is unknown, like any other text.
-With a store, `session_of` looks the id up instead; nothing else knows what is in it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import secrets
 from dataclasses import dataclass
 
 from services.clis.safety import SAFE_NAME
+from services.runs.record import ID_PREFIX
 
 RESPONSE, MESSAGE, REASONING = "resp_", "msg_", "rs_"
 VERSION = b"\x03"
-NODE_BYTES = 9
-RANDOM_BYTES = NODE_BYTES + 3
+NODE_BYTES, OWN_BYTES = 9, 3
+RANDOM_BYTES = NODE_BYTES + OWN_BYTES
 SIGNATURE_BYTES = 16
 ID_LIMIT_CHARS = 400
 
@@ -45,20 +46,40 @@ def new_node() -> bytes:
 def new_id(secret: bytes, prefix: str, backend: str, session_id: str | None, node: bytes | None = None) -> str:
     """``session_id`` None: the run kept nothing."""
     carried = f"{backend}/{session_id}" if session_id and is_session_id(session_id) else ""
-    noise, data = (node or new_node()) + secrets.token_bytes(RANDOM_BYTES - NODE_BYTES), carried.encode()
+    own = bytes(OWN_BYTES) if prefix == RESPONSE else secrets.token_bytes(OWN_BYTES)
+    noise, data = (node or new_node()) + own, carried.encode()
     return prefix + _text(VERSION + noise + _signature(secret, noise, data) + data)
 
 
 def session_of(secret: bytes, given: str, *prefixes: str) -> Session | None:
     """The session that a response or an item left; None for one that left none, and for what is no such id of ours."""
-    prefix = next((prefix for prefix in prefixes if given.startswith(prefix)), None)
-    node, data = _carried(secret, given.removeprefix(prefix)) if prefix and len(given) <= ID_LIMIT_CHARS else (b"", "")
+    node, data = _decoded(secret, given, *prefixes)
     backend, slash, session_id = data.partition("/")
     return Session(backend, session_id, node.hex()) if slash and is_session_id(session_id) else None
 
 
+def run_of(secret: bytes, given: str, *prefixes: str) -> str | None:
+    """The id of the run of a response or an item; None for what is no such id of ours."""
+    node, _ = _decoded(secret, given, *prefixes)
+    return to_run_id(node) if node else None
+
+
+def to_run_id(node: bytes) -> str:
+    return ID_PREFIX + node.hex()
+
+
+def node_of(run_id: str) -> bytes:
+    """Of a run whose id is from `to_run_id`."""
+    return bytes.fromhex(run_id.removeprefix(ID_PREFIX))
+
+
 def is_session_id(text: str) -> bool:
     return len(text) >= SESSION_LEAST_CHARS and SAFE_NAME.fullmatch(text) is not None
+
+
+def _decoded(secret: bytes, given: str, *prefixes: str) -> tuple[bytes, str]:
+    prefix = next((prefix for prefix in prefixes if given.startswith(prefix)), None)
+    return _carried(secret, given.removeprefix(prefix)) if prefix and len(given) <= ID_LIMIT_CHARS else (b"", "")
 
 
 def _carried(secret: bytes, text: str) -> tuple[bytes, str]:

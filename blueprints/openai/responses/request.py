@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from blueprints.compat.conversation import Conversation, Turn, to_conversation
 from blueprints.ignored import ignored_names
 from blueprints.openai.content import Item, items_to_turns
 from blueprints.openai.options import JSON_OBJECT, RESPONSE_NAMES, check_tools, fields_set, refused, to_format
-from blueprints.openai.responses.ids import MESSAGE, REASONING, RESPONSE, Session, session_of
+from blueprints.openai.responses.ids import MESSAGE, REASONING, RESPONSE, Session, node_of, run_of, session_of
 from blueprints.openai.responses.schemas import CreateResponseSchema
 from blueprints.openai.run_request import RequestOptions
 from services.clis.spec import BackendSpec
-from services.errors import NotFound
+from services.errors import Conflict, NotFound
 from services.models import Resolution
+from services.runs.record import Run
 
 IGNORED = ignored_names(CreateResponseSchema())
 """Fields that no CLI supports; reported in a header if sent."""
 
 REFUSED = {
-    "background": "background runs are not supported; omit it and stream the response instead",
     "conversation": "conversations are not stored; continue a response with previous_response_id",
     "prompt": "prompt templates are stored at OpenAI; send their text as `instructions` and `input`",
 }
@@ -30,6 +30,8 @@ def check_request(body: Mapping[str, Any], *, may_leave_out_tools: bool) -> list
     """The names of the ignored fields. Raises InvalidRequest for fields that must not be ignored."""
     for name in fields_set(body, REFUSED):
         raise refused(name, REFUSED[name])
+    if body.get("background") and body.get("store") is False:
+        raise refused("background", "a background response must be stored; omit `store`")
     left_out = check_tools(body, "tools", may_leave_out=may_leave_out_tools)
     names = [*left_out, *fields_set(body, IGNORED)]
     if (body.get("text") or {}).get("verbosity") is not None:
@@ -39,22 +41,32 @@ def check_request(body: Mapping[str, Any], *, may_leave_out_tools: bool) -> list
     return names
 
 
-def session_to_continue(secret: bytes, body: Mapping[str, Any]) -> Session | None:
-    """The session to continue. Raises NotFound for a response or item without one.
+FindRun = Callable[[str], Run | None]
+"""Run id → the caller's run, if it is stored."""
+
+
+def session_to_continue(secret: bytes, body: Mapping[str, Any], find_run: FindRun) -> Session | None:
+    """The session to continue. Raises NotFound for a response or item without one, Conflict for one that has not ended.
 
     The Vercel AI SDK sends no ``previous_response_id`` but the whole conversation, with a reference for every item of an earlier
     response. The last reference's session contains the conversation up to there.
     """
     if response_id := body.get("previous_response_id"):
-        return _session(secret, response_id, "Previous response", "previous_response_id", RESPONSE)
-    place = _last_reference(body["input"])
-    return _session(secret, body["input"][place].id or "", "Item", f"input[{place}].id", MESSAGE, REASONING) if place >= 0 else None
+        return _session(secret, response_id, find_run, "Previous response", "previous_response_id", RESPONSE)
+    if (place := _last_reference(body["input"])) < 0:
+        return None
+    return _session(secret, body["input"][place].id or "", find_run, "Item", f"input[{place}].id", MESSAGE, REASONING)
 
 
-def _session(secret: bytes, id: str, what: str, field: str, *prefixes: str) -> Session:
+def _session(secret: bytes, id: str, find_run: FindRun, what: str, field: str, *prefixes: str) -> Session:
     session = session_of(secret, id, *prefixes)
+    if session is None and (run_id := run_of(secret, id, *prefixes)) and (run := find_run(run_id)):
+        if run.ended_at is None:
+            raise Conflict(f"{what} with id {id[:200]!r} is still in progress", field=field, issue="in progress")
+        if run.backend and run.cli_session_id:
+            session = Session(run.backend, run.cli_session_id, node_of(run.id).hex())
     if session is None:
-        message = f"{what} with id {id[:200]!r} not found: not created by this server, or created with store: false"
+        message = f"{what} with id {id[:200]!r} not found: not created by this server, deleted, or without a session to continue"
         raise NotFound(message, field=field)
     return session
 
@@ -96,9 +108,14 @@ def to_response_conversation(body: Mapping[str, Any], spec: BackendSpec, *, cont
     return to_conversation(turns, has_system_option=spec.honours("system_prompt"), continues_session=continues_session)
 
 
+def is_stored(body: Mapping[str, Any]) -> bool:
+    """Like OpenAI, store by default."""
+    return body.get("store") is not False
+
+
 def keeps_session(body: Mapping[str, Any], spec: BackendSpec) -> bool:
-    """Like OpenAI, store by default, unless the CLI cannot resume sessions."""
-    return body.get("store") is not False and spec.can_resume
+    """A response of a CLI that cannot resume sessions is stored, but cannot be continued."""
+    return is_stored(body) and spec.can_resume
 
 
 def to_options(body: Mapping[str, Any], spec: BackendSpec) -> RequestOptions:

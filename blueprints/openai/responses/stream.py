@@ -3,6 +3,9 @@
 Grammar: ``response.created``, ``response.in_progress``; for each item ``output_item.added``, its part added, its deltas, its part
 done, ``output_item.done``; then ``response.completed`` or ``response.incomplete``. A failure is ``error``, which the SDKs raise,
 then ``response.failed``, which Codex waits for, in OpenAI's order. ``sequence_number`` counts all events.
+
+A background response has been sent ``response.created`` and ``response.queued`` before its run starts. OpenAI has no event for its
+cancellation; here it is ``response.failed`` with a response that is ``cancelled``, and no ``error``: its reader asked for that.
 """
 
 from __future__ import annotations
@@ -59,8 +62,19 @@ class OpenItem:
     text: list[str] = field(default_factory=list)
 
 
+def event(type: str, number: int, **fields: Any) -> bytes:
+    return sse.frame(orjson.dumps({"type": type, "sequence_number": number, **fields}), event=type.encode())
+
+
+def error_fields(error: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of the event ``error``. OpenAI documents them at the top level; its servers send them inside ``error``, which the SDKs
+    read."""
+    return {"code": error["code"], "message": error["message"], "param": error["param"], "error": error}
+
+
 class ResponseEncoder:
-    """Encodes one response's events. ``new_id`` builds ids from the CLI's session, which is known once the CLI has started."""
+    """Encodes one response's events. ``new_id`` builds ids from the CLI's session, which is known once the CLI has started. ``first``:
+    the number of the first event; above 0 the response has been created before."""
 
     def __init__(
         self,
@@ -70,6 +84,7 @@ class ResponseEncoder:
         prompt_tokens: int,
         to_error: Callable[[Failed], dict[str, Any]],
         error_codes: Mapping[FailureKind, str],
+        first: int = 0,
     ) -> None:
         self._facts = facts
         self._new_id = new_id
@@ -78,37 +93,40 @@ class ResponseEncoder:
         self._error_codes = error_codes
         self._id = ""
         self._session_id: str | None = None
-        self._sequence = 0
+        self._is_created = first > 0
+        self._sequence = first
         self._output: list[dict[str, Any]] = []
         self._item: OpenItem | None = None
         self._output_bytes = 0
+        self.final: dict[str, Any] | None = None
+        """The response when it is over."""
 
     def __call__(self, batch: Batch) -> bytes:
         parts: list[bytes] = []
         if batch and not self._id:
             self._start(batch[0].session_id if isinstance(batch[0], Started) else None, parts)
-        for event in batch:
-            match event:
-                case Text() if event.text:
-                    self._append(MESSAGE, event.text, parts)
-                case Thinking() if event.text:
-                    self._append(REASONING, event.text, parts)
+        for one in batch:
+            match one:
+                case Text() if one.text:
+                    self._append(MESSAGE, one.text, parts)
+                case Thinking() if one.text:
+                    self._append(REASONING, one.text, parts)
                 case Finished():
-                    self._end(event, parts)
+                    self._end(one, parts)
                 case Failed():
-                    self._fail(event, parts)
+                    self._fail(one, parts)
         return b"".join(parts) or sse.KEEP_ALIVE
 
     def _frame(self, type: str, **fields: Any) -> bytes:
-        data = orjson.dumps({"type": type, "sequence_number": self._sequence, **fields})
         self._sequence += 1
-        return sse.frame(data, event=type.encode())
+        return event(type, self._sequence - 1, **fields)
 
     def _start(self, session_id: str | None, parts: list[bytes]) -> None:
         self._session_id = session_id
         self._id = self._new_id(response_id.RESPONSE, session_id)
         state = to_state(self._facts, self._id, "in_progress", [])
-        parts.append(self._frame("response.created", response=state))
+        if not self._is_created:
+            parts.append(self._frame("response.created", response=state))
         parts.append(self._frame("response.in_progress", response=state))
 
     def _append(self, kind: Kind, text: str, parts: list[bytes]) -> None:
@@ -128,9 +146,9 @@ class ResponseEncoder:
         parts.append(self._frame("response.output_item.added", output_index=index, item=kind.item(item_id, None, "in_progress")))
         place = {"item_id": item_id, "output_index": index, kind.index: 0}
         parts.append(self._frame(f"{kind.part_event}.added", **place, part=kind.part("")))
-        event = f"{kind.text_event}.delta"
-        shared = orjson.dumps({"type": event, **place, **kind.more})[:-1]
-        self._item = OpenItem(kind, place, (b'event: %s\ndata: %s,"sequence_number":' % (event.encode(), shared), b"}\n\n"))
+        name = f"{kind.text_event}.delta"
+        shared = orjson.dumps({"type": name, **place, **kind.more})[:-1]
+        self._item = OpenItem(kind, place, (b'event: %s\ndata: %s,"sequence_number":' % (name.encode(), shared), b"}\n\n"))
         return self._item
 
     def _close_item(self, status: str, parts: list[bytes]) -> None:
@@ -144,22 +162,28 @@ class ResponseEncoder:
         parts.append(self._frame("response.output_item.done", output_index=item.place["output_index"], item=whole))
         self._output.append(whole)
 
-    def _end(self, event: Finished, parts: list[bytes]) -> None:
-        status = to_status(event.stop_reason)
+    def _end(self, end: Finished, parts: list[bytes]) -> None:
+        status = to_status(end.stop_reason)
         if not any(item["type"] == "message" for item in self._output):  # only tool calls, no text: still a response
             self._to_item(MESSAGE, parts)
         self._close_item(status, parts)
-        content = usage_or_estimate(event.usage, self._prompt_tokens, self._output_bytes, to_response_usage)
-        state = to_state(self._facts, self._id, status, self._output, usage=content, stop_reason=event.stop_reason)
-        parts.append(self._frame(f"response.{status}", response=state))
+        content = usage_or_estimate(end.usage, self._prompt_tokens, self._output_bytes, to_response_usage)
+        self.final = to_state(self._facts, self._id, status, self._output, usage=content, stop_reason=end.stop_reason)
+        parts.append(self._frame(f"response.{status}", response=self.final))
 
-    def _fail(self, event: Failed, parts: list[bytes]) -> None:
-        error = self._to_error(event)["error"]
-        # OpenAI documents the fields at the top level; its servers send them inside `error`, which the SDKs read.
-        fields = {"code": error["code"], "message": error["message"], "param": error["param"], "error": error}
+    def _fail(self, failure: Failed, parts: list[bytes]) -> None:
         self._close_item("incomplete", parts)
-        parts.append(self._frame("error", **fields))
-        content = to_response_usage(event.usage) if event.usage else None
-        cause = {"code": self._error_codes.get(event.kind, SERVER_ERROR), "message": event.message}
-        state = to_state(self._facts, self._id, "failed", self._output, usage=content, error=cause)
-        parts.append(self._frame("response.failed", response=state))
+        cause = {"code": self._error_codes.get(failure.kind, SERVER_ERROR), "message": failure.message}
+        is_cancelled = failure.kind == "cancelled"
+        is_asked_for = is_cancelled and self._facts["background"]
+        if not is_asked_for:
+            parts.append(self._frame("error", **error_fields(self._to_error(failure)["error"])))
+        self.final = to_state(
+            self._facts,
+            self._id,
+            "cancelled" if is_cancelled else "failed",
+            self._output,
+            usage=to_response_usage(failure.usage) if failure.usage else None,
+            error=None if is_asked_for else cause,
+        )
+        parts.append(self._frame("response.failed", response=self.final))

@@ -42,6 +42,17 @@ def test_openai_sdk(house: House) -> None:
     assert len(house.processes(about)) == 4
 
 
+def test_openai_sdk_with_stored_responses(house: House) -> None:
+    found = run_node("openai-responses.mjs", house.url, do(["say", "so far"], ["hang"]))
+    assert found["polled"] == {"first": "queued", "last": "completed", "text": "You said: hello"}
+    assert found["resumed"] == list(range(len(found["resumed"])))
+    assert found["helper"] == "You said: hello again"
+    assert (found["cancelled"], found["cancelledAgain"], found["continued"]) == ("cancelled", "cancelled", "completed")
+    assert found["items"] == [{"type": "message", "text": "hello"}]
+    assert (found["deleted"]["name"], found["deleted"]["status"]) == ("NotFoundError", 404)
+    assert (found["foreground"]["name"], found["foreground"]["status"]) == ("BadRequestError", 400)
+
+
 @pytest.fixture(scope="module")
 def ai_sdk(whole_house: House) -> Any:
     return run_node("ai-sdk-openai.mjs", whole_house.url, do(*STRIKE, about="vercel ai"))

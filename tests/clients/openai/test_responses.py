@@ -196,13 +196,6 @@ def test_name_that_nobody_claims_goes_on_with_the_session_s_backend(house: House
     assert raw.headers["x-clinvk-backend"] == "claude"
 
 
-def test_kept_responses_are_honestly_not_found(client: openai.OpenAI) -> None:
-    answer = ask(client)
-    for call in (client.responses.retrieve, client.responses.delete):
-        with pytest.raises(openai.NotFoundError, match="stores no responses"):
-            call(answer.id)
-
-
 def test_options_reach_the_cli_and_the_rest_is_named(house: House, client: openai.OpenAI) -> None:
     raw = client.responses.with_raw_response.create(
         model="claude/opus", input="options of a response", reasoning={"effort": "low", "summary": "auto"}, max_output_tokens=99,
@@ -230,7 +223,8 @@ def test_limit_of_tokens_makes_an_incomplete_response(client: openai.OpenAI, str
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "background": ({"background": True}, "background"),
+    "background that is not stored": ({"background": True, "store": False}, "background"),
+    "webhook of a foreground response": ({"extra_body": {"webhook": {"url": "https://example.com"}}}, "webhook"),
     "conversation": ({"conversation": "conv_1"}, "conversation"),
     "prompt template": ({"prompt": {"id": "pmpt_1"}}, "prompt"),
     "tools": ({"tools": [{"type": "function", "name": "f", "parameters": {}, "strict": True}]}, "tools"),

@@ -20,6 +20,7 @@ from app.api.openapi import EXAMPLES
 from app.config.schema import SessionSettings, Settings
 from app.factory import create_app
 from app.security.api_keys import KeyRing
+from blueprints.openai.responses.ids import new_id
 from tests.parts.clis import do
 from tests.parts.house import House, open_house
 from tests.parts.processes import eventually
@@ -160,9 +161,34 @@ class World:
     def expired_run(self) -> str:
         """A run whose events were deleted."""
         run_id = self.ended_run()
-        with closing(sqlite3.connect(self.house.server.clinvk_home / "sessions.db")) as database, database:
-            database.execute("UPDATE runs SET are_events_expired = 1 WHERE id = ?", [run_id])
+        self.execute(f"UPDATE runs SET are_events_expired = 1 WHERE id = '{run_id}'")
         return run_id
+
+    def response(self, *, running: bool = False, expired: bool = False, **more: Any) -> str:
+        """The path of a stored response. ``expired``: its events were deleted."""
+        prompt = do(["say", "so far"], ["hang"]) if running else "hello"
+        id = self.house.server.client.post("/openai/v1/responses", response(prompt, **more)).json["id"]
+        if expired:
+            self.execute("UPDATE runs SET are_events_expired = 1 WHERE kind = 'response'")
+        return f"/openai/v1/responses/{id}"
+
+    def unknown_response(self) -> str:
+        """An id that the application without a store has signed."""
+        return new_id(self.storeless.extensions["clinvk"].secret.value(), "resp_", "demo", None)
+
+    def execute(self, statement: str) -> None:
+        with closing(sqlite3.connect(self.house.server.clinvk_home / "sessions.db")) as database, database:
+            database.execute(statement)
+
+    def delete_stuck(self) -> int:
+        """Delete a response that does not end when it is cancelled: no process executes it."""
+        path = self.response()
+        run_id = self.house.server.client.get(path).headers["X-Clinvk-Run-Id"]
+        columns = "status = 'running', ended_at = NULL, terminal_data = NULL"
+        self.execute(f"UPDATE runs SET {columns} WHERE id = '{run_id}'")
+        status = self.ask("DELETE", path)
+        self.execute(f"DELETE FROM runs WHERE id = '{run_id}'")
+        return status
 
     def ask_storeless(self, method: str, path: str, given: Mapping[str, Any] | None = None, **headers: str) -> int:
         body = dict(given or EXAMPLES.get(path, {"prompt": "hi"})) if method == "POST" else None
@@ -250,6 +276,14 @@ def of_an_ended_run(method: str, tail: str = "", *, works: int = 200) -> dict[in
     }
 
 
+def of_a_response(method: str, tail: str = "", **more: Any) -> dict[int, Provocation]:
+    return {
+        200: lambda world: world.ask(method, world.response(**more) + tail),
+        404: lambda world: world.ask(method, f"{RESPONSE}/resp_unknown{tail}"),
+        503: lambda world: world.ask_storeless(method, f"{RESPONSE}/{world.unknown_response()}{tail}"),
+    }
+
+
 def of_a_model(path: str) -> dict[int, Provocation]:
     return {
         200: lambda world: world.ask("GET", f"{path}/demo"),
@@ -265,6 +299,7 @@ def reads(path: str) -> dict[int, Provocation]:
 NATIVE = "/api/v1"
 SESSION = "/api/v1/sessions/{session_id}"
 RUNS = "/api/v1/runs"
+RESPONSE = "/openai/v1/responses"
 HANGING = {"backend": "claude", "prompt": do(["hang"]), "timeout_secs": 0.5}
 COUNT = "/anthropic/v1/messages/count_tokens"
 
@@ -321,6 +356,16 @@ OWN: dict[tuple[str, str], dict[int, Provocation]] = {
     ("DELETE", f"{RUNS}/{{run_id}}"): of_an_ended_run("DELETE", works=204) | {409: lambda world: world.delete_running()},
     ("POST", "/openai/v1/chat/completions"): of_an_llm("/openai/v1/chat/completions", chat, 503),
     ("POST", "/openai/v1/responses"): of_an_llm("/openai/v1/responses", response, 503),
+    ("GET", f"{RESPONSE}/{{response_id}}"): of_a_response("GET")
+    | {
+        400: lambda world: world.ask("GET", world.response() + "?stream=true&starting_after=x"),
+        410: lambda world: world.ask("GET", world.response(expired=True) + "?stream=true"),
+    },
+    ("POST", f"{RESPONSE}/{{response_id}}/cancel"): of_a_response("POST", "/cancel", running=True, background=True)
+    | {400: lambda world: world.ask("POST", world.response() + "/cancel")},
+    ("DELETE", f"{RESPONSE}/{{response_id}}"): of_a_response("DELETE") | {409: lambda world: world.delete_stuck()},
+    ("GET", f"{RESPONSE}/{{response_id}}/input_items"): of_a_response("GET", "/input_items")
+    | {400: lambda world: world.ask("GET", world.response() + "/input_items?limit=0")},
     ("GET", "/openai/v1/models"): reads("/openai/v1/models") | {400: lambda world: world.ask("GET", "/openai/v1/models?all=x")},
     ("GET", "/openai/v1/models/{model}"): of_a_model("/openai/v1/models"),
     ("POST", "/anthropic/v1/messages"): of_an_llm("/anthropic/v1/messages", chat, 529),

@@ -24,7 +24,7 @@ RUNS = {
     "compose.run_chain",
     "compose.run_compare",
     "openai.create_chat_completion",
-    "openai.create_response",
+    "responses.create_response",
     "anthropic.create_message",
 }
 
@@ -44,4 +44,4 @@ def test_only_health_and_documentation_need_no_key() -> None:
 
 def test_what_starts_a_cli_is_limited_and_streams() -> None:
     assert {name for name, marks in MARKS.items() if marks.runs_cli} == RUNS
-    assert {name for name, marks in MARKS.items() if marks.stream_types} == RUNS | {"runs.follow_events"}
+    assert {name for name, marks in MARKS.items() if marks.stream_types} == RUNS | {"runs.follow_events", "responses.get_response"}

@@ -204,3 +204,41 @@ def test_a_missing_file_that_was_asked_for_is_an_error(tmp_path):
 def test_a_folder_is_no_file(tmp_path):
     with pytest.raises(SettingsError, match="Is a directory"):
         load_settings(str(tmp_path), environ={})
+
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+def test_webhooks_are_a_list_of_tables(load):
+    text = f"runs: {{webhooks: [{{url: 'https://a.example', secret: {SECRET}}}, {{url: 'https://b.example', events: [response.failed]}}], webhook_secret: {SECRET}}}"
+    first, second = load(text).runs.webhooks
+    assert (first.url, first.secret, first.events) == ("https://a.example", SECRET, [])
+    assert (second.url, second.secret, second.events) == ("https://b.example", "", ["response.failed"])
+    assert SECRET not in repr(first)
+
+
+@pytest.mark.parametrize(("webhooks", "key", "told"), [
+    ("{url: x}", "runs.webhooks", "expected a list of tables, got a table"),
+    ("[x]", "runs.webhooks[0]", "expected a table"),
+    ("[{uri: x}]", "runs.webhooks[0].uri", "did you mean 'url'"),
+    ("[{url: 3}]", "runs.webhooks[0].url", "expected text"),
+    ("[{url: 'http://a.example'}]", "runs.webhooks[0].url", "https"),
+    ("[{url: 'https://a.example', events: [run.completed]}]", "runs.webhooks[0].events", "is not an event"),
+    ("[{url: 'https://a.example', secret: whsec_x}]", "runs.webhooks[0].secret", "expected whsec_"),
+])  # fmt: skip
+def test_a_mistake_in_a_webhook_is_named_with_its_place(problems, webhooks, key, told):
+    (problem,) = problems(f"runs:\n  webhook_secret: {SECRET}\n  webhooks: {webhooks}\n")
+    assert problem.startswith("3:")
+    assert f" {key}: " in problem
+    assert told in problem
+
+
+def test_a_webhook_without_any_secret_is_refused(problems):
+    (problem,) = problems("runs: {webhooks: [{url: 'https://a.example'}]}")
+    assert "runs.webhooks[0].secret: expected whsec_" in problem
+
+
+def test_webhooks_are_for_the_file_alone(problems):
+    assert problems("", environ={"CLINVK_RUNS__WEBHOOKS": "https://a.example"}) == [
+        "environment: CLINVK_RUNS__WEBHOOKS: can only be set in the configuration file"
+    ]
