@@ -28,7 +28,9 @@ EVERYWHERE = {str(STATUS[name]) for name in (*EVERY_ROUTE, "authentication_error
 @cache
 def document() -> dict[str, Any]:
     with TemporaryDirectory() as home:
-        answer: dict[str, Any] = create_app(Settings(home=home), keys=KeyRing()).test_client().get("/openapi.json").get_json()
+        answer: dict[str, Any] = (
+            create_app(Settings(home=home), keys=KeyRing()).test_client().get("/openapi.json", buffered=True).get_json()
+        )
     return answer
 
 

@@ -60,6 +60,7 @@ MODULES: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("anthropic", "/anthropic/v1"),
         ("meta", "/health, /metrics, docs"),
         ("compat", "for both compatible APIs"),
+        ("runs", "answered now, later, again"),
     ),
     "services": (
         ("compose", "parallel, chain, compare"),
