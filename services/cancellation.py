@@ -31,3 +31,5 @@ class Cancellation:
 
 CLIENT_GONE = Failed("cancelled", "the client closed its connection, so the run was stopped")
 SERVER_STOPS = Failed("shutdown", "the server is stopping, so the run was ended before it had finished")
+SERVER_STOPPED = Failed("server_stopped", SERVER_STOPS.message)
+"""The same for a run in the background."""

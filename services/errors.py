@@ -136,6 +136,7 @@ RUN_FAILURE_CODES: dict[FailureKind, str] = {
     "timeout": "timeout",
     "cancelled": "cancelled",
     "shutdown": "backend_unavailable",
+    "server_stopped": "server_stopped",
     "unavailable": "backend_unavailable",
     "backend": "backend_error",
 }

@@ -30,10 +30,11 @@ FailureKind = Literal[
     "timeout",
     "cancelled",
     "shutdown",
+    "server_stopped",
     "unavailable",
     "backend",
 ]
-"""Why a run failed. ``unavailable``: it never started (only in `services.compose`, where the other runs continue);
+"""Why a run failed. ``shutdown``: the server stopped while a client waited; ``server_stopped``: in the background; ``unavailable``: it never started (only in `services.compose`, where the other runs continue);
 ``backend``: every failure without a kind of its own."""
 
 FAILURE_KINDS: tuple[FailureKind, ...] = get_args(FailureKind)

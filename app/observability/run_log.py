@@ -15,12 +15,12 @@ from services.events import Failed, FailureKind
 from services.redaction import REDACTED, redact
 from services.telemetry import RunTelemetry
 
-WELL = ("completed", "cancelled", "shutdown")
+WELL = ("completed", "cancelled", "shutdown", "server_stopped")
 """Outcomes that are not failures."""
 MODEL_LIMIT_CHARS = 128
 REASON_LIMIT_CHARS = 300
 
-OWN_KINDS = ("timeout", "cancelled", "shutdown", "unavailable")
+OWN_KINDS = ("timeout", "cancelled", "shutdown", "server_stopped", "unavailable")
 """Failures whose text is this server's."""
 
 REASONS: Mapping[FailureKind, str] = {

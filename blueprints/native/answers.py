@@ -18,7 +18,7 @@ from services.requests import RunResult
 from services.run_stream import RunStream
 from services.runs.work import Answer
 
-NOT_A_RESULT = {"timeout", "not_logged_in", "cancelled", "shutdown", "unknown_session"}
+NOT_A_RESULT = {"timeout", "not_logged_in", "cancelled", "shutdown", "server_stopped", "unknown_session"}
 """Failure kinds that become an error response (504, 503, 404). After any other failure the response is the run's result."""
 
 

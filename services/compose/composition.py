@@ -29,7 +29,7 @@ Item = tuple[int | None, Batch]
 """The index of a run and its events. Every run of the plan ends with one terminal event, started or not. None with an
 empty batch is a keep-alive: all runs are silent."""
 
-STOPPED_BY_US = ("cancelled", "shutdown")
+STOPPED_BY_US = ("cancelled", "shutdown", "server_stopped")
 
 
 class Composition(Iterator[Item]):

@@ -12,7 +12,6 @@ import gevent
 import orjson
 
 from services.errors import RunFailed, StoreUnavailable
-from services.events import Failed
 from services.runs.live import LiveRun
 from services.runs.log import EventLog, Fenced
 from services.runs.record import Chunk, Run, RunEnd, RunError, StoredAnswer
@@ -38,8 +37,6 @@ ToStored = Callable[[Work, RunError | None], StoredAnswer]
 """(a run that is over, the error that ended it instead) → its HTTP answer, for a repeated idempotency key."""
 
 BUG = RunError(code="internal_error", message="an internal error ended this run; see the server log")
-SERVER_STOPPED = "server_stopped"
-"""Code of a background run that the server's stop has ended."""
 
 
 class Performer:
@@ -76,6 +73,7 @@ class Performer:
             log.warning("run %s was ended by another process, so it is stopped here", run.id)
             live.cancel()
             work.close()
+            self._events.close(run.id)
             return None
         except StoreUnavailable as unavailable:
             log.error("run %s is stopped: its events cannot be stored: %s", run.id, unavailable.message)
@@ -167,7 +165,7 @@ def _end(run: Run, work: Work, facts: RunFacts, terminal: Chunk, error: RunError
         status="failed" if error else status_of(failure),
         terminal=terminal,
         result=orjson.dumps(answer.body) if answer else None,
-        error=error or (to_run_error(failure, run) if failure else None),
+        error=error or (to_error(failure) if failure else None),
         answer=to_stored(work, error) if to_stored else None,
         session_id=facts.session_id,
         cli_session_id=facts.cli_session_id,
@@ -176,8 +174,3 @@ def _end(run: Run, work: Work, facts: RunFacts, terminal: Chunk, error: RunError
         last_tool=facts.last_tool,
         webhook_event=answer.webhook_event if answer else None,
     )
-
-
-def to_run_error(failure: Failed, run: Run) -> RunError:
-    error = to_error(failure)
-    return RunError(code=SERVER_STOPPED, message=error.message) if failure.kind == "shutdown" and run.is_background else error

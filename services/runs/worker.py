@@ -10,17 +10,17 @@ import gevent
 from gevent.event import Event
 
 from services.admission import AdmissionControl
-from services.cancellation import SERVER_STOPS, Cancellation
+from services.cancellation import SERVER_STOPPED, Cancellation
 from services.errors import ClinvkError, RunFailed, StoreUnavailable
 from services.events import Failed
 from services.runs.limits import RunLimits
 from services.runs.live import LiveRun, LiveRuns
 from services.runs.log import EventLog
-from services.runs.performer import BUG, Performer, to_run_error
+from services.runs.performer import BUG, Performer
 from services.runs.record import Chunk, Run, RunError
 from services.runs.store import RunStore
 from services.runs.tally import Tally
-from services.runs.work import RunFacts, Work
+from services.runs.work import RunFacts, Work, to_error
 from services.store.leases import BEAT_S
 
 log = logging.getLogger("clinvk.runs")
@@ -92,7 +92,7 @@ class RunWorker:
     def stop(self) -> None:
         """End the runs in progress. Each has failed with `server_stopped`."""
         for run in tuple(self._runs.values()):
-            run.cancellation.cancel(SERVER_STOPS)
+            run.cancellation.cancel(SERVER_STOPPED)
 
     def beat(self) -> None:
         """Renew the lease, cancel what other processes want cancelled, and end or queue again the runs of dead processes."""
@@ -161,7 +161,7 @@ class RunWorker:
         try:
             return self._start_run(run, live.cancellation, first)
         except RunFailed as error:  # cancelled while it waited for its slot
-            self._performer.refuse(run, first, to_run_error(error.failure, run))
+            self._performer.refuse(run, first, to_error(error.failure))
         except ClinvkError as error:
             self._performer.refuse(run, first, RunError(code=error.code, message=error.message))
         except Exception:

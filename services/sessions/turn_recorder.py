@@ -59,4 +59,4 @@ class TurnRecorder(SessionHook):
 def _status(failure: Failed | None) -> TurnStatus:
     if failure is None:
         return "finished"
-    return "cancelled" if failure.kind in ("cancelled", "shutdown") else "failed"
+    return "cancelled" if failure.kind in ("cancelled", "shutdown", "server_stopped") else "failed"

@@ -356,7 +356,8 @@ def test_a_stop_ends_runs_in_the_grace_period_fails_the_rest_and_keeps_the_queue
     lost = show(client, hanging["id"])
     assert (lost["status"], lost["error"]["code"], lost["result"]) == ("failed", "server_stopped", None)
     with follow(client, hanging["id"]) as stream:
-        assert [arrival.json["type"] for arrival in stream.events()][-1] == "error"
+        *_, last = (arrival.json for arrival in stream.events())
+    assert (last["type"], last["content"]["code"]) == ("error", "server_stopped")
     assert ended(client, queued["id"])["result"]["output"] == "later"
 
 
