@@ -27,6 +27,7 @@ from blueprints.runs.plan import Beginning, Origin, RunPlan
 from blueprints.runs.submit import stored_request
 from services.cancellation import Cancellation
 from services.errors import NotFound
+from services.processes.leftovers import end_leftover_processes
 from services.runner import Runner
 from services.runs.burial import WORKER_LOST
 from services.runs.limits import RunLimits
@@ -89,6 +90,7 @@ def build_runs(settings: Settings, runner: Runner, sessions: SessionStore, secre
         backends=lambda: [name for name, spec in runner.backends.items() if spec.enabled],
         to_lost=lambda run, number: to_terminal(run, number, WORKER_LOST),
         to_restarted=to_restarted_event,
+        end_leftovers=end_leftover_processes,
     )
     handlers: dict[str, Callable[..., Any]] = {"wake": worker.wake}
     peers = Peers(f"{settings.home}/workers", handlers)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.clocks import own_cpu_s, percentile, rounds
+from bench.clocks import LEAST_ROUNDS, own_cpu_s, percentile, rounds
 from bench.events import compile_c, drain, lines
 from bench.section import Section
 from tests.parts.server import Server
@@ -132,7 +132,7 @@ def measure(*, quick: bool = False) -> Section:
         with pouring(Path(name) / "paced", count=LINES, pause_us=PAUSE_US) as server:
             for count in AT_ONCE[:2] if quick else AT_ONCE:
                 found: dict[str, list[Measured]] = {"synchronous": [], "background": []}
-                for _ in rounds(1 if quick else 5, 60):
+                for _ in rounds(1 if quick else LEAST_ROUNDS, 60):
                     for way in found:
                         found[way].append(burst(server, count, background=way == "background"))
                 for way, values in found.items():

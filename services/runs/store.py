@@ -215,17 +215,24 @@ class RunStore:
 
         return self._database.write(work)
 
-    def bury(self, terminal_of: Callable[[Run, int], Chunk], restarted_of: Callable[[Run, int], Chunk]) -> Sequence[Run]:
+    def bury(
+        self,
+        terminal_of: Callable[[Run, int], Chunk],
+        restarted_of: Callable[[Run, int], Chunk],
+        end_processes: Callable[[], object] = lambda: None,
+    ) -> Sequence[Run]:
         """End the runs of dead processes as failed with ``worker_lost``, or put those with attempts left back into the queue.
 
         ``terminal_of`` makes the terminal event of a run that has failed; ``restarted_of`` the event ``restarted`` of a run that waits
-        again, whose ``attempt`` is still that of the lost process. Both have the given number. Returns the runs as they are now.
+        again, whose ``attempt`` is still that of the lost process. Both have the given number. ``end_processes`` is called before, if
+        there is a dead process: a second attempt must not meet the agent of the first one. Returns the runs as they are now.
         Costs a read; writes only if necessary.
         """
         with self._database.reading() as connection:
             dead = burial.dead_workers(connection, self._us())
         if not dead:
             return []
+        end_processes()
         return self._database.write(lambda connection: burial.bury(connection, dead, _now(), terminal_of, restarted_of))
 
     def expire(self, *, retention_s: float, events_retention_s: float) -> int:

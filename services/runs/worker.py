@@ -49,9 +49,10 @@ class RunWorker:
         backends: Callable[[], list[str]],
         to_lost: Callable[[Run, int], Chunk],
         to_restarted: Callable[[Run, int], Chunk],
+        end_leftovers: Callable[[], object],
     ) -> None:
         """``backends``: those that this process has. ``to_lost``: the last event of a run whose worker was lost; ``to_restarted``: the
-        event before its second attempt."""
+        event before its second attempt; ``end_leftovers`` ends the processes of dead servers of this machine."""
         self._store = store
         self._events = events
         self._performer = performer
@@ -62,6 +63,7 @@ class RunWorker:
         self._limits = RunLimits()
         self._to_lost = to_lost
         self._to_restarted = to_restarted
+        self._end_leftovers = end_leftovers
         self._starting: Counter[str] = Counter()
         self._runs: dict[str, LiveRun] = {}
         self._woken = Event()
@@ -99,7 +101,7 @@ class RunWorker:
         for id in self._store.beat():
             if live := self._live.get(id):
                 live.cancel()
-        for run in self._store.bury(self._to_lost, self._to_restarted):
+        for run in self._store.bury(self._to_lost, self._to_restarted, self._end_leftovers):
             log.warning("run %s: its worker was lost; it is %s now", run.id, run.status)
             self._events.close(run.id)
             self._tally.lost()

@@ -20,6 +20,9 @@ from tests.durable.ways import ENDED, RUNS, Entry
 from tests.parts.client import Client
 from tests.parts.processes import command_line, eventually
 
+Listed = dict[str, dict[str, Any]]
+"""All runs, by id."""
+
 READERS = 8
 END_S = 60.0
 PAGE = 200
@@ -80,30 +83,30 @@ def audit(lives: Lives, entries: Sequence[Entry], starts: Path, database_url: st
     return found
 
 
-def _of_entry(client: Client, entry: Entry, listed: dict[str, dict[str, Any]], started: Counter[str], found: Audit) -> Iterator[str]:
+def _of_entry(client: Client, entry: Entry, listed: Listed, started: Counter[str], found: Audit) -> Iterator[str]:
     """What is wrong with one run, in words. Counts it."""
     name = f"{entry.ask} {entry.id}"
     if entry.is_unknown:
-        same = [run for run in listed.values() if run["metadata"].get("token") == entry.ask.token]
+        same = [run["id"] for run in listed.values() if run["metadata"].get("token") == entry.ask.token]
         if len(same) > 1:
             yield f"{name}: one request has made {len(same)} runs"
         if not same:
             found.ends[entry.ask.way, "never arrived"] += 1
-            if any(started[token] for token in entry.tokens) and entry.ask.way != "kept stream":
-                yield f"{name}: started, and there is no run"
+            yield from _starts(name, entry, started, most=0)
             return
-        entry.id = same[0]["id"]
-    if not entry.id:
-        return  # its client has said what is wrong
+        entry.id = same[0]
     if entry.is_deleted:
         found.ends[entry.ask.way, "deleted"] += 1
         if entry.id in listed or client.get(f"{RUNS}/{entry.id}/events").status != 404:
             yield f"{name}: deleted, and still there"
         yield from _starts(name, entry, started, most=1)
-        return
-    if entry.id not in listed:
+    elif entry.id in listed:
+        yield from _of_run(client, name, entry, started, found)
+    elif entry.id:  # else its client has said what is wrong
         yield f"{name}: was accepted, and is not listed"
-        return
+
+
+def _of_run(client: Client, name: str, entry: Entry, started: Counter[str], found: Audit) -> Iterator[str]:
     run = client.get(f"{RUNS}/{entry.id}").json
     late = Reader(f"late reader of {name}")
     with client.open("GET", f"{RUNS}/{entry.id}/events") as stream:
@@ -112,18 +115,18 @@ def _of_entry(client: Client, entry: Entry, listed: dict[str, dict[str, Any]], s
         except AssertionError as error:
             yield str(error)
             return
-    found.events += late.last
     code = run["error"]["code"] if run["error"] else run["status"]
-    found.ends[entry.ask.way, code] += 1
-    yield from (f"{reader_name}: {len(reader.frames)} events, not the {late.last} that the log has, or others" for reader_name, reader in
-                ((f"reader {number} of {name}", reader) for number, reader in enumerate(entry.readers)) if reader.frames != late.frames)  # fmt: skip
-    yield from _end(name, entry, run, late)
     restarts = sum(json.loads(frame.partition(b"data: ")[2])["type"] == "restarted" for frame in late.frames)
+    found.ends[entry.ask.way, code] += 1
+    found.events += late.last
     found.restarted += restarts
+    for number, reader in enumerate(entry.readers):
+        if reader.frames != late.frames:
+            yield f"reader {number} of {name}: {reader.last} events, not the {late.last} that the log has, or others"
+    yield from _end(name, entry, run, late)
     if restarts != run["attempt"] - 1 or (restarts and entry.ask.way != "retried"):
         yield f"{name}: attempt {run['attempt']} and {restarts} events `restarted`"
-    least = 1 if code not in ("cancelled", "worker_lost") else 0
-    yield from _starts(name, entry, started, most=run["attempt"], least=least)
+    yield from _starts(name, entry, started, most=run["attempt"], least=code not in ("cancelled", "worker_lost"))
 
 
 def _end(name: str, entry: Entry, run: dict[str, Any], late: Reader) -> Iterator[str]:

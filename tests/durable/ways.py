@@ -49,7 +49,7 @@ class Customer:
     """One client. ``client`` reaches the server that lives now."""
 
     def __init__(self, client: Callable[[], Client], entry: Entry, starts: Path) -> None:
-        self._client = client
+        self.client = client
         self.entry = entry
         self.ask = entry.ask
         self.dice = entry.ask.dice
@@ -60,7 +60,7 @@ class Customer:
         """Repeat a request that may be repeated, until the server answers."""
         while True:
             try:
-                return send(self._client())
+                return send(self.client())
             except LOST:
                 self.pause()
 
@@ -81,7 +81,7 @@ class Customer:
         headers: Mapping[str, str] = more.pop("headers", {})
         while True:
             try:
-                sent = self._client().send("POST", path, self.body(**more), headers)
+                sent = self.client().send("POST", path, self.body(**more), headers)
             except ConnectionRefusedError:  # nobody has received it
                 self.pause()
                 continue
@@ -133,7 +133,7 @@ class Customer:
     def _connect(self, last: int) -> Stream:
         how = {"Last-Event-ID": str(last)} if last and self.dice.random() < 0.7 else {}
         query = f"?after={last}" if not how else ""
-        return self._client().open("GET", f"{RUNS}/{self.entry.id}/events{query}", headers=how)
+        return self.client().open("GET", f"{RUNS}/{self.entry.id}/events{query}", headers=how)
 
 
 def followed(customer: Customer, **more: Any) -> None:
@@ -227,6 +227,7 @@ def kept_stream(customer: Customer) -> None:
                 reader.read(stream)
     except Unknown:
         kept(customer)
+        customer.entry.answer = None  # a stream, or an error
         reader = customer.reader()
     customer.follow(reader)
 
@@ -255,7 +256,7 @@ def resumed(customer: Customer) -> None:
 
     def send(_: int) -> Answer | None:
         try:
-            return customer._client().post(path, {"prompt": "hello", "background": True})
+            return customer.client().post(path, {"prompt": "hello", "background": True})
         except LOST:
             return None
 

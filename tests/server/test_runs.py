@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +18,7 @@ from tests.conftest import ServerFactory
 from tests.parts.client import Client, Stream
 from tests.parts.clis import FakeCli, do
 from tests.parts.native import events, text
-from tests.parts.processes import eventually
+from tests.parts.processes import alive, command_line, descendants, eventually
 from tests.parts.server import Server
 
 RUNS = "/api/v1/runs"
@@ -386,6 +389,31 @@ def test_a_killed_server_loses_its_runs_truthfully_and_restarts_those_that_ask(s
     with follow(client, retried["id"]) as stream:
         kinds = [arrival.json["type"] for arrival in stream.events()]
     assert (kinds.count("restarted"), kinds.count("init"), kinds[-1]) == (1, 2, "error")
+
+
+def test_a_second_attempt_begins_when_the_agent_of_the_first_has_gone(server: ServerFactory, fake_cli: FakeCli, tmp_path: Path) -> None:
+    config = {"default_backend": "claude", "backends": {"claude": fake_cli.backend(warm={"max": 0})}, "server": {"workers": 2}}
+    house = server(config)
+    second = tmp_path / "second"
+    steps = [["ignore", 15], ["pid"], ["wait_for", str(second)], ["say", " again"]]
+    run = submit(house.client, *steps, on_worker_lost="retry")
+    first_pid = fake_cli.pid()
+    worker = next(pid for pid in house.workers() if first_pid in descendants(pid))
+    # Nobody but the other worker is left to notice: neither the parent, which would start a new one, nor the supervisor.
+    stopped = [house.pid, *(pid for pid in descendants(worker) if "spawner_program.py" in command_line(pid))]
+    try:
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        os.kill(worker, signal.SIGKILL)
+        reports = fake_cli.wait_for(2)
+        assert not alive(first_pid)
+    finally:
+        for pid in stopped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+    second.touch()
+    assert len(reports) == 2
+    assert eventually(lambda: show(house.client, run["id"])["status"] == "completed")
 
 
 def test_workers_see_and_cancel_each_others_runs(server: ServerFactory, fake_cli: FakeCli) -> None:
