@@ -65,7 +65,7 @@ def of_responses(body: Any, session: str | None = None) -> RunRequest:
     loaded = read(RESPONSES, body)
     response_request.check_request(loaded, may_leave_out_tools=True)
     resolution = MODELS.resolve(loaded["model"])
-    if previous := response_request.session_to_continue(b"secret", loaded):
+    if previous := response_request.session_to_continue(b"secret", loaded, lambda _: None):
         resolution, session = response_request.continue_on(previous, resolution, loaded["model"]), previous.id
     spec = BUILT_IN[resolution.backend]
     conversation = response_request.to_response_conversation(loaded, spec, continues_session=session is not None)

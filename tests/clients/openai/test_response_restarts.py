@@ -87,6 +87,9 @@ def test_a_killed_server_leaves_failed_responses_and_takes_what_waits(home: Call
     begun = next(iter(foreground)).response
     with running(client, gate, "in the background", metadata={"a": "b"}) as lost:
         waiting = ask(client, do(["say", "later"]), background=True)
+        unwanted = client.responses.cancel(ask(client, "never", background=True).id)
+        assert (unwanted.status, unwanted.output, unwanted.error) == ("cancelled", [], None)
+        assert [event.type for event in events_of(client, unwanted.id)] == ["response.created", "response.queued", "response.failed"]
         assert client.responses.retrieve(waiting.id).status == "queued"
         one.servers[-1].signal(signal.SIGKILL)
         one.servers[-1].kill_everything()
