@@ -119,6 +119,12 @@ def test_a_stopped_server_fails_what_runs(home: Callable[..., Home], gate: Gate)
     assert "stopping" in failed.error.message
 
 
+def test_a_background_response_has_the_time_limit_of_background_runs(home: Callable[..., Home]) -> None:
+    client = home(server={"request_timeout_secs": 0.2}).start()
+    response = polled(client, ask(client, do(["wait", 0.5], ["say", "late"]), background=True).id)
+    assert (response.status, response.output_text) == ("completed", "late")
+
+
 def unwrapped(received: Received, secret: str) -> Any:
     return openai.OpenAI(api_key="any").webhooks.unwrap(received.body, dict(received.headers.items()), secret=secret)
 

@@ -104,6 +104,7 @@ def test_a_foreground_response_is_retrieved_and_replayed_as_it_was(client: opena
     replayed = events_of(client, final.id)
     assert [event.sequence_number for event in replayed] == list(range(len(replayed)))
     assert replayed[-1].response == final
+    assert events_of(client, final.id, starting_after=replayed[-1].sequence_number) == []
     if stream:
         assert replayed == events
 
