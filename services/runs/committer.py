@@ -21,7 +21,7 @@ from services.runs.record import Chunk
 log = logging.getLogger("clinvk.runs")
 
 COMMIT_INTERVAL_S = 0.02
-"""The least time between two commits."""
+"""The least time between two commits that nobody waits for."""
 PENDING_LIMIT_BYTES = 4 * 1024 * 1024
 """How much of one run may wait for a commit."""
 RETRY_S = 60.0
@@ -88,6 +88,8 @@ class Committer:
         self._filled: dict[str, _Pending] = {}
         """The runs with waiting chunks."""
         self._wanted = Event()
+        self._urgent = Event()
+        """Somebody waits for the next commit: it is not put off."""
         self._greenlet: gevent.Greenlet | None = None
         self._pid = 0
 
@@ -109,11 +111,13 @@ class Committer:
         self._wanted.set()
 
     def flush(self, run_id: str) -> None:
-        """Return when what was appended is committed. Raises Fenced, StoreUnavailable."""
+        """Return when what was appended is committed, which is not put off. Raises Fenced, StoreUnavailable."""
         run = self._runs.get(run_id)
         if run is None or self._pid != os.getpid():
             return
         wanted = run.appended
+        if not run.error and run.committed < wanted:
+            self._urgent.set()
         while not run.error and run.committed < wanted:
             run.changed.wait()
         if run.error:
@@ -134,7 +138,7 @@ class Committer:
     def _start(self) -> None:
         """Start the greenlet where none runs: at the first use, and after a fork, which leaves the parent's chunks to the parent."""
         if self._pid != os.getpid():
-            self._runs, self._filled, self._wanted, self._greenlet = {}, {}, Event(), None
+            self._runs, self._filled, self._wanted, self._urgent, self._greenlet = {}, {}, Event(), Event(), None
             self._pid = os.getpid()
         if self._greenlet is None or self._greenlet.dead:
             self._greenlet = gevent.spawn(self._work)
@@ -143,10 +147,11 @@ class Committer:
         committed_at = -self._interval_s
         while True:
             self._wanted.wait()
-            gevent.sleep(max(0.0, committed_at + self._interval_s - monotonic()))
+            self._urgent.wait(max(0.0, committed_at + self._interval_s - monotonic()))
             if self._pid != os.getpid() or self._greenlet is not gevent.getcurrent():
                 return  # the copy of the parent's greenlet after a fork
             self._wanted.clear()
+            self._urgent.clear()
             filled, self._filled = self._filled, {}
             if filled:
                 self._commit(filled)
