@@ -59,7 +59,7 @@ def plan_turn(body: Mapping[str, Any], origin: Origin, session: Session) -> Sing
         return conversations.resume(session, request, about, rebuild=rebuild, cancellation=cancellation)
 
     def prepared() -> RunRequest:
-        return conversations.prepare_resume(session, request, rebuild=rebuild)
+        return conversations.prepare_resume(session, request, about, rebuild=rebuild)
 
     plan = _plan("resume", request, about, origin, begin, session.id)
     return SingleRun(plan, prepared)

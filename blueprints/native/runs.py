@@ -22,9 +22,10 @@ from blueprints.native.run_schemas import (
 from blueprints.native.run_translate import from_run, to_run_filter
 from blueprints.native.translate import meta
 from blueprints.runs.follow import follow_run
+from blueprints.runs.keys import events_expired
 from blueprints.streaming import EVENT_STREAM, NDJSON
 from blueprints.validation import Blueprint
-from services.errors import EventsExpired, InvalidRequest
+from services.errors import InvalidRequest
 from services.runs.record import ENDED, Run
 
 blp = Blueprint("runs", __name__, url_prefix="/api/v1/runs", description="Runs: queued, running, kept")
@@ -71,7 +72,7 @@ def follow_events(query: dict[str, Any], run_id: str) -> Any:
     if run.terminal and after is not None and after >= run.terminal.last:
         return Response(status=204)
     if run.are_events_expired:
-        raise EventsExpired(f"the events of run {run.id} were deleted (runs.events_retention_hours); `GET /runs/{run.id}` has its result")
+        raise events_expired(run)
     return follow_run(runs, run, after, stream_type(()) or EVENT_STREAM, {})
 
 

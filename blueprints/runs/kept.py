@@ -20,9 +20,9 @@ from blueprints.runs.keys import idempotency_key, replay
 from blueprints.runs.plan import Beginning, RunPlan
 from services.cancellation import CLIENT_GONE
 from services.errors import RunEnded, RunFailed
-from services.runs.live import LiveRun
+from services.runs.live import CANCELLED, LiveRun
 from services.runs.record import NewRun, RunEnd, RunError, StoredAnswer, first_number
-from services.runs.work import Work
+from services.runs.work import Work, to_error
 
 JSON = "application/json"
 
@@ -37,6 +37,12 @@ def respond_kept(plan: RunPlan, live: LiveRun, content_type: str | None, closing
     live.is_stored = True
     try:
         work = plan.start(Beginning(run_id=run.id, cancellation=live.cancellation, first=first_number(run.kind)))
+    except RunFailed as error:  # it waited for its slot
+        if error.failure is CANCELLED:
+            runs.performer.refuse(run, first_number(run.kind), to_error(error.failure))
+        else:
+            runs.store.discard(run.id)
+        raise
     except BaseException:
         runs.store.discard(run.id)
         raise

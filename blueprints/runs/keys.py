@@ -13,7 +13,7 @@ from flask import Response, request
 from blueprints.current_request import current_request
 from blueprints.response_headers import REPLAYED, RUN_ID
 from blueprints.runs.follow import follow_run
-from services.errors import Conflict, InvalidRequest, RunEnded
+from services.errors import Conflict, EventsExpired, InvalidRequest, RunEnded
 from services.runs.record import ENDED, IdempotencyKey, Run
 from services.runs.service import Runs
 
@@ -46,6 +46,12 @@ def _counted() -> Iterator[bytes]:
     yield orjson.dumps(flask.g.sent, option=orjson.OPT_SORT_KEYS)
 
 
+def events_expired(run: Run) -> EventsExpired:
+    return EventsExpired(
+        f"the events of run {run.id} were deleted (runs.events_retention_hours); `GET /api/v1/runs/{run.id}` has its result"
+    )
+
+
 def replay(runs: Runs, run: Run) -> Response:
     """The answer of a foreground run whose key was sent again. Raises Conflict while it goes on, RunEnded if it was lost."""
     if run.status not in ENDED:
@@ -62,6 +68,8 @@ def replay(runs: Runs, run: Run) -> Response:
         assert run.error is not None
         raise RunEnded(run.error.code, run.error.message, run.ended_at)
     headers = dict(run.answer.headers)
+    if not run.answer.body and run.are_events_expired:
+        raise events_expired(run)
     if run.answer.body:
         return Response(run.answer.body, run.answer.status, headers)
     content_type = headers.pop("Content-Type")

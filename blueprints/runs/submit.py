@@ -14,10 +14,11 @@ from blueprints.context import services
 from blueprints.current_request import current_request
 from blueprints.response_headers import REPLAYED, RUN_ID
 from blueprints.runs.follow import follow_run
-from blueprints.runs.keys import idempotency_key
+from blueprints.runs.keys import events_expired, idempotency_key
 from blueprints.runs.plan import Origin, RunPlan
 from blueprints.times import to_time
-from services.runs.record import Chunk, NewRun, Run, Webhook
+from services.event_loop import yield_to_others
+from services.runs.record import Chunk, IdempotencyKey, NewRun, Run, Webhook
 
 RESPOND_ASYNC = "respond-async"
 
@@ -53,7 +54,8 @@ def submit(submission: Submission, content_type: str | None, to_answer: Callable
     earlier = runs.store.find_key(submission.origin.owner, key) if key else None
     if earlier is None:
         submission.check()
-        new = _to_new_run(submission)
+        new = _to_new_run(submission, key)
+        yield_to_others()  # a request may have 10 MB
         run, is_new = runs.store.add(new, max_waiting=runs.limits.max_waiting, max_waiting_per_owner=runs.limits.max_waiting_per_owner)
         if is_new:
             runs.wake_workers()
@@ -64,13 +66,15 @@ def submit(submission: Submission, content_type: str | None, to_answer: Callable
     if not is_new:
         current.answer_headers[REPLAYED] = "true"
     if content_type:
+        if run.are_events_expired:
+            raise events_expired(run)
         return follow_run(runs, run, None, content_type, submission.headers)
     response = to_answer(run)
     response.headers.extend(submission.headers)
     return response
 
 
-def _to_new_run(submission: Submission) -> NewRun:
+def _to_new_run(submission: Submission, key: IdempotencyKey | None) -> NewRun:
     plan, origin = submission.plan, submission.origin
     asked = {"body": flask.g.sent, "origin": asdict(origin), "target": dict(submission.target)}
     return NewRun(
@@ -89,7 +93,7 @@ def _to_new_run(submission: Submission) -> NewRun:
         priority=submission.priority,
         attempts=submission.attempts,
         timeout_s=submission.timeout_s,
-        idempotency=idempotency_key(),
+        idempotency=key,
         webhooks=submission.webhooks,
         begun=submission.begun,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from time import monotonic
 from typing import TypeVar
@@ -77,15 +78,21 @@ class Performer:
             return None
         except StoreUnavailable as unavailable:
             log.error("run %s is stopped: its events cannot be stored: %s", run.id, unavailable.message)
-            error, number = RunError(code=unavailable.code, message=unavailable.message), self._last(run) + 1
+            error, number = RunError(code=unavailable.code, message=unavailable.message), self.last(run) + 1
         except Exception:
             log.exception("run %s", run.id)
-            error = BUG
+            error, number = BUG, self._after_flush(run)
         finally:
             work.close()
         facts = work.facts()
         end = _end(run, work, facts, terminal or self._terminal(run, number, error or BUG), error, to_stored)
         return end if self.end(run, end) else None
+
+    def _after_flush(self, run: Run) -> int:
+        """Store what was appended, if that is possible. Returns the number of the next event."""
+        with suppress(Fenced, StoreUnavailable):
+            self._events.flush(run.id)
+        return self.last(run) + 1
 
     def refuse(self, run: Run, number: int, error: RunError) -> None:
         """End a claimed run that could not be started. ``number``: of its last event."""
@@ -113,7 +120,8 @@ class Performer:
         self.on_end()
         return is_ours
 
-    def _last(self, run: Run) -> int:
+    def last(self, run: Run) -> int:
+        """The number of the last event in the log. Waits while the database is unavailable."""
         return _patiently(lambda: self._events.last(run.id))
 
     def _terminal(self, run: Run, number: int, error: RunError) -> Chunk:

@@ -50,6 +50,7 @@ NOTE = (
         {name: func.coalesce(bindparam(f"new_{name}", type_=Text), runs.c[name]) for name in ("session_id", "model", "last_tool", "status")}
     )
 )
+HELD = select(runs.c.id).where(endings.IS_OURS)
 TO_CANCEL = select(runs.c.id).where(endings.IS_OURS, runs.c.is_cancel_requested)
 
 
@@ -204,6 +205,11 @@ class RunStore:
     def count_queued(self) -> int:
         with self._database.reading() as connection:
             return connection.execute(queue.COUNT).scalar_one()
+
+    def held(self) -> set[str]:
+        """The runs that this process executes, as the store has it."""
+        with self._database.reading() as connection:
+            return set(connection.execute(HELD, {"of_worker": self._us().id}).scalars())
 
     def beat(self) -> tuple[str, ...]:
         """Renew the lease of this process. Returns the runs it executes that are to be cancelled."""

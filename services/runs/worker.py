@@ -12,7 +12,9 @@ from gevent.event import Event
 from services.admission import AdmissionControl
 from services.cancellation import SERVER_STOPPED, Cancellation
 from services.errors import ClinvkError, RunFailed, StoreUnavailable
+from services.event_loop import yield_to_others
 from services.events import Failed
+from services.runs.burial import WORKER_LOST
 from services.runs.limits import RunLimits
 from services.runs.live import LiveRun, LiveRuns
 from services.runs.log import EventLog
@@ -66,6 +68,8 @@ class RunWorker:
         self._end_leftovers = end_leftovers
         self._starting: Counter[str] = Counter()
         self._runs: dict[str, LiveRun] = {}
+        self._astray: set[str] = set()
+        """The runs that differed at the latest beat; see `_reconcile`."""
         self._woken = Event()
         self._is_draining = False
         self._greenlet: gevent.Greenlet | None = None
@@ -74,7 +78,6 @@ class RunWorker:
         """Called again, it replaces both: the configuration has changed."""
         self._start_run = start_run
         self._limits = limits
-        self._is_draining = False
         if self._greenlet is None or self._greenlet.dead:
             self._greenlet = gevent.spawn(self._work)
 
@@ -92,9 +95,10 @@ class RunWorker:
         self._is_draining = True
 
     def stop(self) -> None:
-        """End the runs in progress. Each has failed with `server_stopped`."""
-        for run in tuple(self._runs.values()):
-            run.cancellation.cancel(SERVER_STOPPED)
+        """End the runs in progress that are stored, those of waiting clients too. Each has failed with `server_stopped`."""
+        for run in self._live:
+            if run.is_stored:
+                run.cancellation.cancel(SERVER_STOPPED)
 
     def beat(self) -> None:
         """Renew the lease, cancel what other processes want cancelled, and end or queue again the runs of dead processes."""
@@ -105,7 +109,22 @@ class RunWorker:
             log.warning("run %s: its worker was lost; it is %s now", run.id, run.status)
             self._events.close(run.id)
             self._tally.lost()
+        self._reconcile()
         self.wake()
+
+    def _reconcile(self) -> None:
+        """Bring together what the store says that this process executes, and what it does execute. They differ for a moment at each start
+        and end, so only what differs at two beats in a row counts."""
+        held = self._store.held()
+        executed = {run.id for run in self._live if run.is_stored}
+        astray, self._astray = self._astray, held ^ executed
+        for id in astray & self._astray:
+            if live := self._live.get(id):
+                log.warning("run %s was ended by another process, so it is stopped here", id)
+                live.cancel()
+            else:
+                log.error("run %s is executed by nobody, so it has failed", id)
+                self._performer.refuse(self._store.get(id, None), self._events.last(id) + 1, WORKER_LOST)
 
     def expire(self) -> None:
         """Delete what has been kept for long enough."""
@@ -134,6 +153,7 @@ class RunWorker:
             self._starting[run.backend or ANY] += 1
             self._live.enter(live)
             gevent.spawn(self._execute, run, live)
+            yield_to_others()  # a request may have 10 MB
 
     def _free_backends(self) -> list[str]:
         """The backends that a run would get a slot of, apart from those that claimed runs are about to take."""
@@ -146,7 +166,7 @@ class RunWorker:
         timeout = Failed("timeout", f"the run exceeded its time limit of {timeout_s:g} s (runs.timeout_secs) and was stopped")
         timer = gevent.spawn_later(timeout_s + TIMEOUT_MARGIN_S, live.cancellation.cancel, timeout)
         try:
-            first = self._events.last(run.id) + 1
+            first = self._performer.last(run) + 1
             if work := self._started(run, live, first):
                 live.begin(work)
                 self._performer.perform(run, live, work, first)

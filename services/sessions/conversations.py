@@ -103,12 +103,8 @@ class Conversations:
         ``rebuild``: if the CLI's session no longer exists, start a new one with the turns so far. Raises Conflict while another
         turn runs, NotFound if the CLI's session no longer exists.
         """
-        request = self._in_session(session, request)
-        prompt = request.prompt
-        if not prompt.strip():
-            raise InvalidRequest("prompt is empty", field="prompt", issue="must not be empty")
-        _check_metadata(session.metadata, about.metadata)
-        new = NewTurn(prompt=prompt, model=request.options.get("model"), request_id=request.request_id)
+        request = self._turn(session, request, about)
+        new = NewTurn(prompt=request.prompt, model=request.options.get("model"), request_id=request.request_id)
         turn = self.store.start_turn(session.id, new, run_id=request.run_id or None)
         try:
             continuing = self._continuing(session, request, rebuild=rebuild)
@@ -136,9 +132,9 @@ class Conversations:
         session = self.store.get(session_id)
         return bool(session.cli_session_id or self._answered_turns(session))
 
-    def prepare_resume(self, session: Session, request: RunRequest, *, rebuild: bool = False) -> RunRequest:
-        """The request that `resume` would run. Starts nothing."""
-        return self._continuing(session, self._in_session(session, request), rebuild=rebuild)
+    def prepare_resume(self, session: Session, request: RunRequest, about: About = NOTHING, *, rebuild: bool = False) -> RunRequest:
+        """The request that `resume` would run. Starts nothing. Raises what `resume` does, but for Conflict."""
+        return self._continuing(session, self._turn(session, request, about), rebuild=rebuild)
 
     def fork(self, parent: Session, about: About = NOTHING) -> Session:
         """A new session that starts from the current state of ``parent``. Raises Conflict while ``parent`` runs a turn.
@@ -219,6 +215,14 @@ class Conversations:
             metadata=about.metadata,
             options={name: value for name, value in request.options.items() if value is not None},
         )
+
+    def _turn(self, session: Session, request: RunRequest, about: About) -> RunRequest:
+        """``request`` as a turn of ``session``. Raises InvalidRequest."""
+        turn = self._in_session(session, request)
+        if not turn.prompt.strip():
+            raise InvalidRequest("prompt is empty", field="prompt", issue="must not be empty")
+        _check_metadata(session.metadata, about.metadata)
+        return turn
 
     def _in_session(self, session: Session, request: RunRequest) -> RunRequest:
         """``request`` with the session's workdir and options. Raises InvalidRequest if it contradicts the session."""

@@ -79,10 +79,10 @@ def get_response(query: dict[str, Any], response_id: str) -> Any:
     """
     run, response = _find(response_id)
     if not query["stream"]:
-        return jsonify(response)
+        return _named(run, jsonify(response))
     if run.are_events_expired:
         raise EventsExpired("the events of this response were deleted (runs.events_retention_hours); get it without `stream`")
-    return follow_run(services().runs, run, query.get("starting_after"), SSE, {})
+    return _named(run, follow_run(services().runs, run, query.get("starting_after"), SSE, {}))
 
 
 @blp.route("/<response_id>/cancel", methods=["POST"])
@@ -93,7 +93,7 @@ def cancel_response(response_id: str) -> Any:
     run, _ = _find(response_id)
     if not run.is_background:
         raise InvalidRequest("Cannot cancel a synchronous response.", issue="not in the background")
-    return answer_of(_cancelled(run))
+    return _named(run, answer_of(_cancelled(run)))
 
 
 @blp.route("/<response_id>", methods=["DELETE"])
@@ -107,7 +107,7 @@ def delete_response(response_id: str) -> Any:
         is_ours = run.cli_session_id == run.session_id
         svc.responses.delete(OURS if is_ours else run.backend, run.cli_session_id, node_of(run.id).hex())
     svc.runs.lookup.delete(run.id, run.owner)
-    return jsonify({"id": response_id, "object": "response", "deleted": True})
+    return _named(run, jsonify({"id": response_id, "object": "response", "deleted": True}))
 
 
 @blp.route("/<response_id>/input_items", methods=["GET"])
@@ -118,7 +118,12 @@ def list_input_items(query: dict[str, Any], response_id: str) -> Any:
     """List the items of a stored response's input."""
     run, _ = _find(response_id)
     items = to_items(stored_body(services().runs.store.request_of(run.id))["input"], run.id)
-    return jsonify(to_page(items, limit=query["limit"], order=query["order"], after=query.get("after")))
+    return _named(run, jsonify(to_page(items, limit=query["limit"], order=query["order"], after=query.get("after"))))
+
+
+def _named(run: Run, response: Response) -> Response:
+    response.headers[RUN_ID] = run.id
+    return response
 
 
 def answer_of(run: Run) -> Response:
@@ -136,7 +141,6 @@ def _find(response_id: str) -> tuple[Run, dict[str, Any]]:
     if run_id and (run := find_response_run(run_id, owner())):
         response = _current(run)
         if response["store"]:  # an idempotency key keeps also the run of a response that is not to be stored
-            current_request().answer_headers[RUN_ID] = run.id
             return run, response
     raise NotFound(f"Response with id {response_id[:200]!r} not found.", field="response_id")
 
