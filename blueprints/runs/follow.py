@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from time import monotonic
 
+import gevent
 from flask import Response
 
 from blueprints import sse
 from blueprints.streaming import is_sse, stream_response
-from services.errors import NotFound
-from services.runs.record import Run, first_number
+from services.errors import NotFound, StoreUnavailable
+from services.runs.chunks import FRAME_END
+from services.runs.record import Chunk, Run, first_number
 from services.runs.service import Runs
 
 DATA = b"data: "
+UNAVAILABLE_S = 60.0
+"""How long a reader waits for the database, as the run itself does."""
+PAUSE_S = 1.0
+
+
+class ServerStopsError(Exception):
+    """The run does not end before the server stops."""
 
 
 def follow_run(
@@ -27,10 +37,27 @@ def follow_run(
 
 def _frames(runs: Runs, run: Run, after: int, *, as_sse: bool) -> Iterator[bytes]:
     encode = _as_sse if as_sse else _as_ndjson
-    try:
-        yield from map(encode, runs.events.follow(run.id, after, lambda: runs.terminal_of(run.id)))
-    except NotFound:  # the run was deleted
-        return
+
+    def terminal() -> Chunk | None:
+        if runs.will_not_end(run.id):
+            raise ServerStopsError
+        return runs.terminal_of(run.id)
+
+    read_at = monotonic()
+    while True:
+        try:
+            for frames in runs.events.follow(run.id, after, terminal):
+                after += frames.count(FRAME_END)
+                read_at = monotonic()
+                yield encode(frames)
+            return
+        except (NotFound, ServerStopsError):  # deleted; or a reader that comes back after the restart
+            return
+        except StoreUnavailable:
+            if monotonic() - read_at > UNAVAILABLE_S:
+                raise
+        gevent.sleep(PAUSE_S)
+        yield encode(b"")
 
 
 def _as_sse(frames: bytes) -> bytes:

@@ -45,6 +45,10 @@ class Runs:
         """The terminal event of a run that has ended; None while it goes on."""
         return self.store.get(id, None).terminal
 
+    def will_not_end(self, id: str) -> bool:
+        """Whether this process stops before the run can end: then nobody waits for it here."""
+        return self.worker.is_draining and self.live.get(id) is None
+
     def wait(self, run: Run, timeout_s: float) -> Run:
         """The run when it has ended, waits for an answer, or ``timeout_s`` have passed. Raises NotFound if nothing of it is kept."""
         deadline = monotonic() + timeout_s
@@ -54,7 +58,7 @@ class Runs:
 
         # No gevent.Timeout: it would interrupt a query, which PostgreSQL's driver does not survive.
         with self.events.subscribe(run.id) as subscription:
-            while run.status not in (*ENDED, "waiting") and left_s():
+            while run.status not in (*ENDED, "waiting") and left_s() and not self.will_not_end(run.id):
                 while isinstance(subscription.next(min(POLL_S, left_s())), Chunk) and left_s():
                     pass  # the end is not told by events
                 run = self.lookup.get(run.id, None)

@@ -71,7 +71,8 @@ class RunWorker:
         self._astray: set[str] = set()
         """The runs that differed at the latest beat; see `_reconcile`."""
         self._woken = Event()
-        self._is_draining = False
+        self.is_draining = False
+        """Whether it takes no more runs."""
         self._greenlet: gevent.Greenlet | None = None
 
     def start(self, start_run: Start, limits: RunLimits) -> None:
@@ -92,7 +93,7 @@ class RunWorker:
 
     def drain(self) -> None:
         """Take no more runs. Those in progress go on."""
-        self._is_draining = True
+        self.is_draining = True
 
     def stop(self) -> None:
         """End the runs in progress that are stored, those of waiting clients too. Each has failed with `server_stopped`."""
@@ -133,7 +134,7 @@ class RunWorker:
             log.info("deleted %d runs (runs.retention_days)", count)
 
     def _work(self) -> None:
-        while not self._is_draining:
+        while not self.is_draining:
             try:
                 self._claim()
             except StoreUnavailable as error:  # the next beat retries
@@ -144,7 +145,7 @@ class RunWorker:
             self._woken.clear()
 
     def _claim(self) -> None:
-        while not self._is_draining and (free := self._free_backends()):
+        while not self.is_draining and (free := self._free_backends()):
             run = self._store.claim(free)
             if run is None:
                 return

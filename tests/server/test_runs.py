@@ -353,7 +353,9 @@ def test_a_stop_ends_runs_in_the_grace_period_fails_the_rest_and_keeps_the_queue
     house = server(config)
     hanging, queued = submit(house.client, ["hang"]), submit(house.client, ["say", "later"])
     assert eventually(lambda: is_running(house.client, hanging["id"]))
-    house.signal(signal.SIGTERM)
+    with follow(house.client, queued["id"]) as stream:
+        house.signal(signal.SIGTERM)
+        assert list(stream.events()) == []  # the reader comes back after the restart
     house.wait()
     client = server(config, env={"CLINVK_HOME": str(house.clinvk_home)}).client
     lost = show(client, hanging["id"])
