@@ -39,9 +39,11 @@ def _frames(runs: Runs, run: Run, after: int, *, as_sse: bool) -> Iterator[bytes
     encode = _as_sse if as_sse else _as_ndjson
 
     def terminal() -> Chunk | None:
-        if runs.will_not_end(run.id):
+        will_not_end = runs.will_not_end(run.id)  # before the end is looked for: it may come in between
+        found = runs.terminal_of(run.id)
+        if found is None and will_not_end:
             raise ServerStopsError
-        return runs.terminal_of(run.id)
+        return found
 
     read_at = monotonic()
     while True:
