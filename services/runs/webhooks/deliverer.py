@@ -16,7 +16,7 @@ from services.runs.tally import Tally
 from services.runs.webhooks import signing
 from services.runs.webhooks.delivery import Delivery
 from services.runs.webhooks.outbox import Outbox, now_us
-from services.runs.webhooks.sender import GONE, Outcome, Sender
+from services.runs.webhooks.sender import Outcome, Sender
 
 log = logging.getLogger("clinvk.webhooks")
 
@@ -160,7 +160,7 @@ class Deliverer:
             self._outbox.remove(delivery)
             self._tally.attempted("accepted")
             log.info("webhook %s of %s (%s) was accepted by %s", *facts)
-        elif delivery.attempts >= ATTEMPTS or outcome.status == GONE:
+        elif delivery.attempts >= ATTEMPTS:
             self._outbox.remove(delivery)
             self._tally.attempted("given_up")
             log.warning("webhook %s of %s (%s) to %s is given up after %d attempts: %s", *facts, delivery.attempts, outcome.reason)

@@ -30,8 +30,6 @@ HEAD_LIMIT_BYTES = 64 * 1024
 """For the status and headers of an answer, with those of all 1xx answers before it, which http.client reads without a limit."""
 ANSWER_LIMIT_BYTES = 64 * 1024
 """How much of the answer's body is read. It is not used; a server may fail to end its work if nobody reads."""
-GONE = 410
-"""Standard Webhooks: the receiver wants no more requests."""
 
 
 @dataclass(frozen=True, slots=True)
