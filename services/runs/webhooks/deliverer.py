@@ -54,7 +54,7 @@ class Deliverer:
     ) -> None:
         """``find_run``: by id. ``to_payload``: the JSON body. ``clock``: microseconds since the epoch. ``jitter``: a factor."""
         self._outbox = outbox
-        self._sender = sender
+        self.sender = sender
         self._find_run = find_run
         self._to_payload = to_payload
         self._clock = clock
@@ -147,7 +147,7 @@ class Deliverer:
             webhook = run.webhooks[delivery.webhook]
             body = self._to_payload(run, delivery)
             signed = signing.headers(webhook.secret, delivery.id, self._clock() // 1_000_000, body)
-            return self._sender.send(webhook.url, signed, body)
+            return self.sender.send(webhook.url, signed, body)
         except StoreUnavailable:
             raise
         except Exception:

@@ -95,8 +95,8 @@ class Sender:
         lookup: Lookup | None = None,
         ca_file: str | None = None,
     ) -> None:
-        """``ca_file`` replaces the system's certificate authorities, which ``SSL_CERT_FILE`` replaces too."""
-        self._allowed_hosts = allowed_hosts
+        """``allowed_hosts`` may be replaced at any time: the next attempt obeys. ``ca_file`` replaces the system's certificate authorities, which ``SSL_CERT_FILE`` replaces too."""
+        self.allowed_hosts = allowed_hosts
         self._user_agent = user_agent
         self._attempt_s = attempt_s
         self._connect_s = connect_s
@@ -109,7 +109,7 @@ class Sender:
         limit = gevent.Timeout(self._attempt_s)
         try:
             with limit:
-                self._post(check_url(url, self._allowed_hosts), headers, body, status)
+                self._post(check_url(url, self.allowed_hosts), headers, body, status)
         except gevent.Timeout as timeout:
             if timeout is not limit:
                 raise
@@ -150,7 +150,7 @@ class Sender:
 
     def _connected(self, target: Target) -> Any:
         """A socket that is connected to the first address that answers. Raises the error of the last one."""
-        addresses = resolve(target.host, target.port, self._allowed_hosts, lookup=self._lookup)
+        addresses = resolve(target.host, target.port, self.allowed_hosts, lookup=self._lookup)
         for number, (family, address) in enumerate(addresses, 1):
             connected = socket.socket(family, socket.SOCK_STREAM)
             try:
