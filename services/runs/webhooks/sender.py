@@ -95,7 +95,8 @@ class Sender:
         lookup: Lookup | None = None,
         ca_file: str | None = None,
     ) -> None:
-        """``allowed_hosts`` may be replaced at any time: the next attempt obeys. ``ca_file`` replaces the system's certificate authorities, which ``SSL_CERT_FILE`` replaces too."""
+        """``allowed_hosts`` may be replaced between attempts. ``ca_file`` replaces the system's certificate authorities, which
+        ``SSL_CERT_FILE`` replaces too."""
         self.allowed_hosts = allowed_hosts
         self._user_agent = user_agent
         self._attempt_s = attempt_s
