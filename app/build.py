@@ -68,7 +68,7 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
         upkeep=Upkeep(
             conversations,
             retention_days=session.retention_days,
-            tidy=(continuation.tidy, responses.tidy, runs.worker.expire),
+            tidy=(continuation.tidy, responses.tidy, runs.worker.expire, runs.peers.renew),
             beat=runs.worker.beat,
         ),
         prober=prober,

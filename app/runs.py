@@ -98,7 +98,7 @@ def build_runs(settings: Settings, runner: Runner, sessions: SessionStore, secre
     handlers |= lookup.handlers()
     deliverer = Deliverer(
         Outbox(sessions.database),
-        Sender(settings.runs.webhook_allowed_hosts),
+        Sender(),  # `start_runs` sets the allowed hosts
         find_run=partial(_find, store),
         to_payload=partial(to_payload, secret),
         tally=tally,
@@ -169,8 +169,9 @@ def _find(store: RunStore, id: str) -> Run | None:
 
 
 def start_runs(app: flask.Flask) -> None:
-    """Execute queued runs in this process, with the configuration of ``app``."""
+    """Execute queued runs and send webhooks in this process. Called again, with the configuration of the new ``app``."""
     held: Services = app.extensions["clinvk"]
     held.runs.peers.start()
+    held.runs.deliverer.sender.allowed_hosts = held.runs.limits.webhook_allowed_hosts
     held.runs.deliverer.start()
     held.runs.worker.start(to_start(app), held.runs.limits)

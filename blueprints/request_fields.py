@@ -17,6 +17,8 @@ from services.sessions.conversations import METADATA_KEYS_LIMIT, METADATA_NAME_C
 ERRORS_LIMIT = 20
 """Maximum number of errors reported for one request."""
 TOOLS_LIMIT = 1_000
+EVENT_NUMBER_LIMIT = 2**53
+"""Clients that read numbers as doubles read larger ones inexactly, and databases have 64 bits."""
 MESSAGES_LIMIT = 10_000
 """Array elements validated between two yields to other greenlets."""
 

@@ -11,6 +11,7 @@ TOKENS = re.compile(
     r"|\bsk-[\w-]{8,}"  # Anthropic, OpenAI
     r"|\bAIza[\w-]{20,}|\bya29\.[\w.-]{8,}"  # Google
     r"|\b(?:gh[opusr]_|github_pat_|glpat-)\w{16,}"
+    r"|\bwhsec_[A-Za-z0-9+/]{8,}={0,2}"  # Standard Webhooks
     r"|\bxox[abprs]-[\w-]{8,}"
     r"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"
     r"|\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*",  # a JSON Web Token

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from ipaddress import ip_network
+from typing import Any
 from urllib.parse import urlsplit
 
 from app.config.problems import Problem
@@ -51,25 +52,46 @@ def _database(url: str) -> Iterator[tuple[str, str]]:
 
 
 def _webhooks(runs: RunSettings) -> Iterator[tuple[str, str]]:
-    if not runs.webhooks:
+    if not (runs.webhooks or runs.webhook_secret or runs.webhook_allowed_hosts):
         return
-    from services.errors import InvalidRequest
     from services.runs.webhooks.address import check_url  # takes a while to import, and few configurations need it
     from services.runs.webhooks.event_types import RESPONSE_EVENTS
     from services.runs.webhooks.signing import to_key
 
+    if runs.webhook_secret:
+        yield from _refused("runs.webhook_secret", to_key, runs.webhook_secret)
+    for index, host in enumerate(runs.webhook_allowed_hosts):
+        if not _is_host(host):
+            expected = "expected a host name or an address, without a scheme, port or path"
+            yield f"runs.webhook_allowed_hosts[{index}]", f"{expected}, got {host!r}"
     for index, webhook in enumerate(runs.webhooks):
         key = f"runs.webhooks[{index}]"
         for unknown in [name for name in webhook.events if name not in RESPONSE_EVENTS]:
             yield f"{key}.events", f"{unknown!r} is not an event; expected {', '.join(RESPONSE_EVENTS)}"
-        for name, check in (
-            ("url", lambda webhook=webhook: check_url(webhook.url, runs.webhook_allowed_hosts)),
-            ("secret", lambda webhook=webhook: to_key(webhook.secret or runs.webhook_secret)),
-        ):
-            try:
-                check()
-            except InvalidRequest as error:
-                yield f"{key}.{name}", str(error.details["issue"])
+        yield from _refused(f"{key}.url", check_url, webhook.url, runs.webhook_allowed_hosts)
+        if webhook.secret or not runs.webhook_secret:
+            yield from _refused(f"{key}.secret", to_key, webhook.secret)
+
+
+def _refused(key: str, check: Callable[..., object], *values: Any) -> Iterator[tuple[str, str]]:
+    from services.errors import InvalidRequest
+
+    try:
+        check(*values)
+    except InvalidRequest as error:
+        yield key, str(error.details["issue"])
+
+
+def _is_host(text: str) -> bool:
+    """Whether it can be the host of a webhook's URL."""
+    from services.errors import InvalidRequest
+    from services.runs.webhooks.address import check_url, to_host
+
+    host = to_host(text)
+    try:
+        return check_url(f"https://[{host}]/" if ":" in host else f"https://{host}/", [host]).host == host
+    except InvalidRequest:
+        return False
 
 
 def _origins(server: ServerSettings) -> Iterator[tuple[str, str]]:

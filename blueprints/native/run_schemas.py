@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from marshmallow import fields, validate
 
-from blueprints.native.schemas import MetaSchema, Strict
+from blueprints.native.schemas import MetaSchema, Pattern, Strict
+from blueprints.request_fields import EVENT_NUMBER_LIMIT
 from services.runs.record import KINDS, STATUSES
 from services.runs.rows import LISTED_BYTES
 
 MAX_LIMIT = 200
 WAIT_LIMIT_S = 60.0
 ID_CHARS = 64
+NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]*$"
+"""PostgreSQL has no text with a NUL."""
 
 
 class RunErrorSchema(Strict):
@@ -62,7 +65,10 @@ class RunListSchema(Strict):
 class RunQuerySchema(Strict):
     status = fields.String(validate=validate.OneOf(STATUSES))
     kind = fields.String(validate=validate.OneOf(KINDS))
-    session_id = fields.String(validate=validate.Length(1, ID_CHARS), metadata={"description": "A whole session id"})
+    session_id = fields.String(
+        validate=[validate.Length(1, ID_CHARS), Pattern(NO_CONTROL_CHARACTERS, error="must not contain control characters")],
+        metadata={"description": "A whole session id"},
+    )
     limit = fields.Integer(load_default=50, validate=validate.Range(1, MAX_LIMIT))
     cursor = fields.String(validate=validate.Length(1, 200), metadata={"description": "`next_cursor` of the page before"})
 
@@ -77,6 +83,6 @@ class WaitQuerySchema(Strict):
 
 class EventsQuerySchema(Strict):
     after = fields.Integer(
-        validate=validate.Range(0),
+        validate=validate.Range(0, EVENT_NUMBER_LIMIT),
         metadata={"description": "Number of the last event seen; without, all events are sent. `Last-Event-ID` takes precedence"},
     )

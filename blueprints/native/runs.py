@@ -21,6 +21,7 @@ from blueprints.native.run_schemas import (
 )
 from blueprints.native.run_translate import from_run, to_run_filter
 from blueprints.native.translate import meta
+from blueprints.request_fields import EVENT_NUMBER_LIMIT
 from blueprints.runs.follow import follow_run
 from blueprints.runs.keys import events_expired
 from blueprints.streaming import EVENT_STREAM, NDJSON
@@ -106,6 +107,6 @@ def last_event_id() -> int | None:
     sent = request.headers.get("Last-Event-ID")
     if not sent:
         return None
-    if not sent.isascii() or not sent.isdecimal() or len(sent) > 18:
+    if not sent.isascii() or not sent.isdecimal() or len(sent) > 18 or int(sent) > EVENT_NUMBER_LIMIT:
         raise InvalidRequest("Last-Event-ID: expected the number of an event", field="Last-Event-ID", issue="not a number")
     return int(sent)

@@ -19,8 +19,13 @@ def decode(cursor: str, kind: str, types: tuple[type, ...]) -> list[Any]:
     try:
         place: list[Any]
         found, *place = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        if found == kind and [*map(type, place)] == list(types) and all(abs(part) < 2**63 for part in place if isinstance(part, int)):
+        if found == kind and [*map(type, place)] == list(types) and all(map(_can_be_stored, place)):
             return place
     except (ValueError, TypeError):
         pass
     raise InvalidRequest("cursor: invalid for this list", field="cursor", issue="use next_cursor of the same list, with the same filters")
+
+
+def _can_be_stored(part: int | str) -> bool:
+    """Integers have 64 bits. Databases and drivers refuse some characters that do not print: NUL, lone surrogates."""
+    return part.isprintable() if isinstance(part, str) else abs(part) < 2**63

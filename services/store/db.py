@@ -147,10 +147,12 @@ class Database:
         return self._engine.connect()
 
     def _create(self) -> Engine:
+        # Tracebacks in the log must not show parameters: these hold prompts, answers and webhook secrets.
         if not self.is_sqlite:
-            return create_engine(self.url, connect_args=POSTGRES_CONNECT, **POSTGRES_POOL)
+            return create_engine(self.url, connect_args=POSTGRES_CONNECT, hide_parameters=True, **POSTGRES_POOL)
         pool = {} if self._path else {"poolclass": StaticPool}
-        engine = create_engine(self.url, connect_args={"timeout": SQLITE_WAIT_MS / 1000, "check_same_thread": False}, **pool)
+        options = {"timeout": SQLITE_WAIT_MS / 1000, "check_same_thread": False}
+        engine = create_engine(self.url, connect_args=options, hide_parameters=True, **pool)
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine

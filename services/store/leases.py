@@ -35,7 +35,7 @@ class Owner:
 
 def this_process() -> Owner:
     pid = os.getpid()
-    return Owner(str(uuid.uuid4()), _place(), pid, _process_start(pid) or "")
+    return Owner(str(uuid.uuid4()), place(), pid, _process_start(pid) or "")
 
 
 def sign_in(connection: Connection, owner: Owner) -> None:
@@ -82,7 +82,7 @@ def _now(dialect: str) -> ColumnElement[float]:
     return literal_column("CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)")
 
 
-def _place() -> str:
+def place() -> str:
     """The scope in which PIDs are comparable: this boot of this machine and this PID namespace."""
     boot = _read("/proc/sys/kernel/random/boot_id") or socket.gethostname()
     try:

@@ -16,6 +16,7 @@ from tests.parts.clis import FakeCli, do
 from tests.parts.native import events, text
 from tests.parts.processes import eventually
 from tests.parts.server import Server
+from tests.parts.webhook_receiver import receiving, soon
 
 
 def config_of(fake_cli: FakeCli, *keys: str, **server: Any) -> dict[str, Any]:
@@ -126,3 +127,15 @@ def test_queued_and_running_work_survive_ten_hangups(server: ServerFactory, fake
         assert events([*head, *lines])[-1]["type"] == "done"
         answer = second.connection.getresponse()
         assert (answer.status, b'"output":"a"' in answer.read()) == (200, True)
+
+
+def test_hosts_that_webhooks_may_reach_are_changed(server: ServerFactory, fake_cli: FakeCli) -> None:
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    one = server(config_of(fake_cli))
+    with receiving() as receiver:
+        hook = {"url": f"http://127.0.0.1:{receiver.port}/", "secret": secret}
+        body = {"prompt": do(["say", "x"]), "background": True, "webhook": hook}
+        assert one.client.post("/api/v1/prompt", body).status == 400
+        hang_up(one, {**config_of(fake_cli), "runs": {"webhook_allowed_hosts": ["127.0.0.1"]}}, "configuration reloaded")
+        assert eventually(lambda: one.client.post("/api/v1/prompt", body).status == 202)
+        assert soon(lambda: receiver.requests)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from services.store import cursors
 from tests.conftest import ServerFactory
 from tests.parts.client import Client, Stream
 from tests.parts.clis import FakeCli, do
@@ -196,9 +197,24 @@ def test_pages_are_newest_first_and_end(fake_server: Server) -> None:
     assert seen == made[::-1]
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=201", "status=done", "kind=job", "cursor=x", "unknown=1"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=0", "limit=201", "status=done", "kind=job", "cursor=x", "unknown=1", "session_id=", "session_id=a%00", "session_id=a%0A",
+        *(f"cursor={cursors.encode('created', 1, id)}" for id in ("a\0", "a\n", "\ud800")),
+    ],
+)  # fmt: skip
 def test_bad_queries_are_refused(fake_server: Server, query: str) -> None:
     assert fake_server.client.get(f"{RUNS}?{query}").status == 400
+
+
+def test_a_number_that_no_event_can_have_is_refused(fake_server: Server) -> None:
+    client = fake_server.client
+    run_id = ended(client, submit(client, ["say", "done"])["id"])["id"]
+    for number, status in ((2**53, 204), (2**53 + 1, 400), (10**18 - 1, 400), (10**30, 400)):
+        path = f"{RUNS}/{run_id}/events"
+        assert client.get(f"{path}?after={number}").status == status
+        assert client.ask("GET", path, None, {"Last-Event-ID": str(number)}).status == status
 
 
 def test_a_deleted_run_is_unknown_everywhere_and_its_key_is_free(fake_server: Server) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, text
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import DatabaseError
 
 from services.errors import StoreUnavailable
 from services.store.db import to_url
@@ -55,6 +58,19 @@ def test_nobody_else_may_read_the_sqlite_file_whatever_the_umask(tmp_path: Path)
     files = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "home").iterdir()}
     assert files == dict.fromkeys(("sessions.db", "sessions.db-wal", "sessions.db-shm"), 0o600)
     store.close()
+
+
+def test_errors_do_not_show_the_parameters_of_statements(store: SessionStore) -> None:
+    given = {"secret": f"whsec_{1234}"}  # tracebacks show this line, too
+
+    def fail(connection: Connection) -> None:
+        connection.execute(text("SELECT 1 FROM nothing WHERE :secret = :secret"), given)
+
+    with pytest.raises((StoreUnavailable, DatabaseError)) as raised:
+        store.database.write(fail)
+    shown = "".join(traceback.format_exception(raised.value))
+    assert "FROM nothing" in shown
+    assert "whsec_1234" not in shown
 
 
 def test_a_file_that_is_no_database_is_told_and_left_as_it_is(tmp_path: Path) -> None:

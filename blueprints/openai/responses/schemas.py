@@ -9,7 +9,7 @@ from marshmallow import fields, validate
 
 from blueprints.ignored import ignored_field
 from blueprints.openai.chat.schemas import InputField, ReasoningSchema, Tolerant, count_field, model_field, tools_field
-from blueprints.request_fields import Array, Flag, Metadata, Number, StringOrObject, Whole
+from blueprints.request_fields import EVENT_NUMBER_LIMIT, Array, Flag, Metadata, Number, StringOrObject, Whole
 from blueprints.webhook_field import ResponseWebhookSchema
 
 
@@ -96,7 +96,8 @@ class ResponseSchema(Tolerant):
 class ResponseQuerySchema(Tolerant):
     stream = fields.Boolean(load_default=False, metadata={"description": "Send the events of the response"})
     starting_after = fields.Integer(
-        validate=validate.Range(0), metadata={"description": "`sequence_number` of the last event seen; without, all events are sent"}
+        validate=validate.Range(0, EVENT_NUMBER_LIMIT),
+        metadata={"description": "`sequence_number` of the last event seen; without, all events are sent"},
     )
 
 

@@ -16,7 +16,7 @@ from services.runs.tally import Tally
 from services.runs.webhooks import signing
 from services.runs.webhooks.delivery import Delivery
 from services.runs.webhooks.outbox import Outbox, now_us
-from services.runs.webhooks.sender import GONE, Outcome, Sender
+from services.runs.webhooks.sender import Outcome, Sender
 
 log = logging.getLogger("clinvk.webhooks")
 
@@ -54,7 +54,7 @@ class Deliverer:
     ) -> None:
         """``find_run``: by id. ``to_payload``: the JSON body. ``clock``: microseconds since the epoch. ``jitter``: a factor."""
         self._outbox = outbox
-        self._sender = sender
+        self.sender = sender
         self._find_run = find_run
         self._to_payload = to_payload
         self._clock = clock
@@ -147,7 +147,7 @@ class Deliverer:
             webhook = run.webhooks[delivery.webhook]
             body = self._to_payload(run, delivery)
             signed = signing.headers(webhook.secret, delivery.id, self._clock() // 1_000_000, body)
-            return self._sender.send(webhook.url, signed, body)
+            return self.sender.send(webhook.url, signed, body)
         except StoreUnavailable:
             raise
         except Exception:
@@ -160,7 +160,7 @@ class Deliverer:
             self._outbox.remove(delivery)
             self._tally.attempted("accepted")
             log.info("webhook %s of %s (%s) was accepted by %s", *facts)
-        elif delivery.attempts >= ATTEMPTS or outcome.status == GONE:
+        elif delivery.attempts >= ATTEMPTS:
             self._outbox.remove(delivery)
             self._tally.attempted("given_up")
             log.warning("webhook %s of %s (%s) to %s is given up after %d attempts: %s", *facts, delivery.attempts, outcome.reason)

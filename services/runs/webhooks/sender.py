@@ -7,6 +7,7 @@ an attempt blocks its own greenlet only, and its time limit holds at every step.
 from __future__ import annotations
 
 import http.client
+import io
 import ssl
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
@@ -25,10 +26,10 @@ ATTEMPT_S = 15.0
 """For one attempt: lookup, connection, TLS, request and answer."""
 CONNECT_S = 5.0
 """For one of several addresses: an address that does not answer leaves time for the next one."""
+HEAD_LIMIT_BYTES = 64 * 1024
+"""For the status and headers of an answer, with those of all 1xx answers before it, which http.client reads without a limit."""
 ANSWER_LIMIT_BYTES = 64 * 1024
 """How much of the answer's body is read. It is not used; a server may fail to end its work if nobody reads."""
-GONE = 410
-"""Standard Webhooks: the receiver wants no more requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,46 @@ class Outcome:
         return self.status is not None and 200 <= self.status < 300
 
 
+class _LimitedStream(io.RawIOBase):
+    """What a socket receives, up to ``left`` bytes. Past them a read raises HTTPException.
+
+    Every read yields to the event loop: gevent's ``recv`` does not while bytes are there, so no time limit could end a flood.
+    """
+
+    def __init__(self, stream: io.RawIOBase, left: int) -> None:
+        self._stream = stream
+        self.left = left
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        gevent.sleep(0)
+        count = self._stream.readinto(buffer)
+        self.left -= count or 0
+        if self.left < 0:
+            raise http.client.HTTPException("the answer is too long")
+        return count
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+class _LimitedResponse(http.client.HTTPResponse):
+    """An answer whose head and body, framing included, are limited, each by its own number of bytes."""
+
+    def __init__(self, sock: Any, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self.fp.close()
+        self._limited = _LimitedStream(sock.makefile("rb", buffering=0), HEAD_LIMIT_BYTES)
+        self.fp = io.BufferedReader(self._limited)
+
+    def begin(self) -> None:
+        super().begin()
+        self._limited.left += ANSWER_LIMIT_BYTES
+
+
 class Sender:
     def __init__(
         self,
@@ -54,8 +95,9 @@ class Sender:
         lookup: Lookup | None = None,
         ca_file: str | None = None,
     ) -> None:
-        """``ca_file`` replaces the system's certificate authorities, which ``SSL_CERT_FILE`` replaces too."""
-        self._allowed_hosts = allowed_hosts
+        """``allowed_hosts`` may be replaced between attempts. ``ca_file`` replaces the system's certificate authorities, which
+        ``SSL_CERT_FILE`` replaces too."""
+        self.allowed_hosts = allowed_hosts
         self._user_agent = user_agent
         self._attempt_s = attempt_s
         self._connect_s = connect_s
@@ -68,7 +110,7 @@ class Sender:
         limit = gevent.Timeout(self._attempt_s)
         try:
             with limit:
-                self._post(check_url(url, self._allowed_hosts), headers, body, status)
+                self._post(check_url(url, self.allowed_hosts), headers, body, status)
         except gevent.Timeout as timeout:
             if timeout is not limit:
                 raise
@@ -99,6 +141,7 @@ class Sender:
                 open_sockets.enter_context(connected).do_handshake()
             connection = http.client.HTTPConnection(target.host, target.port)
             connection.default_port = DEFAULT_PORTS["https" if target.is_tls else "http"]  # left out of the Host header
+            connection.response_class = _LimitedResponse
             connection.auto_open = 0  # it would look up the name, and connect without a check
             connection.sock = connected
             connection.request("POST", target.path, body, ours | dict(headers))
@@ -108,7 +151,7 @@ class Sender:
 
     def _connected(self, target: Target) -> Any:
         """A socket that is connected to the first address that answers. Raises the error of the last one."""
-        addresses = resolve(target.host, target.port, self._allowed_hosts, lookup=self._lookup)
+        addresses = resolve(target.host, target.port, self.allowed_hosts, lookup=self._lookup)
         for number, (family, address) in enumerate(addresses, 1):
             connected = socket.socket(family, socket.SOCK_STREAM)
             try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from app.config.load import SettingsError, load_settings
@@ -236,6 +238,30 @@ def test_a_mistake_in_a_webhook_is_named_with_its_place(problems, webhooks, key,
 def test_a_webhook_without_any_secret_is_refused(problems):
     (problem,) = problems("runs: {webhooks: [{url: 'https://a.example'}]}")
     assert "runs.webhooks[0].secret: expected whsec_" in problem
+
+
+@pytest.mark.parametrize("secret", ["whsec_x", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaS"])
+@pytest.mark.parametrize("more", ["", "  webhooks: [{url: 'https://a.example'}]\n"])
+def test_a_malformed_secret_of_webhooks_is_named_once(problems, secret, more):
+    (problem,) = problems(f"runs:\n  webhook_secret: {secret}\n{more}")
+    assert problem.startswith("2:")
+    assert "runs.webhook_secret: expected whsec_" in problem
+    assert secret not in problem
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["https://a.example", "a.example:8080", "a.example/hook", "127.0.0.1:80", "[::1]:80", "*.example", "me@a.example", "a b", "", "127.1"],
+)
+def test_a_host_of_webhooks_that_never_matches_is_named_with_its_place(problems, host):
+    (problem,) = problems(f"runs:\n  webhook_allowed_hosts: [b.example, '{host}']\n")
+    assert problem.startswith("2:")
+    assert f"runs.webhook_allowed_hosts[1]: expected a host name or an address, without a scheme, port or path, got {host!r}" in problem
+
+
+def test_hosts_of_webhooks_are_names_and_addresses(load):
+    hosts = ["hooks", "A.example.", "127.0.0.1", "::1", "[::1]", "10.0.0.7", "localhost"]
+    assert load(f"runs: {{webhook_allowed_hosts: {json.dumps(hosts)}}}").runs.webhook_allowed_hosts == hosts
 
 
 def test_webhooks_are_for_the_file_alone(problems):

@@ -14,6 +14,7 @@ from services.redaction import redact
         ("x-api-key: sk-ant-api03-AbCd_0123-xyz", "sk-ant-api03-AbCd_0123-xyz"),
         ("key=AIzaSyA1234567890abcdefghijklmnop", "AIzaSyA1234567890abcdefghijklmnop"),
         ("push failed for ghp_0123456789abcdefghij", "ghp_0123456789abcdefghij"),
+        ("signed with whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaS+/w==, sent", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaS+/w=="),
         ("Authorization: Bearer abc.def-ghi_123", "abc.def-ghi_123"),
         ("authorization: basic dXNlcjpwYXNzd29yZA==", "dXNlcjpwYXNzd29yZA=="),
         ("postgresql://me:hunter22@db/x is down", "hunter22"),

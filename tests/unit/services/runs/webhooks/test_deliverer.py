@@ -200,12 +200,15 @@ def test_delays_vary_by_a_tenth(bench: Bench) -> None:
     assert bench.rows()[0].due_at == bench.clock.now + 4.5 * SECOND
 
 
-def test_a_receiver_that_is_gone_is_not_asked_again(bench: Bench) -> None:
-    sender = FakeSender(lambda number, url: Outcome(410, "HTTP status 410"))
+@pytest.mark.parametrize("code", [304, 400, 404, 410, 429, 503])
+def test_every_status_outside_2xx_is_sent_again(bench: Bench, code: int) -> None:
+    sender = FakeSender(lambda number, url: Outcome(code, f"HTTP status {code}") if number == 1 else ACCEPTED)
     bench.start(sender)
     bench.end_run()
+    assert soon(lambda: sender.sent and bench.is_settled())
+    bench.pass_time(RETRY_AFTER_S[0])
     assert soon(lambda: not bench.rows())
-    assert len(sender.sent) == 1
+    assert len(sender.sent) == 2
 
 
 def test_a_restart_goes_on_where_it_was(bench: Bench) -> None:

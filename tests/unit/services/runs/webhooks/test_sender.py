@@ -106,6 +106,34 @@ def test_no_more_than_64_kib_of_an_answer_are_read() -> None:
 
 
 @pytest.mark.parametrize(
+    ("beginning", "repeated", "expected"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n", Outcome(None, "the answer is not HTTP")),
+        (b"HTTP/1.1 200 OK\r\n", b"A: b\r\n", Outcome(None, "the answer is not HTTP")),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"A: b\r\n", Outcome(200, "HTTP status 200")),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1;" + b"e" * 9_000 + b"\r\n.\r\n", Outcome(200, "HTTP status 200")),
+    ],
+    ids=["interim answers", "headers", "trailers", "chunk extensions"],
+)
+def test_an_answer_without_an_end_is_left_at_its_limit(beginning: bytes, repeated: bytes, expected: Outcome) -> None:
+    def flood(connection: Any) -> None:
+        connection.sendall(beginning)
+        while True:
+            connection.sendall(repeated * 100)
+
+    with receiving(flood) as receiver:
+        begun = monotonic()
+        assert send(receiver, attempt_s=3) == expected
+        assert monotonic() - begun < 2
+        assert soon(lambda: not receiver.open)
+
+
+def test_an_answer_after_interim_ones_is_read() -> None:
+    with receiving(b"HTTP/1.1 100 Continue\r\n\r\n" * 3 + status(202)) as receiver:
+        assert send(receiver) == Outcome(202, "HTTP status 202")
+
+
+@pytest.mark.parametrize(
     ("answer", "reason"),
     [
         (b"", "the connection was closed without an answer"),
