@@ -15,8 +15,8 @@ from services.errors import Conflict, KeyReused, NotFound
 from services.event_loop import yield_to_others
 from services.runs import burial, endings, expiry, queue
 from services.runs.pages import list_page
-from services.runs.record import LIVE, Chunk, IdempotencyKey, NewRun, Run, RunEnd, RunError, RunFilter, RunPage
-from services.runs.rows import WHOLE, from_new, to_run
+from services.runs.record import LIVE, Chunk, IdempotencyKey, NewRun, Run, RunEnd, RunError, RunFilter, RunPage, RunStatus
+from services.runs.rows import TERMINAL, WHOLE, from_new, to_run, to_terminal
 from services.store import leases, turns
 from services.store.db import Database
 from services.store.schema import run_events, run_requests, runs, sessions
@@ -32,6 +32,8 @@ ADD_REQUEST = insert(run_requests)
 REQUEST = select(run_requests.c.data).where(run_requests.c.run_id == bindparam("of_run"))
 BY_KEY = select(*WHOLE).where(runs.c.owner == bindparam("of_owner"), runs.c.idempotency_key == bindparam("key"))
 BY_ID = select(*WHOLE).where(runs.c.id == bindparam("of_run"))
+STATUS_OF = select(runs.c.status).where(runs.c.id == bindparam("of_run"))
+TERMINAL_OF = select(*TERMINAL).where(runs.c.id == bindparam("of_run"))
 SESSION = select(sessions.c.status, sessions.c.owner).where(sessions.c.id == bindparam("of_session")).with_for_update()
 UNFINISHED = (
     select(runs.c.id)
@@ -75,11 +77,11 @@ class RunStore:
             if there := _of_same_key(connection, new):
                 return there, False
             self._check_session(connection, new.session_id)
-            turn = queue.next_turn(connection, new, max_waiting=max_waiting, max_waiting_per_owner=max_waiting_per_owner)
-            run = _insert(connection, new, {**from_new(new, now=_now()), "turn": turn})
+            turn, place = queue.next_turn(connection, new, max_waiting=max_waiting, max_waiting_per_owner=max_waiting_per_owner)
+            row = _insert(connection, new, {**from_new(new, now=_now()), "turn": turn})
             if new.begun:
                 connection.execute(insert(run_events), {"run_id": new.id, **new.begun._asdict()})
-            return run, True
+            return to_run(row, position=place or queue.position(connection, row)), True
 
         return self._write_keyed(work)
 
@@ -95,7 +97,8 @@ class RunStore:
             self._check_session(connection, new.session_id)
             us, now = self._us(), _now()
             leases.sign_in(connection, us)
-            return _insert(connection, new, {**from_new(new, now=now), "status": "running", "worker": us.id, "started_at": now}), True
+            begun = {**from_new(new, now=now), "status": "running", "worker": us.id, "started_at": now}
+            return to_run(_insert(connection, new, begun)), True
 
         return self._write_keyed(work)
 
@@ -165,6 +168,22 @@ class RunStore:
         """Raises NotFound."""
         with self._database.reading() as connection:
             return _find(connection, id, owner)
+
+    def status_of(self, id: str) -> RunStatus:
+        """Raises NotFound."""
+        with self._database.reading() as connection:
+            status: RunStatus | None = connection.execute(STATUS_OF, {"of_run": id}).scalar()
+        if status is None:
+            raise no_run(id)
+        return status
+
+    def terminal_of(self, id: str) -> Chunk | None:
+        """The last event of a run that has ended; None while it goes on. Raises NotFound."""
+        with self._database.reading() as connection:
+            row = connection.execute(TERMINAL_OF, {"of_run": id}).first()
+        if row is None:
+            raise no_run(id)
+        return to_terminal(row)
 
     def request_of(self, id: str) -> bytes:
         """What `NewRun.request` was. Raises NotFound."""
@@ -268,11 +287,11 @@ class RunStore:
             return self._database.write(work)
 
 
-def _insert(connection: Connection, new: NewRun, row: dict[str, Any]) -> Run:
+def _insert(connection: Connection, new: NewRun, row: dict[str, Any]) -> Row[Any]:
     connection.execute(ADD, row)
     if new.request:
         connection.execute(ADD_REQUEST, {"run_id": new.id, "data": new.request})
-    return _read(connection, new.id)
+    return connection.execute(BY_ID, {"of_run": new.id}).one()
 
 
 def _of_same_key(connection: Connection, new: NewRun) -> Run | None:

@@ -194,6 +194,7 @@ PARTIAL_INDEXES = (
     "CREATE UNIQUE INDEX runs_by_key ON runs (owner, idempotency_key) WHERE idempotency_key IS NOT NULL",
     "CREATE INDEX runs_by_session ON runs (session_id, status) WHERE session_id IS NOT NULL",
     "CREATE INDEX runs_by_worker ON runs (worker) WHERE worker IS NOT NULL",
+    "CREATE INDEX runs_by_backend ON runs (status, backend) WHERE status = 'queued'",
 )
 
 # `first` is the number of the chunk's first event. The terminal event is in the row of the run.

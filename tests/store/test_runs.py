@@ -148,6 +148,21 @@ def test_runs_that_a_worker_passed_over_do_not_hold_up_a_late_owner(desk: RunDes
     assert desk.add(owner="bert", backend="codex").position == 2
 
 
+def test_the_place_of_a_run_is_the_same_at_its_submission_alone_and_in_a_list(desk: RunDesk) -> None:
+    kinds = [("anna", 5, 1.0), ("bert", 5, 2.0), ("anna", 9, 1.0), ("carl", 0, 0.5), ("anna", 5, 1.0)]
+    for at in range(30):
+        owner, priority, weight = kinds[at * 7 % len(kinds)]
+        run = desk.add(owner=owner, priority=priority, weight=weight, backend="claude")
+        assert run.position == desk.runs.get(run.id, None).position
+        if at % 6 == 5:
+            desk.claim("claude")
+    for wanted in (RunFilter(owner=None), RunFilter(owner="anna"), RunFilter(owner=None, status="running")):
+        page = desk.runs.list(wanted, limit=200).runs
+        assert [run.position for run in page] == [desk.runs.get(run.id, None).position for run in page]
+    served = {desk.runs.get(run.id, None).position: run.id for run in desk.runs.list(RunFilter(owner=None, status="queued")).runs}
+    assert [desk.claim("claude").id for _ in served] == [served[place] for place in range(1, len(served) + 1)]
+
+
 def test_the_queue_and_each_owners_share_of_it_are_limited(desk: RunDesk) -> None:
     limits = {"max_waiting": 3, "max_waiting_per_owner": 2}
     desk.add(owner="anna", **limits)
