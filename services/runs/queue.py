@@ -133,7 +133,8 @@ def position(connection: Connection, row: Row[Any]) -> int | None:
     """The place of one run in the queue, from 1. ``row`` has the columns of `ORDER` and the status."""
     if row.status != "queued":
         return None
-    return connection.execute(PLACE, _bounds(its=row)).scalar_one()
+    place: int = connection.execute(PLACE, _bounds(its=row)).scalar_one()
+    return place
 
 
 def positions(connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from time import time_ns
 from typing import Any, Literal, TypeVar
 
-from sqlalchemy import Connection, Row, Text, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, Text, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from services.errors import Conflict, KeyReused, NotFound
@@ -33,7 +33,7 @@ REQUEST = select(run_requests.c.data).where(run_requests.c.run_id == bindparam("
 BY_KEY = select(*WHOLE).where(runs.c.owner == bindparam("of_owner"), runs.c.idempotency_key == bindparam("key"))
 BY_ID = select(*WHOLE).where(runs.c.id == bindparam("of_run"))
 STATUS_OF = select(runs.c.status).where(runs.c.id == bindparam("of_run"))
-TERMINAL_OF = select(*TERMINAL).where(runs.c.id == bindparam("of_run"))
+TERMINAL_OF: Select[Any] = select(*TERMINAL).where(runs.c.id == bindparam("of_run"))
 SESSION = select(sessions.c.status, sessions.c.owner).where(sessions.c.id == bindparam("of_session")).with_for_update()
 UNFINISHED = (
     select(runs.c.id)

@@ -183,6 +183,7 @@ runs = Table(
     Index("runs_by_share", "owner", "status", "priority", "turn"),
     Index("runs_by_creation", "created_at", "id", "status", "kind", "session_id"),
     Index("runs_by_owner", "owner", "created_at", "id", "status", "kind", "session_id"),
+    Index("runs_by_owner_status", "owner", "status", "created_at", "id"),
     Index("runs_by_end", "are_events_expired", "ended_at"),
 )
 

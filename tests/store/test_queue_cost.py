@@ -69,3 +69,13 @@ def test_a_run_that_joins_the_end_of_the_queue_does_not_count_it_again(crowded: 
     added, is_new = crowded.runs.add(new_run(backend="claude"), **LIMITS)
     assert (is_new, added.position) == (True, crowded.runs.get(added.id, None).position)
     assert steps(crowded, lambda: crowded.runs.add(new_run(backend="claude"), **LIMITS)) < 3.5 * counted
+
+
+def test_a_page_of_the_runs_of_one_status_does_not_read_those_of_others(crowded: RunDesk) -> None:
+    ended = [{**from_new(new_run(owner="bert"), now=at + 1), "status": "completed", "turn": float(at)} for at in range(LENGTH)]
+    ended[0]["status"] = "failed"
+    crowded.sessions.database.write(lambda connection: connection.execute(insert(runs), ended))
+    wanted = RunFilter(owner="bert", status="failed")
+    assert [run.id for run in crowded.runs.list(wanted).runs] == [ended[0]["id"]]
+    assert steps(crowded, lambda: crowded.runs.list(wanted)) < LENGTH / 10
+    assert steps(crowded, lambda: crowded.runs.list(RunFilter(owner="bert", status="completed"), limit=5)) < LENGTH / 10
