@@ -19,6 +19,7 @@ from services.runs.record import LIVE, Chunk, IdempotencyKey, NewRun, Run, RunEn
 from services.runs.rows import TERMINAL, WHOLE, from_new, to_run, to_terminal
 from services.store import leases, turns
 from services.store.db import Database
+from services.store.rows import storable
 from services.store.schema import run_events, run_requests, runs, sessions
 
 T = TypeVar("T")
@@ -129,7 +130,8 @@ class RunStore:
         status: Literal["running", "waiting"] | None = None,
     ) -> None:
         """Store what became known of a run that this process executes. None changes nothing."""
-        changes = {"new_session_id": session_id, "new_model": model, "new_last_tool": last_tool, "new_status": status}
+        known = {"session_id": session_id, "model": model, "last_tool": last_tool, "status": status}
+        changes = {f"new_{name}": storable(value) if value else None for name, value in known.items()}
 
         def work(connection: Connection) -> None:
             connection.execute(NOTE, {"of_run": id, "of_worker": self._us().id, **changes})
@@ -233,6 +235,11 @@ class RunStore:
             return tuple(connection.execute(TO_CANCEL, {"of_worker": us.id}).scalars())
 
         return self._database.write(work)
+
+    def to_cancel(self) -> tuple[str, ...]:
+        """The runs that this process executes and that are to be cancelled. One read of an index: it may be called every second."""
+        with self._database.reading() as connection:
+            return tuple(connection.execute(TO_CANCEL, {"of_worker": self._us().id}).scalars())
 
     def bury(
         self,

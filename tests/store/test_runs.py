@@ -18,6 +18,7 @@ from sqlalchemy.engine import URL
 from services.errors import Conflict, InvalidRequest, KeyReused, NotFound, QueueFull, RateLimited
 from services.runs.record import Chunk, IdempotencyKey, Run, RunError, RunFilter, StoredAnswer, Webhook
 from services.runs.webhooks.outbox import Outbox
+from services.store.leases import BEAT_S, LEASE_S
 from services.store.records import NewTurn, Session, TurnEnd
 from services.store.schema import owners, run_events, runs
 from services.store.sessions import new_id
@@ -232,6 +233,13 @@ def test_only_its_worker_notes_and_ends_a_run(open_run_desk: Callable[..., RunDe
     assert (ours.runs.get(run.id, None).model, ours.runs.get(run.id, None).status) == ("ours", "completed")
 
 
+def test_no_text_that_is_noted_breaks_the_database(desk: RunDesk) -> None:
+    run = desk.start()
+    desk.runs.note(run.id, session_id="s", model="m\0\ud800", last_tool="tool\0", status="waiting")
+    noted = desk.runs.get(run.id, None)
+    assert (noted.session_id, noted.model, noted.last_tool, noted.status) == ("s", "m\ufffd?", "tool\ufffd", "waiting")
+
+
 def test_the_webhook_of_an_end_is_stored_with_it_if_its_type_is_wanted(desk: RunDesk) -> None:
     completed, failed, unwanted = (desk.start(webhooks=(HOOK,)) for _ in range(3))
     desk.finish(completed.id, 1)
@@ -279,6 +287,18 @@ def test_cancelling_a_run_that_is_executed_is_told_to_its_worker(open_run_desk: 
     ours.finish(run.id, 1, status="cancelled")
     assert ours.runs.beat() == ()
     assert not ours.runs.get(other.id, None).is_cancel_requested
+
+
+def test_a_worker_hears_of_cancellations_without_a_beat(open_run_desk: Callable[..., RunDesk]) -> None:
+    ours, other = open_run_desk(), open_run_desk()
+    run, also = ours.start(), ours.start()
+    theirs = other.start()
+    for wanted in (run, theirs):
+        other.runs.cancel(wanted.id, None, terminal_of)
+    assert (ours.runs.to_cancel(), other.runs.to_cancel()) == ((run.id,), (theirs.id,))
+    ours.finish(run.id, 1)
+    assert ours.runs.to_cancel() == ()
+    assert ours.runs.get(also.id, None).status == "running"
 
 
 @pytest.mark.parametrize("method", ["add", "begin"])
@@ -578,6 +598,11 @@ def test_the_run_of_a_process_that_was_killed_is_ended_at_once_on_its_machine(ur
     assert desk.runs.get(run_id, None).status == "running", died.stderr
     assert [run.id for run in lost(desk)] == [run_id]
     assert desk.runs.get(run_id, None).terminal == frames(3, text="worker_lost")
+
+
+def test_a_process_that_died_on_another_machine_is_noticed_within_15_s() -> None:
+    assert LEASE_S + BEAT_S <= 15 - 1, "the time of the burial itself is left"
+    assert 3 * BEAT_S <= LEASE_S, "two renewals may be late"
 
 
 def test_the_lease_of_a_process_that_holds_a_run_is_kept_until_the_run_is_buried(open_run_desk: Callable[..., RunDesk]) -> None:
