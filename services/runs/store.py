@@ -138,10 +138,12 @@ class RunStore:
 
         self._database.write(work)
 
-    def end(self, id: str, end: RunEnd) -> bool:
-        """Store the end of a run that this process executes, with its terminal event and its webhook. False: somebody else has ended
-        the run or put it back into the queue."""
-        return self._database.write(lambda connection: endings.end(connection, id, end, _now(), worker=self._us().id))
+    def end(self, id: str, end: RunEnd, *, attempt: int | None = None) -> bool:
+        """Store the end of a run that this process executes, with its terminal event and its webhook. ``attempt``: of the claimed run.
+
+        False: somebody else has ended the run or put it back into the queue, also if this process has claimed it again since.
+        """
+        return self._database.write(lambda connection: endings.end(connection, id, end, _now(), worker=self._us().id, attempt=attempt))
 
     def cancel(self, id: str, owner: str | None, terminal_of: Callable[[Run, int], Chunk]) -> Run:
         """Cancel a run: one that waits has ended when this returns, one that is executed is told to its process by `beat`, one that has

@@ -553,6 +553,18 @@ def test_a_run_with_an_attempt_left_is_started_once_more_and_its_numbers_go_on(o
     assert third.runs.get(run.id, None).terminal == frames(5, text="worker_lost")
 
 
+def test_the_end_of_a_lost_attempt_is_refused_though_its_process_executes_the_next_one(open_run_desk: Callable[..., RunDesk]) -> None:
+    ours, other = open_run_desk(), open_run_desk()
+    first = ours.start(attempts=2)
+    ours.seem_dead()
+    assert lost(other)
+    second = ours.claim("claude")
+    assert (second.id, second.attempt) == (first.id, 2)
+    assert not ours.runs.end(first.id, end(2), attempt=first.attempt)
+    assert ours.runs.status_of(first.id) == "running"
+    assert ours.runs.end(first.id, end(2), attempt=second.attempt)
+
+
 def test_a_lost_run_that_was_to_be_cancelled_is_not_started_again(open_run_desk: Callable[..., RunDesk]) -> None:
     ours, dead = open_run_desk(), open_run_desk()
     run = dead.start(attempts=2)
