@@ -51,13 +51,13 @@ class Runner:
         self.observer: Observer = NULL_OBSERVER
 
     def reconfigure(
-        self, backends: Mapping[str, BackendSpec], *, workdirs: WorkdirRules, limits: Limits, background_limits: Limits
+        self, backends: Mapping[str, BackendSpec], *, workdirs: WorkdirRules, limits: Limits, background_limits: Limits | None = None
     ) -> None:
         """Apply a new configuration to later runs. Runs in progress are not affected."""
         self.backends = backends
         self._workdirs = workdirs
         self._limits = limits
-        self._background_limits = background_limits
+        self._background_limits = background_limits or limits
         self._driver.reconfigure(backends)
         self.prestart()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, LargeBinary, Row, Text, bindparam, func, select, update
+from sqlalchemy import Connection, Integer, LargeBinary, Row, Text, bindparam, func, select, update
 
 from services.runs.record import LIVE, Chunk, Run, RunEnd, RunKind, first_number
 from services.runs.rows import from_end, to_webhooks
@@ -38,7 +38,8 @@ END = (
     )
     .returning(runs.c.kind, runs.c.webhooks)
 )
-END_OURS = END.where(IS_OURS)
+END_OURS = END.where(IS_OURS, runs.c.attempt == func.coalesce(bindparam("of_attempt", type_=Integer), runs.c.attempt))
+"""A process that was presumed dead may execute the next attempt itself: the first one's end is not that of the second."""
 
 NEXT_NUMBER = (
     select(run_events.c.first + run_events.c.count)
@@ -62,13 +63,14 @@ def next_number(connection: Connection, run_id: str, kind: RunKind) -> int:
     return first_number(kind) if stored is None else stored
 
 
-def end(connection: Connection, run_id: str, end: RunEnd, now: int, *, worker: str | None = None) -> bool:
-    """Store the end of an unfinished run. With ``worker``: only if that process executes it. Returns whether it was stored."""
+def end(connection: Connection, run_id: str, end: RunEnd, now: int, *, worker: str | None = None, attempt: int | None = None) -> bool:
+    """Store the end of an unfinished run. With ``worker``: only if that process executes it, and with ``attempt``: only this attempt.
+    Returns whether it was stored."""
     changes = {f"new_{name}": value for name, value in from_end(end).items()} | {"of_run": run_id, "now": now}
     if worker is None:
         row = connection.execute(END, changes).first()
     else:
-        row = connection.execute(END_OURS, changes | {"of_worker": worker}).first()
+        row = connection.execute(END_OURS, changes | {"of_worker": worker, "of_attempt": attempt}).first()
     if row is not None:
         _announce(connection, run_id, row, end, now)
     return row is not None

@@ -27,6 +27,6 @@ def list_page(connection: Connection, wanted: RunFilter, limit: int, cursor: str
     found = connection.execute(statement.order_by(*(column.desc() for column in ORDER)).limit(limit + 1)).all()
     page = [row.id for row in found[:limit]]
     rows = {row.id: row for row in connection.execute(select(*LISTED).where(runs.c.id.in_(page)))}
-    places = queue.positions(connection, [row.id for row in rows.values() if row.status == "queued"])
+    places = queue.positions(connection, list(rows.values()))
     more = cursors.encode(ORDER_NAME, found[limit - 1].created_at, found[limit - 1].id) if len(found) > limit else None
     return RunPage(tuple(to_run(rows[id], position=places.get(id)) for id in page), more)

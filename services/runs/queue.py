@@ -8,10 +8,10 @@ when it submitted nothing. Nothing is recomputed when a run is claimed.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Text, bindparam, case, func, or_, select, tuple_, update
+from sqlalchemy import Connection, Row, Text, bindparam, case, func, literal_column, or_, select, tuple_, update
 
 from services.errors import QueueFull, RateLimited
 from services.runs.record import LIVE, NewRun
@@ -32,7 +32,9 @@ IN_PRIORITY = runs.c.priority == bindparam("in_priority")
 STATE = select(
     select(func.count()).where(QUEUED).scalar_subquery().label("length"),
     select(func.count()).where(QUEUED, IS_OWN).scalar_subquery().label("own_length"),
+    select(func.max(runs.c.priority)).where(QUEUED).scalar_subquery().label("last_priority"),
     select(func.min(runs.c.turn)).where(QUEUED, IN_PRIORITY).scalar_subquery().label("next_turn"),
+    select(func.max(runs.c.turn)).where(QUEUED, IN_PRIORITY).scalar_subquery().label("last_turn"),
     *(
         select(func.max(runs.c.turn)).where(runs.c.status == status, IN_PRIORITY).scalar_subquery().label(f"served_{status}")
         for status in LIVE
@@ -43,6 +45,15 @@ STATE = select(
     ),
 )
 
+# Whether any run waits for one of the backends, from the index `runs_by_backend`, which has the condition as a literal: `NEXT` reads
+# past all runs that wait for others.
+IS_WAITING = runs.c.status == literal_column("'queued'")
+ANY_WAITS = select(
+    or_(
+        select(runs.c.backend).where(IS_WAITING, runs.c.backend.is_(None)).exists(),
+        select(runs.c.backend).where(IS_WAITING, runs.c.backend.in_(bindparam("backends", expanding=True, type_=Text))).exists(),
+    )
+)
 NEXT = (
     select(runs.c.id)
     .where(QUEUED, or_(runs.c.backend.is_(None), runs.c.backend.in_(bindparam("backends", expanding=True, type_=Text))))
@@ -61,15 +72,40 @@ CLAIM = (
     )
     .returning(*WHOLE)
 )
-BEFORE = (
-    select(func.count())
-    .where(QUEUED, tuple_(*ORDER) <= tuple_(*(bindparam(f"its_{column.name}", type_=column.type) for column in ORDER)))
-    .select_from(runs)
+ITS = {column.name: bindparam(f"its_{column.name}", type_=column.type) for column in ORDER}
+# Three ranges of the index: SQLite takes more than twice as long to compare whole tuples.
+PLACE = select(
+    sum(
+        (
+            select(func.count()).where(QUEUED, *before).select_from(runs).scalar_subquery()
+            for before in (
+                (runs.c.priority == ITS["priority"], runs.c.turn < ITS["turn"]),
+                (
+                    runs.c.priority == ITS["priority"],
+                    runs.c.turn == ITS["turn"],
+                    tuple_(runs.c.created_at, runs.c.id) <= tuple_(ITS["created_at"], ITS["id"]),
+                ),
+            )
+        ),
+        start=select(func.count()).where(QUEUED, runs.c.priority < ITS["priority"]).select_from(runs).scalar_subquery(),
+    )
+)
+BETWEEN = (
+    select(runs.c.id)
+    .where(
+        QUEUED,
+        tuple_(*ORDER) > tuple_(*ITS.values()),
+        tuple_(*ORDER) <= tuple_(*(bindparam(f"last_{column.name}", type_=column.type) for column in ORDER)),
+    )
+    .order_by(*ORDER)
 )
 
 
-def next_turn(connection: Connection, new: NewRun, *, max_waiting: int, max_waiting_per_owner: int) -> float:
-    """The turn of a run that joins the queue. Raises RateLimited if its owner's share is full, QueueFull if the whole queue is."""
+def next_turn(connection: Connection, new: NewRun, *, max_waiting: int, max_waiting_per_owner: int) -> tuple[float, int | None]:
+    """The turn of a run that joins the queue, and its place if that is the last one.
+
+    Raises RateLimited if its owner's share is full, QueueFull if the whole queue is.
+    """
     state = connection.execute(STATE, {"of_owner": new.owner, "in_priority": new.priority}).one()
     if state.own_length >= max_waiting_per_owner:
         message = f"{state.own_length} of your runs are waiting, which is the limit; wait until one of them starts"
@@ -78,11 +114,15 @@ def next_turn(connection: Connection, new: NewRun, *, max_waiting: int, max_wait
         raise QueueFull(f"{state.length} runs are waiting, which is the limit of this server", retry_after_s=RETRY_AFTER_S)
     own = _largest(state, "own_queued", *(f"own_{status}" for status in LIVE))
     in_service = _turn_in_service(state)
-    return in_service if own is None else max(in_service, own + 1 / new.weight)
+    turn = in_service if own is None else max(in_service, own + 1 / new.weight)
+    is_last = (state.last_priority or 0, state.last_turn or 0.0) <= (new.priority, turn)
+    return turn, state.length + 1 if is_last else None
 
 
 def claim(connection: Connection, backends: Collection[str], worker: str, now: int) -> Row[Any] | None:
     """The run that is next among those that need no backend or one of ``backends``, now running."""
+    if not connection.execute(ANY_WAITS, {"backends": list(backends)}).scalar():
+        return None
     run_id = connection.execute(NEXT, {"backends": list(backends)}).scalar()
     if run_id is None:
         return None
@@ -93,16 +133,23 @@ def position(connection: Connection, row: Row[Any]) -> int | None:
     """The place of one run in the queue, from 1. ``row`` has the columns of `ORDER` and the status."""
     if row.status != "queued":
         return None
-    return connection.execute(BEFORE, {f"its_{column.name}": row._mapping[column.name] for column in ORDER}).scalar_one()
+    place: int = connection.execute(PLACE, _bounds(its=row)).scalar_one()
+    return place
 
 
-def positions(connection: Connection, run_ids: Collection[str]) -> dict[str, int]:
-    """The places of those of ``run_ids`` that wait, in one pass over the queue."""
-    if not run_ids:
+def positions(connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, int]:
+    """The places of those of ``rows`` that wait: the first of them is counted, then the queue is read as far as the last one."""
+    waiting = sorted((row for row in rows if row.status == "queued"), key=lambda row: tuple(row._mapping[column.name] for column in ORDER))
+    if not waiting:
         return {}
-    places = select(runs.c.id, func.row_number().over(order_by=ORDER).label("place")).where(QUEUED).subquery()
-    rows = connection.execute(select(places.c.id, places.c.place).where(places.c.id.in_(run_ids)))
-    return {row.id: row.place for row in rows}
+    first, last = waiting[0], waiting[-1]
+    place = connection.execute(PLACE, _bounds(its=first)).scalar_one()
+    between = connection.execute(BETWEEN, _bounds(its=first, last=last)).scalars() if len(waiting) > 1 else ()
+    return {first.id: place} | {run_id: place + steps for steps, run_id in enumerate(between, 1)}
+
+
+def _bounds(**rows: Row[Any]) -> dict[str, Any]:
+    return {f"{name}_{column.name}": row._mapping[column.name] for name, row in rows.items() for column in ORDER}
 
 
 def _turn_in_service(state: Row[Any]) -> float:

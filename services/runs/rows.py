@@ -6,7 +6,7 @@ import json
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Row, case, func
+from sqlalchemy import Row, case, func, null
 
 from services.runs.record import Chunk, IdempotencyKey, NewRun, Run, RunEnd, RunError, StoredAnswer, Webhook
 from services.store.rows import dumped, storable
@@ -33,18 +33,19 @@ LISTED_BYTES = 16 * 1024
 """Lists omit longer results, so a page of 200 runs has at most 3 MB of them."""
 
 WHOLE = tuple(runs.c)
+TERMINAL = (runs.c.terminal_first, runs.c.terminal_count, runs.c.terminal_data)
 LARGE = ("result", "terminal_data", "answer_body")
 LISTED = (
     *(column for column in runs.c if column.name not in LARGE),
     case((func.length(runs.c.result) <= LISTED_BYTES, runs.c.result)).label("result"),
     func.length(runs.c.result).label("result_bytes"),
+    *(null().label(name) for name in LARGE if name != "result"),  # `to_run` asks for them, and a missing key costs more than a row
 )
 """The columns of a run that is read alone, and of one of a list."""
 
 
 def to_run(row: Row[Any], *, position: int | None = None, request: bytes = b"") -> Run:
     held = row._mapping
-    terminal = held.get("terminal_data")
     return Run(
         **{name: held[name] for name in AS_THEY_ARE},
         request=request,
@@ -54,11 +55,16 @@ def to_run(row: Row[Any], *, position: int | None = None, request: bytes = b"") 
         webhooks=to_webhooks(row.webhooks),
         result=row.result,
         error=RunError(code=row.error_code, message=row.error_message) if row.error_code else None,
-        terminal=Chunk(row.terminal_first, row.terminal_count, terminal) if terminal is not None else None,
+        terminal=to_terminal(row),
         answer=to_answer(row),
         position=position,
         left_out=("result",) if row.result is None and held.get("result_bytes") is not None else (),
     )
+
+
+def to_terminal(row: Row[Any]) -> Chunk | None:
+    data = row._mapping.get("terminal_data")
+    return Chunk(row.terminal_first, row.terminal_count, data) if data is not None else None
 
 
 def to_answer(row: Row[Any]) -> StoredAnswer | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from time import monotonic
 
+from services.errors import NotFound
 from services.runs.limits import RunLimits
 from services.runs.live import LiveRuns
 from services.runs.log import EventLog
 from services.runs.lookup import RunLookup
 from services.runs.peers import Peers
 from services.runs.performer import Performer
-from services.runs.record import ENDED, Chunk, Run
+from services.runs.record import ENDED, Chunk, Run, RunStatus
 from services.runs.store import RunStore
 from services.runs.tally import Tally
 from services.runs.webhooks.deliverer import Deliverer
@@ -42,8 +43,8 @@ class Runs:
         self.peers.tell("wake")
 
     def terminal_of(self, id: str) -> Chunk | None:
-        """The terminal event of a run that has ended; None while it goes on."""
-        return self.store.get(id, None).terminal
+        """The terminal event of a run that has ended; None while it goes on. Raises NotFound."""
+        return self.store.terminal_of(id)
 
     def will_not_end(self, id: str) -> bool:
         """Whether this process stops before the run can end: then nobody waits for it here."""
@@ -51,15 +52,21 @@ class Runs:
 
     def wait(self, run: Run, timeout_s: float) -> Run:
         """The run when it has ended, waits for an answer, or ``timeout_s`` have passed. Raises NotFound if nothing of it is kept."""
-        deadline = monotonic() + timeout_s
+        deadline, status, has_waited = monotonic() + timeout_s, run.status, False
 
         def left_s() -> float:
             return max(0.0, deadline - monotonic())
 
         # No gevent.Timeout: it would interrupt a query, which PostgreSQL's driver does not survive.
         with self.events.subscribe(run.id) as subscription:
-            while run.status not in (*ENDED, "waiting") and left_s() and not self.will_not_end(run.id):
+            while status not in (*ENDED, "waiting") and left_s() and not self.will_not_end(run.id):
                 while isinstance(subscription.next(min(POLL_S, left_s())), Chunk) and left_s():
                     pass  # the end is not told by events
-                run = self.lookup.get(run.id, None)
-        return run
+                status, has_waited = self._status_of(run.id), True
+        return self.lookup.get(run.id, None) if has_waited else run
+
+    def _status_of(self, id: str) -> RunStatus:
+        try:
+            return self.store.status_of(id)
+        except NotFound:  # of a foreground run that is not stored
+            return self.lookup.get(id, None).status

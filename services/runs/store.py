@@ -8,17 +8,18 @@ from dataclasses import replace
 from time import time_ns
 from typing import Any, Literal, TypeVar
 
-from sqlalchemy import Connection, Row, Text, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, Text, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from services.errors import Conflict, KeyReused, NotFound
 from services.event_loop import yield_to_others
 from services.runs import burial, endings, expiry, queue
 from services.runs.pages import list_page
-from services.runs.record import LIVE, Chunk, IdempotencyKey, NewRun, Run, RunEnd, RunError, RunFilter, RunPage
-from services.runs.rows import WHOLE, from_new, to_run
+from services.runs.record import LIVE, Chunk, IdempotencyKey, NewRun, Run, RunEnd, RunError, RunFilter, RunPage, RunStatus
+from services.runs.rows import TERMINAL, WHOLE, from_new, to_run, to_terminal
 from services.store import leases, turns
 from services.store.db import Database
+from services.store.rows import storable
 from services.store.schema import run_events, run_requests, runs, sessions
 
 T = TypeVar("T")
@@ -32,6 +33,8 @@ ADD_REQUEST = insert(run_requests)
 REQUEST = select(run_requests.c.data).where(run_requests.c.run_id == bindparam("of_run"))
 BY_KEY = select(*WHOLE).where(runs.c.owner == bindparam("of_owner"), runs.c.idempotency_key == bindparam("key"))
 BY_ID = select(*WHOLE).where(runs.c.id == bindparam("of_run"))
+STATUS_OF = select(runs.c.status).where(runs.c.id == bindparam("of_run"))
+TERMINAL_OF: Select[Any] = select(*TERMINAL).where(runs.c.id == bindparam("of_run"))
 SESSION = select(sessions.c.status, sessions.c.owner).where(sessions.c.id == bindparam("of_session")).with_for_update()
 UNFINISHED = (
     select(runs.c.id)
@@ -76,11 +79,11 @@ class RunStore:
             if there := _of_same_key(connection, new):
                 return there, False
             self._check_session(connection, new.session_id)
-            turn = queue.next_turn(connection, new, max_waiting=max_waiting, max_waiting_per_owner=max_waiting_per_owner)
-            run = _insert(connection, new, {**from_new(new, now=_now()), "turn": turn})
+            turn, place = queue.next_turn(connection, new, max_waiting=max_waiting, max_waiting_per_owner=max_waiting_per_owner)
+            row = _insert(connection, new, {**from_new(new, now=_now()), "turn": turn})
             if new.begun:
                 connection.execute(insert(run_events), {"run_id": new.id, **new.begun._asdict()})
-            return run, True
+            return to_run(row, position=place or queue.position(connection, row)), True
 
         return self._write_keyed(work)
 
@@ -96,7 +99,8 @@ class RunStore:
             self._check_session(connection, new.session_id)
             us, now = self._us(), _now()
             leases.sign_in(connection, us)
-            return _insert(connection, new, {**from_new(new, now=now), "status": "running", "worker": us.id, "started_at": now}), True
+            begun = {**from_new(new, now=now), "status": "running", "worker": us.id, "started_at": now}
+            return to_run(_insert(connection, new, begun)), True
 
         return self._write_keyed(work)
 
@@ -127,17 +131,20 @@ class RunStore:
         status: Literal["running", "waiting"] | None = None,
     ) -> None:
         """Store what became known of a run that this process executes. None changes nothing."""
-        changes = {"new_session_id": session_id, "new_model": model, "new_last_tool": last_tool, "new_status": status}
+        known = {"session_id": session_id, "model": model, "last_tool": last_tool, "status": status}
+        changes = {f"new_{name}": storable(value) if value else None for name, value in known.items()}
 
         def work(connection: Connection) -> None:
             connection.execute(NOTE, {"of_run": id, "of_worker": self._us().id, **changes})
 
         self._database.write(work)
 
-    def end(self, id: str, end: RunEnd) -> bool:
-        """Store the end of a run that this process executes, with its terminal event and its webhook. False: somebody else has ended
-        the run or put it back into the queue."""
-        return self._database.write(lambda connection: endings.end(connection, id, end, _now(), worker=self._us().id))
+    def end(self, id: str, end: RunEnd, *, attempt: int | None = None) -> bool:
+        """Store the end of a run that this process executes, with its terminal event and its webhook. ``attempt``: of the claimed run.
+
+        False: somebody else has ended the run or put it back into the queue, also if this process has claimed it again since.
+        """
+        return self._database.write(lambda connection: endings.end(connection, id, end, _now(), worker=self._us().id, attempt=attempt))
 
     def cancel(self, id: str, owner: str | None, terminal_of: Callable[[Run, int], Chunk]) -> Run:
         """Cancel a run: one that waits has ended when this returns, one that is executed is told to its process by `beat`, one that has
@@ -166,6 +173,22 @@ class RunStore:
         """Raises NotFound."""
         with self._database.reading() as connection:
             return _find(connection, id, owner)
+
+    def status_of(self, id: str) -> RunStatus:
+        """Raises NotFound."""
+        with self._database.reading() as connection:
+            status: RunStatus | None = connection.execute(STATUS_OF, {"of_run": id}).scalar()
+        if status is None:
+            raise no_run(id)
+        return status
+
+    def terminal_of(self, id: str) -> Chunk | None:
+        """The last event of a run that has ended; None while it goes on. Raises NotFound."""
+        with self._database.reading() as connection:
+            row = connection.execute(TERMINAL_OF, {"of_run": id}).first()
+        if row is None:
+            raise no_run(id)
+        return to_terminal(row)
 
     def request_of(self, id: str) -> bytes:
         """What `NewRun.request` was. Raises NotFound."""
@@ -221,6 +244,11 @@ class RunStore:
 
         return self._database.write(work)
 
+    def to_cancel(self) -> tuple[str, ...]:
+        """The runs that this process executes and that are to be cancelled. One read of an index: it may be called every second."""
+        with self._database.reading() as connection:
+            return tuple(connection.execute(TO_CANCEL, {"of_worker": self._us().id}).scalars())
+
     def bury(
         self,
         terminal_of: Callable[[Run, int], Chunk],
@@ -274,11 +302,11 @@ class RunStore:
             return self._database.write(work)
 
 
-def _insert(connection: Connection, new: NewRun, row: dict[str, Any]) -> Run:
+def _insert(connection: Connection, new: NewRun, row: dict[str, Any]) -> Row[Any]:
     connection.execute(ADD, row)
     if new.request:
         connection.execute(ADD_REQUEST, {"run_id": new.id, "data": new.request})
-    return _read(connection, new.id)
+    return connection.execute(BY_ID, {"of_run": new.id}).one()
 
 
 def _of_same_key(connection: Connection, new: NewRun) -> Run | None:

@@ -1,4 +1,7 @@
-"""Periodic maintenance of the session store: delete old sessions, renew this process's lease, release the turns of dead processes."""
+"""Periodic maintenance of the session store: renew this process's lease, delete old sessions, release the turns of dead processes.
+
+The lease has a greenlet of its own: deletions may take longer than it lasts, and other machines would take this process for dead.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ TIDY_S = 30.0
 
 
 class Upkeep:
-    """One greenlet per serving process. `start` may be called again, also after a fork."""
+    """Three greenlets per serving process. `start` may be called again, also after a fork."""
 
     def __init__(
         self,
@@ -30,44 +33,39 @@ class Upkeep:
         beat: Callable[[], object] = lambda: None,
         tidy: Sequence[Callable[[], object]] = (),
     ) -> None:
-        """``beat`` is called at every beat, ``tidy`` every `TIDY_S`, or at every beat if those are rarer."""
+        """``beat`` is called every ``beat_s``, ``tidy`` every `TIDY_S`. None of them delays the renewal of the lease."""
         self._conversations = conversations
-        self._more_at_beat = beat
-        self._tidy = tidy
+        self._tasks: Sequence[tuple[float, Sequence[Callable[[], object]]]] = (
+            (beat_s, (conversations.store.beat,)),
+            (beat_s, (conversations.save_again, beat)),
+            (TIDY_S, (self._sweep, *tidy)),
+        )
+        """(seconds between two rounds, what a round calls), each in its own greenlet."""
         self._retention_days = retention_days
-        self._beat_s = beat_s
-        self._greenlet: gevent.Greenlet | None = None
+        self._next_sweep = 0.0
+        self._greenlets: Sequence[gevent.Greenlet] = ()
 
     def start(self) -> None:
-        if self._greenlet is None or self._greenlet.dead:
-            self._greenlet = gevent.spawn(self._work)
+        if not self._greenlets or self._greenlets[0].dead:
+            self._next_sweep = monotonic()
+            self._greenlets = [gevent.spawn(self._repeat, pause_s, works) for pause_s, works in self._tasks]
 
     def stop(self) -> None:
-        if self._greenlet:
-            self._greenlet.kill()
+        gevent.killall(self._greenlets)
 
-    def _work(self) -> None:
-        next_sweep = next_tidy = monotonic()
+    def _repeat(self, pause_s: float, works: Sequence[Callable[[], object]]) -> None:
         while True:
-            if monotonic() >= next_sweep:
-                next_sweep = monotonic() + SWEEP_S
-                self._try(self._sweep)
-            self._try(self._beat)
-            self._try(self._more_at_beat)
-            if monotonic() >= next_tidy:
-                next_tidy = monotonic() + TIDY_S
-                for tidy in self._tidy:
-                    self._try(tidy)
-            gevent.sleep(self._beat_s)
+            for work in works:
+                self._try(work)
+            gevent.sleep(pause_s)
 
     def _sweep(self) -> None:
+        if monotonic() < self._next_sweep:
+            return
+        self._next_sweep = monotonic() + SWEEP_S
         self._conversations.store.release_dead()
         if self._retention_days and (count := self._conversations.expire(self._retention_days)):
             log.info("deleted %d sessions not used for %d days (session.retention_days)", count, self._retention_days)
-
-    def _beat(self) -> None:
-        self._conversations.store.beat()
-        self._conversations.save_again()
 
     def _try(self, work: Callable[[], object]) -> None:
         try:

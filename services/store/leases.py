@@ -3,6 +3,7 @@ running.
 
 If the owner is local (same boot, same PID namespace), the process table shows whether it is alive. An owner elsewhere
 (another container or machine on the same database) must have renewed its lease within ``LEASE_S`` by the database's clock.
+A dead one is noticed after ``LEASE_S`` and at most ``BEAT_S`` more, which is how often the others look.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from services.store.schema import owners, runs, sessions
 
-LEASE_S = 15.0
-BEAT_S = 5.0
+LEASE_S = 10.0
+BEAT_S = 3.0
 """How often a process renews its lease."""
 
 

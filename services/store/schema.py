@@ -183,6 +183,7 @@ runs = Table(
     Index("runs_by_share", "owner", "status", "priority", "turn"),
     Index("runs_by_creation", "created_at", "id", "status", "kind", "session_id"),
     Index("runs_by_owner", "owner", "created_at", "id", "status", "kind", "session_id"),
+    Index("runs_by_owner_status", "owner", "status", "created_at", "id"),
     Index("runs_by_end", "are_events_expired", "ended_at"),
 )
 
@@ -194,6 +195,7 @@ PARTIAL_INDEXES = (
     "CREATE UNIQUE INDEX runs_by_key ON runs (owner, idempotency_key) WHERE idempotency_key IS NOT NULL",
     "CREATE INDEX runs_by_session ON runs (session_id, status) WHERE session_id IS NOT NULL",
     "CREATE INDEX runs_by_worker ON runs (worker) WHERE worker IS NOT NULL",
+    "CREATE INDEX runs_by_backend ON runs (status, backend) WHERE status = 'queued'",
 )
 
 # `first` is the number of the chunk's first event. The terminal event is in the row of the run.

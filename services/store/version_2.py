@@ -53,8 +53,10 @@ STATEMENTS = (
     "CREATE INDEX runs_by_share ON runs (owner, status, priority, turn)",
     "CREATE INDEX runs_by_creation ON runs (created_at, id, status, kind, session_id)",
     "CREATE INDEX runs_by_owner ON runs (owner, created_at, id, status, kind, session_id)",
+    "CREATE INDEX runs_by_owner_status ON runs (owner, status, created_at, id)",
     "CREATE INDEX runs_by_session ON runs (session_id, status) WHERE session_id IS NOT NULL",
     "CREATE INDEX runs_by_worker ON runs (worker) WHERE worker IS NOT NULL",
+    "CREATE INDEX runs_by_backend ON runs (status, backend) WHERE status = 'queued'",
     "CREATE INDEX runs_by_end ON runs (are_events_expired, ended_at)",
     """CREATE TABLE run_events (
         run_id {id} NOT NULL REFERENCES runs (id) ON DELETE CASCADE,

@@ -12,6 +12,7 @@ from time import time_ns
 
 import gevent
 import pytest
+from gevent.event import Event as Signal
 from sqlalchemy import text
 
 from services.admission import AdmissionControl
@@ -393,6 +394,28 @@ def test_expired_sessions_go_with_their_files(desk: Desk) -> None:
             gevent.sleep(0.01)
     upkeep.stop()
     assert desk.files() == [f"{new.cli_session_id}.txt"]
+
+
+def test_the_lease_is_renewed_while_a_deletion_takes_long(desk: Desk) -> None:
+    deleting, go_on = Signal(), Signal()
+
+    def delete() -> None:
+        deleting.set()
+        go_on.wait()
+
+    def seen_at() -> float:
+        with desk.store.database.reading() as connection:
+            return float(connection.execute(text("SELECT max(seen_at) FROM owners")).scalar() or 0)
+
+    upkeep = Upkeep(desk.talk, retention_days=30, beat_s=0.01, tidy=(delete,))
+    upkeep.start()
+    assert deleting.wait(10)
+    then = seen_at()
+    with gevent.Timeout(5):
+        while seen_at() <= then:
+            gevent.sleep(0.01)
+    assert not go_on.is_set()
+    upkeep.stop()
 
 
 def test_an_answer_goes_out_though_the_store_cannot_take_it_and_is_recorded_later(desk: Desk) -> None:

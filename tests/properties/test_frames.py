@@ -21,7 +21,7 @@ from services.usage import Usage
 from tests.parts.client import Arrival, Stream
 from tests.properties.strategies import json_values, texts
 
-FACTS = {"backend": "claude", "model": "m", "ignored": [], "elapsed_ms": lambda: 5}
+FACTS = {"run_id": "run_1", "backend": "claude", "model": "m", "ignored": [], "elapsed_ms": lambda: 5}
 
 events = st.one_of(
     st.builds(Text, texts, st.integers(0, 3), st.booleans()),

@@ -18,6 +18,7 @@ from sqlalchemy.engine import URL
 from services.errors import Conflict, InvalidRequest, KeyReused, NotFound, QueueFull, RateLimited
 from services.runs.record import Chunk, IdempotencyKey, Run, RunError, RunFilter, StoredAnswer, Webhook
 from services.runs.webhooks.outbox import Outbox
+from services.store.leases import BEAT_S, LEASE_S
 from services.store.records import NewTurn, Session, TurnEnd
 from services.store.schema import owners, run_events, runs
 from services.store.sessions import new_id
@@ -148,6 +149,21 @@ def test_runs_that_a_worker_passed_over_do_not_hold_up_a_late_owner(desk: RunDes
     assert desk.add(owner="bert", backend="codex").position == 2
 
 
+def test_the_place_of_a_run_is_the_same_at_its_submission_alone_and_in_a_list(desk: RunDesk) -> None:
+    kinds = [("anna", 5, 1.0), ("bert", 5, 2.0), ("anna", 9, 1.0), ("carl", 0, 0.5), ("anna", 5, 1.0)]
+    for at in range(30):
+        owner, priority, weight = kinds[at * 7 % len(kinds)]
+        run = desk.add(owner=owner, priority=priority, weight=weight, backend="claude")
+        assert run.position == desk.runs.get(run.id, None).position
+        if at % 6 == 5:
+            desk.claim("claude")
+    for wanted in (RunFilter(owner=None), RunFilter(owner="anna"), RunFilter(owner=None, status="running")):
+        page = desk.runs.list(wanted, limit=200).runs
+        assert [run.position for run in page] == [desk.runs.get(run.id, None).position for run in page]
+    served = {desk.runs.get(run.id, None).position: run.id for run in desk.runs.list(RunFilter(owner=None, status="queued")).runs}
+    assert [desk.claim("claude").id for _ in served] == [served[place] for place in range(1, len(served) + 1)]
+
+
 def test_the_queue_and_each_owners_share_of_it_are_limited(desk: RunDesk) -> None:
     limits = {"max_waiting": 3, "max_waiting_per_owner": 2}
     desk.add(owner="anna", **limits)
@@ -217,6 +233,13 @@ def test_only_its_worker_notes_and_ends_a_run(open_run_desk: Callable[..., RunDe
     assert (ours.runs.get(run.id, None).model, ours.runs.get(run.id, None).status) == ("ours", "completed")
 
 
+def test_no_text_that_is_noted_breaks_the_database(desk: RunDesk) -> None:
+    run = desk.start()
+    desk.runs.note(run.id, session_id="s", model="m\0\ud800", last_tool="tool\0", status="waiting")
+    noted = desk.runs.get(run.id, None)
+    assert (noted.session_id, noted.model, noted.last_tool, noted.status) == ("s", "m\ufffd?", "tool\ufffd", "waiting")
+
+
 def test_the_webhook_of_an_end_is_stored_with_it_if_its_type_is_wanted(desk: RunDesk) -> None:
     completed, failed, unwanted = (desk.start(webhooks=(HOOK,)) for _ in range(3))
     desk.finish(completed.id, 1)
@@ -264,6 +287,18 @@ def test_cancelling_a_run_that_is_executed_is_told_to_its_worker(open_run_desk: 
     ours.finish(run.id, 1, status="cancelled")
     assert ours.runs.beat() == ()
     assert not ours.runs.get(other.id, None).is_cancel_requested
+
+
+def test_a_worker_hears_of_cancellations_without_a_beat(open_run_desk: Callable[..., RunDesk]) -> None:
+    ours, other = open_run_desk(), open_run_desk()
+    run, also = ours.start(), ours.start()
+    theirs = other.start()
+    for wanted in (run, theirs):
+        other.runs.cancel(wanted.id, None, terminal_of)
+    assert (ours.runs.to_cancel(), other.runs.to_cancel()) == ((run.id,), (theirs.id,))
+    ours.finish(run.id, 1)
+    assert ours.runs.to_cancel() == ()
+    assert ours.runs.get(also.id, None).status == "running"
 
 
 @pytest.mark.parametrize("method", ["add", "begin"])
@@ -518,6 +553,18 @@ def test_a_run_with_an_attempt_left_is_started_once_more_and_its_numbers_go_on(o
     assert third.runs.get(run.id, None).terminal == frames(5, text="worker_lost")
 
 
+def test_the_end_of_a_lost_attempt_is_refused_though_its_process_executes_the_next_one(open_run_desk: Callable[..., RunDesk]) -> None:
+    ours, other = open_run_desk(), open_run_desk()
+    first = ours.start(attempts=2)
+    ours.seem_dead()
+    assert lost(other)
+    second = ours.claim("claude")
+    assert (second.id, second.attempt) == (first.id, 2)
+    assert not ours.runs.end(first.id, end(2), attempt=first.attempt)
+    assert ours.runs.status_of(first.id) == "running"
+    assert ours.runs.end(first.id, end(2), attempt=second.attempt)
+
+
 def test_a_lost_run_that_was_to_be_cancelled_is_not_started_again(open_run_desk: Callable[..., RunDesk]) -> None:
     ours, dead = open_run_desk(), open_run_desk()
     run = dead.start(attempts=2)
@@ -563,6 +610,11 @@ def test_the_run_of_a_process_that_was_killed_is_ended_at_once_on_its_machine(ur
     assert desk.runs.get(run_id, None).status == "running", died.stderr
     assert [run.id for run in lost(desk)] == [run_id]
     assert desk.runs.get(run_id, None).terminal == frames(3, text="worker_lost")
+
+
+def test_a_process_that_died_on_another_machine_is_noticed_within_15_s() -> None:
+    assert LEASE_S + BEAT_S <= 15 - 1, "the time of the burial itself is left"
+    assert 3 * BEAT_S <= LEASE_S, "two renewals may be late"
 
 
 def test_the_lease_of_a_process_that_holds_a_run_is_kept_until_the_run_is_buried(open_run_desk: Callable[..., RunDesk]) -> None:

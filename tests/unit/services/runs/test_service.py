@@ -14,6 +14,7 @@ from services.runs.log import EventLog
 from services.runs.lookup import RunLookup
 from services.runs.record import Chunk, Run
 from services.runs.service import Runs
+from services.runs.store import RunStore
 
 RUN = Run(id="run_1", kind="prompt", owner="anna", is_background=True, request_id="req", status="running", created_at=1)
 
@@ -23,7 +24,9 @@ def runs(feed: Feed, get: Any) -> Runs:
     events, lookup = create_autospec(EventLog, instance=True), create_autospec(RunLookup, instance=True)
     events.subscribe.side_effect = feed.subscribe
     lookup.get.side_effect = get
-    return Runs(**{field.name: None for field in fields(Runs)} | {"events": events, "lookup": lookup})
+    store = create_autospec(RunStore, instance=True)
+    store.status_of.side_effect = lambda id: get(id, None).status
+    return Runs(**{field.name: None for field in fields(Runs)} | {"events": events, "lookup": lookup, "store": store})
 
 
 def test_the_time_limit_does_not_interrupt_a_query() -> None:
@@ -62,3 +65,20 @@ def test_the_end_is_answered_at_once() -> None:
     ended = replace(RUN, status="completed")
     with gevent.Timeout(20):
         assert runs(feed, lambda *_: ended).wait(RUN, 3600) == ended
+
+
+def test_while_it_waits_it_reads_the_status_alone() -> None:
+    feed, status = Feed(), ["running", "running", "running", "completed"]
+    waiting = runs(feed, lambda *_: replace(RUN, status="completed"))
+    waiting.store.status_of.side_effect = lambda id: status.pop(0)  # type: ignore[attr-defined]
+
+    def wake() -> None:
+        while status:
+            feed.wake(RUN.id)
+            gevent.sleep(0.001)
+
+    waking = gevent.spawn(wake)
+    with gevent.Timeout(20):
+        assert waiting.wait(RUN, 3600).status == "completed"
+    waking.join()
+    assert waiting.lookup.get.call_count == 1  # type: ignore[attr-defined]
