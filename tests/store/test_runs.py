@@ -524,6 +524,25 @@ def test_the_runs_of_a_dead_worker_fail_with_a_terminal_event(open_run_desk: Cal
     assert lost(ours) == []
 
 
+def test_a_lost_run_whose_end_cannot_be_made_does_not_keep_others_from_theirs(
+    open_run_desk: Callable[..., RunDesk], caplog: pytest.LogCaptureFixture
+) -> None:
+    dead, desk = open_run_desk(), open_run_desk()
+    made = [dead.start() for _ in range(3)]
+    odd = sorted(run.id for run in made)[1]
+    dead.seem_dead()
+
+    def make(run: Run, number: int) -> Chunk:
+        if run.id == odd:
+            raise ValueError("odd")
+        return terminal_of(run, number)
+
+    assert {run.id for run in desk.runs.bury(make, restarted_of)} == {run.id for run in made} - {odd}
+    assert odd in caplog.text
+    assert {desk.runs.status_of(run.id) for run in made if run.id != odd} == {"failed"}
+    assert (desk.runs.status_of(odd), [run.id for run in lost(desk)]) == ("running", [odd])
+
+
 def test_a_declared_dead_worker_can_neither_write_nor_end(open_run_desk: Callable[..., RunDesk]) -> None:
     ours, frozen = open_run_desk(), open_run_desk()
     run = frozen.start()
