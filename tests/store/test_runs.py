@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import time_ns
 from typing import Any
 
 import gevent
@@ -16,6 +17,7 @@ from sqlalchemy import select, text
 from sqlalchemy.engine import URL
 
 from services.errors import Conflict, InvalidRequest, KeyReused, NotFound, QueueFull, RateLimited
+from services.runs.expiry import BATCH_BYTES, expire_events, expire_runs
 from services.runs.record import Chunk, IdempotencyKey, Run, RunError, RunFilter, StoredAnswer, Webhook
 from services.runs.webhooks.outbox import Outbox
 from services.store.leases import BEAT_S, LEASE_S
@@ -679,6 +681,22 @@ def test_events_do_not_outlive_their_run_though_they_are_kept_longer(desk: RunDe
     assert desk.runs.expire(retention_s=0, events_retention_s=3_600) == 30
     with desk.sessions.database.reading() as connection:
         assert connection.execute(select(runs.c.id)).all() == connection.execute(select(run_events.c.run_id)).all() == []
+
+
+def test_large_runs_are_deleted_by_few_at_a_time(desk: RunDesk) -> None:
+    large = b"x" * (BATCH_BYTES * 2 // 3)
+    sizes = {"events": (large, b"", b""), "request": (b"", large, b""), "result": (b"", b"", large), "small": (b"", b"", b"")}
+    for events, request, result in (*sizes.values(), sizes["small"]):
+        run = desk.start(request=request)
+        desk.write(run.id, Chunk(1, 1, events + b"\n\n"))
+        desk.finish(run.id, 2, result=result)
+    desk.write((huge := desk.start()).id, Chunk(1, 1, large * 2), Chunk(2, 1, large * 2))
+    desk.finish(huge.id, 3)
+    for step, batches in ((expire_events, [5, 1]), (expire_runs, [2, 4])):
+        done = []
+        while count := desk.sessions.database.write(lambda connection, step=step: step(connection, time_ns())):
+            done.append(count)
+        assert done == batches
 
 
 def test_the_terminal_chunk_is_the_very_bytes(desk: RunDesk) -> None:
