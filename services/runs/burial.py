@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Set
 from dataclasses import replace
 
 from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.exc import OperationalError
 
 from services.runs import endings
 from services.runs.record import LIVE, Chunk, Run, RunEnd, RunError
 from services.runs.rows import WHOLE, to_run
 from services.store import leases
 from services.store.schema import run_events, runs
+
+log = logging.getLogger("clinvk.runs")
 
 WORKER_LOST = RunError(code="worker_lost", message="the process that executed this run has ended; how far the run came is not known")
 
@@ -31,11 +35,24 @@ def bury(
     terminal_of: Callable[[Run, int], Chunk],
     restarted_of: Callable[[Run, int], Chunk],
 ) -> list[Run]:
-    """End the runs of dead processes, or put them back into the queue. See `RunStore.bury`."""
+    """End the runs of dead processes, or put them back into the queue. See `RunStore.bury`.
+
+    A run that this fails for is logged and left as it is, so that the others have their end.
+    """
     # Locked before the log is read: what a process that is not dead after all commits meanwhile is then in it.
     held = select(*WHOLE).where(runs.c.worker.in_(dead), IS_LIVE).order_by(runs.c.id).with_for_update()
-    buried = [to_run(row) for row in connection.execute(held)]
-    return [_restart(connection, run, restarted_of) if _may_restart(run) else _fail(connection, run, now, terminal_of) for run in buried]
+    buried = []
+    for row in connection.execute(held).all():
+        try:
+            with connection.begin_nested():
+                run = to_run(row)
+                may_restart = _may_restart(run)
+                buried.append(_restart(connection, run, restarted_of) if may_restart else _fail(connection, run, now, terminal_of))
+        except OperationalError:  # of the database, not of this run
+            raise
+        except Exception:
+            log.exception("run %s: its worker was lost, and its end could not be stored", row.id)
+    return buried
 
 
 def _may_restart(run: Run) -> bool:

@@ -159,16 +159,7 @@ class Committer:
 
     def _commit(self, filled: Mapping[str, _Pending]) -> None:
         batch = {run_id: run.take() for run_id, run in filled.items()}
-        error: StoreUnavailable | None = None
-        refused: Collection[str] = batch
-        try:
-            refused = self._write_again(batch)
-        except StoreUnavailable as unavailable:
-            error = unavailable
-        except Exception:
-            log.exception("the events of %d runs could not be stored", len(batch))
-            error = StoreUnavailable("the events of this run could not be stored")
-        lost = {run_id: error or Fenced(f"another process has ended {run_id}, or executes it again") for run_id in refused}
+        lost = self._store(batch)
         for run_id, run in filled.items():
             run.settle(batch[run_id], lost.get(run_id))
             if run_id in lost:
@@ -177,6 +168,20 @@ class Committer:
             self._report({run_id: chunk for run_id, chunk in batch.items() if run_id not in lost}, lost)
         except Exception:
             log.exception("the readers of %d runs were not told of new events", len(batch))
+
+    def _store(self, batch: Mapping[str, Chunk]) -> dict[str, Fenced | StoreUnavailable]:
+        """Returns the runs whose chunk is lost, with the reason. What the database cannot take costs its own run alone."""
+        try:
+            refused = self._write_again(batch)
+        except StoreUnavailable as unavailable:
+            return dict.fromkeys(batch, unavailable)
+        except Exception:
+            log.exception("the events of %s could not be stored", ", ".join(batch))
+            if len(batch) == 1:
+                return dict.fromkeys(batch, StoreUnavailable("the events of this run could not be stored"))
+            alone = [self._store({run_id: chunk}) for run_id, chunk in batch.items()]
+            return {run_id: error for lost in alone for run_id, error in lost.items()}
+        return {run_id: Fenced(f"another process has ended {run_id}, or executes it again") for run_id in refused}
 
     def _write_again(self, batch: Mapping[str, Chunk]) -> Collection[str]:
         give_up_at = monotonic() + self._retry_s

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import time_ns
 from typing import Any
 
 import gevent
@@ -16,6 +17,7 @@ from sqlalchemy import select, text
 from sqlalchemy.engine import URL
 
 from services.errors import Conflict, InvalidRequest, KeyReused, NotFound, QueueFull, RateLimited
+from services.runs.expiry import BATCH_BYTES, expire_events, expire_runs
 from services.runs.record import Chunk, IdempotencyKey, Run, RunError, RunFilter, StoredAnswer, Webhook
 from services.runs.webhooks.outbox import Outbox
 from services.store.leases import BEAT_S, LEASE_S
@@ -524,6 +526,25 @@ def test_the_runs_of_a_dead_worker_fail_with_a_terminal_event(open_run_desk: Cal
     assert lost(ours) == []
 
 
+def test_a_lost_run_whose_end_cannot_be_made_does_not_keep_others_from_theirs(
+    open_run_desk: Callable[..., RunDesk], caplog: pytest.LogCaptureFixture
+) -> None:
+    dead, desk = open_run_desk(), open_run_desk()
+    made = [dead.start() for _ in range(3)]
+    odd = sorted(run.id for run in made)[1]
+    dead.seem_dead()
+
+    def make(run: Run, number: int) -> Chunk:
+        if run.id == odd:
+            raise ValueError("odd")
+        return terminal_of(run, number)
+
+    assert {run.id for run in desk.runs.bury(make, restarted_of)} == {run.id for run in made} - {odd}
+    assert odd in caplog.text
+    assert {desk.runs.status_of(run.id) for run in made if run.id != odd} == {"failed"}
+    assert (desk.runs.status_of(odd), [run.id for run in lost(desk)]) == ("running", [odd])
+
+
 def test_a_declared_dead_worker_can_neither_write_nor_end(open_run_desk: Callable[..., RunDesk]) -> None:
     ours, frozen = open_run_desk(), open_run_desk()
     run = frozen.start()
@@ -660,6 +681,22 @@ def test_events_do_not_outlive_their_run_though_they_are_kept_longer(desk: RunDe
     assert desk.runs.expire(retention_s=0, events_retention_s=3_600) == 30
     with desk.sessions.database.reading() as connection:
         assert connection.execute(select(runs.c.id)).all() == connection.execute(select(run_events.c.run_id)).all() == []
+
+
+def test_large_runs_are_deleted_by_few_at_a_time(desk: RunDesk) -> None:
+    large = b"x" * (BATCH_BYTES * 2 // 3)
+    sizes = {"events": (large, b"", b""), "request": (b"", large, b""), "result": (b"", b"", large), "small": (b"", b"", b"")}
+    for events, request, result in (*sizes.values(), sizes["small"]):
+        run = desk.start(request=request)
+        desk.write(run.id, Chunk(1, 1, events + b"\n\n"))
+        desk.finish(run.id, 2, result=result)
+    desk.write((huge := desk.start()).id, Chunk(1, 1, large * 2), Chunk(2, 1, large * 2))
+    desk.finish(huge.id, 3)
+    for step, batches in ((expire_events, [5, 1]), (expire_runs, [2, 4])):
+        done = []
+        while count := desk.sessions.database.write(lambda connection, step=step: step(connection, time_ns())):
+            done.append(count)
+        assert done == batches
 
 
 def test_the_terminal_chunk_is_the_very_bytes(desk: RunDesk) -> None:

@@ -130,6 +130,29 @@ def test_an_error_of_our_own_fails_the_runs_of_its_batch_and_not_the_committer(c
     committer.flush("b")
 
 
+def test_a_chunk_that_cannot_be_stored_costs_no_other_run_its_events(caplog: pytest.LogCaptureFixture) -> None:
+    table = Table()
+    committer = table.committer()
+    table.gate.clear()
+    committer.append("first", frames(1))
+    until(lambda: table.batches)
+    for run_id in ("a", "poison", "b"):
+        committer.append(run_id, frames(1))
+
+    def fail() -> None:
+        if "poison" in table.batches[-1]:
+            raise ValueError("poison")
+
+    table.fail = fail
+    table.gate.set()
+    for run_id in ("a", "b"):
+        committer.flush(run_id)
+    with pytest.raises(StoreUnavailable):
+        committer.append("poison", frames(2))
+    assert "poison" in caplog.text
+    assert table.reports[-1] == ({"a", "b"}, {"poison"})
+
+
 def test_a_commit_is_tried_again_with_pauses_until_it_is_given_up() -> None:
     table = Table()
     committer = table.committer(retry_s=0.2)
