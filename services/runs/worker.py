@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from time import monotonic
 
 import gevent
 from gevent.event import Event
@@ -29,6 +30,8 @@ log = logging.getLogger("clinvk.runs")
 
 ANY = ""
 """Stands for the backend of a run that may use several."""
+CANCEL_S = 1.0
+"""How often the store is asked for cancellations."""
 TIMEOUT_MARGIN_S = 1.0
 """A run of one CLI has the same limit itself, and its message names the open tool call: it is first."""
 
@@ -70,6 +73,7 @@ class RunWorker:
         self._runs: dict[str, LiveRun] = {}
         self._astray: set[str] = set()
         """The runs that differed at the latest beat; see `_reconcile`."""
+        self._asked_at = 0.0
         self._woken = Event()
         self.is_draining = False
         """Whether it takes no more runs."""
@@ -102,10 +106,8 @@ class RunWorker:
                 run.cancellation.cancel(SERVER_STOPPED)
 
     def beat(self) -> None:
-        """Renew the lease, cancel what other processes want cancelled, and end or queue again the runs of dead processes."""
-        for id in self._store.beat():
-            if live := self._live.get(id):
-                live.cancel()
+        """Renew the lease, cancel what was cancelled elsewhere, and end or queue again the runs of dead processes."""
+        self._cancel(self._store.beat())
         for run in self._store.bury(self._to_lost, self._to_restarted, self._end_leftovers):
             log.warning("run %s: its worker was lost; it is %s now", run.id, run.status)
             self._events.close(run.id)
@@ -137,12 +139,24 @@ class RunWorker:
         while not self.is_draining:
             try:
                 self._claim()
+                self._cancel_requested()
             except StoreUnavailable as error:  # the next beat retries
                 log.warning("%s", error.message)
             except Exception:
                 log.exception("runs could not be taken from the queue")
-            self._woken.wait(BEAT_S)
+            self._woken.wait(CANCEL_S if self._runs else BEAT_S)
             self._woken.clear()
+
+    def _cancel_requested(self) -> None:
+        """Cancel what was cancelled on another machine. One of this machine tells at once (`services.runs.lookup`)."""
+        if self._runs and monotonic() - self._asked_at >= CANCEL_S:
+            self._asked_at = monotonic()
+            self._cancel(self._store.to_cancel())
+
+    def _cancel(self, ids: Iterable[str]) -> None:
+        for id in ids:
+            if live := self._live.get(id):
+                live.cancel()
 
     def _claim(self) -> None:
         while not self.is_draining and (free := self._free_backends()):
