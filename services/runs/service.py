@@ -43,7 +43,7 @@ class Runs:
 
     def terminal_of(self, id: str) -> Chunk | None:
         """The terminal event of a run that has ended; None while it goes on."""
-        return self.store.get(id, None).terminal
+        return self.store.terminal(id)
 
     def wait(self, run: Run, timeout_s: float) -> Run:
         """The run when it has ended, waits for an answer, or ``timeout_s`` have passed. Raises NotFound if nothing of it is kept."""
