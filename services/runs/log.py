@@ -7,7 +7,7 @@ but in the row of the run (`RunStore.end`), and `EventLog.follow` puts it behind
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from time import monotonic
 
 from sqlalchemy import BigInteger, Connection, Text, bindparam, func, insert, select
@@ -18,6 +18,7 @@ from services.runs.committer import COMMIT_INTERVAL_S, PENDING_LIMIT_BYTES, RETR
 from services.runs.committer import Fenced as Fenced
 from services.runs.feed import QUEUE_LIMIT_BYTES, Feed, Subscription
 from services.runs.record import LIVE, Chunk, RunKind, first_number
+from services.runs.watch import Watch
 from services.store.db import Database
 from services.store.leases import Owner
 from services.store.schema import run_events, runs
@@ -28,7 +29,7 @@ READ_LIMIT_CHUNKS = 256
 
 KEEP_ALIVE_S = 10.0
 FIRST_POLL_S, LONGEST_POLL_S = 0.1, 1.0
-"""How often the table is read for a run that another process executes; the time grows while nothing comes."""
+"""How often the table is asked for runs that other processes execute; the time grows while nothing comes."""
 
 # For each run of a batch that this process executes: the number that is next in its log. On PostgreSQL its row is locked, so that
 # nobody ends the run before this transaction has. In the order of ids: two transactions never wait for each other.
@@ -44,6 +45,9 @@ OURS = (
     .where(runs.c.id.in_(bindparam("ids", expanding=True, type_=Text)), runs.c.worker == bindparam("of_worker"), runs.c.status.in_(LIVE))
     .order_by(runs.c.id)
     .with_for_update(read=True, of=runs)
+)
+STATES = select(runs.c.id, NEXT_NUMBER.label("next"), runs.c.terminal_first).where(
+    runs.c.id.in_(bindparam("ids", expanding=True, type_=Text))
 )
 INSERT = insert(run_events)
 
@@ -68,7 +72,7 @@ class EventLog:
     """One per process. Usable on both sides of a fork.
 
     ``on_commit`` is called with the ids of the runs whose events were stored. ``poll_s``: the shortest and longest time between
-    two reads of the table for a run that another process executes.
+    two looks at the runs that other processes execute.
     """
 
     def __init__(
@@ -86,11 +90,11 @@ class EventLog:
         self._database = database
         self._us = us
         self._on_commit = on_commit
-        self._poll_s = poll_s
         self._feed = Feed(queue_limit_bytes)
         self._committer = Committer(
             self._write, self._committed, interval_s=commit_interval_s, pending_limit_bytes=pending_limit_bytes, retry_s=retry_s
         )
+        self._watch = Watch(self._states, self._committer.has, self._feed.wake, poll_s)
 
     def append(self, run_id: str, chunk: Chunk) -> None:
         """Queue a chunk for the next commit. The chunks of a run follow each other without gaps.
@@ -146,35 +150,38 @@ class EventLog:
 
         Yields empty bytes after ``keep_alive_s`` of silence. ``is_over`` reads the run and returns its terminal event if it has ended.
         """
-        with self._feed.subscribe(run_id) as subscription:
-            poll_s, silent_since = self._poll_s[0], monotonic()
+        with self._watch.watching(run_id), self._feed.subscribe(run_id) as subscription:
+            silent_since = monotonic()
             while True:
                 terminal = is_over()  # before the log is read: an event stored after that read would be missed, were it asked later
                 while found := self.read(run_id, after):
                     for chunk in found:
                         yield chunk.data
                         after = chunk.last
-                    poll_s, silent_since = self._poll_s[0], monotonic()
+                    silent_since = monotonic()
                 if terminal:
                     if rest := chunks.after(terminal, after):
                         yield rest.data
                     return
                 must_read = False
                 while not must_read:
-                    until_keep_alive_s = silent_since + keep_alive_s - monotonic()
-                    is_fed = self._committer.has(run_id)
-                    fed = subscription.next(max(0.0, until_keep_alive_s if is_fed else min(until_keep_alive_s, poll_s)))
+                    fed = subscription.next(max(0.0, silent_since + keep_alive_s - monotonic()))
                     if isinstance(fed, Chunk):
                         must_read = fed.first > after + 1
                         if not must_read and (rest := chunks.after(fed, after)):
                             yield rest.data
                             after, silent_since = rest.last, monotonic()
                         continue
-                    must_read = fed == "look" or not is_fed
+                    must_read = fed == "look"
                     if monotonic() - silent_since >= keep_alive_s:
                         yield b""
                         silent_since = monotonic()
-                poll_s = min(self._poll_s[1], poll_s * 2)
+
+    def _states(self, run_ids: Collection[str]) -> Mapping[str, Hashable]:
+        """What changes when events of a run are stored, or its end."""
+        with self._database.reading() as connection:
+            rows = connection.execute(STATES, {"ids": list(run_ids)})
+            return {row.id: (row.next, row.terminal_first) for row in rows}
 
     def _write(self, batch: Mapping[str, Chunk]) -> Collection[str]:
         """Store one chunk of each run. Returns the runs that are not this process's, or whose chunk does not follow the log."""

@@ -40,7 +40,7 @@ ONLY_DEMO = {name: {"enabled": False} for name in ("claude", "codex", "gemini")}
 
 def document() -> dict[str, Any]:
     """As every server gives it, whatever its settings."""
-    found: dict[str, Any] = make_app().test_client().get("/openapi.json").json
+    found: dict[str, Any] = make_app().test_client().get("/openapi.json", buffered=True).json
     return found
 
 

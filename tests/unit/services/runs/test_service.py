@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import create_autospec
 
@@ -25,8 +26,9 @@ def runs(feed: Feed, get: Any) -> Runs:
     events.subscribe.side_effect = feed.subscribe
     lookup.get.side_effect = get
     store = create_autospec(RunStore, instance=True)
+    worker = SimpleNamespace(is_draining=False)
     store.status_of.side_effect = lambda id: get(id, None).status
-    return Runs(**{field.name: None for field in fields(Runs)} | {"events": events, "lookup": lookup, "store": store})
+    return Runs(**{field.name: None for field in fields(Runs)} | {"events": events, "lookup": lookup, "store": store, "worker": worker})
 
 
 def test_the_time_limit_does_not_interrupt_a_query() -> None:
