@@ -54,6 +54,7 @@ def finish(
 
     services.runner.drain()
     worker.drain()
+    services.runs.events.wake_readers()
     wait_until_idle(grace_s, is_hurried)
     # Repeatedly: a run that ends makes room for a queued one.
     wait_until_idle(DRAIN_S, stop_all)

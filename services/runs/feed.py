@@ -95,3 +95,7 @@ class Feed:
     def wake(self, run_id: str) -> None:
         for subscription in self._of_run.get(run_id, ()):
             subscription.wake()
+
+    def wake_all(self) -> None:
+        for run_id in tuple(self._of_run):
+            self.wake(run_id)

@@ -117,6 +117,10 @@ class EventLog:
         """Another process has stored events of the run, or its end. Readers look for them."""
         self._feed.wake(run_id)
 
+    def wake_readers(self) -> None:
+        """Have all readers look at their runs."""
+        self._feed.wake_all()
+
     def subscribe(self, run_id: str) -> Subscription:
         """The chunks that this process stores from now on. Close the subscription after use."""
         return self._feed.subscribe(run_id)

@@ -104,7 +104,7 @@ class Performer:
         deadline, pause_s = monotonic() + END_ATTEMPTS_S, FIRST_PAUSE_S
         while True:
             try:
-                is_ours = self._store.end(run.id, end)
+                is_ours = self._store.end(run.id, end, attempt=run.attempt)
                 break
             except StoreUnavailable as error:
                 if monotonic() > deadline:

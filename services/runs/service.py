@@ -43,17 +43,12 @@ class Runs:
         self.peers.tell("wake")
 
     def terminal_of(self, id: str) -> Chunk | None:
-<<<<<<< HEAD
         """The terminal event of a run that has ended; None while it goes on. Raises NotFound."""
         return self.store.terminal_of(id)
 
     def will_not_end(self, id: str) -> bool:
         """Whether this process stops before the run can end: then nobody waits for it here."""
         return self.worker.is_draining and self.live.get(id) is None
-=======
-        """The terminal event of a run that has ended; None while it goes on."""
-        return self.store.terminal(id)
->>>>>>> runs-storm
 
     def wait(self, run: Run, timeout_s: float) -> Run:
         """The run when it has ended, waits for an answer, or ``timeout_s`` have passed. Raises NotFound if nothing of it is kept."""

@@ -32,7 +32,6 @@ ADD = insert(runs)
 ADD_REQUEST = insert(run_requests)
 REQUEST = select(run_requests.c.data).where(run_requests.c.run_id == bindparam("of_run"))
 BY_KEY = select(*WHOLE).where(runs.c.owner == bindparam("of_owner"), runs.c.idempotency_key == bindparam("key"))
-TERMINAL = select(runs.c.terminal_first, runs.c.terminal_count, runs.c.terminal_data).where(runs.c.id == bindparam("of_run"))
 BY_ID = select(*WHOLE).where(runs.c.id == bindparam("of_run"))
 STATUS_OF = select(runs.c.status).where(runs.c.id == bindparam("of_run"))
 TERMINAL_OF: Select[Any] = select(*TERMINAL).where(runs.c.id == bindparam("of_run"))
@@ -198,14 +197,6 @@ class RunStore:
         if request is None:
             raise no_run(id)
         return request  # type: ignore[no-any-return]
-
-    def terminal(self, id: str) -> Chunk | None:
-        """The terminal event of a run, None while it goes on. Unlike `get` it does not count the queue. Raises NotFound."""
-        with self._database.reading() as connection:
-            row = connection.execute(TERMINAL, {"of_run": id}).first()
-        if row is None:
-            raise no_run(id)
-        return None if row.terminal_data is None else Chunk(row.terminal_first, row.terminal_count, row.terminal_data)
 
     def list(self, wanted: RunFilter, *, limit: int = 50, cursor: str | None = None) -> RunPage:
         """A page, newest first. Its runs have no request, answer and terminal event, and no result over 16 KiB. Raises

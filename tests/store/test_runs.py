@@ -208,7 +208,7 @@ def test_an_end_is_kept_with_all_that_belongs_to_it(desk: RunDesk) -> None:
     kept = desk.runs.get(run.id, "anna")
     assert (kept.status, kept.result, kept.error) == ("failed", b'{"x":1}', RunError(code="timeout", message="too slow"))
     assert (kept.answer, kept.terminal) == (answer, frames(4, text="done"))
-    assert desk.runs.terminal(run.id) == kept.terminal
+    assert desk.runs.terminal_of(run.id) == kept.terminal
     assert (kept.session_id, kept.cli_session_id) == ("new", "left")
     assert (kept.backend, kept.model, kept.last_tool) == ("claude", "asked", "Bash")
     assert kept.created_at <= (kept.started_at or 0) <= (kept.ended_at or 0)
@@ -717,6 +717,6 @@ def test_a_process_whose_first_runs_are_claimed_at_once_has_one_lease(open_run_d
 
 
 def test_a_run_that_goes_on_has_no_terminal_event_and_an_unknown_one_is_an_error(desk: RunDesk) -> None:
-    assert desk.runs.terminal(desk.add().id) is None
+    assert desk.runs.terminal_of(desk.add().id) is None
     with pytest.raises(NotFound):
-        desk.runs.terminal("run_0")
+        desk.runs.terminal_of("run_0")
