@@ -194,5 +194,5 @@ def left_over(lives: Lives) -> Iterator[str]:
     server = lives.server
     eventually(lambda: not server.runs(), 10.0)
     yield from (f"process {pid}: {command_line(pid)}" for pid in server.runs())
-    sockets = {path.name for path in (lives.home / "workers").iterdir()}
+    sockets = {path.name.rpartition("-")[2] for path in (lives.home / "workers").iterdir()}
     yield from (f"socket {name} of no worker" for name in sockets - {f"{pid}.sock" for pid in server.workers()})

@@ -50,7 +50,6 @@ def test_what_a_killed_server_ran_is_lost_at_once_with_all_processes_and_what_wa
     assert eventually(lambda: any(ENDLESS in command_line(pid) for pid in house.runs())), "the tool's shell has not started"
     tree = house.runs()
     kill_all_at_once(house)
-    assert any(map(alive, tree))
 
     client = server(config, {**env, "CLINVK_HOME": str(house.clinvk_home)}).client
     assert not [command_line(pid) for pid in tree if alive(pid)]
