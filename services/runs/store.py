@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from time import time_ns
@@ -11,12 +10,12 @@ from typing import Any, Literal, TypeVar
 from sqlalchemy import Connection, Row, Select, Text, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from services.errors import Conflict, KeyReused, NotFound
+from services.errors import Conflict
 from services.event_loop import yield_to_others
-from services.runs import burial, endings, expiry, queue
+from services.runs import burial, endings, expiry, finding, queue
 from services.runs.pages import list_page
 from services.runs.record import LIVE, Chunk, IdempotencyKey, NewRun, Run, RunEnd, RunError, RunFilter, RunPage, RunStatus
-from services.runs.rows import TERMINAL, WHOLE, from_new, to_run, to_terminal
+from services.runs.rows import TERMINAL, from_new, to_run, to_terminal
 from services.store import leases, turns
 from services.store.db import Database
 from services.store.rows import storable
@@ -24,27 +23,14 @@ from services.store.schema import run_events, run_requests, runs, sessions
 
 T = TypeVar("T")
 
-ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-
 CANCELLED = RunError(code="cancelled", message="the run was cancelled before it started")
 
 ADD = insert(runs)
 ADD_REQUEST = insert(run_requests)
 REQUEST = select(run_requests.c.data).where(run_requests.c.run_id == bindparam("of_run"))
-BY_KEY = select(*WHOLE).where(runs.c.owner == bindparam("of_owner"), runs.c.idempotency_key == bindparam("key"))
-BY_ID = select(*WHOLE).where(runs.c.id == bindparam("of_run"))
 STATUS_OF = select(runs.c.status).where(runs.c.id == bindparam("of_run"))
 TERMINAL_OF: Select[Any] = select(*TERMINAL).where(runs.c.id == bindparam("of_run"))
 SESSION = select(sessions.c.status, sessions.c.owner).where(sessions.c.id == bindparam("of_session")).with_for_update()
-UNFINISHED = (
-    select(runs.c.id)
-    .where(
-        runs.c.session_id == bindparam("of_session"),
-        runs.c.status.in_(("queued", *LIVE)),
-        runs.c.id != bindparam("but", type_=Text),
-    )
-    .limit(1)
-)
 DISCARD = delete(runs).where(runs.c.id == bindparam("of_run"), endings.IS_OURS)
 NOTE = (
     update(runs)
@@ -76,7 +62,7 @@ class RunStore:
         """
 
         def work(connection: Connection) -> tuple[Run, bool]:
-            if there := _of_same_key(connection, new):
+            if there := finding.of_same_key(connection, new):
                 return there, False
             self._check_session(connection, new.session_id)
             turn, place = queue.next_turn(connection, new, max_waiting=max_waiting, max_waiting_per_owner=max_waiting_per_owner)
@@ -94,7 +80,7 @@ class RunStore:
         """
 
         def work(connection: Connection) -> tuple[Run, bool]:
-            if there := _of_same_key(connection, new):
+            if there := finding.of_same_key(connection, new):
                 return there, False
             self._check_session(connection, new.session_id)
             us, now = self._us(), _now()
@@ -147,14 +133,14 @@ class RunStore:
         return self._database.write(lambda connection: endings.end(connection, id, end, _now(), worker=self._us().id, attempt=attempt))
 
     def cancel(self, id: str, owner: str | None, terminal_of: Callable[[Run, int], Chunk]) -> Run:
-        """Cancel a run: one that waits has ended when this returns, one that is executed is told to its process by `beat`, one that has
+        """Cancel a run: one that waits has ended when this returns, one that is executed is told to its process by `to_cancel`, one that has
         ended stays as it is.
 
         ``terminal_of`` makes the terminal event, with the given number, of the run as it has ended. Raises NotFound.
         """
 
         def work(connection: Connection) -> Run:
-            run = _find(connection, id, owner, locks=True)
+            run = finding.find(connection, id, owner, locks=True)
             if run.status == "queued":
                 now = _now()
                 number = endings.next_number(connection, id, run.kind)
@@ -165,21 +151,21 @@ class RunStore:
                 connection.execute(update(runs).where(runs.c.id == id).values(is_cancel_requested=True))
             else:
                 return run
-            return _read(connection, id)
+            return finding.read(connection, id)
 
         return self._database.write(work)
 
     def get(self, id: str, owner: str | None) -> Run:
         """Raises NotFound."""
         with self._database.reading() as connection:
-            return _find(connection, id, owner)
+            return finding.find(connection, id, owner)
 
     def status_of(self, id: str) -> RunStatus:
         """Raises NotFound."""
         with self._database.reading() as connection:
             status: RunStatus | None = connection.execute(STATUS_OF, {"of_run": id}).scalar()
         if status is None:
-            raise no_run(id)
+            raise finding.no_run(id)
         return status
 
     def terminal_of(self, id: str) -> Chunk | None:
@@ -187,7 +173,7 @@ class RunStore:
         with self._database.reading() as connection:
             row = connection.execute(TERMINAL_OF, {"of_run": id}).first()
         if row is None:
-            raise no_run(id)
+            raise finding.no_run(id)
         return to_terminal(row)
 
     def request_of(self, id: str) -> bytes:
@@ -195,7 +181,7 @@ class RunStore:
         with self._database.reading() as connection:
             request = connection.execute(REQUEST, {"of_run": id}).scalar()
         if request is None:
-            raise no_run(id)
+            raise finding.no_run(id)
         return request  # type: ignore[no-any-return]
 
     def list(self, wanted: RunFilter, *, limit: int = 50, cursor: str | None = None) -> RunPage:
@@ -207,23 +193,18 @@ class RunStore:
     def find_key(self, owner: str, key: IdempotencyKey) -> Run | None:
         """The owner's run with this key. Raises KeyReused if its request was another one."""
         with self._database.reading() as connection:
-            return _of_key(connection, owner, key)
+            return finding.of_key(connection, owner, key)
 
     def delete(self, id: str, owner: str | None) -> None:
         """Delete a run with its events and webhook deliveries. Raises NotFound, or Conflict while it has not ended."""
 
         def work(connection: Connection) -> None:
-            run = _find(connection, id, owner, locks=True)
+            run = finding.find(connection, id, owner, locks=True)
             if run.ended_at is None:
                 raise Conflict(f"run {id} has not ended; cancel it first", field="run_id", issue=f"run is {run.status}")
             connection.execute(delete(runs).where(runs.c.id == id))
 
         self._database.write(work)
-
-    def unfinished_of_session(self, session_id: str, but: str | None = None) -> bool:
-        """Whether a run other than ``but`` waits for the session or is executed in it."""
-        with self._database.reading() as connection:
-            return _is_unfinished(connection, session_id, but)
 
     def count_queued(self) -> int:
         with self._database.reading() as connection:
@@ -233,16 +214,6 @@ class RunStore:
         """The runs that this process executes, as the store has it."""
         with self._database.reading() as connection:
             return set(connection.execute(HELD, {"of_worker": self._us().id}).scalars())
-
-    def beat(self) -> tuple[str, ...]:
-        """Renew the lease of this process. Returns the runs it executes that are to be cancelled."""
-
-        def work(connection: Connection) -> tuple[str, ...]:
-            us = self._us()
-            leases.sign_in(connection, us)
-            return tuple(connection.execute(TO_CANCEL, {"of_worker": us.id}).scalars())
-
-        return self._database.write(work)
 
     def to_cancel(self) -> tuple[str, ...]:
         """The runs that this process executes and that are to be cancelled. One read of an index: it may be called every second."""
@@ -292,7 +263,7 @@ class RunStore:
             return
         session = connection.execute(SESSION, {"of_session": session_id}).first()
         runs_turn = session is not None and session.status == "running" and not leases.dead_among(connection, {session.owner}, self._us())
-        if runs_turn or _is_unfinished(connection, session_id, None):
+        if runs_turn or finding.is_unfinished(connection, session_id, None):
             raise turns.busy(session_id)
 
     def _write_keyed(self, work: Callable[[Connection], T]) -> T:
@@ -306,43 +277,7 @@ def _insert(connection: Connection, new: NewRun, row: dict[str, Any]) -> Row[Any
     connection.execute(ADD, row)
     if new.request:
         connection.execute(ADD_REQUEST, {"run_id": new.id, "data": new.request})
-    return connection.execute(BY_ID, {"of_run": new.id}).one()
-
-
-def _of_same_key(connection: Connection, new: NewRun) -> Run | None:
-    return _of_key(connection, new.owner, new.idempotency) if new.idempotency else None
-
-
-def _of_key(connection: Connection, owner: str, key: IdempotencyKey) -> Run | None:
-    row = connection.execute(BY_KEY, {"of_owner": owner, "key": key.key}).first()
-    if row is None:
-        return None
-    if row.body_hash != key.body_hash:
-        raise KeyReused
-    return _to_run(connection, row)
-
-
-def _find(connection: Connection, id: str, owner: str | None, *, locks: bool = False) -> Run:
-    row = connection.execute(BY_ID.with_for_update() if locks else BY_ID, {"of_run": id}).first() if ID.fullmatch(id) else None
-    if row is None or (owner is not None and row.owner != owner):
-        raise no_run(id)
-    return _to_run(connection, row)
-
-
-def no_run(id: str) -> NotFound:
-    return NotFound(f"there is no run {id[:64]!r}", field="run_id")
-
-
-def _read(connection: Connection, id: str) -> Run:
-    return _to_run(connection, connection.execute(BY_ID, {"of_run": id}).one())
-
-
-def _to_run(connection: Connection, row: Row[Any]) -> Run:
-    return to_run(row, position=queue.position(connection, row))
-
-
-def _is_unfinished(connection: Connection, session_id: str, but: str | None) -> bool:
-    return connection.execute(UNFINISHED, {"of_session": session_id, "but": but or ""}).first() is not None
+    return connection.execute(finding.BY_ID, {"of_run": new.id}).one()
 
 
 def _now() -> int:

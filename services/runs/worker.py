@@ -106,8 +106,8 @@ class RunWorker:
                 run.cancellation.cancel(SERVER_STOPPED)
 
     def beat(self) -> None:
-        """Renew the lease, cancel what was cancelled elsewhere, and end or queue again the runs of dead processes."""
-        self._cancel(self._store.beat())
+        """Cancel what was cancelled elsewhere, and end or queue again the runs of dead processes."""
+        self._cancel(self._store.to_cancel())
         for run in self._store.bury(self._to_lost, self._to_restarted, self._end_leftovers):
             log.warning("run %s: its worker was lost; it is %s now", run.id, run.status)
             self._events.close(run.id)

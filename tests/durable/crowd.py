@@ -75,8 +75,8 @@ class Crowd:
         ways = itertools.cycle(dice.sample(list(KILLS), len(KILLS)))
         for moment, way in zip(moments, ways, strict=False):
             while len(self.entries) < moment and not is_over.is_set():
-                time.sleep(0.01)
-            time.sleep(dice.uniform(0, 0.5))
+                is_over.wait(0.01)
+            is_over.wait(dice.uniform(0, 0.5))  # some moment, not a certain one
             try:
                 self._lives.kill(way, dice)
             except Exception as error:

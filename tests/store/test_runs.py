@@ -17,6 +17,7 @@ from sqlalchemy import select, text
 from sqlalchemy.engine import URL
 
 from services.errors import Conflict, InvalidRequest, KeyReused, NotFound, QueueFull, RateLimited
+from services.runs import finding
 from services.runs.expiry import BATCH_BYTES, expire_events, expire_runs
 from services.runs.record import Chunk, IdempotencyKey, Run, RunError, RunFilter, StoredAnswer, Webhook
 from services.runs.webhooks.outbox import Outbox
@@ -286,9 +287,9 @@ def test_cancelling_a_run_that_is_executed_is_told_to_its_worker(open_run_desk: 
     run, other = ours.start(), ours.start()
     assert theirs.runs.cancel(run.id, "anna", terminal_of).is_cancel_requested
     assert theirs.runs.get(run.id, None).status == "running"
-    assert (theirs.runs.beat(), ours.runs.beat()) == ((), (run.id,))
+    assert (theirs.runs.to_cancel(), ours.runs.to_cancel()) == ((), (run.id,))
     ours.finish(run.id, 1, status="cancelled")
-    assert ours.runs.beat() == ()
+    assert ours.runs.to_cancel() == ()
     assert not ours.runs.get(other.id, None).is_cancel_requested
 
 
@@ -362,11 +363,16 @@ def test_an_ended_run_is_not_discarded(desk: RunDesk) -> None:
     assert desk.runs.get(run.id, None).status == "completed"
 
 
+def is_unfinished(desk: RunDesk, session_id: str, but: str | None = None) -> bool:
+    with desk.sessions.database.reading() as connection:
+        return finding.is_unfinished(connection, session_id, but)
+
+
 def test_a_session_has_one_unfinished_run(desk: RunDesk) -> None:
     session_id = empty_session(desk)
     first = desk.add(session_id=session_id)
-    assert desk.runs.unfinished_of_session(session_id)
-    assert not desk.runs.unfinished_of_session(session_id, but=first.id)
+    assert is_unfinished(desk, session_id)
+    assert not is_unfinished(desk, session_id, but=first.id)
     for _ in ("queued", "running"):
         with pytest.raises(Conflict) as refused:
             desk.add(session_id=session_id)
@@ -375,7 +381,7 @@ def test_a_session_has_one_unfinished_run(desk: RunDesk) -> None:
             desk.runs.begin(new_run(session_id=session_id, is_background=False))
         desk.runs.claim([])
     desk.finish(first.id, 1)
-    assert not desk.runs.unfinished_of_session(session_id)
+    assert not is_unfinished(desk, session_id)
     desk.add(session_id=session_id)
 
 
