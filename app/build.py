@@ -13,6 +13,7 @@ from app.config.schema import ServerSettings, Settings
 from app.runs import build_runs, to_limits
 from app.server.open_files import limit_at_start
 from blueprints.context import Services
+from services.access.access import Access
 from services.admission import AdmissionControl
 from services.clis.probe import Prober
 from services.clis.spec import BackendSpec
@@ -40,8 +41,10 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
     backends = _backends(settings)
     prober = Prober(environ, report=logging.getLogger("clinvk.backends").warning)
     spawner = Spawner(limit_at_start())
+    access = Access()
     runner = Runner(
         backends,
+        access=access,
         driver=PooledDriver(ProcessDriver(spawner), spawner, environ),
         admission=AdmissionControl(**_admission(settings.server, backends)),
         prober=prober,
@@ -58,6 +61,7 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
     secret = ServerSecret(f"{settings.home}/server-secret")
     runs = build_runs(settings, runner, store, secret)
     return Services(
+        access=access,
         runner=runner,
         spawner=spawner,
         conversations=conversations,

@@ -34,6 +34,7 @@ from app.version import program_version
 from blueprints.context import Services
 from blueprints.deprecation import announce_deprecation
 from blueprints.openai.errors import UNKNOWN_ROUTE
+from services.access.rights import Rights
 
 DESCRIPTION = """\
 One HTTP server in front of AI coding CLIs (Claude Code, Codex, Gemini and others): a native REST API, and APIs compatible
@@ -73,6 +74,7 @@ def create_app(
     observation = observation or build_observation(server, services)
     counts = counts or Counts()
     services.runner.observer = observation.runs
+    services.access.replace({name: Rights() for name in keys.names})
     configure_logging(server.log_format, server.log_level, file=server.log_file)
 
     app = App("clinvk", static_folder=None)
@@ -88,7 +90,7 @@ def create_app(
     app.extensions["clinvk.observation"] = observation
     app.extensions["clinvk.counts"] = counts
 
-    register_request_checks(app, server, keys, counts.wrong_keys)
+    register_request_checks(app, server, keys, services.access, counts.wrong_keys)
     app.register_error_handler(Exception, answer_error)
     _register_surfaces(app)
     if server.rate_limit_enabled:

@@ -7,6 +7,7 @@ from typing import cast
 
 from flask import current_app
 
+from services.access.access import Access
 from services.clis.probe import Prober
 from services.models import ModelResolver
 from services.processes.spawner import Spawner
@@ -23,6 +24,7 @@ from services.sessions.upkeep import Upkeep
 class Services:
     """Built once by `app.build`, stored in ``app.extensions["clinvk"]``."""
 
+    access: Access
     runner: Runner
     spawner: Spawner
     conversations: Conversations

@@ -7,6 +7,9 @@ from typing import Protocol, cast
 
 from flask import request
 
+from services.access.rights import Rights
+from services.access.scope import Scope
+
 CURRENT_REQUEST = "clinvk.request"
 """Key of the WSGI environ: the request's `app.observability.context.CurrentRequest`."""
 
@@ -30,6 +33,14 @@ class CurrentRequest(Protocol):
     @property
     def owner(self) -> str:
         """Whom the request's runs belong to: the key's name, or `local` where no keys are configured."""
+
+    @property
+    def rights(self) -> Rights:
+        """What the caller may do."""
+
+    @property
+    def scope(self) -> Scope:
+        """Whose things the caller sees."""
 
     @property
     def sees_details(self) -> bool:
@@ -58,3 +69,11 @@ def traceparent() -> str:
 
 def owner() -> str:
     return current_request().owner
+
+
+def rights() -> Rights:
+    return current_request().rights
+
+
+def scope() -> Scope:
+    return current_request().scope

@@ -6,11 +6,14 @@ ClinvkError                    internal_error
 │   └── OptionNotSupported
 ├── AuthenticationFailed       authentication_error
 ├── PermissionDenied           permission_denied
+│   └── RightMissing                                    a right that the key lacks
+├── KeyRevoked                 key_revoked              the key of a queued run is no longer in force
 ├── NotFound                   not_found
 ├── Conflict                   conflict
 │   └── KeyReused                                       never succeeds, however often it is retried
 ├── RequestTooLarge            request_too_large
 ├── RateLimited                rate_limit_exceeded
+├── BudgetExceeded             budget_exceeded
 ├── BackendUnavailable         backend_unavailable      no CLI was started; safe to retry
 │   ├── QueueFull
 │   └── StoreUnavailable
@@ -72,6 +75,17 @@ class PermissionDenied(ClinvkError):
     code = "permission_denied"
 
 
+class RightMissing(PermissionDenied):
+    """``right`` names the setting of the key that forbids it, ``value`` what was asked for."""
+
+    def __init__(self, message: str, *, right: str, value: Any = None) -> None:
+        super().__init__(message, right=right, value=value)
+
+
+class KeyRevoked(ClinvkError):
+    code = "key_revoked"
+
+
 class NotFound(ClinvkError):
     code = "not_found"
 
@@ -97,6 +111,12 @@ class RequestTooLarge(ClinvkError):
 
 class RateLimited(ClinvkError):
     code = "rate_limit_exceeded"
+
+
+class BudgetExceeded(ClinvkError):
+    """A budget of the key is used up. ``retry_after_s``: until its window ends; the SDKs must not retry by themselves."""
+
+    code = "budget_exceeded"
 
 
 class BackendUnavailable(ClinvkError):

@@ -52,8 +52,10 @@ class RunRequest:
     request_id: str = ""
     run_id: str = ""
     """The run that this is, or is a part of."""
+    owner: str = "local"
+    """Whose run it is: the API key's name, or `services.access.rights.LOCAL`. Its rights and budgets apply."""
     caller: str = ""
-    """Identifies the caller for fair queueing: the API key's name or the client's address."""
+    """The unit of fair queueing: the owner, or the client's address where no keys are configured."""
     is_background: bool = False
     """Nobody's connection waits for it: it has a time limit of its own, and no time limit in the queue."""
     traceparent: str = ""

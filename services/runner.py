@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from time import monotonic
 
+from services.access.access import Access
 from services.admission import AdmissionControl
 from services.cancellation import Cancellation
 from services.clis.command import invoke
@@ -30,6 +31,7 @@ class Runner:
         self,
         backends: Mapping[str, BackendSpec],
         *,
+        access: Access | None = None,
         driver: Driver,
         admission: AdmissionControl,
         prober: Prober,
@@ -38,8 +40,9 @@ class Runner:
         background_limits: Limits | None = None,
         environ: Mapping[str, str],
     ) -> None:
-        """``background_limits``: of background runs, whose time limit is another one; None: the same."""
+        """``access``: the keys in force; None: there are none. ``background_limits``: of background runs, whose time limit is another one; None: the same."""
         self.backends = backends
+        self.access = access or Access()
         self.admission = admission
         self.prober = prober
         self._driver = driver

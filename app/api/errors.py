@@ -17,12 +17,13 @@ from blueprints.openai import errors as openai_errors
 from blueprints.openai.errors import UNKNOWN_ROUTE
 from blueprints.times import now, to_time
 from blueprints.validation import invalid_json, invalid_request
-from services.errors import ClinvkError, KeyReused, RunEnded, RunFailed
+from services.errors import BudgetExceeded, ClinvkError, KeyReused, RunEnded, RunFailed
 
 STATUS: Mapping[str, int] = {
     "invalid_request": 400,
     "authentication_error": 401,
     "permission_denied": 403,
+    "key_revoked": 403,
     "not_found": 404,
     "method_not_allowed": 405,
     "request_timeout": 408,
@@ -31,6 +32,7 @@ STATUS: Mapping[str, int] = {
     "request_too_large": 413,
     "unsupported_media_type": 415,
     "rate_limit_exceeded": 429,
+    "budget_exceeded": 429,
     "cancelled": 499,
     "internal_error": 500,
     "worker_lost": 500,
@@ -87,7 +89,7 @@ def _from_ours(error: ClinvkError) -> Problem:
         headers["WWW-Authenticate"] = "Bearer"
     if error.code == "internal_error":
         return replace(INTERNAL_PROBLEM, details=details)
-    if isinstance(error, RunFailed | RunEnded | KeyReused):
+    if isinstance(error, RunFailed | RunEnded | KeyReused | BudgetExceeded):
         headers["x-should-retry"] = "false"
     if isinstance(error, RunFailed):
         details["failure"] = error.failure.kind

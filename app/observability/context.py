@@ -12,11 +12,10 @@ from typing import Any
 
 from app.observability.trace_context import Trace, to_trace
 from blueprints.current_request import CURRENT_REQUEST
+from services.access.rights import LOCAL, UNLIMITED, Rights
+from services.access.scope import EVERYONE, Scope
 
 Environ = dict[str, Any]
-
-LOCAL = "local"
-"""The owner of all runs where no keys are configured."""
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
@@ -40,6 +39,8 @@ class CurrentRequest:
     route: str = ""
     """The URL rule; empty for an unknown path."""
     key_name: str | None = None
+    rights: Rights = UNLIMITED
+    """Of the key; all where no keys are configured."""
     caller: str = ""
     """The unit of fair queueing: the key's name, or the client's address."""
     sees_details: bool = False
@@ -80,8 +81,13 @@ class CurrentRequest:
 
     @property
     def owner(self) -> str:
-        """Whom the request's runs belong to."""
+        """Whom everything that the request makes belongs to."""
         return self.key_name or LOCAL
+
+    @property
+    def scope(self) -> Scope:
+        """Whose things the caller sees."""
+        return EVERYONE if self.rights.is_admin else Scope(self.owner)
 
     @property
     def duration_s(self) -> float:

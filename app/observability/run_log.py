@@ -7,9 +7,10 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from app.observability.context import LOCAL, current_request
+from app.observability.context import current_request
 from app.observability.trace_context import VARIABLE, to_trace
 from app.security.authentication import presented_keys
+from services.access.rights import LOCAL
 from services.errors import RUN_FAILURE_CODES, BackendUnavailable, ClinvkError, RunFailed
 from services.events import Failed, FailureKind
 from services.redaction import REDACTED, redact

@@ -13,10 +13,11 @@ from app.security.cors import SAFE_METHODS, OriginRules, allow_origins, is_prefl
 from app.security.hosts import HostRules, check_peer, is_loopback
 from app.security.rate_limit import InMemory, WrongKeys
 from blueprints.marks import marks_of
+from services.access.access import Access
 from services.errors import AuthenticationFailed, PermissionDenied
 
 
-def register_request_checks(app: flask.Flask, server: ServerSettings, keys: Keys, tried: InMemory) -> None:
+def register_request_checks(app: flask.Flask, server: ServerSettings, keys: Keys, access: Access, tried: InMemory) -> None:
     """Run the checks before every request, also for unknown paths. ``tried`` counts wrong keys."""
     hosts = HostRules(server)
     origins = OriginRules(server)
@@ -54,6 +55,7 @@ def register_request_checks(app: flask.Flask, server: ServerSettings, keys: Keys
             # A valid key always passes, however many wrong ones its address has sent.
             try:
                 current.key_name = current.caller = authenticate(environ, keys)
+                current.rights = access.rights_of(current.key_name)
                 current.sees_details = True
             except AuthenticationFailed:
                 is_over = has_key and not wrong_keys.take(address)

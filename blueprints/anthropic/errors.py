@@ -9,10 +9,12 @@ from typing import Any
 TYPES: Mapping[str, str] = {
     "authentication_error": "authentication_error",
     "permission_denied": "permission_error",
+    "key_revoked": "permission_error",
     "not_found": "not_found_error",
     "conflict": "conflict_error",
     "request_too_large": "request_too_large",
     "rate_limit_exceeded": "rate_limit_error",
+    "budget_exceeded": "rate_limit_error",
     "internal_error": "api_error",
     "backend_error": "api_error",
     "backend_unavailable": "api_error",

@@ -180,6 +180,7 @@ def to_run_request(
         images=conversation.images,
         stop=tuple(body.get("stop_sequences") or ()),
         request_id=context.request_id,
+        owner=context.owner,
         caller=context.caller,
     )
 

@@ -21,6 +21,7 @@ class RequestContext:
     """The session to continue: one of ours (id or id prefix), or the CLI's own."""
     workdir: str | None
     request_id: str
+    owner: str
     caller: str
     is_background: bool = False
 
@@ -31,6 +32,7 @@ def to_context(origin: Origin, session: str | None = None) -> RequestContext:
         session=session or session_header(origin),
         workdir=origin.headers.get(WORKDIR_HEADER),
         request_id=origin.request_id,
+        owner=origin.owner,
         caller=origin.caller,
         is_background=origin.is_background,
     )

@@ -39,6 +39,7 @@ def to_run_request(body: Mapping[str, Any], *, models: ModelResolver, default: R
         extra=tuple(body.get("extra", ())),
         timeout_s=body.get("timeout_secs"),
         request_id=origin.request_id,
+        owner=origin.owner,
         caller=origin.caller,
         is_background=origin.is_background,
         traceparent=origin.traceparent,

@@ -20,6 +20,7 @@ TYPES: Mapping[str, str] = {
     "server_stopped": "server_error",
     "worker_lost": "server_error",
     "rate_limit_exceeded": "requests",
+    "budget_exceeded": "insufficient_quota",
 }
 """OpenAI's ``type`` by our code; default ``invalid_request_error``."""
 

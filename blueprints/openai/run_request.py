@@ -53,6 +53,7 @@ def to_run_request(
         images=conversation.images,
         stop=options.stop,
         request_id=context.request_id,
+        owner=context.owner,
         caller=context.caller,
         is_background=context.is_background,
     )

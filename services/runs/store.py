@@ -30,7 +30,7 @@ ADD_REQUEST = insert(run_requests)
 REQUEST = select(run_requests.c.data).where(run_requests.c.run_id == bindparam("of_run"))
 STATUS_OF = select(runs.c.status).where(runs.c.id == bindparam("of_run"))
 TERMINAL_OF: Select[Any] = select(*TERMINAL).where(runs.c.id == bindparam("of_run"))
-SESSION = select(sessions.c.status, sessions.c.owner).where(sessions.c.id == bindparam("of_session")).with_for_update()
+SESSION = select(sessions.c.status, sessions.c.worker).where(sessions.c.id == bindparam("of_session")).with_for_update()
 DISCARD = delete(runs).where(runs.c.id == bindparam("of_run"), endings.IS_OURS)
 NOTE = (
     update(runs)
@@ -262,7 +262,7 @@ class RunStore:
         if session_id is None:
             return
         session = connection.execute(SESSION, {"of_session": session_id}).first()
-        runs_turn = session is not None and session.status == "running" and not leases.dead_among(connection, {session.owner}, self._us())
+        runs_turn = session is not None and session.status == "running" and not leases.dead_among(connection, {session.worker}, self._us())
         if runs_turn or finding.is_unfinished(connection, session_id, None):
             raise turns.busy(session_id)
 

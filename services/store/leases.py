@@ -63,7 +63,7 @@ def dead_among(connection: Connection, ids: set[str], us: Owner) -> set[str]:
 
 def forget_dead(connection: Connection, us: Owner) -> None:
     """Remove the leases of dead owners that own no session and execute no run."""
-    of_sessions = select(sessions.c.owner).where(sessions.c.status == "running", sessions.c.owner.is_not(None))
+    of_sessions = select(sessions.c.worker).where(sessions.c.status == "running", sessions.c.worker.is_not(None))
     holding = of_sessions.union_all(select(runs.c.worker).where(runs.c.worker.is_not(None)))
     idle = set(connection.execute(select(owners.c.id).where(owners.c.id.not_in(holding))).scalars())
     if dead := dead_among(connection, idle, us):

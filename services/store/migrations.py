@@ -11,11 +11,11 @@ from collections.abc import Callable
 from sqlalchemy import Connection, text
 
 from services.errors import StoreUnavailable
-from services.store import version_2
+from services.store import version_2, version_3
 from services.store.schema import create_tables
 
-STEPS: tuple[Callable[[Connection], None], ...] = (version_2.upgrade,)
-"""The first upgrades version 1 to version 2."""
+STEPS: tuple[Callable[[Connection], None], ...] = (version_2.upgrade, version_3.upgrade)
+"""The first upgrades version 1 to version 2, the second version 2 to version 3."""
 
 NEWEST = 1 + len(STEPS)
 

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    PrimaryKeyConstraint,
     Table,
     Text,
     insert,
@@ -66,7 +67,7 @@ sessions = Table(
     Column("parent_id", Text),
     Column("cli_session_id", Text),
     Column("needs_rebuild", Boolean, nullable=False),
-    Column("owner", Text),  # of the running turn
+    Column("worker", Text),  # the process (`owners.id`) that runs the turn
     Column("running_turn", Integer),
     Column("turn_count", Integer, nullable=False),
     *(Column(name, BigInteger, nullable=False) for name in USAGE),
@@ -74,7 +75,9 @@ sessions = Table(
     Column("error", Text),  # of the last turn
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
+    Column("owner", Id, nullable=False, server_default="local"),  # the caller that it belongs to
     Index("sessions_by_update", "updated_at", "id"),
+    Index("sessions_by_owner", "owner", "updated_at", "id"),
     Index("sessions_by_backend", "backend", "updated_at", "id"),
     Index("sessions_by_status", "status", "updated_at", "id"),
     Index("sessions_by_workdir", "workdir", "updated_at", "id"),
@@ -87,7 +90,9 @@ session_tags = Table(
     _session_id(primary_key=True),
     Column("tag", Text, primary_key=True),
     Column("updated_at", BigInteger, nullable=False),
+    Column("owner", Id, nullable=False, server_default="local"),  # the session's
     Index("session_tags_by_tag", "tag", "updated_at", "session_id"),
+    Index("session_tags_by_owner", "owner", "tag", "updated_at", "session_id"),
 )
 
 turns = Table(
@@ -222,6 +227,84 @@ webhook_deliveries = Table(
     Column("claimed_until", BigInteger),
     Index("webhook_deliveries_by_due", "due_at"),
     Index("webhook_deliveries_by_run", "run_id"),  # a run's deletion deletes its deliveries
+)
+
+# Keys that were made at run time. A revoked one stays, without its digests, so that its name is not given to another by mistake.
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("name", Id, primary_key=True),
+    Column("digests", Text, nullable=False),  # JSON: a list of SHA-256 in hex
+    Column("rights", Text, nullable=False),  # JSON: an object
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("revoked_at", BigInteger),
+)
+key_uses = Table("key_uses", metadata, Column("name", Id, primary_key=True), Column("last_used_at", BigInteger, nullable=False))
+
+COUNTS = ("input_tokens", "output_tokens", "cached_tokens")
+"""Columns of the token counts in the usage tables, named as the fields of `Usage`."""
+
+# The ledger: one row per execution of a CLI. `usage_days` has its sums per UTC day, written in the same transaction.
+usage_runs = Table(
+    "usage_runs",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("ended_at", BigInteger, nullable=False),
+    Column("owner", Id, nullable=False),
+    Column("backend", Text, nullable=False),
+    Column("model", Text, nullable=False),  # empty: not known
+    Column("run_id", Text, nullable=False),
+    Column("is_failure", Boolean, nullable=False),
+    Column("is_fallback", Boolean, nullable=False),  # another attempt of a run that is already counted
+    *(Column(name, BigInteger, nullable=False) for name in COUNTS),
+    Column("cost_usd", Double, nullable=False),
+    Column("is_cost_estimated", Boolean, nullable=False),
+    Column("duration_ms", BigInteger, nullable=False),
+    Index("usage_runs_by_end", "ended_at"),
+    Index("usage_runs_by_owner", "owner", "ended_at"),
+    sqlite_autoincrement=True,
+)
+usage_days = Table(
+    "usage_days",
+    metadata,
+    Column("day", Integer, nullable=False),  # days since the epoch
+    Column("owner", Id, nullable=False),
+    Column("backend", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("runs", BigInteger, nullable=False),
+    Column("failures", BigInteger, nullable=False),
+    Column("fallbacks", BigInteger, nullable=False),  # of the runs: how many are another attempt
+    Column("estimates", BigInteger, nullable=False),  # of the runs: how many have an estimated cost
+    *(Column(name, BigInteger, nullable=False) for name in COUNTS),
+    Column("cost_usd", Double, nullable=False),
+    Column("duration_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("owner", "day", "backend", "model"),
+    Index("usage_days_by_day", "day"),
+)
+
+# Runs in progress of keys with a limit or a budget: their slots are counted over all processes.
+slots = Table(
+    "slots",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("owner", Id, nullable=False),
+    Column("worker", Text, nullable=False),
+    Column("counts_as_run", Boolean, nullable=False),
+    Index("slots_by_owner", "owner"),
+    Index("slots_by_worker", "worker"),
+)
+
+# What the CLIs report of their subscription's windows.
+plan_windows = Table(
+    "plan_windows",
+    metadata,
+    Column("backend", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("used", Double),  # 0 to 1
+    Column("resets_at", BigInteger),
+    Column("status", Text),
+    Column("observed_at", BigInteger, nullable=False),
 )
 
 # Processes that run turns or execute runs; see `leases`.

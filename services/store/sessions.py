@@ -101,7 +101,7 @@ class SessionStore:
 
         def work(connection: Connection) -> Turn:
             owners.sign_in(connection, self.us())
-            kept = _insert(connection, replace(session, status="running", turn_count=1), owner=self.us().id)
+            kept = _insert(connection, replace(session, status="running", turn_count=1), worker=self.us().id)
             return turns.add_running(connection, kept.id, 1, turn, kept.created_at)
 
         return self.database.write(work)
@@ -188,10 +188,10 @@ def new_id() -> str:
     return str(uuid.uuid4())
 
 
-def _insert(connection: Connection, session: Session, owner: str | None = None) -> Session:
+def _insert(connection: Connection, session: Session, worker: str | None = None) -> Session:
     now = _now()
     session = replace(session, created_at=now, updated_at=now)
-    connection.execute(insert(sessions), {**from_session(session), "owner": owner, "running_turn": 1 if owner else None})
+    connection.execute(insert(sessions), {**from_session(session), "worker": worker, "running_turn": 1 if worker else None})
     if session.tags:
         rows = [{"session_id": session.id, "tag": storable(tag), "updated_at": now} for tag in session.tags]
         connection.execute(insert(session_tags), rows)

@@ -37,7 +37,7 @@ END_OF_SESSION = (
     .values(
         updated_at=bindparam("now"),
         status=case((IS_OURS, bindparam("then_status")), else_=sessions.c.status),
-        owner=case((IS_OURS, None), else_=sessions.c.owner),
+        worker=case((IS_OURS, None), else_=sessions.c.worker),
         running_turn=case((IS_OURS, None), else_=sessions.c.running_turn),
         error=bindparam("new_error"),
         cost_usd=func.coalesce(sessions.c.cost_usd + COST, sessions.c.cost_usd, COST),
@@ -53,7 +53,7 @@ CLAIM = (
     .where(sessions.c.id == bindparam("of_session"))
     .values(
         status="running",
-        owner=bindparam("new_owner"),
+        worker=bindparam("new_worker"),
         running_turn=sessions.c.turn_count + 1,
         turn_count=sessions.c.turn_count + 1,
     )
@@ -87,7 +87,7 @@ def is_awaited(connection: Connection, session_id: str, *, but: str | None) -> b
 def start(connection: Connection, session_id: str, new: NewTurn, owner: Owner, now: int) -> Turn:
     """Claim a free session and insert the running turn. `drop` must undo all of it, so nothing else is changed here."""
     owners.sign_in(connection, owner)
-    number = connection.execute(CLAIM, {"of_session": session_id, "new_owner": owner.id}).scalar_one()
+    number = connection.execute(CLAIM, {"of_session": session_id, "new_worker": owner.id}).scalar_one()
     return add_running(connection, session_id, number, new, now)
 
 
@@ -161,7 +161,7 @@ def drop(connection: Connection, turn: Turn) -> None:
     if gone.rowcount:
         held = and_(sessions.c.id == turn.session_id, sessions.c.running_turn == turn.number)
         status = case((sessions.c.error.is_(None), "idle"), else_="failed")
-        free = {"status": status, "owner": None, "running_turn": None, "turn_count": turn.number - 1}
+        free = {"status": status, "worker": None, "running_turn": None, "turn_count": turn.number - 1}
         connection.execute(update(sessions).where(held).values(free))
 
 
@@ -188,16 +188,16 @@ def filter_terms(backend: str, workdir: str) -> list[str]:
 
 
 def owner_of(connection: Connection, session_id: str) -> str | None:
-    return connection.execute(select(sessions.c.owner).where(sessions.c.id == session_id, sessions.c.status == "running")).scalar()
+    return connection.execute(select(sessions.c.worker).where(sessions.c.id == session_id, sessions.c.status == "running")).scalar()
 
 
 def owners_of_running(connection: Connection) -> set[str]:
-    return set(connection.execute(select(sessions.c.owner).where(sessions.c.status == "running").distinct()).scalars()) - {None}
+    return set(connection.execute(select(sessions.c.worker).where(sessions.c.status == "running").distinct()).scalars()) - {None}
 
 
 def interrupt(connection: Connection, dead: set[str], now: int) -> int:
     """Release the sessions of dead owners and mark their running turns. Returns the number of sessions."""
-    held = and_(sessions.c.status == "running", sessions.c.owner.in_(dead))
+    held = and_(sessions.c.status == "running", sessions.c.worker.in_(dead))
     ids = connection.execute(select(sessions.c.id).where(held).with_for_update()).scalars().all()
     if not ids:
         return 0
@@ -206,7 +206,7 @@ def interrupt(connection: Connection, dead: set[str], now: int) -> int:
         .where(turns.c.session_id.in_(ids), turns.c.status == "running")
         .values(status="interrupted", failure="cancelled", error=INTERRUPTED)
     )
-    free = {"status": "failed", "owner": None, "running_turn": None, "error": INTERRUPTED, "updated_at": now}
+    free = {"status": "failed", "worker": None, "running_turn": None, "error": INTERRUPTED, "updated_at": now}
     connection.execute(update(sessions).where(sessions.c.id.in_(ids), held).values(free))
     for id in ids:
         _retag(connection, id, [], now)

@@ -34,7 +34,7 @@ MODELS = ModelResolver(BUILT_IN, default_backend="claude", is_available=lambda _
 
 
 def context_of(session: str | None) -> RequestContext:
-    return RequestContext(session=session, workdir=None, request_id="r", caller="c")
+    return RequestContext(session=session, workdir=None, request_id="r", owner="c", caller="c")
 
 
 PIXEL = "iVBORw0KGgo="
