@@ -93,8 +93,7 @@ def create_app(
     register_request_checks(app, server, keys, services.access, counts.wrong_keys)
     app.register_error_handler(Exception, answer_error)
     _register_surfaces(app)
-    if server.rate_limit_enabled:
-        limit_runs(app, server, counts.runs, answer_error)
+    limit_runs(app, server, counts.runs, answer_error)
     app.after_request(_keep_out_of_caches)
     app.after_request(announce_deprecation)
     proxies = TrustedProxies(server.trusted_proxies)
