@@ -14,7 +14,7 @@ from flask import Flask
 from limits import parse
 from limits.storage import MemoryStorage
 
-from app.security.rate_limit import LIMIT_KEYS, SWEEP_AT_KEYS, InMemory, TokenBucket
+from app.security.rate_limit import LIMIT_KEYS, SWEEP_AT_KEYS, InMemory, Pace, TokenBucket
 from blueprints.marks import marks_of
 from tests.parts.processes import eventually
 from tests.parts.programs import require_program
@@ -179,7 +179,7 @@ def test_when_redis_is_gone_each_process_counts_for_itself_and_says_so(caplog: p
 
 def test_the_strategy_tells_what_is_left() -> None:
     item = parse("4 per second")
-    bucket = TokenBucket(MemoryStorage(), rps=0.5, burst=4, in_memory=InMemory())
+    bucket = TokenBucket(MemoryStorage(), pace=lambda: Pace(0.5, 4), in_memory=InMemory())
     assert bucket.test(item, "k")
     assert bucket.get_window_stats(item, "k").remaining == 4
     assert [bucket.hit(item, "k") for _ in range(5)] == [True, True, True, True, False]
