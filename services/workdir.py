@@ -49,7 +49,9 @@ class WorkdirRules:
         if issue := self._violation(real):
             raise WorkdirNotAllowed(workdir, issue)
         if own and not _is_within(real, own):
-            raise RightMissing(f"workdir {workdir!r} is outside {', '.join(own)}, where this API key may work", right="workdirs", value=workdir)
+            raise RightMissing(
+                f"workdir {workdir!r} is outside {', '.join(own)}, where this API key may work", right="workdirs", value=workdir
+            )
         if not os.path.exists(real):
             raise WorkdirNotAllowed(workdir, "does not exist")
         if not os.path.isdir(real):

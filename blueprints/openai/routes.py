@@ -61,7 +61,9 @@ def list_models(query: dict[str, Any]) -> Any:
 
     The names are the available backends and `backend/model`. With `?all=true` the list also has aliases.
     """
-    return jsonify(to_model_list(services().models_of(owner()).listed(in_full=query["all"]), since, for_codex="client_version" in request.args))
+    return jsonify(
+        to_model_list(services().models_of(owner()).listed(in_full=query["all"]), since, for_codex="client_version" in request.args)
+    )
 
 
 @blp.route("/models/<path:model>", methods=["GET"])

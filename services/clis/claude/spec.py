@@ -127,6 +127,7 @@ SPEC = BackendSpec(
         "--allowed-tools": ("max_approval_mode",),
         "--permission-mode": ("max_approval_mode",),
         "--dangerously-skip-permissions": ("max_approval_mode",),
+        "--allow-dangerously-skip-permissions": ("max_approval_mode",),
     },
     opened={"none": "full"},
     state=("$CLAUDE_CONFIG_DIR|~/.claude", "|~/.claude.json"),

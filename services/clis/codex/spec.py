@@ -130,6 +130,7 @@ SPEC = BackendSpec(
     allowed_extra={"--disable": 1},
     # What follows `-c` counts as a flag too; the app-server is told the modes by each thread, which counts before these.
     evasive={
+        "--disable": ("max_approval_mode", "max_sandbox_mode"),
         "--model": ("models",),
         "-m": ("models",),
         "model": ("models",),

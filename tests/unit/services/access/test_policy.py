@@ -23,7 +23,11 @@ from services.processes.confinement import BUBBLEWRAP, Confinement, RunLimits
 from services.requests import RunRequest
 
 TEMPLATED = BackendSpec(
-    name="templated", command=("x",), decoder=PlainDecoder, options={"sandbox_mode": Option(argv=("--sandbox={}",))}, allowed_extra={"--x": 0}
+    name="templated",
+    command=("x",),
+    decoder=PlainDecoder,
+    options={"sandbox_mode": Option(argv=("--sandbox={}",))},
+    allowed_extra={"--x": 0},
 )
 
 
