@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial, wraps
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import flask
 from flask import request
@@ -196,7 +196,7 @@ def limit_runs(app: flask.Flask, server: ServerSettings, counted: InMemory, answ
     shared = limiter.shared_limit(f"{everybody.burst} per second", scope="runs")
 
     def limited(view: View) -> View:
-        checked = cast(View, shared(view))
+        checked: View = shared(view)
         if server.rate_limit_enabled:
             return checked
         return wraps(view)(lambda *args, **named: (checked if has_own_limit(request_of(request.environ).rights) else view)(*args, **named))
