@@ -16,8 +16,11 @@ from flask import Flask
 
 from app.config.load import load_settings
 from app.factory import create_app
+from app.runs import to_start
 from app.security.api_keys import KeyRing
 from services.access.rights import Rights
+from services.cancellation import Cancellation
+from services.errors import RightMissing
 from services.requests import RunRequest
 from tests.parts.clis import FakeCli
 from tests.unit.app.parts import LOCAL, ask
@@ -189,6 +192,30 @@ def test_the_modes_of_an_older_session_are_lowered_and_those_of_its_turn_refused
     assert (answer.status_code, answer.get_json()["ignored"]) == (200, ["approval_mode", "sandbox_mode"])
     refused(turn(app, sessions["modes"], sandbox_mode="full"), "max_sandbox_mode", "full")
     refused(turn(app, sessions["modes"], approval_mode="none"), "max_approval_mode", "none")
+
+
+def test_a_queued_run_has_the_rights_that_its_key_has_when_it_starts(app: Flask) -> None:
+    held = app.extensions["clinvk"]
+    submitted = [
+        send(app, path, {**body, "background": True})
+        for path, body in (
+            ("/api/v1/prompt", {"prompt": "hello", "backend": "codex", "model": "gpt-5"}),
+            ("/api/v1/compare", {"prompt": "hello", "targets": [{"backend": "codex", "model": "gpt-5"}]}),
+            ("/openai/v1/responses", {"input": "hello", "model": "gpt-5"}),
+        )
+    ]
+    assert [answer.status_code for answer in submitted] == [202, 202, 200]
+    runs = [held.runs.store.claim(["codex"]) for _ in submitted]
+    assert {run.id for run in runs} == {answer.headers["X-Clinvk-Run-Id"] for answer in submitted}
+    before = {name: held.access.rights_of(name) for name in KEYS}
+    for changed in (Rights(models=("o3",)), Rights(backends=("claude",))):
+        held.access.replace({**before, "limited": changed})
+        try:
+            for run in runs:
+                with pytest.raises(RightMissing):
+                    to_start(app)(run, Cancellation(), 1).close()
+        finally:
+            held.access.replace(before)
 
 
 # The compatible surfaces, with their own SDKs.
