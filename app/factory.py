@@ -40,7 +40,8 @@ DESCRIPTION = """\
 One HTTP server in front of AI coding CLIs (Claude Code, Codex, Gemini and others): a native REST API, and APIs compatible
 with the OpenAI and Anthropic SDKs. Every response has `X-Request-ID`.
 
-Where `server.rate_limit_enabled` is set, the routes that start a run are rate limited (429); the others are not.
+Where `server.rate_limit_enabled` is set, or the API key has a limit of its own, the routes that start a run are rate limited (429); the others
+are not.
 """
 
 SECURITY_SCHEMES = {

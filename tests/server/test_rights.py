@@ -63,6 +63,7 @@ def app(place: Path) -> Iterator[Flask]:
     )
     yield made
     made.extensions["clinvk"].runner.close()
+    made.extensions["clinvk"].spawner.close()
     made.extensions["clinvk"].conversations.store.close()
 
 
@@ -269,6 +270,19 @@ def test_anthropic_s_sdk_raises_permission_denied(anthropic_client: anthropic.An
     if right == "backends":
         with pytest.raises(anthropic.PermissionDeniedError, match=right):
             anthropic_client.messages.count_tokens(model=model, messages=HELLO)
+
+
+@pytest.mark.parametrize("is_background", [False, True])
+def test_what_is_lowered_is_named_on_every_surface(app: Flask, is_background: bool) -> None:
+    for path, body in (
+        ("/openai/v1/chat/completions", {"model": "gpt-5", "messages": HELLO}),
+        ("/openai/v1/responses", {"model": "gpt-5", "input": "hello"} | ({"background": True} if is_background else {})),
+        ("/anthropic/v1/messages", {"model": "gpt-5", "messages": HELLO, "max_tokens": 9}),
+    ):
+        answer = send(app, path, body)
+        assert (answer.status_code, answer.headers["X-Clinvk-Backend"]) == (200, "codex"), answer.get_data(as_text=True)
+        assert "sandbox_mode" in answer.headers["X-Clinvk-Ignored"].split(", ")
+        assert "sandbox_mode" not in send(app, path, body, "open").headers.get("X-Clinvk-Ignored", "")
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/chat/completions", "/openai/chat/completions", "/v1/messages", "/v1/responses"])
