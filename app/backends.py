@@ -55,7 +55,8 @@ def build_backends(settings: Settings) -> dict[str, BackendSpec]:
         chosen = settings.backends.get(name, BackendSettings())
         try:
             spec = _merge(_facts(name, chosen), chosen, settings.unified_flags)
-            specs[name] = replace(spec, confinement=_confinement(spec, chosen, settings))
+            sandboxed = _sandboxed(spec, chosen, settings)
+            specs[name] = replace(spec, confinement=_confinement(sandboxed, chosen, settings), sandboxed=sandboxed)
         except _Refused as refused:
             report(f"backends.{name}{refused.key}", refused.message)
     for message in _default_backend(settings, specs):
@@ -151,14 +152,19 @@ def _is_its_own(command: tuple[str, ...], spec: BackendSpec) -> bool:
     return len(command) == 1 and os.path.basename(command[0]) == spec.command[0]
 
 
-def _confinement(spec: BackendSpec, chosen: BackendSettings, settings: Settings) -> Confinement:
+def _confinement(sandboxed: Confinement, chosen: BackendSettings, settings: Settings) -> Confinement:
     """The backend's own settings take precedence over the server's."""
+    if (chosen.sandbox.kind or settings.server.sandbox.kind or "none") == "none":
+        return Confinement(limits=sandboxed.limits)
+    return sandboxed
+
+
+def _sandboxed(spec: BackendSpec, chosen: BackendSettings, settings: Settings) -> Confinement:
+    """The confinement with a sandbox, whether or not every run of the backend has one."""
     server = settings.server
     limits = RunLimits(
         **asdict(server.run_limits) | {name: value for name, value in asdict(chosen.run_limits).items() if value is not None}
     )
-    if (chosen.sandbox.kind or server.sandbox.kind or "none") == "none":
-        return Confinement(limits=limits)
     # The agent must not read the server's configuration, which holds its keys.
     hidden = tuple(path for path in (settings.home, settings.config_file) if path)
     writable = (*spec.state, *(f"|{path}" for path in (*server.sandbox.writable, *chosen.sandbox.writable)))

@@ -40,7 +40,8 @@ DESCRIPTION = """\
 One HTTP server in front of AI coding CLIs (Claude Code, Codex, Gemini and others): a native REST API, and APIs compatible
 with the OpenAI and Anthropic SDKs. Every response has `X-Request-ID`.
 
-Where `server.rate_limit_enabled` is set, the routes that start a run are rate limited (429); the others are not.
+Where `server.rate_limit_enabled` is set, or the API key has a limit of its own, the routes that start a run are rate limited (429); the others
+are not.
 """
 
 SECURITY_SCHEMES = {
@@ -93,8 +94,7 @@ def create_app(
     register_request_checks(app, server, keys, services.access, counts.wrong_keys)
     app.register_error_handler(Exception, answer_error)
     _register_surfaces(app)
-    if server.rate_limit_enabled:
-        limit_runs(app, server, counts.runs, answer_error)
+    limit_runs(app, server, counts.runs, answer_error)
     app.after_request(_keep_out_of_caches)
     app.after_request(announce_deprecation)
     proxies = TrustedProxies(server.trusted_proxies)

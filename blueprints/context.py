@@ -48,6 +48,10 @@ class Services:
     def default_backend(self) -> str:
         return self.models.default_backend
 
+    def models_of(self, owner: str) -> ModelResolver:
+        """The models that ``owner`` may use. Raises KeyRevoked."""
+        return self.models.among(self.access.rights_of(owner))
+
 
 def services() -> Services:
     return cast(Services, current_app.extensions["clinvk"])

@@ -76,10 +76,11 @@ class PermissionDenied(ClinvkError):
 
 
 class RightMissing(PermissionDenied):
-    """``right`` names the setting of the key that forbids it, ``value`` what was asked for."""
+    """``right`` names the setting of the key that forbids it, ``value`` what was asked for. The message ends with the right: not every
+    surface has details."""
 
     def __init__(self, message: str, *, right: str, value: Any = None) -> None:
-        super().__init__(message, right=right, value=value)
+        super().__init__(f"{message} (right of the key: {right})", right=right, value=value)
 
 
 class KeyRevoked(ClinvkError):

@@ -5,6 +5,9 @@ a model or an alias that a backend lists, a name that matches a backend's patter
 characters other than wildcards wins). Between equal matches the default backend wins, then the order of the backends. Only available
 backends match. Any other name falls back to the default backend: the configured one, else the first available one in the order of the
 backends, except the demo.
+
+For an API key that is limited to some backends or models, there are only those (`ModelResolver.among`): the first of its backends is the
+default, and a name that only another backend claims is refused.
 """
 
 from __future__ import annotations
@@ -12,15 +15,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
+from services.access.policy import may_use_model
+from services.access.rights import UNLIMITED, Rights
 from services.clis.safety import safe_name
 from services.clis.spec import BackendSpec
-from services.errors import NotFound
+from services.errors import NotFound, RightMissing
 from services.suggestion import suggestion
 
 WILDCARDS = "*?["
 TIERS = ("fast", "balanced", "best")
 """Aliases that always refer to the default backend: serving `fast` from another one would be surprising."""
+VIEWS_LIMIT = 256
+"""How many different rights' views of the models are cached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +61,25 @@ class ModelResolver:
         default_backend: str = "",
         strict: bool = False,
         is_available: Callable[[BackendSpec], bool],
+        rights: Rights = UNLIMITED,
     ) -> None:
-        self._backends = {name: spec for name, spec in backends.items() if spec.enabled}
-        self._configured = default_backend
+        """``rights``: names resolve among what they allow."""
+        enabled = {name: spec for name, spec in backends.items() if spec.enabled}
+        self._backends = {name: enabled[name] for name in rights.backends or enabled if name in enabled}
+        self._others = {name: spec for name, spec in enabled.items() if name not in self._backends}
+        self._configured = next(iter((*self._backends, *rights.backends)), "") if rights.backends else default_backend
         self._strict = strict
         self._is_available = is_available
+        self._rights = rights
+        self._view = lru_cache(VIEWS_LIMIT)(
+            lambda rights: ModelResolver(backends, default_backend=default_backend, strict=strict, is_available=is_available, rights=rights)
+        )
+
+    def among(self, rights: Rights) -> ModelResolver:
+        """The resolver of a key with ``rights``."""
+        if not rights.backends and not rights.models:
+            return self
+        return self._view(Rights(backends=rights.backends, models=rights.models))
 
     @property
     def default_backend(self) -> str:
@@ -70,7 +92,8 @@ class ModelResolver:
     def resolve(self, name: str | None) -> Resolution:
         """The backend that serves ``name``; None and the empty name mean the default backend.
 
-        Raises InvalidRequest for a name that is unsafe as a CLI argument, NotFound for an unclaimed one in strict mode.
+        Raises InvalidRequest for a name that is unsafe as a CLI argument, RightMissing for one that only a backend outside of the rights
+        claims, NotFound for an unclaimed one in strict mode.
         """
         if not name:
             return Resolution(self.default_backend, None, reason="the request names no backend")
@@ -78,6 +101,12 @@ class ModelResolver:
         found = self._named(name) or self._claimed(name)
         if found:
             return found
+        if self._others and self._is_of_others(name):
+            raise RightMissing(
+                f"this API key may not use the backend of model {name!r}; it may use {', '.join(self._rights.backends)}",
+                right="backends",
+                value=name,
+            )
         if self._strict:
             raise self._unknown(name)
         return Resolution(self.default_backend, None, is_fallback=True, reason=self._fallback_reason(name))
@@ -94,9 +123,12 @@ class ModelResolver:
         return _aliased(spec, model) if spec else model
 
     def find(self, name: str) -> ListedModel:
-        """One model. Raises NotFound for a name that would only reach the default backend as a fallback."""
-        found = self.resolve(name)
-        if found.is_fallback:
+        """One model. Raises NotFound for a name that would only reach the default backend as a fallback, or that the rights exclude."""
+        try:
+            found = self.resolve(name)
+        except RightMissing:
+            raise self._unknown(name) from None
+        if found.is_fallback or not may_use_model(self._rights, self._backends[found.backend], found.model):
             raise self._unknown(name)
         return ListedModel(name, found.backend, self._is_available(self._backends[found.backend]))
 
@@ -125,10 +157,12 @@ class ModelResolver:
 
     def _ids(self, spec: BackendSpec, *, with_aliases: bool) -> Iterator[str]:
         aliases = [alias for alias in spec.aliases if with_aliases and not _is_pattern(alias)]
-        yield spec.name
+        if may_use_model(self._rights, spec, None):
+            yield spec.name
+        usable = [name for name in dict.fromkeys((*spec.models, *aliases)) if may_use_model(self._rights, spec, _aliased(spec, name))]
         if spec.name == self.default_backend:
-            yield from aliases
-        for model in dict.fromkeys((*spec.models, *aliases)):
+            yield from (name for name in aliases if name in usable)
+        for model in usable:
             yield f"{spec.name}/{model}"
 
     def _named(self, name: str) -> Resolution | None:
@@ -152,6 +186,12 @@ class ModelResolver:
             if claim and (best is None or (claim, backend == default) > best[:2]) and self._is_available(spec):
                 best = (claim, backend == default, backend)
         return Resolution(best[2], self.model_for(best[2], name)) if best else None
+
+    def _is_of_others(self, name: str) -> bool:
+        """Whether a backend outside of the rights claims the name, and none within them, available or not."""
+        if name in self._others or name.partition("/")[0] in self._others:
+            return True
+        return any(_claim(spec, name) for spec in self._others.values()) and not any(_claim(spec, name) for spec in self._backends.values())
 
     def _fallback_reason(self, name: str) -> str:
         hint = suggestion(name, self._backends)

@@ -39,6 +39,8 @@ class RunRequest:
     backend_reason: str = ""
     """Why this backend was selected, if the request did not name it; for error messages."""
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    inherited: frozenset[str] = frozenset()
+    """Names of the ``options`` that come from an earlier turn of the session, not from this request."""
     workdir: str | None = None
     ephemeral: bool = False
     resume: str | None = None

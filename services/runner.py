@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from time import monotonic
 
+from services.access import policy
 from services.access.access import Access
+from services.access.rights import LOCAL, Rights
 from services.admission import AdmissionControl
 from services.cancellation import Cancellation
 from services.clis.command import invoke
@@ -90,26 +92,42 @@ class Runner:
         """End idle processes. `cancel_all` ends the runs."""
         self._driver.close()
 
-    def backend(self, name: str) -> BackendSpec:
-        """The enabled backend ``name``. Raises InvalidRequest for any other name."""
+    def backend(self, name: str, owner: str = LOCAL) -> BackendSpec:
+        """The enabled backend ``name``. Raises RightMissing if ``owner`` may not use it, InvalidRequest for any other name."""
+        rights = self.access.rights_of(owner)
+        policy.check_backend(rights, name)
         spec = self.backends.get(name)
         if spec is None or not spec.enabled:
-            known = ", ".join(sorted(name for name, spec in self.backends.items() if spec.enabled))
-            hint = suggestion(name, self.backends)
+            usable = [spec.name for spec in self.usable(rights)]
+            known = ", ".join(sorted(usable))
+            hint = suggestion(name, usable)
             message = f"unknown backend {name!r}; {f'{hint} ' if hint else ''}configured: {known}"
             raise InvalidRequest(message, field="backend", issue="unknown backend")
         return spec
 
+    def usable(self, rights: Rights) -> Iterator[BackendSpec]:
+        """The enabled backends that the rights allow."""
+        return (spec for spec in self.backends.values() if spec.enabled and policy.may_use(rights, spec.name))
+
     def workdir(self, request: RunRequest) -> str:
-        """The folder that ``request`` runs in. Raises InvalidRequest."""
-        return self._workdirs.check(request.workdir)
+        """The folder that ``request`` runs in. Raises InvalidRequest, RightMissing."""
+        return self._workdirs.check(request.workdir, self.access.rights_of(request.owner).workdirs)
 
     def prepare(self, request: RunRequest) -> Invocation:
-        """The invocation for ``request``; starts nothing. Raises InvalidRequest if the request is not allowed."""
-        spec = self.backend(request.backend)
+        """The invocation for ``request``; starts nothing. Raises InvalidRequest if the request is not allowed, RightMissing if it is
+        not allowed to its owner."""
+        spec = self.backend(request.backend, request.owner)
         if not request.prompt.strip():
             raise InvalidRequest("prompt is empty", field="prompt", issue="must not be empty")
-        return invoke(spec, request, cwd=self.workdir(request), environ=self._environ, run_dir=new_path())
+        permitted = policy.permit(request, self.access.rights_of(request.owner), spec)
+        limited = replace(request, options={**request.options, **permitted.lowered}) if permitted.lowered else request
+        cwd, confinement = self.workdir(request), permitted.confinement
+        invocation = invoke(spec, limited, cwd=cwd, environ=self._environ, run_dir=new_path(), confinement=confinement)
+        if permitted.lowered:
+            # The request stays as it came: it may be stored, and prepared again.
+            ignored = tuple(dict.fromkeys((*invocation.ignored, *permitted.lowered)))
+            return replace(invocation, request=request, ignored=ignored)
+        return invocation
 
     def check(self, request: RunRequest) -> None:
         """Make all checks of `stream`, but for the slot. Raises InvalidRequest, BackendUnavailable."""
@@ -123,7 +141,8 @@ class Runner:
 
     def _why_unavailable(self, invocation: Invocation, availability: Availability) -> str:
         spec, reason = invocation.spec, invocation.request.backend_reason
-        available = [name for name, spec in self.backends.items() if spec.enabled and self.prober.availability(spec).available]
+        usable = self.usable(self.access.rights_of(invocation.request.owner))
+        available = [spec.name for spec in usable if self.prober.availability(spec).available]
         lead = f"{reason}{'' if reason.endswith('?') else '.'} The default backend, {spec.name!r}," if reason else f"backend {spec.name!r}"
         return f"{lead} is not available: {availability.reason}. Available: {', '.join(available) or 'none'}"
 

@@ -9,10 +9,12 @@ from functools import lru_cache
 from pathlib import Path
 from time import monotonic
 
-from services.errors import WorkdirNotAllowed
+from services.errors import RightMissing, WorkdirNotAllowed
 
 RESOLVED_FOR_S = 2.0
 """How long the resolved path of a configured folder is cached: resolving all of them costs 45 system calls."""
+ROOTS_LIMIT = 256
+"""Lists of folders, the server's and those of the keys, of which the resolved paths are cached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +24,11 @@ class WorkdirRules:
     allowed: Sequence[str] = ()
     blocked: Sequence[str] = ()
 
-    def check(self, workdir: str | None) -> str:
-        """The real path of ``workdir``, or the default folder for None. Raises WorkdirNotAllowed."""
+    def check(self, workdir: str | None, own: Sequence[str] = ()) -> str:
+        """The real path of ``workdir``, or the default folder for None: the first of ``own``, the folders of the caller's key, if it
+        has any. Raises WorkdirNotAllowed, RightMissing."""
+        if workdir is None and own:
+            workdir = os.path.expanduser(own[0])
         if workdir is None:
             default = self.default()
             if not os.path.isdir(default):
@@ -43,6 +48,10 @@ class WorkdirRules:
             ) from None
         if issue := self._violation(real):
             raise WorkdirNotAllowed(workdir, issue)
+        if own and not _is_within(real, own):
+            raise RightMissing(
+                f"workdir {workdir!r} is outside {', '.join(own)}, where this API key may work", right="workdirs", value=workdir
+            )
         if not os.path.exists(real):
             raise WorkdirNotAllowed(workdir, "does not exist")
         if not os.path.isdir(real):
@@ -69,7 +78,7 @@ def _is_within(path: str, prefixes: Sequence[str]) -> bool:
     return f"{path.rstrip('/')}/".startswith(roots)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=ROOTS_LIMIT)
 def _roots(prefixes: tuple[str, ...], _when: float) -> tuple[str, ...]:
     """The folders, symlinks resolved, each with a trailing slash."""
     return tuple(os.path.realpath(os.path.expanduser(prefix)).rstrip("/") + "/" for prefix in prefixes)

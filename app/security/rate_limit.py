@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, wraps
 from typing import Any, Protocol
 
 import flask
@@ -27,7 +27,8 @@ from limits.strategies import STRATEGIES, RateLimiter
 from app.config.schema import ServerSettings
 from app.observability.context import request_of
 from app.security.proxies import to_limit_key
-from blueprints.marks import marks_of
+from blueprints.marks import View, marks_of
+from services.access.rights import Rights
 from services.errors import RateLimited
 
 REDIS_TIMEOUT_S = 1.0
@@ -102,30 +103,47 @@ class InRedis:
         return bool(is_allowed), float(backlog)
 
 
-class TokenBucket(RateLimiter):
-    """A Flask-Limiter strategy: ``burst`` requests at once, ``rps`` a second sustained. The item only carries the burst."""
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """``burst`` requests at once, ``rps`` a second sustained."""
 
-    def __init__(self, storage: Any, *, rps: float, burst: int, in_memory: InMemory) -> None:
+    rps: float
+    burst: int
+
+    @property
+    def interval_s(self) -> float:
+        return 1 / self.rps
+
+    @property
+    def limit_s(self) -> float:
+        return self.burst / self.rps
+
+
+class TokenBucket(RateLimiter):
+    """A Flask-Limiter strategy: each request is limited by the pace of its caller. The item carries none of it."""
+
+    def __init__(self, storage: Any, *, pace: Callable[[], Pace], in_memory: InMemory) -> None:
         super().__init__(storage)
         self._backlogs: Backlogs = InRedis(storage) if isinstance(storage, RedisStorage) else in_memory
-        self._interval_s = 1 / rps
-        self._limit_s = burst / rps
+        self._pace = pace
 
     def hit(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool:
-        return self._backlogs.take(item.key_for(*identifiers), cost * self._interval_s, self._limit_s)[0]
+        pace = self._pace()
+        return self._backlogs.take(item.key_for(*identifiers), cost * pace.interval_s, pace.limit_s)[0]
 
     def test(self, item: RateLimitItem, *identifiers: str, cost: int = 1) -> bool:
-        return self._peek(item, *identifiers) + cost * self._interval_s <= self._limit_s + GRAIN
+        pace = self._pace()
+        return self._peek(item, *identifiers) + cost * pace.interval_s <= pace.limit_s + GRAIN
 
     def get_window_stats(self, item: RateLimitItem, *identifiers: str) -> WindowStats:
         """The reset time (empty bucket: when the next request is allowed; otherwise: when it is full), and the requests left."""
-        backlog = self._peek(item, *identifiers)
-        remaining = max(0, math.floor((self._limit_s - backlog) / self._interval_s + GRAIN))
-        wait_s = backlog if remaining else backlog + self._interval_s - self._limit_s
+        pace, backlog = self._pace(), self._peek(item, *identifiers)
+        remaining = max(0, math.floor((pace.limit_s - backlog) / pace.interval_s + GRAIN))
+        wait_s = backlog if remaining else backlog + pace.interval_s - pace.limit_s
         return WindowStats(time.time() + wait_s, remaining)
 
     def _peek(self, item: RateLimitItem, *identifiers: str) -> float:
-        return self._backlogs.take(item.key_for(*identifiers), 0.0, self._limit_s)[1]
+        return self._backlogs.take(item.key_for(*identifiers), 0.0, self._pace().limit_s)[1]
 
 
 class WrongKeys:
@@ -147,13 +165,22 @@ class WrongKeys:
 
 
 def limit_runs(app: flask.Flask, server: ServerSettings, counted: InMemory, answer: Callable[[Exception], flask.Response]) -> None:
-    """Apply one shared limit per caller to the routes that start a run. Call it after they are registered.
+    """Limit each caller on the routes that start a run, all together. Call it after they are registered.
 
-    ``counted`` holds the counters if Redis is not used.
+    A key's own limit takes the place of the server's, and counts also where that is off. ``counted`` holds the counters if Redis is
+    not used.
     """
-    rps, burst = server.rate_limit_rps, server.rate_limit_burst
-    strategy = f"clinvk-token-bucket-{rps:g}-{burst}"
-    STRATEGIES[strategy] = partial(TokenBucket, rps=rps, burst=burst, in_memory=counted)  # type: ignore[assignment]
+    everybody = Pace(server.rate_limit_rps, server.rate_limit_burst)
+
+    def pace() -> Pace:
+        """Of the request."""
+        rights = request_of(request.environ).rights
+        if not has_own_limit(rights):
+            return everybody
+        return Pace(rights.rate_limit_rps or everybody.rps, rights.rate_limit_burst or everybody.burst)
+
+    strategy = f"clinvk-token-bucket-{everybody.rps:g}-{everybody.burst}"
+    STRATEGIES[strategy] = partial(TokenBucket, pace=pace, in_memory=counted)  # type: ignore[assignment]
     limiter = Limiter(
         key_func=to_limit_key_of_request,
         app=app,
@@ -166,26 +193,38 @@ def limit_runs(app: flask.Flask, server: ServerSettings, counted: InMemory, answ
     )
     # This hook looks up the limits of the route on every request (70 µs, more than Flask itself). Ours are on the views.
     app.before_request_funcs[None].remove(limiter._check_request_limit)
-    shared = limiter.shared_limit(f"{burst} per second", scope="runs")
+    shared = limiter.shared_limit(f"{everybody.burst} per second", scope="runs")
+
+    def limited(view: View) -> View:
+        checked: View = shared(view)
+        if server.rate_limit_enabled:
+            return checked
+        return wraps(view)(lambda *args, **named: (checked if has_own_limit(request_of(request.environ).rights) else view)(*args, **named))
+
     for endpoint, view in app.view_functions.items():
         if marks_of(view).runs_cli:
-            app.view_functions[endpoint] = shared(view)  # type: ignore[assignment]
+            app.view_functions[endpoint] = limited(view)
 
     @app.errorhandler(RateLimitExceeded)
     def refuse(error: RateLimitExceeded) -> flask.Response:
         limit = limiter.current_limit
-        wait_s = limit.window[0] - time.time() if limit else 1 / rps
+        own = pace()
+        wait_s = limit.window[0] - time.time() if limit else own.interval_s
         who = "this API key" if request_of(request.environ).key_name else "this address"
-        return answer(RateLimited(f"{who} may send {rps:g} requests a second, {burst} at once", retry_after_s=wait_s))
+        return answer(RateLimited(f"{who} may send {own.rps:g} requests a second, {own.burst} at once", retry_after_s=wait_s))
 
     @app.after_request
     def tell_limit(response: flask.Response) -> flask.Response:
         if request_of(request.environ).is_limited and (limit := limiter.current_limit):
             reset_at, remaining = limit.window
-            response.headers["X-RateLimit-Limit"] = str(burst)
+            response.headers["X-RateLimit-Limit"] = str(pace().burst)
             response.headers["X-RateLimit-Remaining"] = str(remaining)
             response.headers["X-RateLimit-Reset"] = str(math.ceil(reset_at))
         return response
+
+
+def has_own_limit(rights: Rights) -> bool:
+    return rights.rate_limit_rps is not None or rights.rate_limit_burst is not None
 
 
 def to_limit_key_of_request() -> str:

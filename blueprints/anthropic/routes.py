@@ -28,6 +28,7 @@ from blueprints.compat.context import continues_turns, to_context
 from blueprints.compat.conversation import Conversation, to_conversation
 from blueprints.compat.starts import continue_conversation
 from blueprints.context import services
+from blueprints.current_request import owner
 from blueprints.marks import can_fail, runs_cli, streams
 from blueprints.response_headers import ESTIMATED
 from blueprints.runs.plan import Origin, current_origin
@@ -85,7 +86,7 @@ def list_models(query: dict[str, Any]) -> Any:
     The names are the available backends and `backend/model`. With `?all=true` the list also has aliases and unavailable names.
     """
     in_full = query.pop("all")
-    models = [model for model in services().models.listed(in_full=in_full) if in_full or model.is_available]
+    models = [model for model in services().models_of(owner()).listed(in_full=in_full) if in_full or model.is_available]
     return jsonify(to_page(models, **query))
 
 
@@ -94,16 +95,16 @@ def list_models(query: dict[str, Any]) -> Any:
 @can_fail("invalid_request", "not_found")
 def get_model(model: str) -> Any:
     """Get one model by any accepted name."""
-    return jsonify(to_model(services().models.find(model.rstrip("/"))))
+    return jsonify(to_model(services().models_of(owner()).find(model.rstrip("/"))))
 
 
 def _resolve(body: dict[str, Any], origin: Origin) -> tuple[Resolution, Conversation]:
     """The backend and model, and the conversation."""
     svc = services()
-    resolution = svc.models.resolve(body["model"])
+    resolution = svc.models_of(origin.owner).resolve(body["model"])
     conversation = to_conversation(
         to_turns(body.get("system"), body["messages"]),
-        has_system_option=svc.runner.backend(resolution.backend).honours("system_prompt"),
+        has_system_option=svc.runner.backend(resolution.backend, origin.owner).honours("system_prompt"),
         continues_session=continues_turns(origin),
     )
     return resolution, conversation

@@ -28,7 +28,7 @@ Begin = Callable[[RunRequest, Cancellation], RunStream]
 
 def to_request(body: Mapping[str, Any], origin: Origin, session: Session | None = None) -> RunRequest:
     """The run of ``body``, on the session's backend if there is one."""
-    models = services().models
+    models = services().models_of(origin.owner)
     default = Resolution(session.backend, None) if session else models.resolve(None)
     return to_run_request(body, models=models, default=default, origin=origin)
 

@@ -7,7 +7,7 @@ from typing import Any
 from flask import jsonify
 
 from blueprints.context import services
-from blueprints.current_request import request_id
+from blueprints.current_request import owner, request_id, rights
 from blueprints.marks import can_fail, runs_cli, streams
 from blueprints.native.background import in_background, respond_now_or_later
 from blueprints.native.plans import dry_run, plan_prompt
@@ -39,12 +39,11 @@ def run_prompt(body: dict[str, Any]) -> Any:
 @blp.route("/backends", methods=["GET"])
 @blp.response(200, BackendListSchema())
 def list_backends() -> Any:
-    """Every configured backend, its availability and its supported options."""
-    svc = services()
-    ready = svc.runner.ready_counts()
+    """Every backend that the caller may use, its availability and its supported options."""
+    svc, own = services(), rights()
+    ready, default = svc.runner.ready_counts(), svc.models_of(owner()).default_backend
     listed = [
-        to_backend(spec, svc.prober.availability(spec), is_default=spec.name == svc.default_backend, ready=ready.get(spec.name, 0))
-        for spec in svc.runner.backends.values()
-        if spec.enabled
+        to_backend(spec, svc.prober.availability(spec), own, is_default=spec.name == default, ready=ready.get(spec.name, 0))
+        for spec in svc.runner.usable(own)
     ]
     return jsonify({"backends": listed, "meta": meta(request_id())})

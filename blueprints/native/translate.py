@@ -11,6 +11,8 @@ import orjson
 from blueprints import sse
 from blueprints.runs.plan import Origin
 from blueprints.times import now
+from services.access import policy
+from services.access.rights import Rights
 from services.clis.probe import Availability
 from services.clis.spec import OPTION_NAMES, BackendSpec, Invocation
 from services.errors import RUN_FAILURE_CODES
@@ -106,8 +108,13 @@ def to_dry_run(invocation: Invocation, request_id: str) -> dict[str, Any]:
     }
 
 
-def to_backend(spec: BackendSpec, availability: Availability, *, is_default: bool, ready: int) -> dict[str, Any]:
-    """One entry of `/backends`. ``ready``: the number of its prewarmed processes."""
+def to_backend(spec: BackendSpec, availability: Availability, rights: Rights, *, is_default: bool, ready: int) -> dict[str, Any]:
+    """One entry of `/backends`: what a key with ``rights`` may use. ``ready``: the number of its prewarmed processes."""
+    confinement = policy.confinement_of(rights, spec)
+
+    def may_use(model: str | None) -> bool:
+        return policy.may_use_model(rights, spec, model)
+
     return {
         "name": spec.name,
         "available": availability.available,
@@ -116,22 +123,24 @@ def to_backend(spec: BackendSpec, availability: Availability, *, is_default: boo
         "version_warnings": list(availability.version_warnings),
         "is_default": is_default,
         "is_demo": spec.is_demo,
-        "default_model": spec.defaults.get("model"),
-        "models": list(spec.models),
-        "aliases": dict(spec.aliases),
-        "options": {name: _honoured(spec, name) for name in OPTION_NAMES},
-        "allowed_extra": sorted(spec.allowed_extra),
+        "default_model": spec.defaults.get("model") if may_use(None) else None,
+        "models": [model for model in spec.models if may_use(model)],
+        "aliases": {alias: model for alias, model in spec.aliases.items() if may_use(model if model != spec.name else None)},
+        "options": {name: _honoured(spec, name, rights) for name in OPTION_NAMES},
+        "allowed_extra": sorted(policy.extra_of(rights, spec)),
         "streams_tokens": spec.streams_tokens,
         "takes_images": spec.takes_images,
         "can_resume": spec.can_resume,
-        "isolation": {"sandbox": spec.confinement.sandbox or "none", "limits": spec.confinement.limits.given()},
-        "warm": {"max": spec.warm.max, "ready": ready} if spec.warm and spec.may_be_warm else None,
+        "isolation": {"sandbox": confinement.sandbox or "none", "limits": confinement.limits.given()},
+        "warm": {"max": spec.warm.max, "ready": ready} if spec.warm and spec.may_be_warm and not confinement else None,
     }
 
 
-def _honoured(spec: BackendSpec, name: str) -> bool | list[str]:
-    """False, True, or the supported values."""
+def _honoured(spec: BackendSpec, name: str, rights: Rights) -> bool | list[str]:
+    """False, True, or the supported values that the key may ask for."""
     rule = spec.options.get(name)
+    if rule and (modes := policy.modes_of(rights, spec, name)) is not None:
+        return sorted(modes)
     if rule is None or rule.values is None:
         return rule is not None
     return sorted(rule.values)

@@ -13,13 +13,14 @@ from blueprints.compat.context import continues_turns, to_context
 from blueprints.compat.model_query import ModelQuerySchema
 from blueprints.compat.starts import continue_conversation
 from blueprints.context import services
+from blueprints.current_request import owner
 from blueprints.marks import can_fail, runs_cli, streams
 from blueprints.openai.chat import request as chat_request
 from blueprints.openai.chat.dialect import ChatDialect
 from blueprints.openai.chat.schemas import ChatCompletionSchema, ChatSchema, OpenAIModelListSchema, OpenAIModelSchema
 from blueprints.openai.models import to_model, to_model_list
 from blueprints.openai.run_request import to_run_request
-from blueprints.runs.plan import current_origin
+from blueprints.runs.plan import Origin, current_origin
 from blueprints.streaming import EVENT_STREAM
 from blueprints.validation import Blueprint
 from services.clis.spec import BackendSpec
@@ -43,7 +44,7 @@ def create_chat_completion(body: dict[str, Any]) -> Any:
     """
     origin = current_origin()
     left_out = chat_request.check_request(body, may_leave_out_tools=may_leave_out_tools(origin.headers))
-    resolution, spec = _resolve(body)
+    resolution, spec = _resolve(body, origin)
     conversation = chat_request.to_chat_conversation(body, spec, continues_session=continues_turns(origin))
     context = to_context(origin)
     options = chat_request.to_options(body, keeps_session=context.session is not None)
@@ -60,7 +61,9 @@ def list_models(query: dict[str, Any]) -> Any:
 
     The names are the available backends and `backend/model`. With `?all=true` the list also has aliases.
     """
-    return jsonify(to_model_list(services().models.listed(in_full=query["all"]), since, for_codex="client_version" in request.args))
+    return jsonify(
+        to_model_list(services().models_of(owner()).listed(in_full=query["all"]), since, for_codex="client_version" in request.args)
+    )
 
 
 @blp.route("/models/<path:model>", methods=["GET"])
@@ -68,7 +71,7 @@ def list_models(query: dict[str, Any]) -> Any:
 @can_fail("invalid_request", "not_found")
 def get_model(model: str) -> Any:
     """Get one model by any accepted name."""
-    return jsonify(to_model(services().models.find(model.rstrip("/")), since))
+    return jsonify(to_model(services().models_of(owner()).find(model.rstrip("/")), since))
 
 
 def since(backend: str) -> int | None:
@@ -77,10 +80,10 @@ def since(backend: str) -> int | None:
     return svc.prober.availability(svc.runner.backends[backend]).since
 
 
-def _resolve(body: dict[str, Any]) -> tuple[Resolution, BackendSpec]:
-    """The backend and model of the request. Raises NotFound."""
-    resolution = services().models.resolve(body["model"])
-    return resolution, services().runner.backend(resolution.backend)
+def _resolve(body: dict[str, Any], origin: Origin) -> tuple[Resolution, BackendSpec]:
+    """The backend and model of the request. Raises NotFound, RightMissing."""
+    resolution = services().models_of(origin.owner).resolve(body["model"])
+    return resolution, services().runner.backend(resolution.backend, origin.owner)
 
 
 def probe() -> Response:

@@ -16,6 +16,7 @@ from services.clis.environment import cli_environment
 from services.clis.safety import check_extra, check_json, check_strings, safe_name, utf8
 from services.clis.spec import OPTION_NAMES, BackendSpec, Invocation
 from services.errors import InvalidRequest, OptionNotSupported
+from services.processes.confinement import Confinement
 from services.requests import RunRequest
 
 REFUSED_IF_UNSUPPORTED = {"json_schema"}
@@ -24,10 +25,13 @@ REFUSED_IF_UNSUPPORTED = {"json_schema"}
 PLACEHOLDER = re.compile(r"\{\}|\{json\}|\{file\}|\{run_dir\}")
 
 
-def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping[str, str], run_dir: str) -> Invocation:
+def invoke(
+    spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping[str, str], run_dir: str, confinement: Confinement | None = None
+) -> Invocation:
     """Apply the table: everything a driver needs for ``request``. Raises InvalidRequest for what must not be ignored.
 
-    ``environ`` is what the CLI's environment is picked from; ``run_dir`` is where private files will live.
+    ``environ`` is what the CLI's environment is picked from; ``run_dir`` is where private files will live. ``confinement``: None
+    for the backend's own.
     """
     asked = {**spec.defaults, **{name: value for name, value in request.options.items() if value is not None}}
     build = _Build(spec, run_dir, cli_environment(spec, environ), is_resumed=bool(request.resume))
@@ -50,14 +54,15 @@ def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping
         build.set_resumed(part.partition("=")[0])
     prompt = build.escaped(request.prompt)
     build.env |= {"TMPDIR": run_dir} | dict(spec.env)
-    confinement = spec.confinement and spec.confinement.resolved(build.env)  # by the real home, before a private one takes its place
+    confinement = spec.confinement if confinement is None else confinement
+    confined = confinement and confinement.resolved(build.env)  # by the real home, before a private one takes its place
     home = spec.session_files.root(build.env) if spec.session_files else ""
     if spec.private_home:
         build.make_home(spec.private_home, is_ephemeral=request.ephemeral)
     stdin = utf8(prompt, "prompt") if spec.prompt_via == "stdin" else b""
     prompt_args = [part.replace("{}", prompt) if spec.prompt_via == "arg" else part for part in spec.prompt_args]
-    if confinement:
-        replace(confinement, run_dir=run_dir).put(build.env)
+    if confined:
+        replace(confined, run_dir=run_dir).put(build.env)
     argv = (*_command(spec, build.env), *spec.args, *build.argv, *spec.extra_args, *prompt_args)
     check_strings(spec, (*argv, *(f"{name}={value}" for name, value in build.env.items())))
     check_json(build.fields)
@@ -76,6 +81,7 @@ def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping
         prompt_files=frozenset(build.prompt_files),
         home=home,
         fields=build.fields,
+        confinement=confinement,
         resume_argv=frozenset(resume_argv),
         model=asked.get("model"),
         ignored=tuple(build.ignored),

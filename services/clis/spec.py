@@ -21,7 +21,7 @@ from services.clis.shown_command import redacted_argv
 from services.clis.versions import SupportedVersions
 from services.clis.warmth import WarmLimits, Warmth
 from services.decoding.decoder import Decoder
-from services.processes.confinement import Confinement
+from services.processes.confinement import BUBBLEWRAP, Confinement
 from services.requests import ApprovalMode, RunRequest, SandboxMode
 
 OPTION_NAMES: Mapping[str, str] = {
@@ -97,6 +97,10 @@ class BackendSpec:
     """Its listed models and aliases mean this backend too, without its name before them."""
     allowed_extra: Mapping[str, int] = field(default_factory=dict)
     """Flags a caller may pass through ``extra``, with the number of values each takes."""
+    evasive: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By flag: the rights of an API key that it could evade. A caller's flag that is not listed counts as if it could evade all."""
+    opened: Mapping[str, SandboxMode] = field(default_factory=dict)
+    """By approval mode: the sandbox mode that it brings along where the run names none."""
     state: tuple[str, ...] = ()
     """Where the CLI keeps log-ins and sessions: writable in a sandbox. See `Confinement.writable` for the form."""
     vendor_env: tuple[str, ...] = ()
@@ -122,6 +126,8 @@ class BackendSpec:
     pass_env: tuple[str, ...] = ()
     max_concurrent_runs: int | None = None
     confinement: Confinement = Confinement()
+    sandboxed: Confinement = Confinement(sandbox=BUBBLEWRAP)
+    """The confinement of a run whose API key demands a sandbox."""
     warm: WarmLimits | None = None
     """None: no process is started before its run."""
 
@@ -158,6 +164,7 @@ class Invocation:
     home: str = ""
     """The CLI's own folder, the real one; empty where that is not known."""
     fields: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    confinement: Confinement = Confinement()
     resume_argv: frozenset[str] = frozenset()
     """Those of the arguments that name the session."""
     cli_version: str | None = None
@@ -168,6 +175,11 @@ class Invocation:
     ignored: tuple[str, ...] = ()
     run_dir: str = ""
     """The run's own temporary folder, made at the start and removed at the end."""
+
+    @property
+    def may_be_warm(self) -> bool:
+        """Whether a process that other runs use may serve it: a confinement is put around one run."""
+        return self.spec.may_be_warm and not self.confinement
 
     @property
     def shown_argv(self) -> list[str]:

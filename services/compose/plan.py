@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from services.clis.spec import Invocation
-from services.errors import InvalidRequest
+from services.errors import InvalidRequest, RightMissing
 from services.event_loop import yield_to_others
 from services.requests import RunRequest, RunResult
 from services.runner import Runner
@@ -80,9 +80,14 @@ def prepare_all(runner: Runner, requests: Sequence[RunRequest], field: str, shar
 
 @contextmanager
 def located(place: str, shared: Collection[str] = ()) -> Iterator[None]:
-    """Prefix the field of an InvalidRequest with ``place``, unless it is a shared one."""
+    """Prefix the field of an InvalidRequest with ``place``, unless it is a shared one; name the place of a RightMissing."""
     try:
         yield
+    except RightMissing as error:
+        error.details["field"] = place
+        error.message = f"{place}: {error.message}"
+        error.args = (error.message,)
+        raise
     except InvalidRequest as error:
         if error.field in shared:
             raise

@@ -39,7 +39,7 @@ class PooledDriver(Driver):
         def start_cold() -> Running:
             return self._cold.start(invocation, limits, cancellation)
 
-        if self._is_draining or not spec.may_be_warm:
+        if self._is_draining or not invocation.may_be_warm:
             if session_id := invocation.request.resume:
                 self.evict_session(spec.name, session_id)
             return start_cold()
@@ -51,7 +51,7 @@ class PooledDriver(Driver):
 
     def prestart(self, invocation: Invocation, count: int) -> None:
         spec = invocation.spec
-        if spec.may_be_warm and not self._is_draining:
+        if invocation.may_be_warm and not self._is_draining:
             self._pool(spec).prestart(invocation, count)
 
     def reconfigure(self, backends: Mapping[str, BackendSpec]) -> None:

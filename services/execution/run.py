@@ -166,7 +166,7 @@ class ProcessRun:
     def _breach(self, process: Process) -> Failed | None:
         if not process.breach:
             return None
-        most = getattr(self._invocation.spec.confinement.limits, process.breach)
+        most = getattr(self._invocation.confinement.limits, process.breach)
         message = f"the run used more than its limit of {most} (run_limits.{process.breach}), so it was stopped"
         return Failed("backend", message, process.exit.code if process.exit else None)
 

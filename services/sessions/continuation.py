@@ -65,7 +65,7 @@ class Continuation:
         Raises the same errors as `Runner.stream`, before anything is started.
         """
         cancellation, limits = cancellation or Cancellation(), self._limits
-        spec = self._runner.backend(request.backend)
+        spec = self._runner.backend(request.backend, request.owner)
         point = point_of(request, self._runner.workdir(request), turns) if self._may_keep(spec) else None
         if point is None:
             return self._runner.stream(request, cancellation)

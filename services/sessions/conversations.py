@@ -108,7 +108,7 @@ class Conversations:
         turn = self.store.start_turn(session.id, new, run_id=request.run_id or None)
         try:
             continuing = self._continuing(session, request, rebuild=rebuild)
-            counts_all = continuing.resume and self._runner.backend(session.backend).resumed_usage_is_total
+            counts_all = continuing.resume and self._runner.backend(session.backend, request.owner).resumed_usage_is_total
             usage_before = self.store.usage_of_turns(session.id) if counts_all else None
             stream = self._runner.stream(continuing, cancellation)
         except BaseException:
@@ -235,11 +235,12 @@ class Conversations:
         if request.ephemeral:
             raise InvalidRequest("a turn of a session is not ephemeral", field="ephemeral", issue="not with a session")
         asked = {name: value for name, value in request.options.items() if value is not None}
-        return replace(request, workdir=session.workdir, options={**session.options, **asked})
+        inherited = frozenset(session.options.keys() - asked.keys())
+        return replace(request, workdir=session.workdir, options={**session.options, **asked}, inherited=inherited)
 
     def _continuing(self, session: Session, request: RunRequest, *, rebuild: bool) -> RunRequest:
         """``request`` so that the CLI resumes its own session, or else starts a new one with the turns so far, if any."""
-        spec, cli_id = self._runner.backend(session.backend), session.cli_session_id
+        spec, cli_id = self._runner.backend(session.backend, request.owner), session.cli_session_id
         if cli_id and spec.can_resume and not session.needs_rebuild:
             knows = spec.session_files is None or self._with_files(spec, lambda files, env: files.has(cli_id, env))
             if knows and not (rebuild and spec.session_files is None):

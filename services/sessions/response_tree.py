@@ -54,7 +54,7 @@ class ResponseTree:
         Raises NotFound if the CLI has no such session, Conflict while that response is in progress, InvalidRequest for a branch of
         a session that cannot be copied, and the errors of `Runner.stream`.
         """
-        spec = self._runner.backend(request.backend)
+        spec = self._runner.backend(request.backend, request.owner)
         if request.resume is None or node is None:
             return self._kept(lambda: self._runner.stream(request, cancellation))
         self._check_deleted(spec.name, request.resume, node)
@@ -73,7 +73,7 @@ class ResponseTree:
 
     def check(self, request: RunRequest, node: str | None) -> None:
         """Raise what `stream` would raise now because of the session. For a request that is not ephemeral."""
-        spec = self._runner.backend(request.backend)
+        spec = self._runner.backend(request.backend, request.owner)
         if request.resume is None or node is None:
             return
         self._check_deleted(spec.name, request.resume, node)

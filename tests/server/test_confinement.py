@@ -8,9 +8,11 @@ import pytest
 
 from services.clis.claude import spec as claude
 from services.clis.codex import spec as codex
+from services.clis.command import invoke
 from services.clis.spec import BackendSpec
 from services.clis.warmth import WarmLimits
 from services.processes.confinement import BUBBLEWRAP, VARIABLE, Confinement, RunLimits
+from services.requests import RunRequest
 
 CONFINED = [Confinement(sandbox=BUBBLEWRAP), Confinement(limits=RunLimits(cpu_secs=3))]
 
@@ -54,3 +56,12 @@ def test_no_confinement_leaves_no_trace() -> None:
 def test_a_confined_run_has_a_process_of_its_own(spec: BackendSpec, confinement: Confinement) -> None:
     """One that was started beforehand has another run's folder, and its limits would count several runs together."""
     assert replace(spec, warm=WarmLimits(), confinement=confinement).may_be_warm == (not confinement)
+
+
+@pytest.mark.parametrize("spec", [claude.SPEC, codex.SPEC], ids=["claude", "codex"])
+@pytest.mark.parametrize("confinement", [Confinement(), *CONFINED])
+def test_a_run_that_is_confined_for_its_key_has_a_process_of_its_own_too(spec: BackendSpec, confinement: Confinement) -> None:
+    request = RunRequest(prompt="x", backend=spec.name)
+    invocation = invoke(replace(spec, warm=WarmLimits()), request, cwd="/", environ={"HOME": "/h"}, run_dir="/r", confinement=confinement)
+    assert invocation.may_be_warm == (not confinement)
+    assert (VARIABLE in invocation.env) is bool(confinement)

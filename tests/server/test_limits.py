@@ -14,8 +14,9 @@ from flask import Flask
 from limits import parse
 from limits.storage import MemoryStorage
 
-from app.security.rate_limit import LIMIT_KEYS, SWEEP_AT_KEYS, InMemory, TokenBucket
+from app.security.rate_limit import LIMIT_KEYS, SWEEP_AT_KEYS, InMemory, Pace, TokenBucket
 from blueprints.marks import marks_of
+from services.access.rights import Rights
 from tests.parts.processes import eventually
 from tests.parts.programs import require_program
 from tests.unit.app.parts import LOCAL, ask, make_app
@@ -161,6 +162,49 @@ def test_switched_off_nothing_is_limited() -> None:
     assert not any(answer.status_code == 429 or "X-RateLimit-Limit" in answer.headers for answer in answers)
 
 
+OWN = {"own": Rights(rate_limit_rps=0.02, rate_limit_burst=2), "rps": Rights(rate_limit_rps=0.02), "burst": Rights(rate_limit_burst=2)}
+
+
+def with_own_limits(**server: Any) -> Flask:
+    """An application with the keys of `OWN`, and one that has no limit of its own."""
+    app = make_app(*(f"{name}={name}-key" for name in (*OWN, "other")), rate_limit_burst=4, rate_limit_rps=0.01, **server)
+    app.extensions["clinvk"].access.replace({**OWN, "other": Rights()})
+    return app
+
+
+def refusals(app: Flask, name: str, requests: int = 6) -> list[bool]:
+    return [run(app, key=f"{name}-key").status_code == 429 for _ in range(requests)]
+
+
+@pytest.mark.parametrize("is_enabled", [True, False])
+@pytest.mark.parametrize("name", OWN)
+def test_a_key_s_own_limit_counts_whether_or_not_the_server_has_one(name: str, is_enabled: bool) -> None:
+    app = with_own_limits(rate_limit_enabled=is_enabled)
+    burst = OWN[name].rate_limit_burst or 4
+    assert refusals(app, name) == [number >= burst for number in range(6)]
+    answer = run(app, key=f"{name}-key")
+    assert answer.headers["X-RateLimit-Limit"] == str(burst)
+    assert answer.headers["X-RateLimit-Remaining"] == "0"
+    assert 0 < int(answer.headers["Retry-After"]) <= 1 / (OWN[name].rate_limit_rps or 0.01)
+    message = answer.get_json()["error"]["message"]
+    assert f"{OWN[name].rate_limit_rps or 0.01:g} requests a second, {burst} at once" in message
+
+
+@pytest.mark.parametrize("is_enabled", [True, False])
+def test_other_keys_have_the_server_s_limit_or_none(is_enabled: bool) -> None:
+    app = with_own_limits(rate_limit_enabled=is_enabled)
+    refusals(app, "own")
+    assert refusals(app, "other") == [is_enabled and number >= 4 for number in range(6)]
+    assert ("X-RateLimit-Limit" in run(app, key="other-key").headers) is is_enabled
+
+
+def test_a_key_s_own_limit_changes_while_the_server_runs() -> None:
+    app = with_own_limits()
+    assert refusals(app, "own", 3) == [False, False, True]
+    app.extensions["clinvk"].access.replace({"own": Rights(rate_limit_rps=0.02, rate_limit_burst=3)})
+    assert refusals(app, "own", 2) == [False, True]
+
+
 def test_applications_do_not_share_their_buckets() -> None:
     assert run(run_app(burst=1)).status_code != 429
     assert run(run_app(burst=1)).status_code != 429
@@ -179,7 +223,7 @@ def test_when_redis_is_gone_each_process_counts_for_itself_and_says_so(caplog: p
 
 def test_the_strategy_tells_what_is_left() -> None:
     item = parse("4 per second")
-    bucket = TokenBucket(MemoryStorage(), rps=0.5, burst=4, in_memory=InMemory())
+    bucket = TokenBucket(MemoryStorage(), pace=lambda: Pace(0.5, 4), in_memory=InMemory())
     assert bucket.test(item, "k")
     assert bucket.get_window_stats(item, "k").remaining == 4
     assert [bucket.hit(item, "k") for _ in range(5)] == [True, True, True, True, False]
@@ -210,6 +254,12 @@ def test_redis_counts_for_all_processes_together(redis_uri: str) -> None:
     refused = run(other, key="one")
     assert refused.status_code == 429
     assert 1 <= int(refused.headers["Retry-After"]) <= 100
+
+
+def test_redis_counts_a_key_s_own_limit_for_all_processes_together(redis_uri: str) -> None:
+    one, other = (with_own_limits(rate_limit_storage=redis_uri) for _ in range(2))
+    assert [run(app, key="own-key").status_code == 429 for app in (one, other, one, other)] == [False, False, True, True]
+    assert refusals(one, "other") == [False] * 6
 
 
 def test_redis_gives_back_at_the_sustained_rate(redis_uri: str) -> None:

@@ -90,10 +90,10 @@ def plan_response(
 def _resolve(body: Mapping[str, Any], origin: Origin, secret: bytes) -> tuple[Resolution, BackendSpec, Session | None]:
     """The backend and model of the request, and the session to continue, whose backend takes precedence. Raises NotFound, Conflict,
     and InvalidRequest if the model names another backend."""
-    resolution = services().models.resolve(body["model"])
+    resolution = services().models_of(origin.owner).resolve(body["model"])
     if previous := session_to_continue(secret, body, lambda run_id: find_response_run(run_id, origin.owner)):
         resolution = continue_on(previous, resolution, body["model"])
-    return resolution, services().runner.backend(resolution.backend), previous
+    return resolution, services().runner.backend(resolution.backend, origin.owner), previous
 
 
 def find_response_run(run_id: str, owner: str) -> Run | None:

@@ -128,6 +128,18 @@ SPEC = BackendSpec(
     models=("gpt-6.1-sol", "gpt-6-astra", "gpt-6-luna"),
     claims=("gpt-*", "o3*", "o4*", "codex*"),
     allowed_extra={"--disable": 1},
+    # What follows `-c` counts as a flag too; the app-server is told the modes by each thread, which counts before these.
+    evasive={
+        "--disable": ("max_approval_mode", "max_sandbox_mode"),
+        "--model": ("models",),
+        "-m": ("models",),
+        "model": ("models",),
+        "--dangerously-bypass-approvals-and-sandbox": ("max_approval_mode", "max_sandbox_mode"),
+        "--yolo": ("max_approval_mode", "max_sandbox_mode"),
+        "approval_policy": ("max_approval_mode",),
+        "sandbox_mode": ("max_sandbox_mode",),
+    },
+    opened={"auto": "workspace", "none": "full"},
     state=("$CODEX_HOME|~/.codex",),
     vendor_env=("OPENAI_*", "CODEX_*", "!CODEX_SANDBOX*", "!CODEX_THREAD_ID", "!CODEX_MANAGED_*", "!CODEX_INTERNAL_*", "!CODEX_CI"),
     versions=SupportedVersions(oldest="0.169.0", newest="0.171.0"),

@@ -33,7 +33,7 @@ def problems(backends):
 
 
 def test_without_choices_the_built_in_backends_are_as_they_are(backends):
-    assert {name: replace(spec, warm=None) for name, spec in backends().items()} == dict(BUILT_IN)
+    assert {name: replace(spec, warm=None, sandboxed=BUILT_IN[name].sandboxed) for name, spec in backends().items()} == dict(BUILT_IN)
 
 
 def test_the_clis_whose_protocols_are_known_are_kept_warm(backends):
@@ -231,3 +231,18 @@ def test_a_choice_that_cannot_be_is_named_with_its_place(problems, text, expecte
 
 def test_all_problems_are_told_at_once(problems):
     assert len(problems("default_backend: x\nbackends: {y: {model: m}, codex: {driver: z}}")) == 3
+
+
+@pytest.mark.parametrize("kind", ["none", "bubblewrap"])
+def test_every_backend_knows_its_sandbox_whether_or_not_its_runs_have_one(backends, monkeypatch, kind):
+    monkeypatch.setattr("app.backends.unavailable_reason", lambda: None)
+    codex = backends(
+        f"server: {{sandbox: {{kind: {kind}, writable: [/srv/cache]}}, run_limits: {{processes: 9}}}}\n"
+        "backends: {codex: {sandbox: {writable: [/srv/mine]}, run_limits: {cpu_secs: 3}}}"
+    )["codex"]
+    assert codex.sandboxed.sandbox == "bubblewrap"
+    assert codex.sandboxed.writable == ("$CODEX_HOME|~/.codex", "|/srv/cache", "|/srv/mine")
+    assert codex.sandboxed.limits.given() == {"processes": 9, "cpu_secs": 3}
+    assert any(path.endswith("config.yaml") for path in codex.sandboxed.hidden)
+    assert codex.confinement.limits == codex.sandboxed.limits
+    assert (codex.confinement == codex.sandboxed) is (kind == "bubblewrap")

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from services.access.rights import Rights
 from services.clis.spec import BackendSpec
 from services.decoding.text import PlainDecoder
-from services.errors import InvalidRequest, NotFound
+from services.errors import InvalidRequest, NotFound, RightMissing
 from services.models import ListedModel, ModelResolver, Resolution
 
 CLAUDE = {
@@ -225,3 +226,76 @@ def test_a_name_that_several_backends_list_is_reported(default: str, winner: str
     assert one.ties() == [f"model 'mine' is listed by codex, house: {winner} serves it; use <backend>/mine for the others"]
     assert one.resolve("mine").backend == winner
     assert resolver().ties() == []
+
+
+def rights(*backends: str, models: tuple[str, ...] = ()) -> Rights:
+    return Rights(backends=backends, models=models)
+
+
+@pytest.mark.parametrize(
+    ("name", "backend", "model"),
+    [
+        (None, "codex", None),
+        ("", "codex", None),
+        ("codex", "codex", None),
+        ("gemini", "gemini", None),
+        ("gemini/gemini-2.5-pro", "gemini", "gemini-2.5-pro"),
+        ("gpt-5.2", "codex", "gpt-5.2"),
+        ("gemini-2.5-pro", "gemini", "gemini-2.5-pro"),
+        ("fast", "codex", "gpt-5-mini"),
+    ],
+)
+def test_names_resolve_among_a_key_s_backends_of_which_the_first_is_the_default(name: str | None, backend: str, model: str | None) -> None:
+    assert resolver().among(rights("codex", "gemini")).resolve(name) == Resolution(backend, model)
+
+
+@pytest.mark.parametrize("name", ["llama-3", "best", "balanced"])
+def test_a_name_that_no_backend_claims_is_answered_by_the_key_s_default(name: str) -> None:
+    assert resolver().among(rights("codex", "gemini")).resolve(name) == Resolution("codex", None, is_fallback=True)
+    with pytest.raises(NotFound) as raised:
+        resolver(strict=True).among(rights("codex", "gemini")).resolve(name)
+    assert "claude" not in raised.value.message
+
+
+@pytest.mark.parametrize("missing", [(), ("claude",), ("codex",)])
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("name", ["claude", "claude/opus", "opus", "claude-sonnet-4-5", "my-haiku"])
+def test_a_name_that_another_backend_claims_is_refused(name: str, strict: bool, missing: tuple[str, ...]) -> None:
+    with pytest.raises(RightMissing) as raised:
+        resolver(*missing, strict=strict).among(rights("codex", "gemini")).resolve(name)
+    assert raised.value.details == {"right": "backends", "value": name}
+
+
+def test_a_name_that_a_backend_of_the_key_claims_too_is_its() -> None:
+    other = spec("other", claims=("gpt-*",))
+    among = resolver(other=other).among(rights("codex"))
+    assert among.resolve("gpt-5") == Resolution("codex", "gpt-5")
+    assert resolver("codex", other=other).among(rights("codex")).resolve("gpt-5").backend == "codex"
+
+
+def test_a_key_s_default_stays_though_it_is_not_available() -> None:
+    assert resolver("codex").among(rights("codex", "gemini")).default_backend == "codex"
+    assert resolver().among(rights("unknown", "gemini")).default_backend == "gemini"
+    assert resolver().among(rights("unknown")).default_backend == "unknown"
+    assert resolver().among(rights("unknown")).listed() == []
+
+
+def test_a_key_sees_its_own_models_alone() -> None:
+    among = resolver().among(rights("codex", "claude", models=("*mini", "claude/sonnet", "codex/default")))
+    assert [model.id for model in among.listed(in_full=True)] == ["codex", "fast", "codex/fast", "claude/sonnet"]
+    assert among.find("claude/sonnet") == ListedModel("claude/sonnet", "claude", True)
+    assert among.find("fast").backend == "codex"
+
+
+@pytest.mark.parametrize("name", ["gemini", "gemini-2.5-pro", "claude", "opus", "claude/opus", "gpt-5", "nonsense"])
+def test_a_model_outside_of_the_rights_is_as_unknown_as_any_other(name: str) -> None:
+    among = resolver().among(rights("codex", "claude", models=("*mini", "claude/sonnet", "codex/default")))
+    with pytest.raises(NotFound) as raised:
+        among.find(name)
+    assert raised.value.message == f"unknown model {name!r}; known: codex, and <backend>/<model>"
+
+
+def test_a_key_without_limits_has_the_one_resolver() -> None:
+    one = resolver()
+    assert one.among(Rights(max_sandbox_mode="read-only")) is one
+    assert one.among(rights("codex")) is one.among(Rights(backends=("codex",), weight=2.0))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.errors import WorkdirNotAllowed
+from services.errors import RightMissing, WorkdirNotAllowed
 from services.workdir import WorkdirRules
 
 
@@ -54,3 +54,47 @@ def test_the_default_is_within_the_rules(tmp_path: Path, monkeypatch: pytest.Mon
     assert WorkdirRules(allowed=[str(tmp_path)]).check(None) == str(tmp_path)
     monkeypatch.chdir(tmp_path)
     assert WorkdirRules().check(None) == str(tmp_path)
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Path:
+    """``all`` is the server's prefix, ``all/mine`` the key's."""
+    for name in ("all/mine/project", "all/mine-too", "all/other", "outside"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "all/mine/to-other").symlink_to(tmp_path / "all/other")
+    (tmp_path / "all/to-mine").symlink_to(tmp_path / "all/mine")
+    return tmp_path
+
+
+def check(places: Path, workdir: str | None, *own: str) -> str:
+    rules = WorkdirRules(allowed=[str(places / "all")])
+    found = rules.check(workdir and str(places / workdir), [str(places / folder) for folder in own])
+    return str(Path(found).relative_to(places))
+
+
+def test_a_key_works_in_its_own_folders(places: Path) -> None:
+    assert check(places, "all/mine/project", "all/mine") == "all/mine/project"
+    assert check(places, "all/to-mine/project", "all/mine") == "all/mine/project"
+    assert check(places, "all/mine", "all/other", "all/to-mine") == "all/mine"
+
+
+def test_the_first_of_a_key_s_folders_is_its_default(places: Path) -> None:
+    assert check(places, None, "all/mine/project", "all/other") == "all/mine/project"
+
+
+@pytest.mark.parametrize("workdir", ["all", "all/other", "all/mine-too", "all/mine/to-other", "all/mine/../other", "all/missing"])
+def test_a_folder_outside_of_the_key_s_is_refused_whether_or_not_it_exists(places: Path, workdir: str) -> None:
+    with pytest.raises(RightMissing) as raised:
+        check(places, workdir, "all/mine")
+    assert raised.value.details == {"right": "workdirs", "value": str(places / workdir)}
+
+
+@pytest.mark.parametrize("workdir", ["outside", "outside/missing", "all/mine/missing"])
+def test_the_server_s_own_rules_come_first(places: Path, workdir: str) -> None:
+    with pytest.raises(WorkdirNotAllowed):
+        check(places, workdir, "all/mine")
+
+
+def test_a_key_s_folder_outside_of_the_server_s_opens_nothing(places: Path) -> None:
+    with pytest.raises(WorkdirNotAllowed):
+        check(places, None, "outside")
