@@ -113,7 +113,7 @@ def test_an_id_that_another_server_signed_gets_the_answer_of_an_unknown_one(clie
             ask(client, previous_response_id=previous, stream=stream)
         return raised.value.status_code, str(raised.value.body).replace(previous, "ID")
 
-    foreign = new_id(bytes(32), RESPONSE, "claude", SESSION)
+    foreign = new_id(bytes(32), RESPONSE, "local", "claude", SESSION)
     assert answer(foreign) == answer("resp_" + "A" * (len(foreign) - 5))
 
 
@@ -164,7 +164,7 @@ def test_unknown_previous_response_is_not_found(client: openai.OpenAI, previous:
 
 def test_session_cannot_be_continued_by_another_backend(house: House, client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="demo") as raised:
-        ask(client, model="claude", previous_response_id=new_id(secret_of(house), RESPONSE, "demo", SESSION))
+        ask(client, model="claude", previous_response_id=new_id(secret_of(house), RESPONSE, "local", "demo", SESSION))
     assert raised.value.param == "model"
 
 
