@@ -163,13 +163,13 @@ def test_turns_continue_the_cli_s_own_session(desk: Desk) -> None:
 
 def test_a_surface_that_keeps_nothing_may_name_a_session(desk: Desk) -> None:
     session, _ = desk.begin("one")
-    with desk.talk.stream(desk.request("two", ephemeral=True, resume=session.id), session.id[:12]) as stream:
+    with desk.talk.stream(desk.request("two", ephemeral=True, resume=session.id), session.id[:12], EVERYONE) as stream:
         assert collect(stream).output == "known: one | two"
-    with desk.talk.stream(desk.request("alone", ephemeral=True), None) as stream:
+    with desk.talk.stream(desk.request("alone", ephemeral=True), None, EVERYONE) as stream:
         assert collect(stream).output == "known: alone"
     assert (desk.store.count(), desk.store.get(session.id, EVERYONE).turn_count) == (1, 2)
     with pytest.raises(NotFound):
-        desk.talk.stream(desk.request("two"), "ffffffff")
+        desk.talk.stream(desk.request("two"), "ffffffff", EVERYONE)
 
 
 def test_an_ephemeral_run_touches_no_store(desk: Desk) -> None:

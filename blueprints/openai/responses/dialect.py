@@ -87,7 +87,7 @@ class ResponseDialect(Dialect):
     def new_id(self, prefix: str, session_id: str | None) -> str:
         is_older = prefix == RESPONSE and self._facts["background"]
         carried = session_id if self._keeps_session and not is_older else None
-        return new_id(self._secret, prefix, self._owner, self._backend, carried, self._node)
+        return new_id(self._secret, prefix, self._backend, carried, self._node, owner=self._owner)
 
 
 def _no_error(failure: Failed) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def new_node() -> bytes:
     return secrets.token_bytes(NODE_BYTES)
 
 
-def new_id(secret: bytes, prefix: str, owner: str, backend: str, session_id: str | None, node: bytes | None = None) -> str:
+def new_id(secret: bytes, prefix: str, backend: str, session_id: str | None, node: bytes | None = None, *, owner: str) -> str:
     """``session_id`` None: the run kept nothing."""
     carried = f"{backend}/{session_id}" if session_id and is_session_id(session_id) else ""
     own = bytes(OWN_BYTES) if prefix == RESPONSE else secrets.token_bytes(OWN_BYTES)

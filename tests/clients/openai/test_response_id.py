@@ -20,34 +20,34 @@ SESSION = "5f0c9c1e-0000-4000-8000-00000000000a"
 
 def test_session_comes_back() -> None:
     node = new_node()
-    assert session_of(SECRET, ADA, new_id(SECRET, RESPONSE, "ada", "claude", SESSION, node), RESPONSE) == Session(
+    assert session_of(SECRET, ADA, new_id(SECRET, RESPONSE, "claude", SESSION, node, owner="ada"), RESPONSE) == Session(
         "claude", SESSION, node.hex()
     )
 
 
 def test_a_response_and_its_items_have_ids_of_their_own_and_are_one_node() -> None:
     node = new_node()
-    made = [new_id(SECRET, MESSAGE, "ada", "claude", SESSION, node) for _ in range(100)]
+    made = [new_id(SECRET, MESSAGE, "claude", SESSION, node, owner="ada") for _ in range(100)]
     assert len({*made}) == 100
     assert {session_of(SECRET, ADA, id, MESSAGE) for id in made} == {
-        session_of(SECRET, ADA, new_id(SECRET, RESPONSE, "ada", "claude", SESSION, node), RESPONSE)
+        session_of(SECRET, ADA, new_id(SECRET, RESPONSE, "claude", SESSION, node, owner="ada"), RESPONSE)
     }
 
 
 def test_ids_are_unique() -> None:
-    assert len({new_id(SECRET, RESPONSE, "ada", "claude", SESSION) for _ in range(1000)}) == 1000
+    assert len({new_id(SECRET, RESPONSE, "claude", SESSION, owner="ada") for _ in range(1000)}) == 1000
 
 
 @pytest.mark.parametrize("session", [None, "", "latest", "3", "--help-me-with-this", "a/b c d e f g h i j k"])
 def test_what_is_no_session_s_id_is_not_carried(session: str | None) -> None:
-    made = new_id(SECRET, RESPONSE, "ada", "claude", session)
+    made = new_id(SECRET, RESPONSE, "claude", session, owner="ada")
     assert made.startswith(RESPONSE)
     assert session_of(SECRET, ADA, made, RESPONSE) is None
 
 
 @given(st.integers(0, 200), st.sampled_from("abcXYZ019-_=. "))
 def test_an_id_with_one_other_character_is_none(place: int, other: str) -> None:
-    made = new_id(SECRET, RESPONSE, "ada", "claude", SESSION)
+    made = new_id(SECRET, RESPONSE, "claude", SESSION, owner="ada")
     place %= len(made)
     changed = made[:place] + other + made[place + 1 :]
     assert changed == made or session_of(SECRET, ADA, changed, RESPONSE) is None
@@ -60,17 +60,17 @@ def test_whatever_else_comes_is_none(text: str) -> None:
 
 @pytest.mark.parametrize("cut", [1, 10, 40])
 def test_a_cut_id_is_none(cut: int) -> None:
-    assert session_of(SECRET, ADA, new_id(SECRET, RESPONSE, "ada", "claude", SESSION)[:-cut], RESPONSE) is None
+    assert session_of(SECRET, ADA, new_id(SECRET, RESPONSE, "claude", SESSION, owner="ada")[:-cut], RESPONSE) is None
 
 
 def test_an_item_s_id_is_no_response_s() -> None:
-    made = new_id(SECRET, MESSAGE, "ada", "claude", SESSION)
+    made = new_id(SECRET, MESSAGE, "claude", SESSION, owner="ada")
     assert session_of(SECRET, ADA, made, MESSAGE) is not None
     assert session_of(SECRET, ADA, made, RESPONSE) is None
 
 
 def test_an_id_that_is_signed_with_another_secret_or_not_at_all_is_none() -> None:
-    assert session_of(bytes(32), ADA, new_id(SECRET, RESPONSE, "ada", "claude", SESSION), RESPONSE) is None
+    assert session_of(bytes(32), ADA, new_id(SECRET, RESPONSE, "claude", SESSION, owner="ada"), RESPONSE) is None
     noise, data = b"n" * 12, f"claude/{SESSION}".encode()
     checksum = sha256(b"\x02" + noise + data).digest()[:4]  # what anyone could compute, before ids were signed
     unsigned = RESPONSE + base64.urlsafe_b64encode(b"\x02" + noise + checksum + data).decode().rstrip("=")
@@ -79,13 +79,13 @@ def test_an_id_that_is_signed_with_another_secret_or_not_at_all_is_none() -> Non
 
 def test_an_id_of_another_owner_is_none_and_those_who_see_everything_see_it() -> None:
     node = new_node()
-    made = new_id(SECRET, MESSAGE, "ada", "claude", SESSION, node)
+    made = new_id(SECRET, MESSAGE, "claude", SESSION, node, owner="ada")
     assert (session_of(SECRET, Scope("bob"), made, MESSAGE), run_of(SECRET, Scope("bob"), made, MESSAGE)) == (None, None)
     assert session_of(SECRET, EVERYONE, made, MESSAGE) == session_of(SECRET, ADA, made, MESSAGE) == Session("claude", SESSION, node.hex())
 
 
 def test_an_id_does_not_tell_whose_it_is() -> None:
-    made = new_id(SECRET, RESPONSE, "ada", "claude", SESSION)
+    made = new_id(SECRET, RESPONSE, "claude", SESSION, owner="ada")
     raw = base64.urlsafe_b64decode(made.removeprefix(RESPONSE) + "=" * (-len(made.removeprefix(RESPONSE)) % 4))
     assert SESSION.encode() in raw
     assert b"ada" not in raw
