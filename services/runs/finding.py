@@ -13,11 +13,14 @@ from services.runs import queue
 from services.runs.record import LIVE, IdempotencyKey, NewRun, Run
 from services.runs.rows import WHOLE, to_run
 from services.store.schema import runs
+from services.store.scoped import ScopedLookup
 
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 BY_KEY = select(*WHOLE).where(runs.c.owner == bindparam("of_owner"), runs.c.idempotency_key == bindparam("key"))
 BY_ID = select(*WHOLE).where(runs.c.id == bindparam("of_run"))
+LOOKUP = ScopedLookup(BY_ID, runs.c.owner)
+LOCKING_LOOKUP = ScopedLookup(BY_ID.with_for_update(), runs.c.owner)
 UNFINISHED = (
     select(runs.c.id)
     .where(
@@ -43,8 +46,8 @@ def of_key(connection: Connection, owner: str, key: IdempotencyKey) -> Run | Non
 
 
 def find(connection: Connection, id: str, scope: Scope, *, locks: bool = False) -> Run:
-    statement = BY_ID.where(scope.covers(runs.c.owner))
-    row = connection.execute(statement.with_for_update() if locks else statement, {"of_run": id}).first() if ID.fullmatch(id) else None
+    lookup = LOCKING_LOOKUP if locks else LOOKUP
+    row = lookup.execute(connection, scope, of_run=id).first() if ID.fullmatch(id) else None
     if row is None:
         raise no_run(id)
     return _to_run(connection, row)

@@ -7,7 +7,7 @@ import uuid
 from dataclasses import replace
 from time import time_ns
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 from sqlalchemy.engine import URL
 
 from services.access.scope import Scope
@@ -20,6 +20,7 @@ from services.store.migrations import migrate
 from services.store.records import Filter, NewTurn, Page, Session, Turn, TurnEnd
 from services.store.rows import from_session, storable, to_session
 from services.store.schema import session_tags, sessions, totals
+from services.store.scoped import ScopedLookup
 from services.store.tokenizer import filter_terms, indexed_words
 from services.usage import Usage
 
@@ -76,10 +77,9 @@ class SessionStore:
 
     def get_whole(self, id: str, scope: Scope) -> Session:
         """The session with an id. Raises NotFound, also for a prefix."""
-        found = self.get(id, scope) if len(id) == ID_CHARS else None
-        if found is None:
-            raise _no_session(id)
-        return found
+        if len(id) != ID_CHARS:
+            raise NotFound(f"there is no session {id[:64]!r}; give the whole id", field="session_id")
+        return self.get(id, scope)
 
     def list(self, wanted: Filter, scope: Scope, *, limit: int = 20, offset: int = 0, cursor: str | None = None) -> Page:
         """A page, most recently used first. Raises InvalidRequest for an invalid cursor."""
@@ -193,6 +193,10 @@ class SessionStore:
         return bool(gone)
 
 
+BY_PREFIX = ScopedLookup(
+    select(sessions).where(sessions.c.id >= bindparam("begin"), sessions.c.id < bindparam("end")).order_by(sessions.c.id).limit(2),
+    sessions.c.owner,
+)
 ONE_MORE = update(totals).values(sessions=totals.c.sessions + 1)
 
 
@@ -218,8 +222,7 @@ def _find(connection: Connection, id: str, scope: Scope) -> Session:
     if not ID_PREFIX.fullmatch(prefix):
         raise _no_session(id)
     # "g" sorts after every character of an id, in both databases' byte order.
-    begins = (sessions.c.id >= prefix, sessions.c.id < prefix + "g")
-    rows = connection.execute(select(sessions).where(scope.covers(sessions.c.owner), *begins).order_by(sessions.c.id).limit(2)).all()
+    rows = BY_PREFIX.execute(connection, scope, begin=prefix, end=f"{prefix}g").all()
     if not rows:
         raise _no_session(id)
     if len(rows) > 1 and rows[0].id != prefix:

@@ -58,7 +58,7 @@ WITHOUT_OWNER = {
     "services.runs.expiry:_oldest": UPKEEP,
     "services.runs.expiry:expire_events": UPKEEP,
     "services.runs.expiry:expire_runs": UPKEEP,
-    "services.runs.finding:BY_ID": "`find` adds the scope; `read` and `RunStore` reread a run that was found",
+    "services.runs.finding:BY_ID": "`LOOKUP` adds the scope; without it, a run is read again that was found or just made",
     "services.runs.finding:UNFINISHED": "whether a session is busy, which its record's holder asks",
     "services.runs.log:AT": RECORD,
     "services.runs.log:CHUNKS": RECORD,
@@ -116,7 +116,7 @@ BUILDERS = {"select", "update", "delete"}
 READS = re.compile(r"\b(?:FROM|JOIN|UPDATE)\s+(\w+)")
 COLUMNS_OF = {"WHOLE": "runs", "LISTED": "runs", "TERMINAL": "runs"}
 """Names for a table's columns."""
-ASKS = re.compile(r"\bscope\.covers\(|\b_of_owner\(|\bIS_OWN\b|\.c\.owner ==")
+ASKS = re.compile(r"\bScopedLookup\(|\bscope\.covers\(|\b_of_owner\(|\bIS_OWN\b|\.c\.owner ==")
 
 
 def test_every_table_says_whose_its_rows_are() -> None:
@@ -149,7 +149,7 @@ def test_the_lookups_are_those_that_ask() -> None:
         "services.runs.queue:STATE",
         "services.store.listing:_load",
         "services.store.listing:_ordered",
-        "services.store.sessions:_find",
+        "services.store.sessions:BY_PREFIX",
     }
 
 
