@@ -89,7 +89,7 @@ def plan_response(
 
 
 def _resolve(body: Mapping[str, Any], origin: Origin, secret: bytes) -> tuple[Resolution, BackendSpec, Session | None]:
-    """The backend and model of the request, and the session to continue, whose backend takes precedence. Raises NotFound, Conflict,
+    """The backend and model of the request, and the session to continue, whose backend takes precedence. Raises ResponseNotFound, NotFound, Conflict,
     and InvalidRequest if the model names another backend."""
     resolution = services().models.resolve(body["model"])
     scope = scope_of(origin)

@@ -14,7 +14,7 @@ from blueprints.openai.responses.schemas import CreateResponseSchema
 from blueprints.openai.run_request import RequestOptions
 from services.access.scope import Scope
 from services.clis.spec import BackendSpec
-from services.errors import Conflict, NotFound
+from services.errors import Conflict, NotFound, ResponseNotFound
 from services.models import Resolution
 from services.runs.record import Run
 
@@ -47,7 +47,7 @@ FindRun = Callable[[str], Run | None]
 
 
 def session_to_continue(secret: bytes, scope: Scope, body: Mapping[str, Any], find_run: FindRun) -> Session | None:
-    """The session to continue. Raises NotFound for a response or item without one, Conflict for one that has not ended.
+    """The session to continue. Raises ResponseNotFound or NotFound for a response or item without one, Conflict for one that has not ended.
 
     The Vercel AI SDK sends no ``previous_response_id`` but the whole conversation, with a reference for every item of an earlier
     response. The last reference's session contains the conversation up to there.
@@ -68,7 +68,7 @@ def _session(secret: bytes, scope: Scope, id: str, find_run: FindRun, what: str,
             session = Session(run.backend, run.cli_session_id, node_of(run.id).hex())
     if session is None:
         message = f"{what} with id {id[:200]!r} not found: not created by this server, deleted, or without a session to continue"
-        raise NotFound(message, field=field)
+        raise ResponseNotFound(message) if RESPONSE in prefixes else NotFound(message, field=field)
     return session
 
 

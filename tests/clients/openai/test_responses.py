@@ -110,7 +110,7 @@ def secret_of(house: House) -> bytes:
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_an_id_that_another_server_signed_gets_the_answer_of_an_unknown_one(client: openai.OpenAI, stream: bool) -> None:
     def answer(previous: str) -> Any:
-        with pytest.raises(openai.NotFoundError) as raised:
+        with pytest.raises(openai.BadRequestError) as raised:
             ask(client, previous_response_id=previous, stream=stream)
         return raised.value.status_code, str(raised.value.body).replace(previous, "ID")
 
@@ -150,7 +150,7 @@ def test_store_false_keeps_nothing_and_cannot_be_continued(house: House, client:
     answer = ask(client, "forget this at once", store=False)
     assert "--no-session-persistence" in house.processes("forget this at once")[0]["argv"]
     assert answer.store is False
-    with pytest.raises(openai.NotFoundError) as raised:
+    with pytest.raises(openai.BadRequestError) as raised:
         ask(client, previous_response_id=answer.id)
     assert (raised.value.code, raised.value.param) == ("previous_response_not_found", "previous_response_id")
 
@@ -158,7 +158,7 @@ def test_store_false_keeps_nothing_and_cannot_be_continued(house: House, client:
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("previous", ["resp_123", "nonsense", "../../etc/passwd", "resp_" + "A" * 300])
 def test_unknown_previous_response_is_not_found(client: openai.OpenAI, previous: str, stream: bool) -> None:
-    with pytest.raises(openai.NotFoundError) as raised:
+    with pytest.raises(openai.BadRequestError) as raised:
         ask(client, previous_response_id=previous, stream=stream)
     assert raised.value.code == "previous_response_not_found"
 

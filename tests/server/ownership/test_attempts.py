@@ -41,7 +41,7 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     cli.folder.mkdir(exist_ok=True)
     backends = BACKENDS[request.param](cli)
     keys = [f"{name}={key}" for name, key in KEYS.items()]
-    server = Server(folder, {"default_backend": "demo", "backends": backends, "server": {"api_keys": keys, "log_level": "debug"}})
+    server = Server(folder, {"default_backend": "demo", "backends": backends, "server": {"api_keys": keys, "workers": 2}})
     ada, bob = (Client(server.url, {"Authorization": f"Bearer {key}"}) for key in KEYS.values())
     (backend,) = backends
     agent = Agent(backend, ask=lambda word: f"{word}", endless=lambda word: do(["say", word], ["hang"], about=word))
