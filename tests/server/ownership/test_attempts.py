@@ -82,13 +82,15 @@ def test_a_session_is_forked_and_deleted_by_its_owner_alone(place: Place) -> Non
         assert place.ada.ask("DELETE", path).status == 200
 
 
-def state(place: Place) -> Any:
+COMPARED = ("id", "status", "title", "tags", "session_id", "turn_count", "result", "error", "ended_at", "output")
+"""Fields of sessions, runs and responses. What a run tells while it goes on, such as its model, is none of them."""
+
+
+def state(place: Place) -> list[dict[str, Any]]:
     """What the owner has."""
-    ids = place.things
-    sessions = [place.ada.get(f"/api/v1/sessions/{ids[name]}").json for name in ("session", "busy_session")]
-    runs = [place.ada.get(f"/api/v1/runs/{ids[name]}").json for name in ("run", "busy_run", "live_run", "response_run")]
-    responses = [place.ada.get(f"/openai/v1/responses/{ids[name]}").json for name in ("response", "turn_response", "busy_response")]
-    listed = [place.ada.get(path).json for path in ("/api/v1/sessions", "/api/v1/runs")]
-    for one in (*sessions, *runs, *listed):
-        del one["meta"]
-    return sessions, runs, responses, listed
+    ada, things = place.ada, place.things
+    one_by_one = [ada.get(f"/api/v1/sessions/{things[name]}").json for name in ("session", "busy_session")]
+    one_by_one += [ada.get(f"/api/v1/runs/{things[name]}").json for name in ("run", "busy_run", "live_run", "response_run")]
+    one_by_one += [ada.get(f"/openai/v1/responses/{things[name]}").json for name in ("response", "busy_response")]
+    listed = [*ada.get("/api/v1/sessions").json["sessions"], *ada.get("/api/v1/runs").json["runs"]]
+    return [{name: one.get(name) for name in COMPARED} for one in (*one_by_one, *listed)]
