@@ -91,6 +91,16 @@ class NotFound(ClinvkError):
     code = "not_found"
 
 
+UNKNOWN_RESPONSE = "unknown response"
+
+
+class ResponseNotFound(InvalidRequest):
+    """The response to continue is unknown. As at OpenAI, the fault is the request's, whose address exists."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, field="previous_response_id", issue=UNKNOWN_RESPONSE)
+
+
 class Conflict(ClinvkError):
     code = "conflict"
 

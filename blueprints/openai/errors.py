@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_args
 
+from services.errors import UNKNOWN_RESPONSE
 from services.events import FailureKind
 
 UNKNOWN_ROUTE = "unknown route"
@@ -44,6 +45,8 @@ def to_error(code: str, message: str, details: Mapping[str, Any]) -> dict[str, A
     openai_code = CODES.get(code, code)
     if code == "not_found":
         openai_code = "unknown_url" if details.get("issue") == UNKNOWN_ROUTE else NOT_FOUND_CODES.get(param, code)
+    if details.get("issue") == UNKNOWN_RESPONSE:
+        openai_code = "previous_response_not_found"
     if details.get("failure") == "prompt_too_long":
         openai_code = "context_length_exceeded"
     return {"error": {"message": message, "type": TYPES.get(code, "invalid_request_error"), "param": param, "code": openai_code}}

@@ -7,16 +7,20 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Text, bindparam, select
 
+from services.access.scope import Scope
 from services.errors import KeyReused, NotFound
 from services.runs import queue
 from services.runs.record import LIVE, IdempotencyKey, NewRun, Run
 from services.runs.rows import WHOLE, to_run
 from services.store.schema import runs
+from services.store.scoped import ScopedLookup
 
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 BY_KEY = select(*WHOLE).where(runs.c.owner == bindparam("of_owner"), runs.c.idempotency_key == bindparam("key"))
 BY_ID = select(*WHOLE).where(runs.c.id == bindparam("of_run"))
+LOOKUP = ScopedLookup(BY_ID, runs.c.owner)
+LOCKING_LOOKUP = ScopedLookup(BY_ID.with_for_update(), runs.c.owner)
 UNFINISHED = (
     select(runs.c.id)
     .where(
@@ -41,9 +45,10 @@ def of_key(connection: Connection, owner: str, key: IdempotencyKey) -> Run | Non
     return _to_run(connection, row)
 
 
-def find(connection: Connection, id: str, owner: str | None, *, locks: bool = False) -> Run:
-    row = connection.execute(BY_ID.with_for_update() if locks else BY_ID, {"of_run": id}).first() if ID.fullmatch(id) else None
-    if row is None or (owner is not None and row.owner != owner):
+def find(connection: Connection, id: str, scope: Scope, *, locks: bool = False) -> Run:
+    lookup = LOCKING_LOOKUP if locks else LOOKUP
+    row = lookup.execute(connection, scope, of_run=id).first() if ID.fullmatch(id) else None
+    if row is None:
         raise no_run(id)
     return _to_run(connection, row)
 

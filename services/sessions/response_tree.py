@@ -20,7 +20,7 @@ from typing import TypeVar
 from services.cancellation import Cancellation
 from services.clis.session_files import Extent
 from services.clis.spec import BackendSpec
-from services.errors import Conflict, InvalidRequest, NotFound, OptionNotSupported
+from services.errors import Conflict, InvalidRequest, OptionNotSupported, ResponseNotFound
 from services.requests import RunRequest
 from services.run_stream import RunStream
 from services.runner import Runner
@@ -51,7 +51,7 @@ class ResponseTree:
     def stream(self, request: RunRequest, node: str | None, cancellation: Cancellation | None = None) -> RunStream:
         """Run ``request``; if it resumes a CLI's session, from the response ``node``.
 
-        Raises NotFound if the CLI has no such session, Conflict while that response is in progress, InvalidRequest for a branch of
+        Raises ResponseNotFound if the CLI has no such session, Conflict while that response is in progress, InvalidRequest for a branch of
         a session that cannot be copied, and the errors of `Runner.stream`.
         """
         spec = self._runner.backend(request.backend, request.owner)
@@ -120,7 +120,7 @@ class ResponseTree:
 
     def _check_deleted(self, backend: str, session_id: str, node: str) -> None:
         if os.path.exists(self._note(backend, session_id, node, DELETED)):
-            raise NotFound("Previous response not found: it was deleted", field=FIELD)
+            raise ResponseNotFound("Previous response not found: it was deleted")
 
     def _check_running(self, session_id: str, note: str) -> None:
         if session_id in self._running and self._read(note) is None:
@@ -142,7 +142,7 @@ class ResponseTree:
             return {}
         extent = self._sessions.extent(spec, request.resume)
         if extent is None:
-            raise NotFound(f"Previous response not found: {spec.name} no longer has session {request.resume}", field=FIELD)
+            raise ResponseNotFound(f"Previous response not found: {spec.name} no longer has session {request.resume}")
         return extent
 
     def _kept(self, start: Callable[[], RunStream], undo: Callable[[], object] = lambda: None) -> RunStream:

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.chaos.setting import KEYS, caller
 from tests.parts.clis import do
 from tests.parts.processes import command_line, eventually, open_fds, rss_bytes, zombies
 from tests.parts.server import Server
@@ -116,9 +117,13 @@ def said_to_be_ready(server: Server) -> list[str]:
 
 def sessions_still_running(server: Server) -> list[str]:
     """Whatever became of their runs, no session claims to have one."""
-    eventually(lambda: not server.client.get("/api/v1/sessions?status=running").json["sessions"], SETTLE_S)
-    listed = server.client.get("/api/v1/sessions?status=running").json["sessions"]
-    return [f"session {session['id']} is still running" for session in listed]
+    callers = [caller(server, number) for number in range(len(KEYS))]
+
+    def running() -> list[str]:
+        return [one["id"] for client in callers for one in client.get("/api/v1/sessions?status=running").json["sessions"]]
+
+    eventually(lambda: not running(), SETTLE_S)
+    return [f"session {id} is still running" for id in running()]
 
 
 def _fds(pid: int) -> int:

@@ -23,6 +23,7 @@ from blueprints.openai.responses import request as response_request
 from blueprints.openai.responses.schemas import CreateResponseSchema
 from blueprints.openai.run_request import to_run_request
 from blueprints.validation import invalid_request
+from services.access.scope import EVERYONE
 from services.clis.command import invoke
 from services.clis.registry import BUILT_IN
 from services.errors import ClinvkError
@@ -65,7 +66,7 @@ def of_responses(body: Any, session: str | None = None) -> RunRequest:
     loaded = read(RESPONSES, body)
     response_request.check_request(loaded, may_leave_out_tools=True)
     resolution = MODELS.resolve(loaded["model"])
-    if previous := response_request.session_to_continue(b"secret", loaded, lambda _: None):
+    if previous := response_request.session_to_continue(b"secret", EVERYONE, loaded, lambda _: None):
         resolution, session = response_request.continue_on(previous, resolution, loaded["model"]), previous.id
     spec = BUILT_IN[resolution.backend]
     conversation = response_request.to_response_conversation(loaded, spec, continues_session=session is not None)

@@ -32,7 +32,7 @@ def test_openai_sdk(house: House) -> None:
         "tools": ("BadRequestError", 400, "invalid_request"),
         "model": ("NotFoundError", 404, "model_not_found"),
         "missing": ("InternalServerError", 503, "backend_unavailable"),
-        "previous": ("NotFoundError", 404, "previous_response_not_found"),
+        "previous": ("BadRequestError", 400, "previous_response_not_found"),
         "failed": ("InternalServerError", 502, "backend_error"),
         "streamed": ("APIError", None, "backend_error"),
         "responseFailed": ("InternalServerError", 502, "backend_error"),

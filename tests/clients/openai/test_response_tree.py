@@ -73,7 +73,7 @@ def test_store_false_goes_on_and_leaves_nothing(house: House, client: openai.Ope
     assert (answer.output_text, answer.store) == (f"You said: {name} by", False)
     assert resumed(house, f"{name} by")  # in a copy, which is gone
     assert eventually(lambda: {path: path.read_bytes() for path in house.cli.transcripts} == before)
-    with pytest.raises(openai.NotFoundError):
+    with pytest.raises(openai.BadRequestError):
         ask(client, previous_response_id=answer.id)
     ask(client, f"{name} on", previous_response_id=root.id)
     assert known(house, f"{name} on") == [f"{name} root", f"{name} on"]
@@ -105,7 +105,7 @@ def test_a_session_that_is_gone_is_not_found(house: House, client: openai.OpenAI
     root = ask(client, "gone by then")
     for path in [path for path in house.cli.transcripts if "gone by then" in path.read_text()]:
         path.unlink()
-    with pytest.raises(openai.NotFoundError) as raised:
+    with pytest.raises(openai.BadRequestError) as raised:
         ask(client, previous_response_id=root.id)
     assert raised.value.code == "previous_response_not_found"
 

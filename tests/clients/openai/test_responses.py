@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from blueprints.openai.responses.ids import RESPONSE, new_id, session_of
+from services.access.scope import EVERYONE
 from tests.clients.openai.conftest import House
 from tests.parts.clis import do
 
@@ -109,17 +110,17 @@ def secret_of(house: House) -> bytes:
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_an_id_that_another_server_signed_gets_the_answer_of_an_unknown_one(client: openai.OpenAI, stream: bool) -> None:
     def answer(previous: str) -> Any:
-        with pytest.raises(openai.NotFoundError) as raised:
+        with pytest.raises(openai.BadRequestError) as raised:
             ask(client, previous_response_id=previous, stream=stream)
         return raised.value.status_code, str(raised.value.body).replace(previous, "ID")
 
-    foreign = new_id(bytes(32), RESPONSE, "claude", SESSION)
+    foreign = new_id(bytes(32), RESPONSE, "claude", SESSION, owner="local")
     assert answer(foreign) == answer("resp_" + "A" * (len(foreign) - 5))
 
 
 def test_previous_response_continues_the_cli_s_own_session(house: House, client: openai.OpenAI) -> None:
     first = ask(client, "remember the first")
-    session = session_of(secret_of(house), first.id, RESPONSE)
+    session = session_of(secret_of(house), EVERYONE, first.id, RESPONSE)
     assert session is not None
     second = ask(client, "and now the second", previous_response_id=first.id)
     (report,) = house.processes("and now the second")
@@ -149,7 +150,7 @@ def test_store_false_keeps_nothing_and_cannot_be_continued(house: House, client:
     answer = ask(client, "forget this at once", store=False)
     assert "--no-session-persistence" in house.processes("forget this at once")[0]["argv"]
     assert answer.store is False
-    with pytest.raises(openai.NotFoundError) as raised:
+    with pytest.raises(openai.BadRequestError) as raised:
         ask(client, previous_response_id=answer.id)
     assert (raised.value.code, raised.value.param) == ("previous_response_not_found", "previous_response_id")
 
@@ -157,14 +158,14 @@ def test_store_false_keeps_nothing_and_cannot_be_continued(house: House, client:
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("previous", ["resp_123", "nonsense", "../../etc/passwd", "resp_" + "A" * 300])
 def test_unknown_previous_response_is_not_found(client: openai.OpenAI, previous: str, stream: bool) -> None:
-    with pytest.raises(openai.NotFoundError) as raised:
+    with pytest.raises(openai.BadRequestError) as raised:
         ask(client, previous_response_id=previous, stream=stream)
     assert raised.value.code == "previous_response_not_found"
 
 
 def test_session_cannot_be_continued_by_another_backend(house: House, client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="demo") as raised:
-        ask(client, model="claude", previous_response_id=new_id(secret_of(house), RESPONSE, "demo", SESSION))
+        ask(client, model="claude", previous_response_id=new_id(secret_of(house), RESPONSE, "demo", SESSION, owner="local"))
     assert raised.value.param == "model"
 
 

@@ -123,7 +123,7 @@ def test_a_response_of_a_cli_without_sessions_is_stored_but_not_continued(client
     answer = ask(client, "say it", "echo")
     assert answer.store is True
     assert client.responses.retrieve(answer.id).output_text == answer.output_text
-    with pytest.raises(openai.NotFoundError) as raised:
+    with pytest.raises(openai.BadRequestError) as raised:
         ask(client, "go on", "echo", previous_response_id=answer.id)
     assert raised.value.code == "previous_response_not_found"
 
@@ -214,7 +214,7 @@ def test_a_deleted_response_is_not_found_and_not_continued(house: House, client:
     reference = {"type": "item_reference", "id": response.output[0].id}
     for more in ({"previous_response_id": response.id}, {"prompt": [reference, {"role": "user", "content": "x"}]}):
         for later in (False, True):
-            with pytest.raises(openai.NotFoundError):
+            with pytest.raises(openai.BadRequestError):
                 ask(client, **more, background=later)
     assert ask(client, "go on", previous_response_id=kept.id).status == "completed"
 
