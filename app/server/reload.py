@@ -31,6 +31,7 @@ def renew(app: flask.Flask) -> tuple[flask.Flask, list[str]]:
     new = create_app(
         configuration.settings,
         keys=configuration.keys,
+        is_open=configuration.is_open,
         services=services,
         observation=app.extensions["clinvk.observation"],
         counts=app.extensions["clinvk.counts"],
