@@ -61,12 +61,13 @@ def create_app(
     *,
     keys: KeyRing | None = None,
     is_open: bool = False,
+    is_local: bool | None = None,
     services: Services | None = None,
     observation: Observation | None = None,
     counts: Counts | None = None,
 ) -> flask.Flask:
     """Create the application. Omitted arguments come from the configuration: settings, keys, and the services built from them.
-    ``is_open``: no key is ever required (--no-auth).
+    ``is_open``: no key is ever required (--no-auth). ``is_local``: the server listens on loopback alone; None: see ``server.host``.
 
     ``observation`` and ``counts`` are those of the application that this one replaces.
     """
@@ -77,7 +78,7 @@ def create_app(
     observation = observation or build_observation(server, services)
     counts = counts or Counts()
     services.runner.observer = observation.runs
-    services.keys.configure(keys, is_open=is_open, is_local=is_loopback(server.host))
+    services.keys.configure(keys, is_open=is_open, is_local=is_loopback(server.host) if is_local is None else is_local)
     configure_logging(server.log_format, server.log_level, file=server.log_file)
 
     app = App("clinvk", static_folder=None)
@@ -109,7 +110,7 @@ def create_app(
 
 def build_app(configuration: Configuration) -> flask.Flask:
     """Create the application from a configuration that is already loaded and validated."""
-    app = create_app(configuration.settings, keys=configuration.keys, is_open=configuration.is_open)
+    app = create_app(configuration.settings, keys=configuration.keys, is_open=configuration.is_open, is_local=configuration.is_local)
     app.extensions["clinvk.configuration"] = configuration
     return app
 

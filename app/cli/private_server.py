@@ -15,7 +15,7 @@ ADDRESS = {"server.host": "127.0.0.1", "server.port": 0}
 
 
 def main() -> None:
-    parent, config = sys.argv[1], (sys.argv[2:] or [None])[0]
+    parent, config = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
         if os.getppid() != int(parent):

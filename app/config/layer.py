@@ -55,7 +55,8 @@ class Layer:
                 return [self._checked((*path, index), node.of(value), value, expand) for index, value in enumerate(raw)]
             if isinstance(raw, dict) and node.may_be_one:
                 return [self._checked(path, node.values, raw, expand)]
-            self._report(path, f"expected {node.expected()}, got {'a table' if isinstance(raw, dict) else 'a single value'}")
+            got = "a table" if isinstance(raw, dict) else "a single value" if raw is not None else "nothing; write [] for an empty list"
+            self._report(path, f"expected {node.expected()}, got {got}")
             return []
         elif isinstance(raw, dict):
             return {name: self._checked((*path, name), node.below(name), value, expand) for name, value in raw.items()}

@@ -72,31 +72,37 @@ class EntryReader:
         return Key(name=name, digests=(digest,), source=entry.source)
 
     def _of_table(self, entry: Entry, form: KeySettings) -> Key | None:
-        secrets = form.key if isinstance(form.key, list) else [form.key] if form.key else []
-        if not 1 <= len(secrets) <= SECRETS_LIMIT:
-            self._report(f"{entry.setting}.key", f"expected a key, or a list of up to {SECRETS_LIMIT}, got {len(secrets)}; {MAKE_ONE}")
-        places = [f"{entry.setting}.key" + (f"[{index}]" if isinstance(form.key, list) else "") for index in range(len(secrets))]
-        digests = [self._digest(secret, place) for secret, place in zip(secrets, places, strict=True)]
-        for digest, place in zip(digests, places, strict=True):
-            if digest in self._digests or digests.count(digest) > 1:
-                self._report(place, "is given twice; give each key a secret of its own")
+        digests = self._digests_of(form.key, f"{entry.setting}.key")
         if form.name and (problem := why_no_name(form.name)):
             self._report(f"{entry.setting}.name", problem)
         rights, expires_at = self.rights_of(form, entry.setting)
-        known = tuple(digest for digest in digests if digest)
-        if not known:
+        if not digests:
             return None
-        return Key(name=form.name or default_name(known[0]), digests=known, rights=rights, source=entry.source, expires_at=expires_at)
+        return Key(name=form.name or default_name(digests[0]), digests=digests, rights=rights, source=entry.source, expires_at=expires_at)
+
+    def _digests_of(self, given: str | list[str], setting: str) -> tuple[bytes, ...]:
+        """Of a table's secrets, without those with a problem."""
+        secrets = given if isinstance(given, list) else [given] if given else []
+        if not 1 <= len(secrets) <= SECRETS_LIMIT:
+            self._report(setting, f"expected a key, or a list of up to {SECRETS_LIMIT}, got {len(secrets)}; {MAKE_ONE}")
+        found: list[bytes] = []
+        for index, secret in enumerate(secrets):
+            place = f"{setting}[{index}]" if isinstance(given, list) else setting
+            digest = self._digest(secret, place)
+            if digest in self._digests or digest in found:
+                self._report(place, "is given twice; give each key a secret of its own")
+            elif digest:
+                found.append(digest)
+        return tuple(found)
 
     def rights_of(self, form: KeySettings, setting: str) -> tuple[Rights, int | None]:
         """The rights, and when they end. Both mean nothing if there is a problem."""
-        before = len(self.problems)
-        for name, message in self._mistakes(form):
+        mistakes = list(self._mistakes(form))
+        for name, message in mistakes:
             self._report(f"{setting}.{name}" if setting else name, message)
-        has_problem = len(self.problems) > before
-        return Rights() if has_problem else to_rights(to_form(form)), to_moment(
-            form.expires_at
-        ) if form.expires_at and not has_problem else None
+        if mistakes:
+            return Rights(), None
+        return to_rights(to_form(form)), to_moment(form.expires_at) if form.expires_at else None
 
     def _mistakes(self, form: KeySettings) -> Iterator[tuple[str, str]]:
         for index, backend in enumerate(form.backends):

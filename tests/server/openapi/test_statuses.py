@@ -19,8 +19,8 @@ from gevent.event import Event
 from app.api.openapi import EXAMPLES
 from app.config.schema import SessionSettings, Settings
 from app.factory import create_app
-from app.security.api_keys import KeyRing
 from blueprints.openai.responses.ids import new_id
+from services.access.key_ring import KeyRing
 from tests.parts.clis import do
 from tests.parts.house import House, open_house
 from tests.parts.processes import eventually
@@ -204,7 +204,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     house = open_house(folder, House, request_timeout_secs=4, metrics_enabled=True)
     (folder / "sessions.db").write_text("somebody's shopping list, which is longer than a header")
     broken = Settings(home=str(folder), session=SessionSettings(database_url=f"sqlite:///{folder}/sessions.db"))
-    storeless = create_app(broken, keys=KeyRing.of())
+    storeless = create_app(broken, keys=KeyRing())
     client = house.server.client
     ids = [client.post("/api/v1/sessions", {"backend": "claude"}).json["id"] for _ in range(17)]  # a digit has 16 values
     ambiguous = next(one[0] for one in ids if sum(other[0] == one[0] for other in ids) > 1)
