@@ -94,9 +94,9 @@ def build_runs(settings: Settings, runner: Runner, sessions: SessionStore, secre
         to_restarted=to_restarted_event,
         end_leftovers=end_leftover_processes,
     )
-    handlers: dict[str, Callable[..., Any]] = {"wake": worker.wake, "keys": keys.refresh}
+    handlers: dict[str, Callable[..., Any]] = {"wake": worker.wake, "keys": keys.try_to_refresh}
     peers = Peers(f"{settings.home}/workers", handlers)
-    keys.tell_others = partial(peers.tell, "keys")
+    keys.tell_others = partial(peers.ask, "keys")
     lookup = RunLookup(store, events, live, peers, to_terminal)
     handlers |= lookup.handlers()
     keys.on_gone = lookup.end_queued_of

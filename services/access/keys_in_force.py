@@ -46,7 +46,7 @@ class KeysInForce:
         self.on_gone: Callable[[str], object] = lambda name: None
         """Called for each key that is no longer in force."""
         self.tell_others: Callable[[], object] = lambda: None
-        """Has the other processes of this machine look into the store at once."""
+        """Has the other processes of this machine look into the store, and waits until they have, for a second at most."""
 
     def configure(self, configured: KeyRing, *, is_open: bool, is_local: bool) -> None:
         """``is_open``: no key is ever required (--no-auth). ``is_local``: the server listens on loopback alone; only such a server is
@@ -56,14 +56,14 @@ class KeysInForce:
 
     def start(self) -> None:
         if self._greenlet is None or self._greenlet.dead:
-            self._try_to_refresh()
+            self.try_to_refresh()
             self._greenlet = gevent.spawn(self._repeat)
 
     @property
     def is_known(self) -> bool:
         """Whether the store has been read. If not, this tries to, at most every `REFRESH_S`."""
         if self._stored is None and monotonic() >= self._next_attempt_at:
-            self._try_to_refresh()
+            self.try_to_refresh()
         return self._stored is not None
 
     @property
@@ -157,9 +157,10 @@ class KeysInForce:
     def _repeat(self) -> None:
         while True:
             gevent.sleep(REFRESH_S)
-            self._try_to_refresh()
+            self.try_to_refresh()
 
-    def _try_to_refresh(self) -> None:
+    def try_to_refresh(self) -> None:
+        """The same; a failure is logged, once until it works again."""
         try:
             self.refresh()
         except StoreUnavailable as error:

@@ -22,6 +22,7 @@ from app.config.schema import ServerSettings
 from app.server.serve import gunicorn_options, refuse_if_nobody_has_access, who_has_access
 from tests.parts.client import Client
 from tests.parts.clis import FakeCli, do
+from tests.parts.command import Command
 from tests.parts.native import events, text
 from tests.parts.processes import alive, children, eventually
 
@@ -119,6 +120,18 @@ def test_beyond_loopback_a_key_is_made_that_all_workers_know(start):
         key = server.says(r"made for this run.*\n +(\S{40,})\n")[1]
         assert {server.status() for _ in range(6)} == {401}
         assert {server.status(Authorization=f"Bearer {key}") for _ in range(10)} == {200}
+
+
+def test_beyond_loopback_no_key_is_made_where_the_store_has_one_and_without_any_the_server_is_open_to_nobody(start, tmp_path):
+    clinvk = Command(tmp_path, "", {})
+    key = clinvk("keys", "create", "ops", "--role", "admin").stdout.strip()
+    with start("--host", "0.0.0.0") as server:
+        assert eventually(lambda: server.status("/health") == 200)
+        assert "  access    with an API key: ops\n" in server.log
+        assert (server.status(), server.status(**{"X-Api-Key": key})) == (401, 200)
+        assert clinvk("keys", "revoke", "ops").returncode == 0
+        assert eventually(lambda: server.status(**{"X-Api-Key": key}) == 401)
+        assert server.status() == 401
 
 
 def test_a_configured_key_is_asked_for_and_not_shown(start):
