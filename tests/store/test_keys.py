@@ -102,7 +102,7 @@ def test_a_change_counts_in_another_process_after_its_next_look(store: SessionSt
     other.refresh()
     assert (other.are_required, other.find(secret)) == (True, key)
     other.refresh()
-    assert dict((found.name, used is not None) for found, used in one.listed()) == {"root": True}
+    assert {found.name: used is not None for found, used in one.listed()} == {"root": True}
     one.revoke("root")
     other.refresh()
     assert (other.are_required, other.find(secret), gone) == (False, None, ["root"])
