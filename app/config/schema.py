@@ -174,7 +174,11 @@ class KeySettings:
     max_sandbox_mode: str | None = setting(
         None, "the most permissive sandbox_mode: read-only, workspace or full, in this order", choices=SANDBOX_ORDER
     )
-    isolation: str = setting("none", "none | sandbox: the least isolation of its runs; a start refuses `worktree`, because this version has no worktrees", choices=("none", "sandbox", "worktree"))
+    isolation: str = setting(
+        "none",
+        "none | sandbox: the least isolation of its runs; a start refuses `worktree`, because this version has no worktrees",
+        choices=("none", "sandbox", "worktree"),
+    )
     rate_limit_rps: float | None = setting(None, "its own sustained requests per second, also where rate_limit_enabled is false", above=0)
     rate_limit_burst: int | None = setting(None, "its own maximum burst of requests", at_least=1)
     max_concurrent_runs: int | None = setting(None, "maximum concurrent runs, over all servers; further ones wait", at_least=1)
