@@ -11,6 +11,7 @@ from collections.abc import Callable
 from time import monotonic
 
 import gevent
+from gevent.lock import BoundedSemaphore
 
 from services.access.access import Access
 from services.access.key import Key, default_name, new_secret, now, to_digest
@@ -42,6 +43,8 @@ class KeysInForce:
         self._is_local = True
         self._next_attempt_at = 0.0
         self._has_failed = False
+        self._looking = BoundedSemaphore()
+        """One look at a time: an older one that ends later would bring back what was revoked in between."""
         self._greenlet: gevent.Greenlet | None = None
         self.on_gone: Callable[[str], object] = lambda name: None
         """Called for each key that is no longer in force."""
@@ -123,10 +126,11 @@ class KeysInForce:
     def refresh(self) -> None:
         """Look into the store now, and store the latest uses. Raises StoreUnavailable."""
         self._next_attempt_at = monotonic() + REFRESH_S
-        stored = self._store.in_force()
-        if stored is not self._stored or self._in_force != _in_force(self._ring):
-            self._stored = stored
-            self._apply()
+        with self._looking:
+            stored = self._store.in_force()
+            if stored is not self._stored or self._in_force != _in_force(self._ring):
+                self._stored = stored
+                self._apply()
         self._has_failed = False
         uses, self._uses = self._uses, {}
         if uses:
@@ -152,7 +156,13 @@ class KeysInForce:
             log.info("API keys in force: %s", ", ".join(sorted(self._in_force)) or "none")
         if self._stored is not None:
             for name in sorted(before - self._in_force):
-                self.on_gone(name)
+                self._tell_gone(name)
+
+    def _tell_gone(self, name: str) -> None:
+        try:
+            self.on_gone(name)
+        except StoreUnavailable as error:  # its runs end when a worker takes them from the queue
+            log.warning("the queued runs of %s could not be ended: %s", name, error.message)
 
     def _repeat(self) -> None:
         while True:

@@ -117,7 +117,7 @@ def test_settings_that_are_as_they_were_end_nothing(server: ServerFactory, fake_
     one = server(warm_config(fake_cli))
     old = ready(one)
     hang_up(one, warm_config(fake_cli, "new=Zq8vT3nLw2Xr7Kd5"), "keys: new")
-    one.client.headers["Authorization"] = "Bearer Zq8vT3nLw2Xr7"
+    one.client.headers["Authorization"] = "Bearer Zq8vT3nLw2Xr7Kd5"
     assert eventually(lambda: one.client.get("/api/v1/backends").status == 200)
     assert ready(one) == old
     ask(one)
