@@ -14,6 +14,8 @@ from app.runs import build_runs, to_limits
 from app.server.open_files import limit_at_start
 from blueprints.context import Services
 from services.access.access import Access
+from services.access.key_store import KeyStore
+from services.access.keys_in_force import KeysInForce
 from services.admission import AdmissionControl
 from services.clis.probe import Prober
 from services.clis.spec import BackendSpec
@@ -59,9 +61,11 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
     continuation = Continuation(runner, sessions, _continuation(settings.server))
     responses = ResponseTree(f"{settings.home}/responses", runner, sessions)
     secret = ServerSecret(f"{settings.home}/server-secret")
-    runs = build_runs(settings, runner, store, secret)
+    keys = KeysInForce(access, KeyStore(store.database))
+    runs = build_runs(settings, runner, store, secret, keys)
     return Services(
         access=access,
+        keys=keys,
         runner=runner,
         spawner=spawner,
         conversations=conversations,

@@ -12,8 +12,11 @@ from app.config.checks import check_together
 from app.config.load import load_settings
 from app.config.problems import Problem, SettingsError
 from app.config.schema import Settings
-from app.security.api_keys import THIS_RUN, KeyRing, load_keys, refuse_short_keys
+from app.security.api_keys import load_keys
 from app.security.hosts import is_loopback
+from app.security.stored_keys import stored_keys
+from services.access.key import Key
+from services.access.key_ring import KeyRing
 
 FIXED = {
     "server.host", "server.port", "server.workers", "server.worker_connections", "server.idle_timeout_secs", "server.shutdown_grace_secs",
@@ -26,11 +29,16 @@ FIXED = {
 class Configuration:
     settings: Settings
     keys: KeyRing
+    """Without those of the store."""
     read: Callable[[], Settings] = load_settings
     is_open: bool = False
     """Authentication is disabled (--no-auth)."""
     is_local: bool = True
     """Bound to loopback only."""
+    key_of_this_run: Key | None = None
+    """Made for one run: it is in force until there is another."""
+    is_private: bool = False
+    """Serves a single command, with which it ends."""
 
     @classmethod
     def of(cls, settings: Settings, keys: KeyRing) -> Configuration:
@@ -42,14 +50,15 @@ class Configuration:
         if problems := check_together(settings):
             raise SettingsError(problems)
         build_backends(settings)
-        keys = KeyRing() if self.is_open else load_keys(settings, os.environ)
-        if not self.is_local:
-            refuse_short_keys(keys)
-        if not keys and not self.is_open and not self.is_local:
-            if self.keys.names != (THIS_RUN,):
-                message = f"no key would be left, and the server listens on {settings.server.host}: anyone who can connect could run agents"
-                raise SettingsError([Problem("", "server.api_keys", message)])
-            keys = self.keys
+        if self.is_open:
+            return replace(self, settings=settings), postponed
+        stored = stored_keys(settings)
+        keys = load_keys(settings, os.environ, stored=[key.name for key in stored])
+        if not keys and self.key_of_this_run:
+            keys = KeyRing([self.key_of_this_run])
+        if not keys and not stored and not self.is_local:
+            message = f"no key would be left, and the server listens on {settings.server.host}: nobody could use it"
+            raise SettingsError([Problem("", "server.api_keys", message)])
         return replace(self, settings=settings, keys=keys), postponed
 
 

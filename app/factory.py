@@ -25,16 +25,17 @@ from app.observability.context import request_of
 from app.observability.logs import configure_logging, error_log
 from app.observability.middleware import RequestMiddleware
 from app.observability.observers import Observation, build_observation
-from app.security.api_keys import KeyRing, load_keys
+from app.security.api_keys import load_keys
 from app.security.body import Request, body_config
 from app.security.checks import register_request_checks
+from app.security.hosts import is_loopback
 from app.security.proxies import TrustedProxies
 from app.security.rate_limit import Counts, limit_runs
 from app.version import program_version
 from blueprints.context import Services
 from blueprints.deprecation import announce_deprecation
 from blueprints.openai.errors import UNKNOWN_ROUTE
-from services.access.rights import Rights
+from services.access.key_ring import KeyRing
 
 DESCRIPTION = """\
 One HTTP server in front of AI coding CLIs (Claude Code, Codex, Gemini and others): a native REST API, and APIs compatible
@@ -60,11 +61,14 @@ def create_app(
     settings: Settings | None = None,
     *,
     keys: KeyRing | None = None,
+    is_open: bool = False,
+    is_local: bool | None = None,
     services: Services | None = None,
     observation: Observation | None = None,
     counts: Counts | None = None,
 ) -> flask.Flask:
     """Create the application. Omitted arguments come from the configuration: settings, keys, and the services built from them.
+    ``is_open``: no key is ever required (--no-auth). ``is_local``: the server listens on loopback alone; None: see ``server.host``.
 
     ``observation`` and ``counts`` are those of the application that this one replaces.
     """
@@ -75,7 +79,7 @@ def create_app(
     observation = observation or build_observation(server, services)
     counts = counts or Counts()
     services.runner.observer = observation.runs
-    services.access.replace({name: Rights() for name in keys.names})
+    services.keys.configure(keys, is_open=is_open, is_local=is_loopback(server.host) if is_local is None else is_local)
     configure_logging(server.log_format, server.log_level, file=server.log_file)
 
     app = App("clinvk", static_folder=None)
@@ -91,7 +95,7 @@ def create_app(
     app.extensions["clinvk.observation"] = observation
     app.extensions["clinvk.counts"] = counts
 
-    register_request_checks(app, server, keys, services.access, counts.wrong_keys)
+    register_request_checks(app, server, services.keys, counts.wrong_keys)
     app.register_error_handler(Exception, answer_error)
     _register_surfaces(app)
     limit_runs(app, server, counts.runs, answer_error)
@@ -106,7 +110,7 @@ def create_app(
 
 def build_app(configuration: Configuration) -> flask.Flask:
     """Create the application from a configuration that is already loaded and validated."""
-    app = create_app(configuration.settings, keys=configuration.keys)
+    app = create_app(configuration.settings, keys=configuration.keys, is_open=configuration.is_open, is_local=configuration.is_local)
     app.extensions["clinvk.configuration"] = configuration
     return app
 

@@ -25,6 +25,7 @@ from blueprints.openai.responses.stored import to_current
 from blueprints.openai.responses.stored import to_terminal as to_response_terminal
 from blueprints.runs.plan import Beginning, Origin, RunPlan, scope_of
 from blueprints.runs.submit import stored_request
+from services.access.keys_in_force import KeysInForce
 from services.access.scope import EVERYONE, Scope
 from services.cancellation import Cancellation
 from services.errors import NotFound
@@ -74,8 +75,8 @@ PLANS: Mapping[RunKind, Callable[[Body, Origin, Target], RunPlan]] = {
 """The kinds of run that can be queued, each with how its stored request becomes a plan."""
 
 
-def build_runs(settings: Settings, runner: Runner, sessions: SessionStore, secret: ServerSecret) -> Runs:
-    """Starts nothing. ``secret`` signs the ids of responses."""
+def build_runs(settings: Settings, runner: Runner, sessions: SessionStore, secret: ServerSecret, keys: KeysInForce) -> Runs:
+    """Starts nothing. ``secret`` signs the ids of responses. Where a key of ``keys`` is no longer in force, its queued runs end."""
     store = RunStore(sessions.database, sessions.us)
     events = EventLog(sessions.database, sessions.us)
     live, tally = LiveRuns(), Tally()
@@ -88,15 +89,18 @@ def build_runs(settings: Settings, runner: Runner, sessions: SessionStore, secre
         live,
         runner.admission,
         tally,
-        backends=lambda: [name for name, spec in runner.backends.items() if spec.enabled],
+        # A run of a key that is not known yet must not be taken for one of a revoked key.
+        backends=lambda: [name for name, spec in runner.backends.items() if spec.enabled] if keys.is_known else [],
         to_lost=lambda run, number: to_terminal(run, number, WORKER_LOST),
         to_restarted=to_restarted_event,
         end_leftovers=end_leftover_processes,
     )
-    handlers: dict[str, Callable[..., Any]] = {"wake": worker.wake}
+    handlers: dict[str, Callable[..., Any]] = {"wake": worker.wake, "keys": keys.try_to_refresh}
     peers = Peers(f"{settings.home}/workers", handlers)
+    keys.tell_others = partial(peers.ask, "keys")
     lookup = RunLookup(store, events, live, peers, to_terminal)
     handlers |= lookup.handlers()
+    keys.on_gone = lookup.end_queued_of
     deliverer = Deliverer(
         Outbox(sessions.database),
         Sender(),  # `start_runs` sets the allowed hosts
@@ -141,6 +145,7 @@ def to_start(app: flask.Flask) -> Start:
     def start(run: Run, cancellation: Cancellation, first: int) -> Work:
         body, origin, target = stored_request(run)
         with app.app_context():
+            services().keys.confirm(run.owner)
             plan = PLANS[run.kind](body, origin, target)
             return plan.start(Beginning(run_id=run.id, cancellation=cancellation, first=first))
 
@@ -175,4 +180,5 @@ def start_runs(app: flask.Flask) -> None:
     held.runs.peers.start()
     held.runs.deliverer.sender.allowed_hosts = held.runs.limits.webhook_allowed_hosts
     held.runs.deliverer.start()
-    held.runs.worker.start(to_start(app), held.runs.limits)
+    is_private = app.extensions["clinvk.configuration"].is_private
+    held.runs.worker.start(to_start(app), held.runs.limits, takes_runs=not is_private)

@@ -8,6 +8,7 @@ from typing import cast
 from flask import current_app
 
 from services.access.access import Access
+from services.access.keys_in_force import KeysInForce
 from services.clis.probe import Prober
 from services.models import ModelResolver
 from services.processes.spawner import Spawner
@@ -25,6 +26,7 @@ class Services:
     """Built once by `app.build`, stored in ``app.extensions["clinvk"]``."""
 
     access: Access
+    keys: KeysInForce
     runner: Runner
     spawner: Spawner
     conversations: Conversations

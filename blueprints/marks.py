@@ -1,4 +1,4 @@
-"""Marks on view functions, read by the rate limit, the API key check and the OpenAPI document.
+"""Marks on view functions, read by the rate limit, the checks of key and role, and the OpenAPI document.
 
     @blp.post("/prompt")
     @blp.response(200, ResultSchema)
@@ -25,6 +25,8 @@ class Marks:
     """Starts a CLI, so it is rate limited."""
     is_public: bool = False
     """Requires no API key."""
+    needs_admin: bool = False
+    """Requires an admin's key, where keys are required."""
     public_setting: str = ""
     """The server setting that makes it public."""
     errors: tuple[str, ...] = ()
@@ -50,6 +52,10 @@ def runs_cli(view: View) -> View:
 
 def public(view: View) -> View:
     return _marked(view, is_public=True)
+
+
+def admin(view: View) -> View:
+    return _marked(view, needs_admin=True)
 
 
 def public_where(setting: str) -> Callable[[View], View]:

@@ -13,13 +13,13 @@ from app.api.openapi import EVERY_ROUTE
 from app.api.surfaces import SURFACES
 from app.config.schema import Settings
 from app.factory import create_app
-from app.security.api_keys import KeyRing
 from blueprints.anthropic.errors import TYPES as ANTHROPIC_TYPES
 from blueprints.anthropic.translate import SAMPLING
 from blueprints.openai.chat import request as chat_request
 from blueprints.openai.errors import to_error
 from blueprints.openai.responses import request as response_request
 from docs.markdown import code, codes, table
+from services.access.key_ring import KeyRing
 
 EVERYWHERE = {str(STATUS[name]) for name in (*EVERY_ROUTE, "authentication_error")}
 """Statuses that a table of routes does not repeat in every line."""

@@ -19,6 +19,7 @@ def request_checks() -> str:
         ("CORS preflight", "answered here with 204", "403"),
         ("Origin", "for methods that change something; stops other web pages", "403"),
         ("API key", "unless the view is @public; wrong keys are counted for each address", "401, 429"),
+        ("Role", "an admin's for views marked @admin", "403"),
         ("Media type", "application/json where there is a body", "415"),
         ("Path and method", "the view; its marks decide what follows", "404, 405"),
         ("Rate limit", "for views marked @runs_cli, for each key or address", "429"),
@@ -32,7 +33,7 @@ def request_checks() -> str:
     drawing.text(836, 32, "refused with", "head", anchor="end")
     for number, (title, meaning, status) in enumerate(steps):
         y = 48 + number * step
-        drawing.box(24, y, 176, f"{number + 1}. {title}", kind="core" if number > 8 else "box", height=box)
+        drawing.box(24, y, 176, f"{number + 1}. {title}", kind="core" if number > 9 else "box", height=box)
         drawing.text(216, y + 22, meaning, room=480)
         drawing.arrow((702, y + 17), (726, y + 17))
         drawing.box(730, y, 106, "", [status], kind="bad", height=box)
@@ -63,6 +64,7 @@ MODULES: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("runs", "answered now, later, again"),
     ),
     "services": (
+        ("access", "keys and their rights"),
         ("compose", "parallel, chain, compare"),
         ("sessions", "what outlives a run"),
         ("runs", "queue, event log"),

@@ -13,7 +13,16 @@ import orjson
 from app.cli.command import build_parser
 from app.config.environment import NAMED, variable
 from app.config.go_clinvk import MEANINGLESS, UNSET, VARIABLES
-from app.config.schema import BackendSettings, ParallelSettings, RunSettings, ServerSettings, SessionSettings, Settings, UnifiedFlags
+from app.config.schema import (
+    BackendSettings,
+    KeySettings,
+    ParallelSettings,
+    RunSettings,
+    ServerSettings,
+    SessionSettings,
+    Settings,
+    UnifiedFlags,
+)
 from app.config.validation import Items, Node, Path, Value, node_at
 from docs.markdown import code, codes, table
 
@@ -22,6 +31,7 @@ GROUPS: tuple[tuple[str, type], ...] = (
     ("backends.<name>", BackendSettings),
     ("session", SessionSettings),
     ("server", ServerSettings),
+    ("server.api_keys[0]", KeySettings),
     ("parallel", ParallelSettings),
     ("runs", RunSettings),
 )
@@ -32,14 +42,16 @@ IN_HELP = re.compile(r"\((?P<key>[a-z_.]+); default")
 
 def settings_tables() -> str:
     top = table(HEAD, _rows(Settings, ("",), only=("default_backend",)))
-    return "\n".join([top, *(f"### {name}\n\n{_meaning(kind)}{table(HEAD, _rows(kind, _path(name)))}" for name, kind in GROUPS)])
+    groups = (f"### {name.replace('[0]', '[]')}\n\n{_meaning(kind)}{table(HEAD, _rows(kind, _path(name)))}" for name, kind in GROUPS)
+    return "\n".join([top, *groups])
 
 
 HEAD = ("Key", "Value", "Default", "Meaning", "Variable")
 
 
 def _path(name: str) -> Path:
-    return tuple(name.split("."))
+    """``server.api_keys[0]`` is what all items of the list have."""
+    return tuple(int(part) if part.isdecimal() else part for part in name.replace("[", ".").rstrip("]").split("."))
 
 
 def _meaning(kind: type) -> str:
@@ -53,25 +65,25 @@ def _rows(kind: type, group: Path, *, only: tuple[str, ...] = ()) -> Iterator[tu
     for item in fields(kind):
         if item.metadata.get("is_internal") or (only and item.name not in only):
             continue
-        path = tuple(part for part in (*group, item.name) if part)
+        path = tuple(part for part in (*group, item.name) if part != "")
         if is_dataclass(hints[item.name]) and isinstance(hints[item.name], type):
             yield from _rows(hints[item.name], path)
             continue
         leaf = node_at(path)
         expected = leaf.expected() if isinstance(leaf, Value | Items) else "a table"
-        shown = path[2:] if path[0] == "backends" else path[1:] or path
-        yield code(".".join(shown)), expected, _default(item), _words(item, path), _variable(path, leaf)
+        shown = path[2:] if path[0] == "backends" else path[3:] if 0 in path else path[1:] or path
+        yield code(".".join(map(str, shown))), expected, _default(item), _words(item, path), _variable(path, leaf)
 
 
 def _variable(path: Path, leaf: Node | None) -> str:
     """Of a table it is one for each name in it; some settings are for the file alone."""
-    if isinstance(leaf, Items) or (isinstance(leaf, Value) and dict in leaf.kinds):
+    if (isinstance(leaf, Items) and not leaf.text) or 0 in path or (isinstance(leaf, Value) and dict in leaf.kinds):
         return ""
-    return code(variable(path if isinstance(leaf, Value) else (*path, "<name>")).replace("<NAME>", "<name>"))
+    return code(variable(path if isinstance(leaf, Value | Items) else (*path, "<name>")).replace("<NAME>", "<name>"))
 
 
 def _words(item: Field[Any], path: Path) -> str:
-    option = options().get(".".join(path))
+    option = options().get(".".join(map(str, path)))
     return str(item.metadata["meaning"]) + (f". Option {code(option)}" if option else "")
 
 

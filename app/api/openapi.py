@@ -62,11 +62,11 @@ ERROR_SCHEMAS: Mapping[str, type[ma.Schema]] = {"openai": OpenAIErrorSchema, "an
 MEANINGS: Mapping[str, str] = {
     "invalid_request": "Something in the request is not valid, or not allowed",
     "authentication_error": "The API key is missing or wrong. An address that repeatedly sends wrong keys gets 429 for a while",
-    "permission_denied": "The Host header or the Origin of the request is not allowed, or the API key lacks a right",
+    "permission_denied": "The Host header or the Origin of the request is not allowed, or the key lacks a right: `details` names it",
     "not_found": "The requested resource does not exist",
     "request_timeout": "The request body did not arrive in time",
     "conflict": "A turn of this session is queued or running, the id prefix matches several sessions, the run has not ended, or the "
-    "`Idempotency-Key` belongs to another request or to one that is still running",
+    "`Idempotency-Key` belongs to another request or to one that is still running, or the name of the key is taken",
     "gone": "The events of this run were deleted",
     "request_too_large": "The request body is larger than `server.max_request_body_bytes`",
     "unsupported_media_type": "The Content-Type of the body is not JSON",

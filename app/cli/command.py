@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 import gevent.hub
 
 from app.cli.client.commands import add_client_commands
+from app.cli.keys import add_keys
 from app.cli.parser import Parser
 from app.config.load import load_settings
 from app.config.problems import SettingsError, print_problems
@@ -71,11 +72,7 @@ def build_parser() -> Parser:
     backup.add_argument("--config", metavar="FILE", help="configuration file (default ~/.clinvk/config.yaml)")
     backup.set_defaults(run=run_backup)
 
-    keys = commands.add_parser("keys", help="make API keys", description="Make API keys.")
-    make = keys.add_subparsers(dest="action", metavar="{create}", required=True)
-    create = make.add_parser("create", help="make a key and print it", description="Make a key. It is printed once and stored nowhere.")
-    create.add_argument("name", metavar="NAME", help="name of the key in logs and metrics")
-    create.set_defaults(run=run_create_key)
+    add_keys(commands)
 
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(run=run_version)
@@ -128,19 +125,6 @@ def run_doctor(args: argparse.Namespace) -> int:
 
 def run_version(args: argparse.Namespace) -> int:
     print(f"clinvk {program_version()}")
-    return 0
-
-
-def run_create_key(args: argparse.Namespace) -> int:
-    from app.security.api_keys import new_entry
-
-    try:
-        key, entry = new_entry(args.name)
-    except SettingsError as error:
-        print(*error.problems, sep="\n", file=sys.stderr)
-        return 2
-    print(key)
-    print(f"This key is shown only once. Add its digest to the configuration:\n\nserver:\n  api_keys:\n    - {entry}", file=sys.stderr)
     return 0
 
 

@@ -12,15 +12,16 @@ from urllib.parse import urlsplit
 
 from app.backends import build_backends, database_url
 from app.cli.client.connect import url_of
-from app.cli.client.remote import Remote
+from app.cli.client.remote import NotReachable, Refused, Remote
 from app.config.load import find_home
 from app.config.problems import SettingsError
 from app.config.schema import Settings
-from app.security.api_keys import KeyRing, load_keys, notes_on, refuse_short_keys
-from app.security.hosts import is_loopback
+from app.security.api_keys import load_keys, notes_on
+from app.security.stored_keys import stored_keys
 from app.server.banner import config_source, modes_of
 from app.server.serve import CannotListen, listen
 from app.version import program_version
+from services.access.key_ring import KeyRing
 from services.clis.probe import Availability, Prober
 from services.clis.spec import BackendSpec
 from services.models import ModelResolver
@@ -65,9 +66,8 @@ def examine(load: Callable[[], Settings]) -> Report:
     try:
         settings = load()
         specs = build_backends(settings)
-        keys = load_keys(settings)
-        if not is_loopback(settings.server.host):
-            refuse_short_keys(keys)
+        stored = stored_keys(settings)
+        keys = KeyRing((*load_keys(settings, stored=[key.name for key in stored]), *stored))
     except SettingsError as error:
         problems = [str(problem) for problem in error.problems]
     findings += [Finding(name="configuration", is_good=False, text=problem) for problem in problems]
@@ -106,9 +106,22 @@ def _port(settings: Settings) -> Finding:
     except CannotListen as error:
         url = url_of(server)
         if Remote(url).is_up():
-            return Finding(name="address", is_good=True, text=f"a clinvk server runs at {url}")
+            return Finding(name="address", is_good=True, text=f"a clinvk server runs at {url}{_state(url)}")
         return Finding(name="address", is_good=False, text=str(error))
     return Finding(name="address", is_good=True, text=f"port {server.port} on {server.host} is free")
+
+
+def _state(url: str) -> str:
+    """How the server says that it is: more with a key, where it requires one."""
+    try:
+        health = Remote(url, os.environ.get("CLINVK_API_KEY", "").strip(), answer_timeout_s=CONNECT_TIMEOUT_S).ask("GET", "/health")
+    except Refused as refused:
+        health = refused.body
+    except NotReachable:
+        return ""
+    known = [str(health[name]) for name in ("status", "version") if health.get(name)]
+    known += [f"{name} not available" for name in (item["name"] for item in health.get("backends", ()) if not item["available"])]
+    return f" ({', '.join(known)})"
 
 
 def _workdirs(settings: Settings) -> Iterator[Finding]:

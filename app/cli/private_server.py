@@ -1,4 +1,7 @@
-"""`python -m app.cli.private_server PARENT_PID [OPTIONS]`: `clinvk serve` on a free loopback port, ended by the kernel with its parent."""
+"""`python -m app.cli.private_server PARENT_PID [CONFIG]`: a server on a free loopback port for one command, ended by the kernel with it.
+
+The secret of the command is in CLINVK_API_KEY. It is the operator's own, so it may do everything.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,11 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
+ADDRESS = {"server.host": "127.0.0.1", "server.port": 0}
 
 
 def main() -> None:
-    parent, *options = sys.argv[1:]
+    parent, config = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
         if os.getppid() != int(parent):
@@ -21,9 +25,20 @@ def main() -> None:
 
     with making_what_stays():
         patch_blocking_calls()
-        from app.cli.command import run
+        from app.config.load import load_settings
+        from app.config.problems import SettingsError, print_problems
+        from app.config.schema import Settings
+        from app.server.serve import serve
 
-    raise SystemExit(run(["serve", "--host", "127.0.0.1", "--port", "0", *options]))
+    def read() -> Settings:
+        return load_settings(config, overrides=ADDRESS)
+
+    secret = os.environ.pop("CLINVK_API_KEY")
+    try:
+        raise SystemExit(serve(read(), read=read, secret_of_this_run=secret))
+    except SettingsError as error:
+        print_problems(error)
+        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

@@ -40,7 +40,9 @@ def read_environment(environ: Mapping[str, str], backends: Iterable[str] = ()) -
     for name in sorted(ours, key=lambda name: (name in NAMED, name)):
         path = NAMED.get(name) or _path(name, names)
         setting, text = node_at(path), environ[name]
-        if isinstance(setting, Items) or (isinstance(setting, Value) and dict in setting.kinds):
+        if isinstance(setting, Items) and setting.text:
+            layer.put(path, split(text), name, ("environment", name))
+        elif isinstance(setting, Items) or (isinstance(setting, Value) and dict in setting.kinds):
             layer.problems.append(Problem("environment", name, "can only be set in the configuration file"))
         elif isinstance(setting, Value):
             layer.put(path, split(text) if list in setting.kinds and str not in setting.kinds else text, name, ("environment", name))

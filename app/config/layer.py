@@ -38,9 +38,9 @@ class Layer:
         group[path[-1]] = value
         self.places[path], self.labels[path] = place, label
 
-    def check(self, expand: Callable[[str], str]) -> None:
+    def check(self, expand: Callable[[str], str], tree: Node = TREE) -> None:
         """Convert the values and report every mistake. ``expand`` replaces the ``~`` of a path."""
-        self.values = self._checked((), TREE, self.values, expand)
+        self.values = self._checked((), tree, self.values, expand)
         self.problems.sort(key=lambda problem: tuple(map(int, re.findall(r"(?<=:)\d+(?=:|$)", problem.where)[-2:])))
 
     def _checked(self, path: Path, node: Node | None, raw: Any, expand: Callable[[str], str]) -> Any:
@@ -52,8 +52,11 @@ class Layer:
             return self._checked_value(path, node, raw, expand)
         elif isinstance(node, Items):
             if isinstance(raw, list):
-                return [self._checked((*path, index), node.below(index), value, expand) for index, value in enumerate(raw)]
-            self._report(path, f"expected {node.expected()}, got {'a table' if isinstance(raw, dict) else 'a single value'}")
+                return [self._checked((*path, index), node.of(value), value, expand) for index, value in enumerate(raw)]
+            if isinstance(raw, dict) and node.may_be_one:
+                return [self._checked(path, node.values, raw, expand)]
+            got = "a table" if isinstance(raw, dict) else "a single value" if raw is not None else "nothing; write [] for an empty list"
+            self._report(path, f"expected {node.expected()}, got {got}")
             return []
         elif isinstance(raw, dict):
             return {name: self._checked((*path, name), node.below(name), value, expand) for name, value in raw.items()}

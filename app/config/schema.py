@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, get_args
 
 from app.config.problems import Problem
+from services.access.rights import APPROVAL_ORDER, ROLES, SANDBOX_ORDER, WINDOWS
 from services.requests import ApprovalMode, SandboxMode
 
 SYSTEM_FOLDERS = (
@@ -146,6 +147,53 @@ class SessionSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetSettings:
+    """At most so much in a calendar window (UTC; a week begins on Monday): one of the three amounts, and the window."""
+
+    usd: float | None = setting(None, "money", above=0)
+    tokens: int | None = setting(None, "input and output tokens, without cached input", at_least=1)
+    runs: int | None = setting(None, "runs", at_least=1)
+    per: str | None = setting(None, "hour | day | week | month", choices=WINDOWS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeySettings:
+    """An API key as a table. What is left out restricts nothing."""
+
+    name: str = setting("", "unique; it is the owner of what the key makes; default: `key-` and the first 8 hex digits of the SHA-256")
+    key: str | list[str] = setting(
+        "", "the secret, plain or `sha256:<hex>`; a list of up to 4 while clients change from one to the next", is_secret=True
+    )
+    role: str = setting("user", "user | admin: an admin sees and manages everything, keys included", choices=ROLES)
+    backends: list[str] = setting([], "the only backends that it may use; the first is its default")
+    models: list[str] = setting([], "patterns (`*sonnet*`, `codex/*`) of the only models that it may use")
+    workdirs: list[str] = setting([], "folders that its workdirs must be in; the first is the default", is_path=True)
+    max_approval_mode: str | None = setting(
+        None, "the most permissive approval_mode: always, default, auto or none, in this order", choices=APPROVAL_ORDER
+    )
+    max_sandbox_mode: str | None = setting(
+        None, "the most permissive sandbox_mode: read-only, workspace or full, in this order", choices=SANDBOX_ORDER
+    )
+    isolation: str = setting(
+        "none",
+        "none | sandbox: the least isolation of its runs; a start refuses `worktree`, because this version has no worktrees",
+        choices=("none", "sandbox", "worktree"),
+    )
+    rate_limit_rps: float | None = setting(None, "its own sustained requests per second, also where rate_limit_enabled is false", above=0)
+    rate_limit_burst: int | None = setting(None, "its own maximum burst of requests", at_least=1)
+    max_concurrent_runs: int | None = setting(None, "maximum concurrent runs, over all servers; further ones wait", at_least=1)
+    max_waiting_runs: int | None = setting(None, "maximum runs that wait for it; 0: none, beyond it they get 429", at_least=0)
+    weight: float = setting(1.0, "its share of the queue, relative to other keys", above=0)
+    budget: BudgetSettings | list[BudgetSettings] = field(
+        default_factory=list,
+        metadata={"meaning": "one or several of `{usd: 5, per: day}`, `{tokens: 1000000, per: week}`, `{runs: 100, per: hour}`"},
+    )
+    expires_at: str | None = setting(None, "when it ceases to be valid, as 2027-01-31T12:00:00Z")
+    allow_mcp_servers: str | None = setting(None, "not in this version, which passes no MCP servers on: a start refuses it")
+    may_approve: bool = setting(False, "may answer the questions of its runs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
     host: str = setting("127.0.0.1", "address to listen on")
     port: int = setting(8080, "port to listen on", at_least=0, at_most=65535)
@@ -166,9 +214,10 @@ class ServerSettings:
     sandbox: SandboxSettings = field(default_factory=SandboxSettings)
     max_queued_runs: int = setting(256, "maximum runs waiting in the queue, per worker", at_least=0)
     queue_timeout_secs: float = setting(60.0, "longest time that a run waits in the queue", above=0)
-    api_keys: list[str] = setting(
+    api_keys: list[str | KeySettings] = setting(
         [],
-        "keys, plain or `sha256:<hex>`, optionally with a unique name (`name=key`); the default name is `key-` and 8 hex digits of the SHA-256",
+        "keys: each a text, plain or `sha256:<hex>`, optionally with a unique name (`name=key`; the default is `key-` and 8 hex digits of"
+        " the SHA-256), or a table with the key's rights",
         is_secret=True,
     )
     api_keys_gopass_path: str = setting("", "path of the keys in gopass")

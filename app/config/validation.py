@@ -111,15 +111,27 @@ class Items:
     """A list of tables of one shape."""
 
     values: Node
+    text: Value | None = None
+    """What an item may be instead of a table."""
+    may_be_one: bool = False
+    """A single table stands for a list of one."""
 
     def expected(self) -> str:
-        return "a list of tables"
+        if self.may_be_one:
+            return "a table or a list of tables"
+        return "a list of texts and tables" if self.text else "a list of tables"
+
+    def of(self, raw: Any) -> Node:
+        """The node of an item."""
+        return self.values if self.text is None or isinstance(raw, dict) else self.text
 
     def below(self, name: str | int) -> Node | None:
-        return self.values if isinstance(name, int) else None
+        if isinstance(name, int):
+            return self.values
+        return self.values.below(name) if self.may_be_one else None
 
     def build(self, values: Any) -> Any:
-        return [self.values.build(value) for value in values]
+        return [self.of(value).build(value) for value in values]
 
 
 Node = Group | Table | Items | Value
@@ -129,11 +141,16 @@ def _node_of(kind: Any, metadata: Mapping[str, Any]) -> Node:
     if is_dataclass(kind) and isinstance(kind, type):
         hints = get_type_hints(kind)
         return Group(kind, {it.name: _node_of(hints[it.name], it.metadata) for it in fields(kind) if not it.metadata.get("is_internal")})
-    if get_origin(kind) is list and is_dataclass(get_args(kind)[0]):
-        return Items(_node_of(get_args(kind)[0], metadata))
+    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    if is_dataclass(kinds[0]):
+        return Items(_node_of(kinds[0], metadata), may_be_one=True)
+    item = get_args(kind)[0] if get_origin(kind) is list else None
+    tables = [one for one in get_args(item) or (item,) if is_dataclass(one)]
+    if tables:
+        text = Value((str,), is_secret=metadata["is_secret"]) if str in get_args(item) else None
+        return Items(_node_of(tables[0], metadata), text)
     if get_origin(kind) is dict:
         return Table(_node_of(get_args(kind)[1], metadata))
-    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
     return Value(
         kinds=tuple(get_origin(item) or item for item in kinds if item is not NoneType),
         is_optional=NoneType in kinds,
@@ -156,7 +173,7 @@ def node_at(path: Path) -> Node | None:
 
 def leaf_keys(node: Node | None = TREE, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """The paths of all settings whose names are fixed (nothing below a table or in a list)."""
-    if isinstance(node, Value):
+    if isinstance(node, Value) or (isinstance(node, Items) and node.text):
         yield prefix
     elif isinstance(node, Group):
         for name, child in node.members.items():

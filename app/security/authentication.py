@@ -1,29 +1,26 @@
-"""Authenticates a request by its API key. `app.security.api_keys` loads the keys."""
+"""Authenticates a request by its API key."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
+from services.access.key import Key
+from services.access.keys_in_force import KeysInForce
 from services.errors import AuthenticationFailed
 
 
-class Keys(Protocol):
-    """False if there are no keys: then no authentication is required."""
-
-    def find(self, presented: str) -> str | None: ...
-    def __len__(self) -> int: ...
-
-
-def authenticate(environ: Mapping[str, Any], keys: Keys) -> str:
-    """The name of the key that the request carries. Raises AuthenticationFailed."""
-    is_presented = False
-    for key in presented_keys(environ):
-        is_presented = True
-        if name := keys.find(key):
-            return name
-    if is_presented:
-        raise AuthenticationFailed("this API key is not valid")
+def authenticate(environ: Mapping[str, Any], keys: KeysInForce) -> Key:
+    """The key that the request carries. Raises AuthenticationFailed, and StoreUnavailable while the keys are not known."""
+    message = ""
+    for presented in presented_keys(environ):
+        key = keys.find(presented)
+        if key and not key.is_expired:
+            return key
+        message = "this API key has expired; ask an admin of the server for another" if key else message or "this API key is not valid"
+    keys.check_known()
+    if message:
+        raise AuthenticationFailed(message)
     raise AuthenticationFailed("API key required: send it as 'Authorization: Bearer <key>' or 'X-Api-Key: <key>'")
 
 

@@ -26,6 +26,7 @@ def begin(app: flask.Flask) -> None:
     gevent.get_hub().loop.install_sigchld()  # reaps every child, adopted ones included
     end_leftovers()
     services: Services = app.extensions["clinvk"]
+    services.keys.start()
     start_runs(app)
     services.upkeep.start()
     services.runner.prestart()

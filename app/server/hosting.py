@@ -13,8 +13,9 @@ from app.config.load import load_settings
 from app.config.problems import SettingsError, print_problems
 from app.configuration import Configuration
 from app.security.api_keys import load_keys
+from app.security.stored_keys import stored_keys
 from app.server.flask_run import FlaskRun, is_flask_run
-from app.server.serve import protect_secrets, refuse_if_open
+from app.server.serve import protect_secrets, refuse_if_nobody_has_access
 from app.startup import making_what_stays
 
 EXIT_MISCONFIGURED = 2
@@ -43,10 +44,12 @@ def load_configuration() -> Configuration:
     """Load and validate the whole configuration. If it is invalid, print one line per problem and exit with 2."""
     try:
         settings = load_settings()
-        refuse_if_open(settings)
         build_backends(settings)
         check_database(settings)
-        return Configuration.of(settings, load_keys(settings))
+        stored = [key.name for key in stored_keys(settings)]
+        keys = load_keys(settings, stored=stored)
+        refuse_if_nobody_has_access(settings, (*keys.names, *stored))
+        return Configuration.of(settings, keys)
     except SettingsError as error:
         print_problems(error)
         raise SystemExit(EXIT_MISCONFIGURED) from None

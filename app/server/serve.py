@@ -6,7 +6,7 @@ import errno
 import math
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flask
@@ -21,8 +21,9 @@ from app.config.schema import ServerSettings, Settings
 from app.configuration import Configuration
 from app.observability import multiprocess as metrics_files
 from app.observability.logs import configure_logging
-from app.security.api_keys import THIS_RUN, KeyRing, load_keys, new_key, notes_on, refuse_short_keys
+from app.security.api_keys import key_of_this_run, load_keys, notes_on
 from app.security.hosts import is_loopback
+from app.security.stored_keys import stored_keys
 from app.server.arbiter import GracefulArbiter
 from app.server.banner import backend_lines, opening
 from app.server.open_files import raise_limit
@@ -30,6 +31,8 @@ from app.server.reload import obey_hangup
 from app.server.shared_state import keep_number_of_workers, refuse_wrong_workers
 from app.server.worker import GRACE_MARGIN_S
 from app.startup import making_what_stays
+from services.access.key import new_secret
+from services.access.key_ring import KeyRing
 from services.processes.own_process import forbid_inspection, hide_environment
 
 BACKLOG = 2048
@@ -91,23 +94,40 @@ def protect_secrets() -> None:
     forbid_inspection()
 
 
-def serve(settings: Settings, *, is_open: bool = False, read: Callable[[], Settings] = load_settings) -> int:
+def serve(
+    settings: Settings, *, is_open: bool = False, read: Callable[[], Settings] = load_settings, secret_of_this_run: str | None = None
+) -> int:
     """Serve until a signal stops the server. Raises SettingsError, CannotListen.
 
-    ``is_open`` disables authentication. ``read`` reloads the settings on SIGHUP.
+    ``is_open`` disables authentication. ``read`` reloads the settings on SIGHUP. ``secret_of_this_run``: of the command that this server is for.
     """
     build_backends(settings)
     check_database(settings)
-    keys = KeyRing() if is_open else load_keys(settings)
+    stored = () if is_open else stored_keys(settings)
+    keys = KeyRing() if is_open else load_keys(settings, stored=[key.name for key in stored])
     listener = listen(settings.server.host, settings.server.port)
     address, port = listener.getsockname()[:2]
     url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
     configure_logging(settings.server.log_format, settings.server.log_level, file=settings.server.log_file)
     is_local = is_loopback(address)
-    keys, access = admit(keys, is_local=is_local, is_open=is_open)
+    is_private = secret_of_this_run is not None
+    if not (is_private or is_open or is_local or keys or stored):
+        secret_of_this_run = new_secret()
+        access = f"with this API key, made for this run (set CLINVK_API_KEY to keep one):\n            {secret_of_this_run}"
+    else:
+        access = who_has_access((*keys.names, *(key.name for key in stored)), is_local=is_local, is_open=is_open)
+    own = key_of_this_run(secret_of_this_run) if secret_of_this_run else None
     files = raise_limit(settings.server)
-    print(opening(settings, url, access, files, notes_on(keys)), file=sys.stderr, flush=True)
-    configuration = Configuration(settings=settings, keys=keys, read=read, is_open=is_open, is_local=is_local)
+    print(opening(settings, url, access, files, notes_on(KeyRing((*keys, *stored)))), file=sys.stderr, flush=True)
+    configuration = Configuration(
+        settings=settings,
+        keys=KeyRing((*keys, own)) if own else keys,
+        read=read,
+        is_open=is_open,
+        is_local=is_local,
+        key_of_this_run=own,
+        is_private=is_private,
+    )
     Gunicorn(configuration, listener).run()
     return 0
 
@@ -141,31 +161,19 @@ def _why_not(error: OSError, host: str, port: int) -> str:
     return f"cannot listen on {host} port {port}: {error.strerror}"
 
 
-def admit(keys: KeyRing, *, is_local: bool, is_open: bool) -> tuple[KeyRing, str]:
-    """The active keys, and a text that states who has access. Beyond loopback, a server without keys generates one for this run.
-
-    Raises SettingsError for keys that are too short for such a server.
-    """
+def who_has_access(names: Sequence[str], *, is_local: bool, is_open: bool) -> str:
+    """``names``: of the keys, those of the store too."""
     if is_open:
         where = "programs on this machine" if is_local else "EVERYONE who can reach this address"
-        return KeyRing(), f"open to {where}, without a key (--no-auth): anyone who can connect can run coding agents as this user"
-    if keys:
-        if not is_local:
-            refuse_short_keys(keys)
-        return keys, f"with an API key: {', '.join(keys.names)}"
-    if is_local:
-        return keys, "no API key required (local connections only); set CLINVK_API_KEY to require one"
-    key = new_key()
-    return KeyRing.of(f"{THIS_RUN}={key}"), f"with this API key, made for this run (set CLINVK_API_KEY to keep one):\n            {key}"
+        return f"open to {where}, without a key (--no-auth): anyone who can connect can run coding agents as this user"
+    if names:
+        return f"with an API key: {', '.join(names)}"
+    return "no API key required (local connections only); set CLINVK_API_KEY to require one"
 
 
-def refuse_if_open(settings: Settings) -> None:
-    """For servers not started by `serve`, where a generated key would go unread. Raises SettingsError."""
-    if is_loopback(settings.server.host):
-        return
-    keys = load_keys(settings)
-    refuse_short_keys(keys)
-    if not keys:
+def refuse_if_nobody_has_access(settings: Settings, names: Sequence[str]) -> None:
+    """For servers not started by `serve`, where a generated key would go unread. ``names``: of the keys. Raises SettingsError."""
+    if not names and not is_loopback(settings.server.host):
         message = f"is {settings.server.host}, and there is no API key: set CLINVK_API_KEYS, or listen on 127.0.0.1"
         raise SettingsError([Problem(settings.source_of("server.host"), "server.host", message)])
 

@@ -5,12 +5,13 @@ A run's end, its terminal event and its webhook are one transaction, so a proces
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Integer, LargeBinary, Row, Text, bindparam, func, select, update
 
-from services.runs.record import LIVE, Chunk, Run, RunEnd, RunKind, first_number
+from services.runs.record import LIVE, Chunk, Run, RunEnd, RunError, RunKind, first_number
 from services.runs.rows import from_end, to_webhooks
 from services.runs.webhooks import outbox
 from services.runs.webhooks.event_types import event_type
@@ -74,6 +75,13 @@ def end(connection: Connection, run_id: str, end: RunEnd, now: int, *, worker: s
     if row is not None:
         _announce(connection, run_id, row, end, now)
     return row is not None
+
+
+def cancel_queued(connection: Connection, run: Run, error: RunError, terminal_of: Callable[[Run, int], Chunk], now: int) -> None:
+    """End a run that waits in the queue, whose row is locked. ``terminal_of`` makes its last event, with the given number."""
+    ended = replace(run, status="cancelled", error=error, ended_at=now, position=None)
+    terminal = terminal_of(with_beginning(connection, ended), next_number(connection, run.id, run.kind))
+    end(connection, run.id, RunEnd(status="cancelled", error=error, terminal=terminal), now)
 
 
 def _announce(connection: Connection, run_id: str, row: Row[Any], end: RunEnd, now: int) -> None:

@@ -14,7 +14,7 @@ from services.runs.pages import ORDER_NAME, ORDER_TYPES
 from services.runs.peers import Handler, Peers
 from services.runs.performer import ToTerminal
 from services.runs.record import Run, RunFilter, RunPage
-from services.runs.store import CANCELLED, RunStore
+from services.runs.store import CANCELLED, REVOKED, RunStore
 from services.store import cursors
 
 
@@ -49,6 +49,11 @@ class RunLookup:
         if run.ended_at is None and not self._cancel_own(id):
             self._peers.tell("cancel", id=id)
         return run
+
+    def end_queued_of(self, owner: str) -> None:
+        """End the queued runs of an owner whose key is no longer in force. What is executed goes on."""
+        for id in self._store.end_queued_of(owner, lambda run, number: self._to_terminal(run, number, REVOKED)):
+            self._events.notify(id)
 
     def delete(self, id: str, scope: Scope) -> None:
         """Raises NotFound, or Conflict while the run goes on."""

@@ -18,7 +18,7 @@ from services.runs.log import EventLog, Fenced
 from services.runs.record import Chunk, Run, RunEnd, RunError, StoredAnswer
 from services.runs.store import RunStore
 from services.runs.tally import Tally
-from services.runs.work import RunFacts, Work, status_of, to_error
+from services.runs.work import OutcomeStatus, RunFacts, Work, status_of, to_error
 
 T = TypeVar("T")
 
@@ -96,8 +96,8 @@ class Performer:
 
     def refuse(self, run: Run, number: int, error: RunError) -> None:
         """End a claimed run that could not be started. ``number``: of its last event."""
-        status = "cancelled" if error.code == "cancelled" else "failed"
-        self.end(run, RunEnd(status=status, terminal=self._terminal(run, number, error), error=error))  # type: ignore[arg-type]
+        status: OutcomeStatus = "cancelled" if error.is_cancellation else "failed"
+        self.end(run, RunEnd(status=status, terminal=self._terminal(run, number, error), error=error))
 
     def end(self, run: Run, end: RunEnd) -> bool:
         """Store the end, and tell the readers of the log. Waits while the database is unavailable. False: it is not stored."""

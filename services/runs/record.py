@@ -47,6 +47,15 @@ class RunError:
     code: str
     message: str
 
+    @property
+    def is_cancellation(self) -> bool:
+        """Whether somebody ended the run, which had not failed."""
+        return self.code in CANCELLATIONS
+
+
+CANCELLATIONS = ("cancelled", "key_revoked")
+"""The codes of runs whose status is ``cancelled``."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:

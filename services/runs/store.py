@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from time import time_ns
 from typing import Any, Literal, TypeVar
 
@@ -16,7 +15,7 @@ from services.event_loop import yield_to_others
 from services.runs import burial, endings, expiry, finding, queue
 from services.runs.pages import list_page
 from services.runs.record import LIVE, Chunk, IdempotencyKey, NewRun, Run, RunEnd, RunError, RunFilter, RunPage, RunStatus
-from services.runs.rows import TERMINAL, from_new, to_run, to_terminal
+from services.runs.rows import TERMINAL, WHOLE, from_new, to_run, to_terminal
 from services.store import leases, turns
 from services.store.db import Database
 from services.store.rows import storable
@@ -25,6 +24,9 @@ from services.store.schema import run_events, run_requests, runs, sessions
 T = TypeVar("T")
 
 CANCELLED = RunError(code="cancelled", message="the run was cancelled before it started")
+REVOKED = RunError(code="key_revoked", message="the API key of this run was revoked before it started")
+BATCH = 50
+"""Runs that are ended in one transaction."""
 
 ADD = insert(runs)
 ADD_REQUEST = insert(run_requests)
@@ -32,6 +34,7 @@ REQUEST = select(run_requests.c.data).where(run_requests.c.run_id == bindparam("
 STATUS_OF = select(runs.c.status).where(runs.c.id == bindparam("of_run"))
 TERMINAL_OF: Select[Any] = select(*TERMINAL).where(runs.c.id == bindparam("of_run"))
 SESSION = select(sessions.c.status, sessions.c.worker).where(sessions.c.id == bindparam("of_session")).with_for_update()
+QUEUED_OF = select(*WHOLE).where(runs.c.owner == bindparam("of_owner"), queue.QUEUED).order_by(*queue.ORDER).limit(BATCH).with_for_update()
 DISCARD = delete(runs).where(runs.c.id == bindparam("of_run"), endings.IS_OURS)
 NOTE = (
     update(runs)
@@ -142,11 +145,7 @@ class RunStore:
         def work(connection: Connection) -> Run:
             run = finding.find(connection, id, scope, locks=True)
             if run.status == "queued":
-                now = _now()
-                number = endings.next_number(connection, id, run.kind)
-                ended = replace(run, status="cancelled", error=CANCELLED, ended_at=now, position=None)
-                terminal = terminal_of(endings.with_beginning(connection, ended), number)
-                endings.end(connection, id, RunEnd(status="cancelled", error=CANCELLED, terminal=terminal), now)
+                endings.cancel_queued(connection, run, CANCELLED, terminal_of, _now())
             elif run.status in LIVE:
                 connection.execute(update(runs).where(runs.c.id == id).values(is_cancel_requested=True))
             else:
@@ -154,6 +153,21 @@ class RunStore:
             return finding.read(connection, id)
 
         return self._database.write(work)
+
+    def end_queued_of(self, owner: str, terminal_of: Callable[[Run, int], Chunk]) -> list[str]:
+        """End the runs of an owner whose key is no longer in force, as far as they wait in the queue. Returns their ids."""
+        ended: list[str] = []
+
+        def work(connection: Connection) -> list[str]:
+            rows = connection.execute(QUEUED_OF, {"of_owner": owner}).all()
+            for row in rows:
+                endings.cancel_queued(connection, to_run(row), REVOKED, terminal_of, _now())
+            return [row.id for row in rows]
+
+        while ids := self._database.write(work):
+            ended += ids
+            yield_to_others()
+        return ended
 
     def get(self, id: str, scope: Scope) -> Run:
         """Raises NotFound."""

@@ -80,10 +80,12 @@ class RunWorker:
         """Whether it takes no more runs."""
         self._greenlet: gevent.Greenlet | None = None
 
-    def start(self, start_run: Start, limits: RunLimits) -> None:
-        """Called again, it replaces both: the configuration has changed."""
+    def start(self, start_run: Start, limits: RunLimits, *, takes_runs: bool = True) -> None:
+        """Called again, it replaces both: the configuration has changed. A process that may end soon should not take runs."""
         self._start_run = start_run
         self._limits = limits
+        if not takes_runs:
+            return
         if self._greenlet is None or self._greenlet.dead:
             self._greenlet = gevent.spawn(self._work)
 

@@ -32,11 +32,11 @@ SHELL: dict[str, Any] = {"command": ["sh"], "custom": {"output": "text"}, "sandb
 
 @pytest.fixture
 def shell(server: ServerFactory) -> Server:
-    return server({"default_backend": "sh", "backends": {"sh": SHELL}, "server": {"api_keys": ["a=the-key-itself"]}})
+    return server({"default_backend": "sh", "backends": {"sh": SHELL}, "server": {"api_keys": ["a=the-key-itself-0123"]}})
 
 
 def run(one: Server, script: str, **fields: Any) -> str:
-    answer = one.client.post("/api/v1/prompt", {"backend": "sh", "prompt": script, **fields}, headers={"X-Api-Key": "the-key-itself"})
+    answer = one.client.post("/api/v1/prompt", {"backend": "sh", "prompt": script, **fields}, headers={"X-Api-Key": "the-key-itself-0123"})
     assert answer.status == 200, answer.body
     return str(answer.json["output"]).strip()
 
@@ -63,12 +63,12 @@ def test_the_server_s_processes_and_configuration_are_out_of_sight(shell: Server
     seen = run(shell, f"ls /proc | grep -c '^[0-9]'; kill -0 {shell.pid} 2>/dev/null && echo found; ls -A {shell.clinvk_home}")
     assert int(seen.split()[0]) < 10
     assert len(seen.split()) == 1
-    assert run(shell, f"cat {shell.home.parent}/config.yaml; grep -rs the-key-itself {shell.home.parent}; echo nothing") == "nothing"
+    assert run(shell, f"cat {shell.home.parent}/config.yaml; grep -rs the-key-itself-0123 {shell.home.parent}; echo nothing") == "nothing"
 
 
 def test_a_client_that_leaves_ends_all_of_it(shell: Server) -> None:
     body = {"backend": "sh", "prompt": "setsid sleep 3600 & trap '' TERM INT; sleep 3600; sleep 3600"}
-    with shell.client.send("POST", "/api/v1/prompt", body, {"X-Api-Key": "the-key-itself"}):
+    with shell.client.send("POST", "/api/v1/prompt", body, {"X-Api-Key": "the-key-itself-0123"}):
         assert eventually(lambda: len(shell.runs()) >= 4)
     assert eventually(lambda: not shell.runs())
 
@@ -76,19 +76,21 @@ def test_a_client_that_leaves_ends_all_of_it(shell: Server) -> None:
 def test_the_stop_signal_reaches_the_cli_itself(shell: Server, tmp_path: Path) -> None:
     script = f"trap 'echo stopped > {tmp_path}/told; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
     body = {"backend": "sh", "prompt": script, "workdir": str(tmp_path), "output_format": "stream-json"}
-    with shell.client.open("POST", "/api/v1/prompt", body, {"X-Api-Key": "the-key-itself"}) as stream:
+    with shell.client.open("POST", "/api/v1/prompt", body, {"X-Api-Key": "the-key-itself-0123"}) as stream:
         next(arrival for arrival in stream.lines() if "ready" in arrival.data)
     assert eventually(lambda: (tmp_path / "told").exists())
 
 
 def test_backends_tells_what_is_in_force(shell: Server) -> None:
-    answer = shell.client.get("/api/v1/backends", headers={"X-Api-Key": "the-key-itself"}).json
+    answer = shell.client.get("/api/v1/backends", headers={"X-Api-Key": "the-key-itself-0123"}).json
     told = {backend["name"]: backend["isolation"]["sandbox"] for backend in answer["backends"]}
     assert (told["sh"], told["demo"]) == ("bubblewrap", "none")
 
 
 def test_the_root_folder_is_no_workdir(shell: Server) -> None:
-    answer = shell.client.post("/api/v1/prompt", {"backend": "sh", "prompt": "id", "workdir": "/"}, headers={"X-Api-Key": "the-key-itself"})
+    answer = shell.client.post(
+        "/api/v1/prompt", {"backend": "sh", "prompt": "id", "workdir": "/"}, headers={"X-Api-Key": "the-key-itself-0123"}
+    )
     assert answer.status == 503
     assert "workdir" in answer.json["error"]["message"]
 

@@ -115,8 +115,8 @@ def test_a_backend_s_own_limit_leaves_the_others_free(server: ServerFactory, fak
 
 
 def test_callers_with_keys_of_their_own_are_served_in_turn(server: ServerFactory, fake_cli: FakeCli, tmp_path: Path) -> None:
-    one = start(server, fake_cli, max_queued_runs=3, api_keys=["ann=a", "bob=b"])
-    ann, bob, go = {"X-Api-Key": "a"}, {"X-Api-Key": "b"}, tmp_path / "go"
+    one = start(server, fake_cli, max_queued_runs=3, api_keys=["ann=a-0123456789abcdef", "bob=b-0123456789abcdef"])
+    ann, bob, go = {"X-Api-Key": "a-0123456789abcdef"}, {"X-Api-Key": "b-0123456789abcdef"}, tmp_path / "go"
     order = tmp_path / "order"
     first = send(one, ["wait_for", str(go)], headers=ann)
     fake_cli.wait_for(1)

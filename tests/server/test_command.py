@@ -12,7 +12,8 @@ import pytest
 
 from app.cli.client.remote import Remote
 from app.cli.command import run
-from app.security.api_keys import KeyRing
+from app.config.schema import ServerSettings, Settings
+from app.security.api_keys import load_keys
 from services.clis.claude.spec import SPEC as CLAUDE
 
 
@@ -95,11 +96,13 @@ def test_a_wrong_command_line_says_what_was_probably_meant(capsys, line, expecte
     assert expected in capsys.readouterr().err
 
 
-def test_a_created_key_is_printed_once_with_the_line_for_the_configuration(capsys):
-    assert run(["keys", "create", "anna"]) == 0
+def test_a_key_for_the_configuration_is_printed_once_with_its_line_for_the_configuration(capsys):
+    assert run(["keys", "entry", "anna"]) == 0
     out, err = capsys.readouterr()
     entry = err.splitlines()[-1].strip().removeprefix("- ")
-    assert KeyRing.of(entry).find(out.strip()) == "anna"
+    found = load_keys(Settings(server=ServerSettings(api_keys=[entry])), {}).find(out.strip())
+    assert found is not None
+    assert found.name == "anna"
     assert out.strip() not in err
 
 

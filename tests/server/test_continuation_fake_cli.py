@@ -18,8 +18,8 @@ from tests.parts.server import Server
 Message = dict[str, Any]
 
 ON = {"continue_conversations": True}
-ADA, BOB = {"Authorization": "Bearer key-of-ada"}, {"Authorization": "Bearer key-of-bob"}
-KEYS = {"api_keys": ["ada=key-of-ada", "bob=key-of-bob"]}
+ADA, BOB = {"Authorization": "Bearer key-of-ada-0123456789"}, {"Authorization": "Bearer key-of-bob-0123456789"}
+KEYS = {"api_keys": ["ada=key-of-ada-0123456789", "bob=key-of-bob-0123456789"]}
 
 
 def user(text: Any) -> Message:

@@ -38,18 +38,18 @@ def status(one: Server, key: str) -> int:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_keys_are_changed_while_a_stream_goes_on(server: ServerFactory, fake_cli: FakeCli, tmp_path: Path, workers: int) -> None:
     go = tmp_path / "go"
-    one = server(config_of(fake_cli, "old=firstkey8f2c", workers=workers))
-    one.client.headers["Authorization"] = "Bearer firstkey8f2c"
+    one = server(config_of(fake_cli, "old=firstkey8f2c0d1e", workers=workers))
+    one.client.headers["Authorization"] = "Bearer firstkey8f2c0d1e"
     with one.client.prompt_stream("claude", do(["say", "before "], ["wait_for", str(go)], ["say", "after"])) as stream:
         lines = stream.lines()
         head = [next(lines), next(lines)]
-        hang_up(one, config_of(fake_cli, "new=secondkey9a1d", workers=workers), "keys: new")
-        assert eventually(lambda: {status(one, "firstkey8f2c") for _ in range(6)} == {401})
-        assert {status(one, "secondkey9a1d") for _ in range(6)} == {200}
+        hang_up(one, config_of(fake_cli, "new=secondkey9a1d0c2f", workers=workers), "keys: new")
+        assert eventually(lambda: {status(one, "firstkey8f2c0d1e") for _ in range(6)} == {401})
+        assert {status(one, "secondkey9a1d0c2f") for _ in range(6)} == {200}
         go.touch()
         found = events([*head, *lines])
     assert (text(found), found[-1]["type"]) == ("before after", "done")
-    assert not {"firstkey8f2c", "secondkey9a1d"} & set(re.findall(r"\w+", one.log()))
+    assert not {"firstkey8f2c0d1e", "secondkey9a1d0c2f"} & set(re.findall(r"\w+", one.log()))
 
 
 @pytest.mark.parametrize(
@@ -64,12 +64,12 @@ def test_keys_are_changed_while_a_stream_goes_on(server: ServerFactory, fake_cli
     ],
 )
 def test_a_broken_configuration_is_refused_and_the_old_one_stays(server: ServerFactory, fake_cli: FakeCli, broken: str, word: str) -> None:
-    one = server(config_of(fake_cli, "old=first"))
+    one = server(config_of(fake_cli, "old=first-0123456789"))
     hang_up(one, broken, "the new configuration is invalid; keeping the old one")
     assert word in one.log().split("keeping the old one", 1)[1]
-    assert (status(one, "first"), status(one, "other")) == (200, 401)
-    hang_up(one, config_of(fake_cli, "new=second"), "keys: new")
-    assert eventually(lambda: status(one, "second") == 200)
+    assert (status(one, "first-0123456789"), status(one, "other")) == (200, 401)
+    hang_up(one, config_of(fake_cli, "new=second-0123456789"), "keys: new")
+    assert eventually(lambda: status(one, "second-0123456789") == 200)
 
 
 def test_what_needs_a_restart_is_named_and_the_rest_is_in_force(server: ServerFactory, fake_cli: FakeCli) -> None:
@@ -84,25 +84,25 @@ def test_what_needs_a_restart_is_named_and_the_rest_is_in_force(server: ServerFa
 
 
 def test_a_worker_that_starts_later_has_the_new_keys(server: ServerFactory, fake_cli: FakeCli) -> None:
-    one = server(config_of(fake_cli, "old=first"))
-    hang_up(one, config_of(fake_cli, "new=second"), "keys: new")
-    assert eventually(lambda: status(one, "second") == 200)
+    one = server(config_of(fake_cli, "old=first-0123456789"))
+    hang_up(one, config_of(fake_cli, "new=second-0123456789"), "keys: new")
+    assert eventually(lambda: status(one, "second-0123456789") == 200)
     for worker in one.workers():
         os.kill(worker, signal.SIGKILL)
     assert eventually(one.is_up)
-    assert (status(one, "first"), status(one, "second")) == (401, 200)
+    assert (status(one, "first-0123456789"), status(one, "second-0123456789")) == (401, 200)
 
 
 @pytest.mark.parametrize("limit", ["rate limit", "wrong keys"])
 def test_limits_go_on_counting(server: ServerFactory, fake_cli: FakeCli, limit: str) -> None:
     limits = {"rate_limit_enabled": limit == "rate limit", "rate_limit_rps": 0.001, "rate_limit_burst": 2}
-    config = config_of(fake_cli, "a=first", "b=second", **limits)
+    config = config_of(fake_cli, "a=first-0123456789", "b=second-0123456789", **limits)
     one = server(config)
 
     def ask(key: str) -> int:
         return one.client.ask("POST", "/api/v1/prompt", {"prompt": "x", "dry_run": True}, {"X-Api-Key": key}).status
 
-    tried = ["first", "second"] if limit == "rate limit" else ["wrong"]
+    tried = ["first-0123456789", "second-0123456789"] if limit == "rate limit" else ["wrong"]
     first, refused = (200, 429) if limit == "rate limit" else (401, 429)
     assert [ask(key) for key in tried] == [first] * len(tried)
     hang_up(one, config, "configuration reloaded")

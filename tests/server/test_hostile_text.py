@@ -126,8 +126,10 @@ def test_no_path_and_no_query_is_more_than_a_name(one: Server, name: str, path: 
 
 
 def test_the_access_log_names_the_key_and_never_shows_it(server: Any, fake_cli: FakeCli) -> None:
-    one = server({"default_backend": "claude", "backends": {"claude": fake_cli.backend()}, "server": {"api_keys": ["ci=top-secret-key"]}})
-    assert one.client.get("/api/v1/backends", headers={"X-Api-Key": "top-secret-key"}).status == 200
-    assert one.client.get("/api/v1/backends?key=top-secret-key", headers={"X-Api-Key": "wrong-secret-key"}).status == 401
+    one = server(
+        {"default_backend": "claude", "backends": {"claude": fake_cli.backend()}, "server": {"api_keys": ["ci=top-secret-key-0123"]}}
+    )
+    assert one.client.get("/api/v1/backends", headers={"X-Api-Key": "top-secret-key-0123"}).status == 200
+    assert one.client.get("/api/v1/backends?key=top-secret-key-0123", headers={"X-Api-Key": "wrong-secret-key-0123"}).status == 401
     assert eventually(lambda: '"key": "ci"' in one.log())
     assert "secret-key" not in one.log()

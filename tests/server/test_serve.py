@@ -19,10 +19,10 @@ import yaml
 
 from app.config.load import SettingsError, load_settings
 from app.config.schema import ServerSettings
-from app.security.api_keys import KeyRing
-from app.server.serve import admit, gunicorn_options, refuse_if_open
+from app.server.serve import gunicorn_options, refuse_if_nobody_has_access, who_has_access
 from tests.parts.client import Client
 from tests.parts.clis import FakeCli, do
+from tests.parts.command import Command
 from tests.parts.native import events, text
 from tests.parts.processes import alive, children, eventually
 
@@ -122,10 +122,22 @@ def test_beyond_loopback_a_key_is_made_that_all_workers_know(start):
         assert {server.status(Authorization=f"Bearer {key}") for _ in range(10)} == {200}
 
 
-def test_a_configured_key_is_asked_for_and_not_shown(start):
-    with start(CLINVK_API_KEYS="ci=top-secret") as server:
+def test_beyond_loopback_no_key_is_made_where_the_store_has_one_and_without_any_the_server_is_open_to_nobody(start, tmp_path):
+    clinvk = Command(tmp_path, "", {})
+    key = clinvk("keys", "create", "ops", "--role", "admin").stdout.strip()
+    with start("--host", "0.0.0.0") as server:
+        assert eventually(lambda: server.status("/health") == 200)
+        assert "  access    with an API key: ops\n" in server.log
+        assert (server.status(), server.status(**{"X-Api-Key": key})) == (401, 200)
+        assert clinvk("keys", "revoke", "ops").returncode == 0
+        assert eventually(lambda: server.status(**{"X-Api-Key": key}) == 401)
         assert server.status() == 401
-        assert server.status(**{"X-Api-Key": "top-secret"}) == 200
+
+
+def test_a_configured_key_is_asked_for_and_not_shown(start):
+    with start(CLINVK_API_KEYS="ci=top-secret-0123456789") as server:
+        assert server.status() == 401
+        assert server.status(**{"X-Api-Key": "top-secret-0123456789"}) == 200
         assert "access    with an API key: ci\n" in server.log
         assert "top-secret" not in server.log
 
@@ -257,19 +269,19 @@ def test_a_worker_that_has_answered_enough_is_replaced_and_loses_nothing(start, 
 
 def test_gunicorn_keeps_its_configuration_when_the_new_one_is_broken(start, tmp_path):
     config, port = tmp_path / "config.yaml", free_port()
-    config.write_text("server: {api_keys: [old=first]}")
+    config.write_text("server: {api_keys: [old=first-0123456789abcdef]}")
     with start(program=GUNICORN, CLINVK_CONFIG=str(config), CLINVK_SERVER__PORT=port) as server:
         client = Client(f"http://127.0.0.1:{port}")
         assert eventually(lambda: (answers(port) and client.get("/health")) or server.process.poll() is not None), server.log
 
         def status(key):
-            return client.get("/api/v1/backends", headers={"X-Api-Key": key}).status
+            return client.get("/api/v1/backends", headers={"X-Api-Key": f"{key}-0123456789abcdef"}).status
 
         config.write_text("server: {prot: 1}")
         server.process.send_signal(signal.SIGHUP)
         server.says("the new configuration is invalid; keeping the old one.*prot")
         assert status("first") == 200
-        config.write_text("server: {api_keys: [new=second]}")
+        config.write_text("server: {api_keys: [new=second-0123456789abcdef]}")
         server.process.send_signal(signal.SIGHUP)
         assert eventually(lambda: (status("first"), status("second")) == (401, 200))
         assert server.ends(signal.SIGTERM) == 0
@@ -290,23 +302,21 @@ def test_the_options_follow_the_settings():
 
 
 @pytest.mark.parametrize(
-    ("keys", "is_local", "is_open", "names", "word"),
+    ("names", "is_local", "is_open", "words"),
     [
-        ((), True, False, (), "no API key required (local connections only)"),
-        (("a=x",), True, False, ("a",), "with an API key: a"),
-        (("a=0123456789abcdef",), False, False, ("a",), "with an API key: a"),
-        ((), False, False, ("this-run",), "made for this run"),
-        ((), False, True, (), "EVERYONE"),
-        (("a=x",), True, True, (), "--no-auth"),
+        ((), True, False, "no API key required (local connections only)"),
+        (("a", "b"), True, False, "with an API key: a, b"),
+        (("a",), False, False, "with an API key: a"),
+        ((), False, True, "EVERYONE"),
+        (("a",), True, True, "--no-auth"),
     ],
 )
-def test_who_may_call(keys, is_local, is_open, names, word):
-    ring, access = admit(KeyRing.of(*keys), is_local=is_local, is_open=is_open)
-    assert ring.names == names
-    assert word in access
+def test_who_may_call(names, is_local, is_open, words):
+    assert words in who_has_access(names, is_local=is_local, is_open=is_open)
 
 
 def test_other_servers_refuse_to_be_open():
     with pytest.raises(SettingsError, match="there is no API key"):
-        refuse_if_open(load_settings(environ={"HOME": "/nowhere", "CLINVK_SERVER__HOST": "0.0.0.0"}))
-    refuse_if_open(load_settings(environ={"HOME": "/nowhere"}))
+        refuse_if_nobody_has_access(load_settings(environ={"HOME": "/nowhere", "CLINVK_SERVER__HOST": "0.0.0.0"}), [])
+    refuse_if_nobody_has_access(load_settings(environ={"HOME": "/nowhere", "CLINVK_SERVER__HOST": "0.0.0.0"}), ["ci"])
+    refuse_if_nobody_has_access(load_settings(environ={"HOME": "/nowhere"}), [])

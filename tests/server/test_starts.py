@@ -61,7 +61,7 @@ def standing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     config = {
         "default_backend": "claude",
         "backends": {"claude": cli.backend(warm={"max": 1, "min": 1, "min_free_mb": 0})},
-        "server": {"read_timeout_secs": 0.5, "api_keys": ["old=first"]},
+        "server": {"read_timeout_secs": 0.5, "api_keys": ["old=first-0123456789"]},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     session_id = add_old_session(folder / ".clinvk")
@@ -69,7 +69,7 @@ def standing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     left.mkdir()
     env = {"CLINVK_CONFIG": str(folder / "config.yaml"), "CLINVK_BACKEND": "claude"}
     with running(folder, *request.param, **env) as (process, client):
-        client.headers["X-Api-Key"] = "first"
+        client.headers["X-Api-Key"] = "first-0123456789"
         yield Standing(client, process, folder, left, session_id, config, cli)
 
 
@@ -121,11 +121,11 @@ def test_sighup_changes_keys_while_a_stream_goes_on(standing: Standing) -> None:
         file.write_text("server: {prot: 1}")
         standing.process.send_signal(signal.SIGHUP)
         assert eventually(lambda: "the new configuration is invalid; keeping the old one" in standing.log())
-        assert (status("first"), status("second")) == (200, 401)
-        server = standing.config["server"] | {"api_keys": ["old=first", "new=second"]}
+        assert (status("first-0123456789"), status("second-0123456789")) == (200, 401)
+        server = standing.config["server"] | {"api_keys": ["old=first-0123456789", "new=second-0123456789"]}
         file.write_text(yaml.safe_dump(standing.config | {"server": server}))
         standing.process.send_signal(signal.SIGHUP)
-        assert eventually(lambda: (status("first"), status("second")) == (200, 200))
+        assert eventually(lambda: (status("first-0123456789"), status("second-0123456789")) == (200, 200))
         go.touch()
         found = events([*head, *lines])
     assert (text(found), found[-1]["type"]) == ("before after", "done")
@@ -169,7 +169,7 @@ def test_each_mistake_of_the_configuration_is_one_line_and_ends_the_start(tmp_pa
     ("mistake", "says"),
     [
         ({"CLINVK_SESSION__DATABASE_URL": "nonsense"}, "session.database_url: expected"),
-        ({"CLINVK_API_KEYS": "a=one,a=two"}, "another key is named 'a'"),
+        ({"CLINVK_API_KEYS": "a=one-0123456789abc,a=two-0123456789abc"}, "another key is named 'a'"),
         ({"CLINVK_DEFAULT_BACKEND": "nobody", "CLINVK_BACKEND": ""}, "nobody"),
         ({"CLINVK_SERVER__WORKERS": "2", "CLINVK_SERVER__RATE_LIMIT_ENABLED": "true"}, "each worker would count for itself"),
     ],

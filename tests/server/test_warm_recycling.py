@@ -116,8 +116,8 @@ def test_new_settings_end_what_waits_and_leave_what_runs_alone(server: ServerFac
 def test_settings_that_are_as_they_were_end_nothing(server: ServerFactory, fake_cli: FakeCli) -> None:
     one = server(warm_config(fake_cli))
     old = ready(one)
-    hang_up(one, warm_config(fake_cli, "new=Zq8vT3nLw2Xr7"), "keys: new")
-    one.client.headers["Authorization"] = "Bearer Zq8vT3nLw2Xr7"
+    hang_up(one, warm_config(fake_cli, "new=Zq8vT3nLw2Xr7Kd5"), "keys: new")
+    one.client.headers["Authorization"] = "Bearer Zq8vT3nLw2Xr7Kd5"
     assert eventually(lambda: one.client.get("/api/v1/backends").status == 200)
     assert ready(one) == old
     ask(one)

@@ -21,6 +21,7 @@ from services.errors import Conflict, InvalidRequest, KeyReused, NotFound, Queue
 from services.runs import finding
 from services.runs.expiry import BATCH_BYTES, expire_events, expire_runs
 from services.runs.record import Chunk, IdempotencyKey, Run, RunError, RunFilter, StoredAnswer, Webhook
+from services.runs.store import BATCH
 from services.runs.webhooks.outbox import Outbox
 from services.store.leases import BEAT_S, LEASE_S
 from services.store.records import NewTurn, Session, TurnEnd
@@ -281,6 +282,20 @@ def test_cancelling_a_queued_run_ends_it_with_a_terminal_event(desk: RunDesk) ->
 def test_the_terminal_event_of_a_response_has_the_number_0_if_it_is_the_first(desk: RunDesk) -> None:
     cancelled = desk.runs.cancel(desk.add(kind="response").id, EVERYONE, terminal_of)
     assert cancelled.terminal == frames(0, text="cancelled")
+
+
+def test_the_queued_runs_of_a_revoked_key_end_and_no_others(desk: RunDesk) -> None:
+    executed = desk.start(webhooks=(HOOK,))
+    waiting = [desk.add(webhooks=(HOOK,)).id for _ in range(BATCH + 1)]
+    other = desk.add(owner="bob")
+    assert desk.runs.end_queued_of("anna", terminal_of) == waiting
+    for id in waiting:
+        run = desk.runs.get(id, "anna")
+        assert (run.status, run.error and run.error.code, run.terminal) == ("cancelled", "key_revoked", frames(1, text="key_revoked"))
+    assert sorted(desk.deliveries()) == sorted((id, "run.cancelled") for id in waiting)
+    assert (desk.runs.get(executed.id, None).status, desk.runs.get(executed.id, None).is_cancel_requested) == ("running", False)
+    assert desk.runs.get(other.id, None).status == "queued"
+    assert desk.runs.end_queued_of("anna", terminal_of) == []
 
 
 def test_cancelling_a_run_that_is_executed_is_told_to_its_worker(open_run_desk: Callable[..., RunDesk]) -> None:

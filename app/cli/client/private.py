@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from app.cli.client.remote import NotReachable, Remote
-from app.security.api_keys import new_key
+from services.access.key import new_secret
 
 START_S = 60.0
 STOP_S = 15.0
@@ -26,9 +26,9 @@ ADDRESS = re.compile(r"listens on (http://\S+)")
 @contextmanager
 def private_server(config: str | None) -> Iterator[Remote]:
     """A running server of our own. Raises NotReachable with its last words when it does not start."""
-    key = new_key()
+    key = new_secret()
     environ = os.environ | {"CLINVK_API_KEY": key, "CLINVK_SERVER__WORKERS": "1", "CLINVK_SERVER__RATE_LIMIT_ENABLED": "false"}
-    command = [sys.executable, "-m", "app.cli.private_server", str(os.getpid()), *(("--config", config) if config else ())]
+    command = [sys.executable, "-m", "app.cli.private_server", str(os.getpid()), *([config] if config else [])]
     with tempfile.TemporaryFile() as log:
         # A session of its own: Ctrl-C is the command's to hear, which then ends the server in order.
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ, start_new_session=True)

@@ -34,8 +34,8 @@ def to_current(run: Run, begun: Chunk | None, secret: bytes) -> Response:
 
 def to_terminal(run: Run, number: int, error: RunError, secret: bytes) -> Chunk:
     """The last events, the first of them with ``number``. Their form is that of `ResponseEncoder`."""
-    is_cancelled = error.code == "cancelled"
-    is_asked_for = is_cancelled and run.is_background
+    is_cancelled = error.is_cancellation
+    is_asked_for = error.code == "cancelled" and run.is_background
     first = _first(run, run.begun, secret)
     last = {
         **first,

@@ -152,7 +152,7 @@ def test_time_limit_is_a_gateway_timeout(server: ServerFactory) -> None:
 
 
 def test_wrong_and_missing_keys_are_authentication_errors(server: ServerFactory) -> None:
-    locked = server({"default_backend": "demo", "server": {"api_keys": ["right-key"]}})
+    locked = server({"default_backend": "demo", "server": {"api_keys": ["right-key-0123456789"]}})
     url = f"{locked.url}/anthropic"
     with (
         anthropic.Anthropic(base_url=url, api_key="wrong", max_retries=0) as client,
@@ -160,10 +160,10 @@ def test_wrong_and_missing_keys_are_authentication_errors(server: ServerFactory)
     ):
         ask(client)
     assert raised.value.type == "authentication_error"
-    for key in ({"api_key": "right-key"}, {"auth_token": "right-key"}):
+    for key in ({"api_key": "right-key-0123456789"}, {"auth_token": "right-key-0123456789"}):
         with anthropic.Anthropic(base_url=url, **key) as client:  # type: ignore[arg-type]
             assert ask(client)
-    answer = locked.client.post("/anthropic/v1/messages", {"model": "demo"}, headers={"x-api-key": "right-key"})
+    answer = locked.client.post("/anthropic/v1/messages", {"model": "demo"}, headers={"x-api-key": "right-key-0123456789"})
     assert answer.status == 400
     assert locked.client.get("/anthropic/v1/models").status == 401
 

@@ -159,13 +159,17 @@ def test_unknown_model_and_unknown_path_are_not_found(client: openai.OpenAI) -> 
 def test_wrong_key_long_body_timeout_and_full_queue(server: ServerFactory, fake_cli: FakeCli) -> None:
     limits = {"max_request_body_bytes": 2000, "request_timeout_secs": 0.5, "max_concurrent_runs": 1, "max_queued_runs": 0}
     one = server(
-        {"default_backend": "claude", "backends": {"claude": fake_cli.backend()}, "server": {**limits, "api_keys": ["secret-key-1"]}}
+        {
+            "default_backend": "claude",
+            "backends": {"claude": fake_cli.backend()},
+            "server": {**limits, "api_keys": ["secret-key-1-0123456789"]},
+        }
     )
     base = {"base_url": f"{one.url}/openai/v1", "max_retries": 0}
     with openai.OpenAI(**base, api_key="wrong") as client, pytest.raises(openai.AuthenticationError) as refused:  # type: ignore[arg-type]
         ask(client)
     assert refused.value.code == "invalid_api_key"
-    with openai.OpenAI(**base, api_key="secret-key-1") as client:  # type: ignore[arg-type]
+    with openai.OpenAI(**base, api_key="secret-key-1-0123456789") as client:  # type: ignore[arg-type]
         with pytest.raises(openai.APIStatusError) as too_large:
             ask(client, "x" * 3000)
         assert too_large.value.status_code == 413
@@ -173,7 +177,7 @@ def test_wrong_key_long_body_timeout_and_full_queue(server: ServerFactory, fake_
             ask(client.with_options(max_retries=5), do(["hang"]))
         assert (timed_out.value.status_code, timed_out.value.code) == (504, "timeout")
         assert len(fake_cli.reports()) == 1
-        with one.client.send("POST", "/openai/v1/chat/completions", _hanging(), {"Authorization": "Bearer secret-key-1"}):
+        with one.client.send("POST", "/openai/v1/chat/completions", _hanging(), {"Authorization": "Bearer secret-key-1-0123456789"}):
             fake_cli.wait_for(2)
             with pytest.raises(openai.InternalServerError) as full:
                 ask(client)

@@ -34,9 +34,15 @@ def access_line(one: Server, request_id: str) -> dict[str, Any]:
 
 def start(server: ServerFactory, cli: FakeCli, *args: str, **more: Any) -> Server:
     backend = cli.backend(*args, **{"warm": {"max": 0}} | more)
-    settings = {"log_format": "json", "log_level": "debug", "api_keys": ["ci=hush-key"], "max_queued_runs": 0, "max_concurrent_runs": 2}
+    settings = {
+        "log_format": "json",
+        "log_level": "debug",
+        "api_keys": ["ci=hush-key-0123456789"],
+        "max_queued_runs": 0,
+        "max_concurrent_runs": 2,
+    }
     one = server({"default_backend": "claude", "backends": {"claude": backend}, "server": settings})
-    one.client = Client(one.url, {"X-Api-Key": "hush-key"})
+    one.client = Client(one.url, {"X-Api-Key": "hush-key-0123456789"})
     return one
 
 
@@ -82,7 +88,10 @@ def test_a_failed_and_a_refused_run_are_warnings_that_name_the_request(server: S
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_a_credential_on_stderr_is_for_the_log_alone(server: ServerFactory, fake_cli: FakeCli, path: str, stream: bool) -> None:
     one = start(server, fake_cli)
-    prompt = do(["stderr", "cannot log in with sk-ant-api03-secret-0123456789 through hush-key as token=hush-key\n"], ["exit", 3])
+    prompt = do(
+        ["stderr", "cannot log in with sk-ant-api03-secret-0123456789 through hush-key-0123456789 as token=hush-key-0123456789\n"],
+        ["exit", 3],
+    )
     body: dict[str, Any] = {"model": "claude", "max_tokens": 9, "messages": [{"role": "user", "content": prompt}], "stream": stream}
     if path == "/api/v1/prompt":
         body = {"prompt": prompt, "output_format": "stream-json" if stream else "default"}
@@ -92,7 +101,7 @@ def test_a_credential_on_stderr_is_for_the_log_alone(server: ServerFactory, fake
     assert "sk-ant-api03-secret" not in text
     (run,) = lines(one, "clinvk.run")
     assert "cannot log in with sk-ant-api03-secret-0123456789" in run["error"]
-    assert "hush-key" not in one.log()
+    assert "hush-key-0123456789" not in one.log()
 
 
 def test_every_run_of_a_composition_names_the_request(server: ServerFactory, fake_cli: FakeCli) -> None:
@@ -119,7 +128,7 @@ def test_what_a_driver_warns_of_names_the_request(server: ServerFactory, fake_cl
 def test_no_text_of_a_caller_or_a_cli_gets_into_the_log_or_ends_its_line(server: ServerFactory, fake_cli: FakeCli, log_format: str) -> None:
     settings = {"log_format": log_format, "log_level": "debug"}
     one = server({"default_backend": "claude", "backends": {"claude": fake_cli.backend()}, "server": settings})
-    client = Client(one.url, {"X-Api-Key": "hush-key", "Authorization": "Bearer hush-bearer"})
+    client = Client(one.url, {"X-Api-Key": "hush-key-0123456789", "Authorization": "Bearer hush-bearer"})
     logged = len(one.log())
     for prompt in (HOSTILE, do(["say", HOSTILE], ["result", True, HOSTILE]), do(["stderr", HOSTILE], ["exit", 3])):
         client.prompt("claude", prompt, system_prompt=HOSTILE, title=HOSTILE)

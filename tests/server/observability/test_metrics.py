@@ -12,17 +12,19 @@ import pytest
 from app.observability.metric_labels import LEARNED_LIMIT, ModelLabels, method_label, route_label
 from app.observability.metrics import BUCKETS, LABELS, METRICS, OVERFLOW
 from app.observability.observers import CompositeObserver
+from services.access.key_ring import KeyRing
 from services.clis.claude.spec import SPEC as CLAUDE
 from tests.conftest import ServerFactory
 from tests.parts.client import Client
 from tests.parts.clis import FakeCli, do
+from tests.parts.keys import ring_of
 from tests.parts.processes import eventually
 from tests.parts.programs import require_program
 from tests.parts.server import Server
 from tests.server.observability.scraped import Scrape, scrape
 from tests.unit.app.parts import ask, make_app, stand_in_services
 
-KEYS = {"X-Api-Key": "hush-key"}
+KEYS = {"X-Api-Key": "hush-key-0123456789"}
 
 
 @pytest.fixture
@@ -30,7 +32,12 @@ def counting(server: ServerFactory, fake_cli: FakeCli) -> Server:
     config = {
         "default_backend": "claude",
         "backends": {"claude": fake_cli.backend(warm={"max": 0}), "codex": {"enabled": False}},
-        "server": {"metrics_enabled": True, "api_keys": ["ci=hush-key"], "max_concurrent_runs": 1, "max_queued_runs": 1},
+        "server": {
+            "metrics_enabled": True,
+            "api_keys": [{"name": "ci", "key": "hush-key-0123456789", "role": "admin"}],
+            "max_concurrent_runs": 1,
+            "max_queued_runs": 1,
+        },
     }
     one = server(config)
     one.client = Client(one.url, KEYS)
@@ -106,7 +113,12 @@ def test_an_observer_that_breaks_breaks_no_run(caplog: pytest.LogCaptureFixture)
 
 def test_refused_requests_are_counted_by_the_code_of_their_error(server: ServerFactory) -> None:
     limits = {"rate_limit_enabled": True, "rate_limit_burst": 1, "rate_limit_rps": 0.01, "metrics_public": True}
-    one = server({"default_backend": "demo", "server": {"metrics_enabled": True, "api_keys": ["ci=hush-key"], **limits}})
+    one = server(
+        {
+            "default_backend": "demo",
+            "server": {"metrics_enabled": True, "api_keys": [{"name": "ci", "key": "hush-key-0123456789", "role": "admin"}], **limits},
+        }
+    )
     assert one.client.get("/api/v1/backends").status == 401
     keyed = Client(one.url, KEYS)
     assert [keyed.prompt("demo", "hello").status for _ in range(3)] == [200, 429, 429]
@@ -160,11 +172,14 @@ def test_promtool_finds_nothing_to_complain_about(counting: Server) -> None:
         ({}, "right", 404),
     ({"metrics_enabled": True}, None, 401),
     ({"metrics_enabled": True}, "right", 200),
+    ({"metrics_enabled": True}, "user", 403),
+    ({"metrics_enabled": True, "metrics_public": True}, "user", 200),
     ({"metrics_enabled": True, "metrics_public": True}, None, 200),
     ({"metrics_public": True}, None, 404),
 ])  # fmt: skip
-def test_metrics_need_a_key_unless_they_are_public(settings: dict[str, bool], key: str | None, status: int) -> None:
+def test_metrics_need_an_admin_s_key_unless_they_are_public(settings: dict[str, bool], key: str | None, status: int) -> None:
     app = make_app("right", services=services(), **settings)
+    app.extensions["clinvk"].keys.configure(KeyRing((*ring_of("right", role="admin"), *ring_of("user"))), is_open=False, is_local=True)
     answer = ask(app, "/metrics", {"X-Api-Key": key} if key else {})
     assert answer.status_code == status
     if status == 200:

@@ -127,9 +127,18 @@ def test_the_dashboard_is_whole() -> None:
 
 def test_a_real_prometheus_reads_the_server_with_a_key_and_answers_every_query(server: ServerFactory, tmp_path: Path) -> None:
     program = require_program("prometheus")
-    one = server({"default_backend": "demo", "server": {"metrics_enabled": True, "workers": 2, "api_keys": ["metrics=right"]}})
-    assert Client(one.url, {"X-Api-Key": "right"}).prompt("demo", "hello").status == 200
-    (tmp_path / "key").write_text("right\n")
+    one = server(
+        {
+            "default_backend": "demo",
+            "server": {
+                "metrics_enabled": True,
+                "workers": 2,
+                "api_keys": [{"name": "metrics", "key": "right-0123456789", "role": "admin"}],
+            },
+        }
+    )
+    assert Client(one.url, {"X-Api-Key": "right-0123456789"}).prompt("demo", "hello").status == 200
+    (tmp_path / "key").write_text("right-0123456789\n")
     (tmp_path / "alerts.yml").write_text((PROMETHEUS / "alerts.yml").read_text())
     text = (PROMETHEUS / "prometheus.yml").read_text().replace("/etc/prometheus/clinvk.key", str(tmp_path / "key"))
     (tmp_path / "prometheus.yml").write_text(text.replace("localhost:8080", one.url.removeprefix("http://")).replace("15s", "1s"))

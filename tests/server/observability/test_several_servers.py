@@ -49,11 +49,11 @@ def test_two_workers_share_one_rate_limit_over_redis(server: ServerFactory, redi
 
 
 def test_two_servers_share_one_rate_limit_over_redis_key_by_key(server: ServerFactory, redis_uri: str) -> None:
-    settings = LIMITS | {"rate_limit_storage": redis_uri, "api_keys": ["a=one", "b=two"]}
+    settings = LIMITS | {"rate_limit_storage": redis_uri, "api_keys": ["a=one-0123456789abc", "b=two-0123456789abc"]}
     first, second = (server({"default_backend": "demo", "server": settings}) for _ in range(2))
-    assert statuses(Client(first.url, {"X-Api-Key": "one"}), 3) == [200] * 3
-    assert statuses(Client(second.url, {"X-Api-Key": "one"}), 3) == [200, 429, 429]
-    assert statuses(Client(first.url, {"X-Api-Key": "two"}), 1) == [200]
+    assert statuses(Client(first.url, {"X-Api-Key": "one-0123456789abc"}), 3) == [200] * 3
+    assert statuses(Client(second.url, {"X-Api-Key": "one-0123456789abc"}), 3) == [200, 429, 429]
+    assert statuses(Client(first.url, {"X-Api-Key": "two-0123456789abc"}), 1) == [200]
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,11 @@ def document() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    config = {"default_backend": "demo", "backends": ONLY_DEMO, "server": {"api_keys": [f"tests={KEY['X-Api-Key']}"]}}
+    config = {
+        "default_backend": "demo",
+        "backends": ONLY_DEMO,
+        "server": {"api_keys": [{"name": "tests", "key": KEY["X-Api-Key"], "role": "admin"}]},
+    }
     one = Server(tmp_path_factory.mktemp("openapi"), config)
     yield one
     one.stop()

@@ -19,10 +19,11 @@ from gevent.event import Event
 from app.api.openapi import EXAMPLES
 from app.config.schema import SessionSettings, Settings
 from app.factory import create_app
-from app.security.api_keys import KeyRing
 from blueprints.openai.responses.ids import new_id
+from services.access.key_ring import KeyRing
 from tests.parts.clis import do
 from tests.parts.house import House, open_house
+from tests.parts.keys import ring_of
 from tests.parts.processes import eventually
 from tests.unit.app.parts import ask, make_app, shared_app
 
@@ -110,16 +111,25 @@ def test_what_any_route_may_answer_is_documented_where_it_does(operation: tuple[
 
 @dataclass(frozen=True)
 class World:
-    """A server with scripted CLIs, ``house``; an application whose session store is broken; and sessions in certain states."""
+    """A server with scripted CLIs, ``house``; applications whose session store is broken and with a key; and sessions in certain states."""
 
     house: House
     storeless: Flask
+    keyed: Flask
+    """An application with an admin's key."""
     ambiguous: str
     """With what two sessions begin."""
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> int:
         name_headers = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.house.server.client.ask(method, path, body, name_headers).status
+
+    def ask_keyed(self, method: str, path: str, body: Any = None) -> int:
+        return int(ask(self.keyed, path, ROOT_KEY, method=method, json=body).status_code)
+
+    def new_key(self) -> str:
+        """Its name."""
+        return str(ask(self.keyed, KEYS, ROOT_KEY, method="POST", json={}).json["name"])
 
     def new_session(self) -> str:
         return str(self.house.server.client.post("/api/v1/sessions", {"backend": "claude"}).json["id"])
@@ -204,11 +214,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     house = open_house(folder, House, request_timeout_secs=4, metrics_enabled=True)
     (folder / "sessions.db").write_text("somebody's shopping list, which is longer than a header")
     broken = Settings(home=str(folder), session=SessionSettings(database_url=f"sqlite:///{folder}/sessions.db"))
-    storeless = create_app(broken, keys=KeyRing.of())
+    storeless = create_app(broken, keys=KeyRing())
+    keyed = create_app(Settings(home=str(tmp_path_factory.mktemp("keyed"))), keys=ring_of("root=any", role="admin"))
     client = house.server.client
     ids = [client.post("/api/v1/sessions", {"backend": "claude"}).json["id"] for _ in range(17)]  # a digit has 16 values
     ambiguous = next(one[0] for one in ids if sum(other[0] == one[0] for other in ids) > 1)
-    yield World(house, storeless, ambiguous)
+    yield World(house, storeless, keyed, ambiguous)
     house.server.stop()
 
 
@@ -299,6 +310,8 @@ def reads(path: str) -> dict[int, Provocation]:
 NATIVE = "/api/v1"
 SESSION = "/api/v1/sessions/{session_id}"
 RUNS = "/api/v1/runs"
+KEYS = "/api/v1/keys"
+ROOT_KEY = {"X-Api-Key": "any"}
 RESPONSE = "/openai/v1/responses"
 HANGING = {"backend": "claude", "prompt": do(["hang"]), "timeout_secs": 0.5}
 COUNT = "/anthropic/v1/messages/count_tokens"
@@ -382,6 +395,22 @@ OWN: dict[tuple[str, str], dict[int, Provocation]] = {
         404: lambda world: world.ask("GET", "/anthropic/v1/models?after_id=x"),
     },
     ("GET", "/anthropic/v1/models/{model}"): of_a_model("/anthropic/v1/models"),
+    ("GET", KEYS): {
+        200: lambda world: world.ask_keyed("GET", KEYS),
+        503: lambda world: world.ask_storeless("GET", KEYS),
+    },
+    ("POST", KEYS): {
+        201: lambda world: world.ask_keyed("POST", KEYS, {}),
+        400: lambda world: world.ask_keyed("POST", KEYS, {"role": "root"}),
+        409: lambda world: world.ask_keyed("POST", KEYS, {"name": "root"}),
+        503: lambda world: world.ask_storeless("POST", KEYS),
+    },
+    ("DELETE", f"{KEYS}/{{name}}"): {
+        204: lambda world: world.ask_keyed("DELETE", f"{KEYS}/{world.new_key()}"),
+        404: lambda world: world.ask_keyed("DELETE", f"{KEYS}/nobody"),
+        409: lambda world: world.ask_keyed("DELETE", f"{KEYS}/root"),
+        503: lambda world: world.ask_storeless("DELETE", f"{KEYS}/nobody"),
+    },
     ("GET", "/health"): reads("/health") | {503: lambda world: world.ask_storeless("GET", "/health")},
     ("GET", "/api/v1/health"): reads("/api/v1/health") | {503: lambda world: world.ask_storeless("GET", "/api/v1/health")},
     ("GET", "/openapi.json"): reads("/openapi.json"),

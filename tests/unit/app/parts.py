@@ -15,12 +15,13 @@ from flask.testing import FlaskClient
 from app.config.schema import ServerSettings, Settings
 from app.factory import create_app
 from app.observability.context import request_of
-from app.security.api_keys import KeyRing
+from app.security.hosts import is_loopback
 from blueprints.current_request import caller, request_id
 from services.access.access import Access
 from services.clis.probe import Availability
 from services.clis.spec import BackendSpec
 from services.runs.tally import Tally
+from tests.parts.keys import keys_in_force, ring_of
 
 PREFIXES = {"native": "/api/v1", "openai": "/openai/v1", "anthropic": "/anthropic/v1"}
 LOCAL = {"REMOTE_ADDR": "127.0.0.1"}
@@ -45,6 +46,7 @@ def stand_in_services(count_sessions: Callable[[], int] = no_sessions, **availab
 
     return SimpleNamespace(
         access=Access(),
+        keys=keys_in_force(),
         runner=SimpleNamespace(backends={name: backend(name) for name in names}),
         runs=SimpleNamespace(tally=Tally(), store=SimpleNamespace(count_queued=lambda: 0)),
         prober=SimpleNamespace(availability=look),
@@ -72,7 +74,8 @@ def make_app(*keys: str, services: Any = None, **server: Any) -> Flask:
     Wrong keys are not slowed down, unless ``rate_limit_burst`` is given: many tests present one to the same application.
     """
     settings = Settings(server=replace(ServerSettings(rate_limit_burst=10_000), **server))
-    app = create_app(settings, keys=KeyRing.of(*keys), services=services or stand_in_services())
+    is_open = not keys and not is_loopback(settings.server.host)  # as `serve --no-auth`
+    app = create_app(settings, keys=ring_of(*keys), is_open=is_open, services=services or stand_in_services())
     for prefix in PREFIXES.values():
         _add_test_routes(app, prefix)
     return app

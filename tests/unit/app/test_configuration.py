@@ -11,7 +11,12 @@ from app.config.problems import SettingsError
 from app.config.schema import ServerSettings, SessionSettings, Settings
 from app.config.validation import leaf_keys
 from app.configuration import FIXED, Configuration
-from app.security.api_keys import THIS_RUN, KeyRing
+from app.security.api_keys import key_of_this_run
+from services.access.key import THIS_RUN
+from services.access.key_ring import KeyRing
+from tests.parts.keys import ring_of
+
+LONG_KEY = "y" * 32
 
 
 @pytest.fixture(autouse=True)
@@ -21,14 +26,14 @@ def _no_keys_around(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def configuration(new: Settings, *keys: str, **facts: Any) -> Configuration:
-    return Configuration(settings=Settings(), keys=KeyRing.of(*keys), read=lambda: new, **facts)
+    return Configuration(settings=Settings(), keys=ring_of(*keys), read=lambda: new, **facts)
 
 
 def test_what_was_bound_at_the_start_stays_and_is_named() -> None:
-    server = ServerSettings(host="0.0.0.0", port=9, workers=2, max_concurrent_runs=3, api_keys=["a=b"])
+    server = ServerSettings(host="0.0.0.0", port=9, workers=2, max_concurrent_runs=3, api_keys=[f"a={LONG_KEY}"])
     new, postponed = configuration(Settings(server=server, session=SessionSettings(retention_days=1), home="/x")).again()
     assert postponed == ["server.host", "server.port", "server.workers", "session", "home"]
-    assert new.settings.server == replace(ServerSettings(), max_concurrent_runs=3, api_keys=["a=b"])
+    assert new.settings.server == replace(ServerSettings(), max_concurrent_runs=3, api_keys=[f"a={LONG_KEY}"])
     assert (new.settings.session, new.settings.home, new.keys.names) == (SessionSettings(), Settings().home, ("a",))
 
 
@@ -45,22 +50,20 @@ def test_settings_that_do_not_go_with_what_is_fixed_are_refused() -> None:
 
 
 def test_a_server_for_everyone_does_not_lose_its_last_key() -> None:
-    with pytest.raises(SettingsError, match="anyone who can connect could run agents"):
+    with pytest.raises(SettingsError, match="no key would be left"):
         configuration(Settings(), "old=first", is_local=False).again()
 
 
-LONG_KEY = "y" * 32
-
-
 def test_the_key_that_was_made_for_this_run_stays_until_there_is_another() -> None:
-    made = configuration(Settings(), f"{THIS_RUN}=x", is_local=False)
-    assert made.again()[0].keys.find("x") == THIS_RUN
-    other = configuration(Settings(server=ServerSettings(api_keys=[f"new={LONG_KEY}"])), f"{THIS_RUN}=x", is_local=False)
-    ring = other.again()[0].keys
-    assert (ring.find("x"), ring.find(LONG_KEY)) == (None, "new")
+    own = key_of_this_run("x")
+    facts: dict[str, Any] = {"is_local": False, "key_of_this_run": own}
+    made = replace(configuration(Settings(), **facts), keys=KeyRing([own]))
+    assert made.again()[0].keys.names == (THIS_RUN,)
+    other = replace(made, read=lambda: Settings(server=ServerSettings(api_keys=[f"new={LONG_KEY}"])))
+    assert other.again()[0].keys.names == ("new",)
 
 
 def test_without_keys_stays_without_keys() -> None:
-    new = Settings(server=ServerSettings(api_keys=["new=y"]))
+    new = Settings(server=ServerSettings(api_keys=[f"new={LONG_KEY}"]))
     assert not configuration(new, is_open=True).again()[0].keys
     assert not configuration(Settings(), "old=x").again()[0].keys  # on this machine alone, as it would be after a restart

@@ -8,7 +8,14 @@ from hashlib import sha256
 import pytest
 
 from app.config.load import SettingsError, load_settings
-from app.security.api_keys import KeyRing, load_keys, new_entry, new_key
+from app.security.api_keys import load_keys, new_entry, notes_on
+from services.access.key import new_secret
+from services.access.key_ring import KeyRing
+from services.access.rights import Budget, Rights
+from tests.parts.keys import ring_of
+
+PAD = "-0123456789abcdef"
+"""Makes a word a key that is long enough."""
 
 
 @pytest.fixture
@@ -36,6 +43,15 @@ def refused(environ, **server):
     return [str(problem) for problem in caught.value.problems]
 
 
+def found(ring, key):
+    key = ring.find(key)
+    return key and key.name
+
+
+def unnamed(key):
+    return f"key-{sha256(key.encode()).hexdigest()[:8]}"
+
+
 def test_no_key_at_all_is_a_false_ring():
     ring = keys({})
     assert not ring
@@ -43,85 +59,215 @@ def test_no_key_at_all_is_a_false_ring():
 
 
 def test_keys_of_all_sources_count_together(gopass):
-    environ = gopass("echo from-gopass") | {"CLINVK_API_KEYS": "one, two,", "CLINVK_API_KEY": "three"}
-    ring = keys(environ, api_keys=["four", "ci=five"])
-    assert ring.find("five") == "ci"
-    assert [ring.find(key) for key in ("four", "one", "two", "three", "from-gopass")] == [
-        "key-04efaf08",  # printf four | sha256sum
-        "key-7692c3ad",
-        "key-3fc4ccfe",
-        "key-8b5b9db0",
-        "key-02187f79",
-    ]
+    given = [f"{word}{PAD}" for word in ("four", "one", "two", "three", "from-gopass")]
+    environ = gopass(f"echo {given[4]}") | {"CLINVK_API_KEYS": f"{given[1]}, {given[2]},", "CLINVK_API_KEY": given[3]}
+    ring = keys(environ, api_keys=[given[0], f"ci=five{PAD}"])
+    assert found(ring, f"five{PAD}") == "ci"
+    assert [found(ring, key) for key in given] == [unnamed(key) for key in given]
+    assert [ring.find(key).source for key in given] == ["config", "environment", "environment", "environment", "config"]
     assert ring.find("other") is None
 
 
+def test_the_default_name_is_the_beginning_of_the_digest():
+    assert keys({"CLINVK_API_KEY": "four-0123456789abcdef"}).names == ("key-40e2d83a",)  # printf four-0123456789abcdef | sha256sum
+
+
 def test_a_digest_stands_for_its_key():
-    digest = sha256(b"secret").hexdigest()
-    ring = KeyRing.of(f"sha256:{digest}", f"ops=sha256:{digest.upper()[::-1]}")
-    assert ring.find("secret") == f"key-{digest[:8]}"
+    digest = sha256(b"anything").hexdigest()
+    ring = keys({}, api_keys=[f"sha256:{digest}", f"ops=sha256:{digest.upper()[::-1]}"])
+    assert found(ring, "anything") == f"key-{digest[:8]}"
     assert ring.names == (f"key-{digest[:8]}", "ops")
     assert ring.find(f"sha256:{digest}") is None
 
 
 @pytest.mark.parametrize("key", [base64.b64encode(bytes(range(size))).decode() for size in (16, 17, 18)])
 def test_the_padding_of_a_base64_key_is_no_name(key):
-    assert KeyRing.of(key).find(key) == f"key-{sha256(key.encode()).hexdigest()[:8]}"
+    assert found(keys({}, api_keys=[key]), key) == unnamed(key)
 
 
 def test_a_single_key_is_taken_as_it_is():
-    assert keys({"CLINVK_API_KEY": "a=b"}).find("a=b") == f"key-{sha256(b'a=b').hexdigest()[:8]}"
-    assert keys({"CLINVK_API_KEYS": "a=b"}).find("b") == "a"
-
-
-def test_a_key_given_twice_keeps_its_first_name():
-    assert KeyRing.of("a=x", "b=x").find("x") == "a"
+    assert found(keys({"CLINVK_API_KEY": f"a=b{PAD}"}), f"a=b{PAD}") == unnamed(f"a=b{PAD}")
+    assert found(keys({"CLINVK_API_KEYS": f"a=b{PAD}"}), f"b{PAD}") == "a"
 
 
 def test_the_name_of_a_key_without_one_does_not_depend_on_its_place():
-    assert KeyRing.of("a", "b").find("b") == KeyRing.of("b").find("b") == KeyRing.of("x=y", "a", "b").find("b")
+    first, second = f"a{PAD}", f"b{PAD}"
+    rings = (keys({}, api_keys=listed) for listed in ([first, second], [second], [f"x=y{PAD}", first, second]))
+    assert {found(ring, second) for ring in rings} == {unnamed(second)}
 
 
 def test_two_keys_with_one_name_are_refused_with_the_line_of_the_second(tmp_path):
     file = tmp_path / "config.yaml"
-    file.write_text("server:\n  api_keys:\n    - ci=first-secret\n    - b\n    - ci=second-secret\n")
-    environ = {"HOME": "/nowhere", "CLINVK_CONFIG": str(file), "CLINVK_API_KEYS": "ci=third-secret"}
+    file.write_text(
+        f"server:\n  api_keys:\n    - ci=first{PAD}\n    - b{PAD}\n    - ci=second{PAD}\n    - {{name: ci, key: fourth{PAD}}}\n"
+    )
+    environ = {"HOME": "/nowhere", "CLINVK_CONFIG": str(file), "CLINVK_API_KEYS": f"ci=third{PAD}"}
     with pytest.raises(SettingsError) as caught:
         load_keys(load_settings(environ=environ), environ)
     told = "another key is named 'ci' (server.api_keys[0]); give each key a name of its own"
     assert [str(problem) for problem in caught.value.problems] == [
         f"{file}:5:7: server.api_keys[2]: {told}",
+        f"{file}:6:7: server.api_keys[3]: {told}",
         f"CLINVK_API_KEYS[0]: {told}",
     ]
 
 
+def test_a_name_of_the_store_is_refused_with_the_line(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(f"server: {{api_keys: [ci=first{PAD}]}}")
+    settings = load_settings(str(file), {"HOME": "/nowhere"})
+    with pytest.raises(
+        SettingsError, match=r"config.yaml:1:21: server.api_keys\[0\]: the session store has a key named 'ci' too"
+    ) as caught:
+        load_keys(settings, {}, stored=["ci"])
+    assert "clinvk keys revoke ci" in str(caught.value)
+    assert load_keys(settings, {}, stored=["other"]).names == ("ci",)
+
+
 @pytest.mark.parametrize(
     ("entries", "names"),
-    [(["ci=x", "ci=x"], ("ci",)), (["ci=x", "x"], ("ci",)), (["x", f"sha256:{sha256(b'x').hexdigest()}"], ("key-2d711642",))],
+    [
+        ([f"ci=x{PAD}", f"ci=x{PAD}"], ("ci",)),
+        ([f"ci=x{PAD}", f"b=x{PAD}", f"x{PAD}"], ("ci",)),
+        ([f"x{PAD}", f"sha256:{sha256(f'x{PAD}'.encode()).hexdigest()}"], (unnamed(f"x{PAD}"),)),
+    ],
 )
 def test_the_same_key_twice_is_one_key(entries, names):
-    assert KeyRing.of(*entries).names == names
+    assert keys({}, api_keys=entries).names == names
 
 
 def test_a_name_may_not_be_that_of_another_keys_digest():
-    with pytest.raises(SettingsError, match="another key is named 'key-2d711642'"):
-        KeyRing.of("x", "key-2d711642=other")
+    name = unnamed(f"x{PAD}")
+    (problem,) = refused({}, api_keys=[f"x{PAD}", f"{name}=other{PAD}"])
+    assert f"another key is named {name!r}" in problem
 
 
-def test_the_name_of_the_caller_without_keys_is_reserved():
-    with pytest.raises(SettingsError, match="the name 'local' is reserved"):
-        KeyRing.of("local=x")
+@pytest.mark.parametrize("name", ["local", "this-run"])
+def test_names_that_mean_somebody_else_are_reserved(name):
+    told = f"the name {name!r} is reserved; choose another"
+    assert refused({}, api_keys=[f"{name}=x{PAD}"]) == [f"command line: server.api_keys[0]: {told}"]
+    assert refused({}, api_keys=[{"name": name, "key": f"x{PAD}"}]) == [f"command line: server.api_keys[0].name: {told}"]
 
 
 @pytest.mark.parametrize("presented", ["", "x" * 100_000, "schlüssel", "\udcff", "\0"])
 def test_whatever_is_presented_is_only_not_found(presented):
-    assert KeyRing.of("x").find(presented) is None
+    assert ring_of("x").find(presented) is None
 
 
 def test_no_key_is_shown():
-    ring = KeyRing.of("top-secret", "ci=top-secret-2")
+    ring = keys({}, api_keys=["top-secret-0123456789", "ci=top-secret-2-0123456789", {"name": "b", "key": "top-secret-3-0123456789"}])
     assert "secret" not in repr(ring)
-    assert "top-secret" not in str(vars(ring))
+    assert "top-secret" not in str([repr(key) for key in ring]) + str(vars(ring))
+
+
+TABLE = """
+server:
+  api_keys:
+    - name: anna
+      key: [anna-0123456789abcdef, "sha256:%s"]
+      role: admin
+    - name: ci
+      key: ci-0123456789abcdef
+      backends: [codex, mine]
+      models: ["gpt*", codex/*]
+      workdirs: [~/projects, /srv]
+      max_approval_mode: auto
+      max_sandbox_mode: read-only
+      isolation: sandbox
+      rate_limit_rps: 2
+      rate_limit_burst: 5
+      max_concurrent_runs: 2
+      max_waiting_runs: 0
+      weight: 0.5
+      budget: [{usd: 1, per: day}, {tokens: 1000000, per: week}]
+      expires_at: "2099-01-31T13:00:00+01:00"
+      may_approve: true
+    - {name: small, key: small-0123456789abcdef, budget: {runs: 3, per: hour}}
+    - text=text-0123456789abcdef
+backends: {mine: {command: [my-cli], custom: {prompt_mode: arg}}}
+"""
+
+
+def test_a_table_says_what_a_key_may_do(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(TABLE % sha256(b"anna-2").hexdigest())
+    anna, ci, small, text = load_keys(load_settings(str(file), {"HOME": "/home/dev"}), {})
+    assert (anna.name, anna.rights) == ("anna", Rights(role="admin"))
+    assert [found(KeyRing([anna]), key) for key in ("anna-0123456789abcdef", "anna-2")] == ["anna", "anna"]
+    assert ci.rights == Rights(
+        backends=("codex", "mine"),
+        models=("gpt*", "codex/*"),
+        workdirs=("/home/dev/projects", "/srv"),
+        max_approval_mode="auto",
+        max_sandbox_mode="read-only",
+        isolation="sandbox",
+        rate_limit_rps=2.0,
+        rate_limit_burst=5,
+        max_concurrent_runs=2,
+        max_waiting_runs=0,
+        weight=0.5,
+        budgets=(Budget(unit="usd", amount=1, per="day"), Budget(unit="tokens", amount=1_000_000, per="week")),
+        may_approve=True,
+    )
+    assert ci.expires_at == 4_073_544_000_000_000  # date -ud 2099-01-31T12:00:00Z +%s
+    assert small.rights.budgets == (Budget(unit="runs", amount=3, per="hour"),)
+    assert text.rights == Rights()
+
+
+def test_every_mistake_in_the_values_of_a_table_is_told_at_once_with_its_place(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "server:\n"
+        "  api_keys:\n"
+        "    - name: ci\n"
+        "      kye: x\n"
+        "      role: root\n"
+        "      max_approval_mode: never\n"
+        "      workdirs: [projects]\n"
+        "      weight: 0\n"
+        "      budget: {usd: -1, per: year}\n"
+        "    - 12345\n"
+    )
+    with pytest.raises(SettingsError) as caught:
+        load_settings(str(file), {"HOME": "/nowhere"})
+    assert [str(problem).removeprefix(f"{file}:") for problem in caught.value.problems] == [
+        "4:7: server.api_keys[0].kye: unknown key; did you mean 'key'?",
+        "5:13: server.api_keys[0].role: expected one of user, admin, got the text 'root'",
+        "6:26: server.api_keys[0].max_approval_mode: expected one of always, default, auto, none, got the text 'never'",
+        "7:18: server.api_keys[0].workdirs[0]: expected an absolute path, got 'projects'",
+        "8:15: server.api_keys[0].weight: expected a number above 0, got the number 0",
+        "9:21: server.api_keys[0].budget.usd: expected a number above 0, got the number -1",
+        "9:30: server.api_keys[0].budget.per: expected one of hour, day, week, month, got the text 'year'",
+        "10:7: server.api_keys[1]: expected text, got a number that is not shown here; put it in quotes",
+    ]
+
+
+def test_every_key_that_cannot_be_is_told_at_once_with_its_place(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "server:\n"
+        "  api_keys:\n"
+        "    - {name: a b, key: short}\n"
+        "    - {key: secret, backends: [cluade], isolation: worktree, allow_mcp_servers: all}\n"
+        "    - {name: c, expires_at: 2027-01-31, budget: [{usd: 1, runs: 2, per: day}, {usd: 1}]}\n"
+        "    - {name: d, key: [same-0123456789abcdef, same-0123456789abcdef], budget: {per: day}}\n"
+    )
+    with pytest.raises(SettingsError) as caught:
+        load_keys(load_settings(str(file), {"HOME": "/nowhere"}), {})
+    assert [str(problem).removeprefix(f"{file}:") for problem in caught.value.problems] == [
+        "3:19: server.api_keys[0].key: is shorter than 16 characters, so it can be guessed; make one with `clinvk keys entry NAME`",
+        "3:8: server.api_keys[0].name: 'a b' is not a name for a key: expected at most 64 letters, digits, '_', '.' and '-', the first of them a letter",
+        "4:8: server.api_keys[1].key: is the key of an example or easily guessed; make one with `clinvk keys entry NAME`",
+        "4:32: server.api_keys[1].backends[0]: unknown backend 'cluade'; did you mean 'claude'?",
+        "4:41: server.api_keys[1].isolation: this version has no worktrees; expected none or sandbox",
+        "4:62: server.api_keys[1].allow_mcp_servers: this version passes no MCP servers on; remove it",
+        "5:7: server.api_keys[2].key: expected a key, or a list of up to 4, got 0; make one with `clinvk keys entry NAME`",
+        "5:50: server.api_keys[2].budget[0]: expected one of usd, tokens, runs, got usd and runs; several budgets are a list",
+        "5:79: server.api_keys[2].budget[1]: expected per: hour, day, week or month",
+        "5:17: server.api_keys[2].expires_at: expected a time with a zone, as 2027-01-31T12:00:00Z",
+        "6:46: server.api_keys[3].key[1]: is given twice; give each key a secret of its own",
+        "6:70: server.api_keys[3].budget: expected one of usd, tokens, runs, got none; several budgets are a list",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -133,21 +279,22 @@ def test_no_key_is_shown():
     ],
 )
 def test_a_key_of_no_form_is_a_problem_that_does_not_show_it(key, message):
-    (problem,) = refused({}, api_keys=["good", key])
+    (problem,) = refused({}, api_keys=[f"good{PAD}", key])
     assert problem.startswith(f"command line: server.api_keys[1]: {message}")
     assert key not in problem
 
 
 def test_a_malformed_entry_of_a_list_is_named_by_its_position_not_shown(gopass):
     message = "expected a key of printable ASCII characters without spaces"
-    (problem,) = refused({"CLINVK_API_KEYS": "a=first-key, c = third"})
+    (problem,) = refused({"CLINVK_API_KEYS": f"a=first{PAD}, c = third"})
     assert problem == f"CLINVK_API_KEYS[1]: {message}"
-    (problem,) = refused(gopass("printf 'a=first\\nb=second\\nnot a key\\n'"))
+    (problem,) = refused(gopass(f"printf 'a=first{PAD}\\nb=second{PAD}\\nnot a key\\n'"))
     assert problem.endswith(f"server.api_keys_gopass_path[2]: {message}")
 
 
 def test_gopass_may_hold_several_keys(gopass):
-    assert keys(gopass('test "$*" = "show -o team/clinvk" && printf "a,b\\nci=c\\n"')).names == ("key-ca978112", "key-3e23e816", "ci")
+    environ = gopass(f'test "$*" = "show -o team/clinvk" && printf "a{PAD},b{PAD}\\nci=c{PAD}\\n"')
+    assert keys(environ).names == (unnamed(f"a{PAD}"), unnamed(f"b{PAD}"), "ci")
 
 
 def test_a_missing_gopass_says_what_to_do():
@@ -166,7 +313,7 @@ def test_an_empty_secret_is_a_problem(gopass):
 
 
 def test_a_silent_gopass_is_given_up(gopass, monkeypatch):
-    monkeypatch.setattr("app.security.api_keys.GOPASS_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("app.security.gopass.TIMEOUT_S", 0.2)
     assert "gave no answer within 0.2 s" in refused(gopass("exec sleep 30"))[0]
 
 
@@ -177,7 +324,7 @@ def test_a_path_never_becomes_a_flag(gopass):
 def test_a_new_entry_is_the_digest_of_its_key():
     key, entry = new_entry("anna")
     assert key not in entry
-    assert KeyRing.of(entry).find(key) == "anna"
+    assert found(keys({}, api_keys=[entry]), key) == "anna"
 
 
 @pytest.mark.parametrize(
@@ -189,7 +336,10 @@ def test_a_wrong_name_of_a_new_key_is_told_as_such(name, message):
         new_entry(name)
 
 
-def test_a_new_key_is_long_and_another_each_time():
-    assert len(new_key()) >= 40
-    assert new_key() != new_key()
-    assert KeyRing.of(new_key())
+def test_a_new_secret_is_long_and_another_each_time():
+    assert len(new_secret()) >= 40
+    assert new_secret() != new_secret()
+
+
+def test_an_expired_admin_is_none():
+    assert notes_on(keys({}, api_keys=[{"name": "a", "key": f"a{PAD}", "role": "admin", "expires_at": "2001-01-31T12:00:00Z"}]))

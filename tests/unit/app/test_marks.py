@@ -35,6 +35,12 @@ def test_every_other_view_has_a_mark() -> None:
     assert {name for name, marks in MARKS.items() if marks == UNMARKED} == UNMARKED_VIEWS
 
 
+def test_what_only_admins_may_ask() -> None:
+    assert {name for name, marks in MARKS.items() if marks.needs_admin} == {
+        "keys.list_keys", "keys.create_key", "keys.revoke_key", "metrics.get_metrics",
+    }  # fmt: skip
+
+
 def test_only_health_and_documentation_need_no_key() -> None:
     assert {name for name, marks in MARKS.items() if marks.is_public} == OPEN
     assert {name: marks.public_setting for name, marks in MARKS.items() if marks.public_setting} == {

@@ -13,7 +13,7 @@ from app.cli.doctor import examine
 from app.config.load import load_settings
 from app.config.problems import SettingsError
 from app.config.schema import ServerSettings, Settings
-from app.security.api_keys import KeyRing, load_keys, notes_on, refuse_short_keys
+from app.security.api_keys import load_keys, notes_on
 from app.server.banner import backend_lines, modes_of, opening
 from app.server.shared_state import notes
 from services.clis.probe import Availability
@@ -21,6 +21,7 @@ from services.clis.registry import BUILT_IN
 from services.errors import WorkdirNotAllowed
 from services.events import Failed, Finished, for_callers
 from services.workdir import WorkdirRules
+from tests.parts.keys import ring_of
 
 
 def test_the_banner_has_both_base_urls_and_something_to_try() -> None:
@@ -56,26 +57,32 @@ def test_keys_of_examples_are_refused_in_every_form(word: str) -> None:
         assert word not in str(raised.value)
 
 
-def test_short_keys_are_refused_where_other_machines_can_reach_the_server() -> None:
-    with pytest.raises(SettingsError, match="anna: shorter than 16 characters"):
-        refuse_short_keys(KeyRing.of("anna=0123456789abcde", "bob=0123456789abcdef"))
-    refuse_short_keys(KeyRing.of("bob=0123456789abcdef", f"carl=sha256:{sha256(b'x').hexdigest()}"))
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_short_keys_are_refused_on_every_address(host: str) -> None:
+    server = ServerSettings(host=host, api_keys=["anna=0123456789abcde", "bob=0123456789abcdef", f"carl=sha256:{sha256(b'x').hexdigest()}"])
+    with pytest.raises(SettingsError) as raised:
+        load_keys(Settings(server=server), {})
+    (problem,) = raised.value.problems
+    assert str(problem).startswith("server.api_keys[0]: is shorter than 16 characters")
+    assert "0123456789abcde" not in str(problem)
 
 
-def test_short_keys_are_noted_where_only_this_machine_can_reach_the_server() -> None:
-    (note,) = notes_on(KeyRing.of("anna=0123456789abcde", "bob=0123456789abcdef"))
-    assert note.startswith(
-        "API keys: anna: shorter than 16 characters, easy to guess and accepted on this machine only; make one with `clinvk keys"
-    )
+def test_keys_without_an_admin_are_noted() -> None:
+    (note,) = notes_on(ring_of("anna=0123456789abcdef"))
+    assert "none is an admin" in note
+    assert "clinvk keys create NAME --role admin" in note
     assert f"  note      {note}" in opening(Settings(), "http://127.0.0.1:8080", "for tests", notes_on_keys=[note])
-    assert notes_on(KeyRing.of("bob=0123456789abcdef", f"carl=sha256:{sha256(b'x').hexdigest()}")) == []
+    assert notes_on(ring_of("anna=0123456789abcdef", role="admin")) == notes_on(ring_of()) == []
 
 
-@pytest.mark.parametrize(("host", "is_good"), [("127.0.0.1", True), ("0.0.0.0", False)])
-def test_the_doctor_says_it_of_a_short_key_too(tmp_path: Path, host: str, is_good: bool) -> None:
-    settings = Settings(home=str(tmp_path), server=ServerSettings(host=host, port=0, api_keys=["anna=0123456789abcde"]))
-    found = [finding for finding in examine(lambda: settings).findings if "anna: shorter than 16 characters" in finding.text]
-    assert [(finding.name, finding.is_good) for finding in found] == [("note" if is_good else "configuration", is_good)]
+def test_the_doctor_says_it_of_a_short_key_and_of_no_admin(tmp_path: Path) -> None:
+    def findings(*keys: str) -> list[tuple[str, bool]]:
+        settings = Settings(home=str(tmp_path), server=ServerSettings(port=0, api_keys=[*keys]))
+        found = examine(lambda: settings).findings
+        return [(item.name, item.is_good) for item in found if "shorter than 16 characters" in item.text or "none is an admin" in item.text]
+
+    assert findings("anna=0123456789abcde") == [("configuration", False)]
+    assert findings("anna=0123456789abcdef") == [("note", True)]
 
 
 def test_a_cli_that_is_not_logged_in_is_reported_with_what_to_do_on_the_server() -> None:

@@ -119,7 +119,7 @@ def test_an_unknown_key_is_named_with_a_suggestion(problems, text, expected):
         ("server: {read_timeout_secs: .inf}", "1:29: server.read_timeout_secs: expected a plain decimal number or a text in quotes, got .inf"),
         ("server: {metrics_enabled: please}", "1:27: server.metrics_enabled: expected true or false, got the text 'please'"),
         ("server: {metrics_enabled: 1}", "1:27: server.metrics_enabled: expected true or false, got the number 1"),
-        ("server: {api_keys: k}", "1:20: server.api_keys: expected a list of texts, got a text that is not shown here"),
+        ("server: {api_keys: k}", "1:20: server.api_keys: expected a list of texts and tables, got a single value"),
         ("server: {trusted_proxies: }", "1:26: server.trusted_proxies: expected a list of texts, got nothing; write [] for an empty list"),
         ("server: {allowed_hosts: [a, 5]}", "1:29: server.allowed_hosts[1]: expected text, got the number 5; put it in quotes"),
         ("default_backend: no", "1:18: default_backend: expected text, got the boolean no; put it in quotes"),

@@ -7,7 +7,7 @@ import pytest
 from app.config.environment import read_environment, variable
 from app.config.load import SettingsError, load_settings
 from app.config.schema import Settings
-from app.config.validation import Value, leaf_keys, node_at
+from app.config.validation import Items, Value, leaf_keys, node_at
 
 
 def load(environ=None, **more):
@@ -78,7 +78,8 @@ def test_a_variable_sets_its_key(name, text, value):
 
 @pytest.mark.parametrize("path", [path for path in leaf_keys() if path != ("home",)], ids=".".join)
 def test_every_key_has_a_variable(path):
-    leaf = node_at(path)
+    node = node_at(path)
+    leaf = node.text if isinstance(node, Items) else node
     assert isinstance(leaf, Value)
     samples = {int: "7", float: "7.5", bool: "1", str: "/x", list: "/x" if leaf.is_path else "10.0.0.1"}
     found = read_environment({variable(path): leaf.choices[-1] if leaf.choices else samples[leaf.kinds[0]]})

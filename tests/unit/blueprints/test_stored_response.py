@@ -12,6 +12,7 @@ from blueprints.openai.responses.stored import to_current, to_terminal
 from blueprints.openai.responses.stream import event
 from services.access.scope import EVERYONE, Scope
 from services.runs.record import Chunk, Run, RunError
+from services.runs.store import REVOKED
 
 ANNA = Scope("anna")
 SECRET = bytes(range(32))
@@ -60,6 +61,13 @@ def test_a_lost_run_is_an_error_and_a_failed_response(is_background: bool) -> No
 def test_a_background_response_that_was_cancelled_is_no_error() -> None:
     (last,) = events(to_terminal(run(begun=BEGUN), 2, CANCELLED, SECRET))
     assert (last["type"], last["response"]) == ("response.failed", response(status="cancelled"))
+
+
+def test_a_background_response_whose_key_was_revoked_is_cancelled_and_says_why() -> None:
+    found = events(to_terminal(run(begun=BEGUN), 2, REVOKED, SECRET))
+    assert [one["type"] for one in found] == ["error", "response.failed"]
+    assert found[0]["error"]["code"] == "key_revoked"
+    assert found[1]["response"] == response(status="cancelled", error={"code": "server_error", "message": REVOKED.message})
 
 
 def test_a_run_that_was_lost_before_its_first_event_has_a_response_that_leads_to_it() -> None:
