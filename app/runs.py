@@ -28,6 +28,7 @@ from blueprints.runs.submit import stored_request
 from services.cancellation import Cancellation
 from services.errors import NotFound
 from services.processes.leftovers import end_leftover_processes
+from services.quotas.quotas import Quotas
 from services.runner import Runner
 from services.runs.burial import WORKER_LOST
 from services.runs.limits import RunLimits
@@ -73,7 +74,7 @@ PLANS: Mapping[RunKind, Callable[[Body, Origin, Target], RunPlan]] = {
 """The kinds of run that can be queued, each with how its stored request becomes a plan."""
 
 
-def build_runs(settings: Settings, runner: Runner, sessions: SessionStore, secret: ServerSecret) -> Runs:
+def build_runs(settings: Settings, runner: Runner, sessions: SessionStore, secret: ServerSecret, quotas: Quotas) -> Runs:
     """Starts nothing. ``secret`` signs the ids of responses."""
     store = RunStore(sessions.database, sessions.us)
     events = EventLog(sessions.database, sessions.us)
@@ -88,6 +89,7 @@ def build_runs(settings: Settings, runner: Runner, sessions: SessionStore, secre
         runner.admission,
         tally,
         backends=lambda: [name for name, spec in runner.backends.items() if spec.enabled],
+        passed_over=quotas.at_limit,
         to_lost=lambda run, number: to_terminal(run, number, WORKER_LOST),
         to_restarted=to_restarted_event,
         end_leftovers=end_leftover_processes,
