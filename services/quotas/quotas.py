@@ -1,16 +1,17 @@
 """The limits of keys in one process: a run of a limited key needs the server's slot and its key's, which all processes share.
 
 A run that waits for its key holds no slot of the server. It has a place in the line of its process, and a row that tells the other
-processes since when it waits: the run that came first is next, wherever it waits.
+processes since when it waits: a run that has waited longer than others is next, wherever it waits.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
+from threading import Lock
 from time import monotonic, time_ns
 from typing import Any
 
@@ -70,6 +71,8 @@ class Quotas:
         self._clock = clock
         self._lines: dict[str, deque[_Waiter]] = {}
         self._signed_in = ""
+        self._taking: defaultdict[str, Lock] = defaultdict(Lock)
+        """By owner. Those that try at the same moment would else each hold a connection to the database and wait for each other there."""
 
     def check(self, invocation: Invocation) -> None:
         """Raises RightMissing if the cost of the run could not be counted against the key's budget in US dollars."""
@@ -165,7 +168,8 @@ class Quotas:
         try:
             rights = self._access.rights_of(ticket.owner)
             us = self._us_signed_in()
-            is_taken = self._database.write(lambda connection: self._try(connection, ticket, rights, request, us))
+            with self._taking[ticket.owner]:
+                is_taken = self._database.write(lambda connection: self._try(connection, ticket, rights, request, us))
         except BaseException:
             slot.release()
             raise
@@ -276,7 +280,7 @@ def _state(of: tuple[Budget, ...]) -> Select[Any]:
 
 def _values(ticket: Ticket, of: tuple[Budget, ...], now: datetime) -> dict[str, Any]:
     beginnings = {f"since_{index}": budgets.beginning(budget, now) for index, budget in enumerate(of)}
-    return {"of_owner": ticket.owner, "since": ticket.since, **beginnings}
+    return {"of_owner": ticket.owner, "before": ticket.before, **beginnings}
 
 
 def _least(*times: float | None) -> float | None:

@@ -12,9 +12,13 @@ from services.runs.record import LIVE
 from services.store import leases
 from services.store.schema import runs, slots
 
+PRECEDENCE_US = 1_000_000
+"""By how much longer a run of another process must have waited to go first. Its process looks for a free slot only now and then, so an
+exact order would leave slots unused in between."""
+
 IS_OWN = slots.c.owner == bindparam("of_owner")
 HOLDS = slots.c.waiting_since.is_(None)
-IS_BEFORE = or_(HOLDS, slots.c.waiting_since < bindparam("since"))
+IS_BEFORE = or_(HOLDS, slots.c.waiting_since < bindparam("before"))
 
 
 def _count(*conditions: object) -> ScalarSelect[int]:
@@ -22,7 +26,7 @@ def _count(*conditions: object) -> ScalarSelect[int]:
 
 
 BEFORE = _count(IS_BEFORE)
-"""How many have a slot of the owner, or have waited longer for one than since ``since``."""
+"""How many have a slot of the owner, or have waited for one since before ``before``."""
 WAITING = _count(slots.c.waiting_since.is_not(None))
 COUNTED = _count(HOLDS, slots.c.counts_as_run)
 """The runs in progress that budgets count, so far without an entry in the ledger."""
@@ -47,6 +51,12 @@ class Ticket:
     counts_as_run: bool
     since: int
     """When it came, in microseconds since the epoch; 0 for one that goes before all others."""
+
+    @property
+    def before(self) -> int:
+        """Runs that wait since before that go first, wherever they wait."""
+        return self.since - PRECEDENCE_US
+
     is_in_line: bool = False
     """Whether its row says that it waits."""
     has_waited: bool = False
@@ -77,7 +87,7 @@ def remove(connection: Connection, ids: Collection[str]) -> None:
 
 
 def count_before(connection: Connection, ticket: Ticket) -> int:
-    return connection.execute(COUNT_BEFORE, {"of_owner": ticket.owner, "since": ticket.since}).scalar_one()
+    return connection.execute(COUNT_BEFORE, {"of_owner": ticket.owner, "before": ticket.before}).scalar_one()
 
 
 def dead_workers(connection: Connection, us: leases.Owner, owner: str | None = None) -> set[str]:
