@@ -23,7 +23,7 @@ from services.ledger.sums import Key, Question, Sums, total
 blp = Blueprint("usage", __name__, url_prefix="/api/v1/usage", description="What runs have used")
 
 DEFAULT_DAYS = 30
-ROWS_LIMIT = 10_000
+ROWS_LIMIT = 50_000
 
 
 @blp.route("", methods=["GET"])

@@ -24,6 +24,9 @@ COLUMNS: Mapping[str, str] = {"key": "owner", "backend": "backend", "model": "mo
 PART_US = 3_600_000_000
 """Of a day that does not count whole, the entries of so much time are read at once."""
 
+DAYS = 4
+"""Of the days that count whole, the sums of so many are read at once."""
+
 Key = tuple[Any, ...]
 Sums = dict[str, float]
 
@@ -76,8 +79,8 @@ def _statements(question: Question) -> Iterator[tuple[Select[Any], dict[str, Any
     # What ends from now on is not there yet, so today is a whole day.
     end = question.until if question.until < now else -(-now // DAY_US) * DAY_US
     first, last = -(-question.since // DAY_US), end // DAY_US
-    if first < last:
-        yield _of_days(question), {**question.filters, "first": first, "last": last}
+    for day in range(first, last, DAYS):
+        yield _of_days(question), {**question.filters, "first": day, "last": min(day + DAYS, last)}
     edges = [(question.since, first * DAY_US), (last * DAY_US, end)]
     for since, until in edges if first <= last else [(question.since, end)]:  # else all of it is within one day
         for start in range(since, until, PART_US):

@@ -17,6 +17,7 @@ from app.factory import create_app
 from app.observability.context import request_of
 from app.security.api_keys import KeyRing
 from blueprints.current_request import caller, request_id
+from services.access.access import Access
 from services.clis.probe import Availability
 from services.clis.spec import BackendSpec
 from services.runs.tally import Tally
@@ -46,6 +47,7 @@ def stand_in_services(count_sessions: Callable[[], int] = no_sessions, **availab
         runner=SimpleNamespace(backends={name: backend(name) for name in names}),
         runs=SimpleNamespace(tally=Tally(), store=SimpleNamespace(count_queued=lambda: 0)),
         prober=SimpleNamespace(availability=look),
+        access=Access(),
         ledger=SimpleNamespace(pending=0, ask=lambda question: {}),
         spawner=SimpleNamespace(is_being_replaced=False, replacements=0),
         conversations=SimpleNamespace(store=SimpleNamespace(count=count_sessions)),
