@@ -13,7 +13,17 @@ import orjson
 from app.cli.command import build_parser
 from app.config.environment import NAMED, variable
 from app.config.go_clinvk import MEANINGLESS, UNSET, VARIABLES
-from app.config.schema import BackendSettings, ParallelSettings, RunSettings, ServerSettings, SessionSettings, Settings, UnifiedFlags
+from app.config.schema import (
+    BackendSettings,
+    ParallelSettings,
+    PriceSettings,
+    RunSettings,
+    ServerSettings,
+    SessionSettings,
+    Settings,
+    UnifiedFlags,
+    UsageSettings,
+)
 from app.config.validation import Items, Node, Path, Value, node_at
 from docs.markdown import code, codes, table
 
@@ -24,6 +34,8 @@ GROUPS: tuple[tuple[str, type], ...] = (
     ("server", ServerSettings),
     ("parallel", ParallelSettings),
     ("runs", RunSettings),
+    ("usage", UsageSettings),
+    ("prices.<pattern>", PriceSettings),
 )
 
 IN_HELP = re.compile(r"\((?P<key>[a-z_.]+); default")

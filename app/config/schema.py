@@ -252,7 +252,8 @@ class RunSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceSettings:
-    """US dollars per million tokens of the models that a pattern matches."""
+    """What the tokens of models cost, for CLIs that do not report it. A pattern (`gpt-5*`, `codex/*`) is compared without case with the model and
+    with `backend/model`; of several that match, the longest counts."""
 
     input: float | None = setting(None, "US dollars per million input tokens; required", at_least=0)
     output: float | None = setting(None, "US dollars per million output tokens; required", at_least=0)
