@@ -21,8 +21,10 @@ from services.errors import BudgetExceeded, KeyRevoked, RateLimited, RightMissin
 from services.events import Failed, Finished
 from services.ledger.prices import Price, Prices
 from services.requests import RunRequest
+from services.runs.record import Run
 from services.usage import Usage
 from tests.parts.quotas import QuotaDesk, open_quota_desk, report_of, start_process, until
+from tests.parts.run_stores import RunDesk, new_run
 
 TWO = {"anna": Rights(max_concurrent_runs=2), "ben": Rights(max_concurrent_runs=1)}
 
@@ -289,3 +291,38 @@ def test_a_budget_of_dollars_needs_a_price_where_the_cli_reports_no_cost(
         assert refused.value.details["right"] == "budget"
     else:
         desk.quotas.check(invocation)
+
+
+def test_queued_runs_of_a_key_at_its_limit_are_passed_over(
+    open_quotas: Callable[..., QuotaDesk], open_run_desk: Callable[..., RunDesk]
+) -> None:
+    quotas, runs = open_quotas(), open_run_desk()
+    going = quotas.begin("ben")
+    runs.add(owner="ben", backend="claude", priority=0)
+    after = runs.add(owner="anna", backend="claude")
+
+    def claim() -> Run | None:
+        return runs.runs.claim(["claude"], quotas.quotas.at_limit)
+
+    assert (first := claim())
+    assert first.id == after.id
+    assert claim() is None
+    quotas.end(going)
+    assert (second := claim())
+    assert second.owner == "ben"
+    runs.add(owner="ben", backend="claude")
+    assert claim() is None, "the claimed run is about to take the key's slot"
+
+
+@pytest.mark.parametrize(
+    ("rights", "accepted"), [({}, 9), ({"max_waiting_runs": 3}, 3), ({"max_concurrent_runs": 2, "max_waiting_runs": 0}, 2)]
+)
+def test_a_key_s_own_limit_is_its_share_of_the_queue(
+    open_quotas: Callable[..., QuotaDesk], open_run_desk: Callable[..., RunDesk], rights: dict[str, int], accepted: int
+) -> None:
+    quotas, runs = open_quotas({"anna": Rights(**rights)}), open_run_desk()  # type: ignore[arg-type]
+    share = quotas.quotas.share_of("anna", 9)
+    for _ in range(accepted):
+        runs.runs.add(new_run(owner="anna"), max_waiting=100, max_waiting_per_owner=share)
+    with pytest.raises(RateLimited):
+        runs.runs.add(new_run(owner="anna"), max_waiting=100, max_waiting_per_owner=share)
