@@ -22,8 +22,11 @@ from services.clis.spec import BackendSpec
 from services.execution.driver import Limits
 from services.execution.driver_pooled import PooledDriver
 from services.execution.run import ProcessDriver
+from services.ledger.ledger import Ledger
+from services.ledger.prices import Price, Prices
 from services.models import ModelResolver
 from services.processes.spawner import Spawner
+from services.quotas.quotas import Quotas
 from services.runner import Runner
 from services.server_secret import ServerSecret
 from services.sessions.cli_sessions import CliSessions
@@ -44,25 +47,29 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
     prober = Prober(environ, report=logging.getLogger("clinvk.backends").warning)
     spawner = Spawner(limit_at_start())
     access = Access()
+    admission = AdmissionControl(**_admission(settings.server, backends))
+    session = settings.session
+    store = SessionStore(database_url(settings), keeps_usage=session.store_token_usage)
+    ledger = Ledger(store.database, retention_days=settings.usage.retention_days)
+    quotas = Quotas(store.database, store.us, access, ledger, _prices(settings), admission)
     runner = Runner(
         backends,
         access=access,
         driver=PooledDriver(ProcessDriver(spawner), spawner, environ),
-        admission=AdmissionControl(**_admission(settings.server, backends)),
+        admission=admission,
+        accounts=quotas,
         prober=prober,
         workdirs=_workdirs(settings.server),
         **_limits(settings),
         environ=environ,
     )
-    session = settings.session
-    store = SessionStore(database_url(settings), keeps_usage=session.store_token_usage)
     conversations = Conversations(runner, store, environ=environ, default_tags=session.default_tags)
     sessions = CliSessions(f"{settings.home}/continued", runner, environ)
     continuation = Continuation(runner, sessions, _continuation(settings.server))
     responses = ResponseTree(f"{settings.home}/responses", runner, sessions)
     secret = ServerSecret(f"{settings.home}/server-secret")
     keys = KeysInForce(access, KeyStore(store.database))
-    runs = build_runs(settings, runner, store, secret, keys)
+    runs = build_runs(settings, runner, store, secret, keys, quotas)
     return Services(
         access=access,
         keys=keys,
@@ -72,11 +79,13 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
         continuation=continuation,
         responses=responses,
         runs=runs,
+        ledger=ledger,
+        quotas=quotas,
         secret=secret,
         upkeep=Upkeep(
             conversations,
             retention_days=session.retention_days,
-            tidy=(continuation.tidy, responses.tidy, runs.worker.expire, runs.peers.renew),
+            tidy=(continuation.tidy, responses.tidy, runs.worker.expire, runs.peers.renew, quotas.tidy, ledger.expire),
             beat=runs.worker.beat,
         ),
         prober=prober,
@@ -89,6 +98,8 @@ def renew_services(running: Services, settings: Settings) -> Services:
     backends = _backends(settings)
     running.runner.reconfigure(backends, workdirs=_workdirs(settings.server), **_limits(settings))
     running.continuation.reconfigure(_continuation(settings.server))
+    running.quotas.prices = _prices(settings)
+    running.ledger.retention_days = settings.usage.retention_days
     running.runner.admission.reconfigure(**_admission(settings.server, backends))
     return replace(running, runs=replace(running.runs, limits=to_limits(settings.runs)), **_choices(settings, backends, running.prober))
 
@@ -112,6 +123,17 @@ def _admission(server: ServerSettings, backends: Mapping[str, BackendSpec]) -> d
 def _continuation(server: ServerSettings) -> ContinuationLimits:
     max_sessions = server.continued_max_sessions if server.continue_conversations else 0
     return ContinuationLimits(max_sessions=max_sessions, idle_s=server.continued_idle_secs)
+
+
+def _prices(settings: Settings) -> Prices:
+    """A cached input token costs what others do unless a price of its own is set."""
+    return Prices(
+        {
+            pattern: Price(input=price.input, output=price.output, cached=price.input if price.cached is None else price.cached)
+            for pattern, price in settings.prices.items()
+            if price.input is not None and price.output is not None
+        }
+    )
 
 
 def _workdirs(server: ServerSettings) -> WorkdirRules:

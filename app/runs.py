@@ -30,6 +30,7 @@ from services.access.scope import EVERYONE, Scope
 from services.cancellation import Cancellation
 from services.errors import NotFound
 from services.processes.leftovers import end_leftover_processes
+from services.quotas.quotas import Quotas
 from services.runner import Runner
 from services.runs.burial import WORKER_LOST
 from services.runs.limits import RunLimits
@@ -75,7 +76,7 @@ PLANS: Mapping[RunKind, Callable[[Body, Origin, Target], RunPlan]] = {
 """The kinds of run that can be queued, each with how its stored request becomes a plan."""
 
 
-def build_runs(settings: Settings, runner: Runner, sessions: SessionStore, secret: ServerSecret, keys: KeysInForce) -> Runs:
+def build_runs(settings: Settings, runner: Runner, sessions: SessionStore, secret: ServerSecret, keys: KeysInForce, quotas: Quotas) -> Runs:
     """Starts nothing. ``secret`` signs the ids of responses. Where a key of ``keys`` is no longer in force, its queued runs end."""
     store = RunStore(sessions.database, sessions.us)
     events = EventLog(sessions.database, sessions.us)
@@ -91,6 +92,7 @@ def build_runs(settings: Settings, runner: Runner, sessions: SessionStore, secre
         tally,
         # A run of a key that is not known yet must not be taken for one of a revoked key.
         backends=lambda: [name for name, spec in runner.backends.items() if spec.enabled] if keys.is_known else [],
+        passed_over=quotas.at_limit,
         to_lost=lambda run, number: to_terminal(run, number, WORKER_LOST),
         to_restarted=to_restarted_event,
         end_leftovers=end_leftover_processes,

@@ -1,6 +1,6 @@
 """Measures this server against the CLIs behind it: `python -m bench [name ...] [--quick]`.
 
-The names: first_token added overhead events runs fairness idle startup loop. Without a name all of them, in some eight minutes, or two with ``--quick``. Each prints its table, and `RESULTS.md` and `results.svg`
+The names: first_token added overhead events runs fairness idle startup loop rights. Without a name all of them, in some eight minutes, or two with ``--quick``. Each prints its table, and `RESULTS.md` and `results.svg`
 are rewritten from the last measurement of each (`results.json`). `python -m bench.store` is separate and takes an hour.
 """
 
@@ -15,7 +15,7 @@ from bench.picture import draw
 from bench.section import Section
 
 HERE = Path(__file__).parent
-MEASUREMENTS = ("first_token", "added", "overhead", "events", "runs", "fairness", "idle", "startup", "loop")
+MEASUREMENTS = ("first_token", "added", "overhead", "events", "runs", "fairness", "idle", "startup", "loop", "rights")
 BEGIN, END = "<!-- from here on written by `python -m bench` -->", "<!-- up to here -->"
 
 

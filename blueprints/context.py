@@ -10,8 +10,10 @@ from flask import current_app
 from services.access.access import Access
 from services.access.keys_in_force import KeysInForce
 from services.clis.probe import Prober
+from services.ledger.ledger import Ledger
 from services.models import ModelResolver
 from services.processes.spawner import Spawner
+from services.quotas.quotas import Quotas
 from services.runner import Runner
 from services.runs.service import Runs
 from services.server_secret import ServerSecret
@@ -33,6 +35,8 @@ class Services:
     continuation: Continuation
     responses: ResponseTree
     runs: Runs
+    ledger: Ledger
+    quotas: Quotas
     secret: ServerSecret
     upkeep: Upkeep
     prober: Prober

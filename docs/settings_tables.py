@@ -17,11 +17,13 @@ from app.config.schema import (
     BackendSettings,
     KeySettings,
     ParallelSettings,
+    PriceSettings,
     RunSettings,
     ServerSettings,
     SessionSettings,
     Settings,
     UnifiedFlags,
+    UsageSettings,
 )
 from app.config.validation import Items, Node, Path, Value, node_at
 from docs.markdown import code, codes, table
@@ -34,6 +36,8 @@ GROUPS: tuple[tuple[str, type], ...] = (
     ("server.api_keys[0]", KeySettings),
     ("parallel", ParallelSettings),
     ("runs", RunSettings),
+    ("usage", UsageSettings),
+    ("prices.<pattern>", PriceSettings),
 )
 
 IN_HELP = re.compile(r"\((?P<key>[a-z_.]+); default")

@@ -86,6 +86,10 @@ class AdmissionControl:
     def queue_limit(self) -> int:
         return self._queue_limit
 
+    @property
+    def queue_timeout_s(self) -> float:
+        return self._queue_timeout_s
+
     def room(self, backend: str = "") -> int:
         """How many runs of ``backend``, or of any, would get a slot at once."""
         free = self._limit - self.running

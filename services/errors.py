@@ -169,6 +169,7 @@ RUN_FAILURE_CODES: dict[FailureKind, str] = {
     "shutdown": "backend_unavailable",
     "server_stopped": "server_stopped",
     "unavailable": "backend_unavailable",
+    "budget_exceeded": "budget_exceeded",
     "backend": "backend_error",
 }
 """Failure kind → error code."""

@@ -32,9 +32,10 @@ FailureKind = Literal[
     "shutdown",
     "server_stopped",
     "unavailable",
+    "budget_exceeded",
     "backend",
 ]
-"""Why a run failed. ``shutdown``: the server stopped while a client waited; ``server_stopped``: in the background; ``unavailable``: it never started (only in `services.compose`, where the other runs continue);
+"""Why a run failed. ``shutdown``: the server stopped while a client waited; ``server_stopped``: in the background; ``unavailable``, ``budget_exceeded``: it never started (only in `services.compose`, where the other runs continue);
 ``backend``: every failure without a kind of its own."""
 
 FAILURE_KINDS: tuple[FailureKind, ...] = get_args(FailureKind)
@@ -109,6 +110,7 @@ class Finished(msgspec.Struct, frozen=True):
     structured_output: Any = None
     stop_sequence: str | None = None
     denied_tools: tuple[Denial, ...] = ()
+    is_cost_estimated: bool = False
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -121,6 +123,7 @@ class Failed(msgspec.Struct, frozen=True):
     cost_usd: float | None = None
     retry_after_s: float | None = None
     denied_tools: tuple[Denial, ...] = ()
+    is_cost_estimated: bool = False
 
 
 Event = Started | Text | Thinking | ToolCall | ToolProgress | ToolResult | UsageUpdate | Finished | Failed

@@ -78,6 +78,7 @@ class Fold:
             duration_ms=duration_ms,
             usage=self.usage,
             cost_usd=end.cost_usd,
+            is_cost_estimated=end.is_cost_estimated,
             stop_reason=finished.stop_reason if finished else None,
             stop_sequence=finished.stop_sequence if finished else None,
             structured_output=finished.structured_output if finished else None,

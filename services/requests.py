@@ -60,6 +60,9 @@ class RunRequest:
     """The unit of fair queueing: the owner, or the client's address where no keys are configured."""
     is_background: bool = False
     """Nobody's connection waits for it: it has a time limit of its own, and no time limit in the queue."""
+    is_fallback: bool = False
+    """Another attempt of a run whose first one has ended: it is admitted whatever the budgets say, does not count as another run, and goes
+    before the key's waiting runs."""
     traceparent: str = ""
     """Of a background run: the trace (W3C) that its submission belonged to."""
 
@@ -77,6 +80,8 @@ class RunResult:
     duration_ms: int
     usage: Usage | None
     cost_usd: float | None
+    is_cost_estimated: bool = False
+    """By the configuration's prices: the CLI does not report its cost."""
     stop_reason: str | None
     stop_sequence: str | None = None
     structured_output: Any = None

@@ -30,11 +30,13 @@ class RunStream(Iterator[Batch]):
         telemetry: RunTelemetry,
         running: Running,
         slot: Slot,
+        settle: Callable[[Finished | Failed], Finished | Failed],
         limits: Limits,
         cancellation: Cancellation,
         forget: Callable[[RunStream], None],
         observer: Observer,
     ) -> None:
+        """``settle`` is called once with the end, and returns it with its cost."""
         self.telemetry = telemetry
         self.fold = telemetry.fold
         self.invocation = invocation = telemetry.invocation
@@ -42,6 +44,7 @@ class RunStream(Iterator[Batch]):
         self._observer = observer
         self._running = running
         self._slot = slot
+        self._settle = settle
         self._forget = forget
         self._cancellation = cancellation
         self.cancel = cancellation.cancel
@@ -125,9 +128,9 @@ class RunStream(Iterator[Batch]):
             return
         self._has_ended = True
         telemetry, fold, spec = self.telemetry, self.fold, self.invocation.spec
-        end = fold.end = fold.end or self._cancellation.failure or CLIENT_GONE
         telemetry.ended_at = monotonic()
         telemetry.start = self._running.began_as
+        end = fold.end = self._settle(fold.end or self._cancellation.failure or CLIENT_GONE)
         self._observer.finish(telemetry)
         self._end = self._session.on_ended(for_callers(end, fold.usage, spec.name, spec.login_hint, self.invocation.model), fold)
 

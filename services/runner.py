@@ -15,10 +15,11 @@ from services.clis.command import invoke
 from services.clis.probe import Availability, Prober
 from services.clis.spec import BackendSpec, Invocation
 from services.errors import BackendUnavailable, InvalidRequest
-from services.events import Failed
+from services.events import Failed, Finished
 from services.execution.driver import Driver, Limits
 from services.fold import collect
 from services.processes.marks import new_path
+from services.quotas.unaccounted import Accounts, Unaccounted
 from services.requests import RunRequest, RunResult
 from services.run_stream import RunStream
 from services.suggestion import suggestion
@@ -36,16 +37,18 @@ class Runner:
         access: Access | None = None,
         driver: Driver,
         admission: AdmissionControl,
+        accounts: Accounts | None = None,
         prober: Prober,
         workdirs: WorkdirRules,
         limits: Limits,
         background_limits: Limits | None = None,
         environ: Mapping[str, str],
     ) -> None:
-        """``access``: the keys in force; None: there are none. ``background_limits``: of background runs, whose time limit is another one; None: the same."""
+        """``access``: the keys in force; None: there are none. ``accounts``: None: nothing is counted. ``background_limits``: of background runs, whose time limit is another one; None: the same."""
         self.backends = backends
         self.access = access or Access()
         self.admission = admission
+        self._accounts = accounts or Unaccounted(admission)
         self.prober = prober
         self._driver = driver
         self._workdirs = workdirs
@@ -123,6 +126,7 @@ class Runner:
         limited = replace(request, options={**request.options, **permitted.lowered}) if permitted.lowered else request
         cwd, confinement = self.workdir(request), permitted.confinement
         invocation = invoke(spec, limited, cwd=cwd, environ=self._environ, run_dir=new_path(), confinement=confinement)
+        self._accounts.check(invocation)
         if permitted.lowered:
             # The request stays as it came: it may be stored, and prepared again.
             ignored = tuple(dict.fromkeys((*invocation.ignored, *permitted.lowered)))
@@ -149,7 +153,8 @@ class Runner:
     def stream(self, request: RunRequest, cancellation: Cancellation | None = None) -> RunStream:
         """Start ``request`` and return its event stream. All checks are made before this returns.
 
-        Raises InvalidRequest, BackendUnavailable (or QueueFull); RunFailed when cancelled in the queue.
+        Raises InvalidRequest, RightMissing, KeyRevoked, BudgetExceeded, RateLimited, BackendUnavailable (or QueueFull); RunFailed when
+        cancelled in the queue.
         """
         cancellation = cancellation or Cancellation()
         telemetry = RunTelemetry(self.prepare(request))
@@ -170,16 +175,21 @@ class Runner:
         if not availability.available:
             raise BackendUnavailable(self._why_unavailable(telemetry.invocation, availability), backend=request.backend)
         invocation = replace(telemetry.invocation, own_env=telemetry.env, cli_version=availability.version)
-        slot = self.admission.acquire(request.backend, request.caller, cancellation, is_background=request.is_background)
+        slot, key_slot = self._accounts.admit(request, cancellation)
         telemetry.admitted_at = monotonic()
         try:
             limits = self._limits_of(request)
             running = self._driver.start(invocation, limits, cancellation)
         except BaseException:
             slot.release()
+            self._accounts.give_back(request, key_slot)
             raise
         telemetry.spawned_at = monotonic()
-        return RunStream(telemetry, running, slot, limits, cancellation, self._streams.discard, observer)
+
+        def settle(end: Finished | Failed) -> Finished | Failed:
+            return self._accounts.settle(telemetry, end, key_slot)
+
+        return RunStream(telemetry, running, slot, settle, limits, cancellation, self._streams.discard, observer)
 
     def cancel_all(self, failure: Failed) -> None:
         """Cancel every run, at server shutdown. Each stream ends with ``failure``."""

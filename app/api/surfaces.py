@@ -21,6 +21,7 @@ from blueprints.native.keys import blp as keys_blp
 from blueprints.native.routes import blp as native_blp
 from blueprints.native.runs import blp as runs_blp
 from blueprints.native.sessions import blp as sessions_blp
+from blueprints.native.usage import blp as usage_blp
 from blueprints.openai.responses.routes import blp as responses_blp
 from blueprints.openai.routes import blp as openai_blp
 from blueprints.openai.routes import extras as openai_extras
@@ -43,7 +44,12 @@ class Surface:
 
 # In documentation order; the surface without a prefix is last and matches all remaining paths.
 SURFACES = (
-    Surface(name="native", prefix="/api", envelope=to_native_error, blueprints=(native_blp, sessions_blp, compose_blp, runs_blp, keys_blp)),
+    Surface(
+        name="native",
+        prefix="/api",
+        envelope=to_native_error,
+        blueprints=(native_blp, sessions_blp, compose_blp, runs_blp, keys_blp, usage_blp),
+    ),
     Surface(name="openai", prefix="/openai", envelope=to_openai_error, blueprints=(openai_blp, responses_blp), pages=(openai_extras,)),
     Surface(
         name="anthropic",

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from ipaddress import ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
 from app.config.problems import Problem
-from app.config.schema import RunSettings, ServerSettings, Settings
+from app.config.schema import PriceSettings, RunSettings, ServerSettings, Settings
 from app.observability.trace_context import wrong_variables
 
 ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s?#]+")
@@ -21,7 +21,7 @@ STORAGES = ("memory", "redis", "rediss", "redis+unix")
 
 
 def check_together(settings: Settings) -> list[Problem]:
-    found = (*_checks(settings.server), *_database(settings.session.database_url), *_webhooks(settings.runs))
+    found = (*_checks(settings.server), *_database(settings.session.database_url), *_webhooks(settings.runs), *_prices(settings.prices))
     return [Problem(settings.source_of(key), key, message) for key, message in found]
 
 
@@ -49,6 +49,13 @@ def _database(url: str) -> Iterator[tuple[str, str]]:
             to_url(url, "")
         except ValueError as error:
             yield "session.database_url", str(error)
+
+
+def _prices(prices: Mapping[str, PriceSettings]) -> Iterator[tuple[str, str]]:
+    for pattern, price in prices.items():
+        for name in ("input", "output"):
+            if getattr(price, name) is None:
+                yield f"prices.{pattern}.{name}", "is required: US dollars per million tokens"
 
 
 def _webhooks(runs: RunSettings) -> Iterator[tuple[str, str]]:

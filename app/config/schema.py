@@ -300,6 +300,25 @@ class RunSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PriceSettings:
+    """What the tokens of models cost, for CLIs that do not report it. A pattern (`gpt-5*`, `codex/*`) is compared without case with the model and
+    with `backend/model`; of several that match, the longest counts."""
+
+    input: float | None = setting(None, "US dollars per million input tokens; required", at_least=0)
+    output: float | None = setting(None, "US dollars per million output tokens; required", at_least=0)
+    cached: float | None = setting(
+        None, "US dollars per million input tokens read from the vendor's cache; default: as `input`", at_least=0
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageSettings:
+    retention_days: int = setting(
+        400, "the single runs of the usage ledger are deleted after so many days; the sums of days are kept", at_least=1
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     default_backend: str = setting(
         "", "backend if the request names none; empty: the first available of claude, codex, gemini and your own"
@@ -310,6 +329,8 @@ class Settings:
     server: ServerSettings = field(default_factory=ServerSettings)
     parallel: ParallelSettings = field(default_factory=ParallelSettings)
     runs: RunSettings = field(default_factory=RunSettings)
+    usage: UsageSettings = field(default_factory=UsageSettings)
+    prices: dict[str, PriceSettings] = field(default_factory=dict)
 
     home: str = setting("~/.clinvk", "folder of the configuration and the sessions (CLINVK_HOME)", is_path=True)
     config_file: str | None = field(default=None, metadata={"is_internal": True})

@@ -23,7 +23,8 @@ from app.observability.multiprocess import LIVE_GAUGES, files
 from app.observability.run_log import KEY
 from app.version import program_version
 from blueprints.context import Services
-from services.errors import StoreUnavailable
+from services.access.rights import BUDGET_UNITS
+from services.errors import BudgetExceeded, StoreUnavailable
 from services.events import FAILURE_KINDS
 from services.runs.record import ENDED, KINDS
 from services.runs.tally import ATTEMPT_RESULTS
@@ -56,6 +57,9 @@ class Meter:
         services.runs.tally.count = lambda name, labels: (made[name].labels(*labels) if labels else made[name]).inc()
         for kind, end in product(KINDS, ENDED):
             made["background_runs_total"].labels(kind, end)
+        services.ledger.on_lost = made["usage_runs_lost_total"].inc
+        for unit in BUDGET_UNITS:
+            made["budget_refusals_total"].labels(unit)
         for result in ATTEMPT_RESULTS:
             made["webhook_attempts_total"].labels(result)
         made["worker_starts_total"].inc()
@@ -88,6 +92,7 @@ class Meter:
         gauges["runs_limit"].set(runner.admission.limit)
         gauges["queue_depth"].set(runner.admission.queued)
         gauges["queue_limit"].set(runner.admission.queue_limit)
+        gauges["usage_runs_pending"].set(self._services.ledger.pending)
         ready = runner.ready_counts()
         for spec in runner.backends.values():
             if spec.warmth:
@@ -145,6 +150,8 @@ class RunMeter:
             made["queue_wait_seconds"].labels(backend).observe(run.admitted_at - run.requested_at)
         if run.refusal:
             made["runs_refused_total"].labels(backend, run.outcome).inc()
+            if isinstance(run.refusal, BudgetExceeded):
+                made["budget_refusals_total"].labels(run.refusal.details["unit"]).inc()
             return
         made["runs_total"].labels(backend, run.outcome).inc()
         made["run_starts_total"].labels(backend, run.start).inc()

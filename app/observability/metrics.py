@@ -13,6 +13,7 @@ from typing import Literal, get_args
 
 from app.api.errors import STATUS
 from app.api.surfaces import SURFACES
+from services.access.rights import BUDGET_UNITS
 from services.events import FAILURE_KINDS
 from services.runs.record import ENDED, KINDS
 from services.telemetry import Start
@@ -75,7 +76,15 @@ METRICS = (
     _of("counter", "webhook_attempts_total", "result", "Webhook requests, by result."),
     _of("gauge", "warm_processes", "backend", "Warm CLI processes that are ready for a run."),
     _of("counter", "tokens_total", "type backend model key", "Tokens, as reported by the CLIs."),
-    _of("counter", "cost_usd_total", "backend model key", "Cost in US dollars, if the CLI reports it."),
+    _of(
+        "counter",
+        "cost_usd_total",
+        "backend model key",
+        "Cost in US dollars, as the CLI reports it, else by `prices` of the configuration.",
+    ),
+    _of("counter", "budget_refusals_total", "unit", "Runs that never started because a budget of their key was used up."),
+    _of("gauge", "usage_runs_pending", "", "Finished runs that are not in the usage ledger yet."),
+    _of("counter", "usage_runs_lost_total", "", "Finished runs that the usage ledger has given up: the database did not take them."),
     _of("gauge", "backend_available", "backend", "1 if the backend's CLI is installed, otherwise 0."),
     _of("gauge", "workers", "", "Worker processes."),
     _of("counter", "worker_starts_total", "", "Worker processes started, including replacements of dead ones."),
@@ -95,6 +104,7 @@ LABELS: Mapping[str, str] = {
     "surface": ", ".join(surface.name for surface in SURFACES),
     "code": f"the error's code: {', '.join(STATUS)}",
     "backend": "the backend's name in the configuration",
+    "unit": f"what the budget counts: {', '.join(BUDGET_UNITS)}",
     "outcome": f"completed, or the kind of failure: {', '.join(FAILURE_KINDS)}",
     "reason": "queue_full, backend_unavailable, cancelled, or another error code",
     "start": ", ".join(get_args(Start)),

@@ -61,6 +61,7 @@ def finish(
     wait_until_idle(DRAIN_S, stop_all)
     services.runs.peers.close()
     services.runs.deliverer.stop()
+    services.ledger.close()
     services.runner.close()
     services.continuation.close()
     services.spawner.close()

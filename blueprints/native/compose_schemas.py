@@ -9,6 +9,7 @@ from marshmallow import ValidationError, fields, validate, validates_schema
 from blueprints.native.schemas import (
     NAME_LIMIT,
     BackgroundSchema,
+    CostEstimated,
     DeniedToolSchema,
     MetaSchema,
     Pattern,
@@ -112,6 +113,7 @@ class PartResultSchema(Strict):
     error_code = fields.String(allow_none=True, metadata={"description": "Machine-readable error code"})
     token_usage = fields.Nested(TokenUsageSchema, allow_none=True)
     cost_usd = fields.Float(allow_none=True)
+    cost_estimated = CostEstimated()
     ignored = fields.List(fields.String(), metadata={"description": "Options that this backend does not support"})
     denied_tools = fields.List(fields.Nested(DeniedToolSchema), metadata={"description": "Tool calls that the CLI refused"})
     argv = fields.List(fields.String(), metadata={"description": "With `dry_run`: the command line that would run"})

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from blueprints import sse
-from blueprints.native.translate import EventEncoder, meta, to_denied_tools, to_usage
+from blueprints.native.translate import EventEncoder, meta, to_cost, to_denied_tools, to_usage
 from blueprints.runs.plan import Beginning, Origin
 from blueprints.times import now
 from services.clis.spec import Invocation
@@ -132,7 +132,7 @@ def _to_result(outcome: Outcome) -> Mapping[str, Any]:
         "error": result.failure.message if result.failure else None,
         "error_code": RUN_FAILURE_CODES[result.failure.kind] if result.failure else None,
         "token_usage": to_usage(result.usage),
-        "cost_usd": result.cost_usd,
+        **to_cost(result),
         "ignored": list(result.ignored),
         "denied_tools": to_denied_tools(result.denied_tools),
     }

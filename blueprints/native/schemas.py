@@ -109,6 +109,13 @@ class TokenUsageSchema(Strict):
     reasoning_tokens = fields.Integer()
 
 
+class CostEstimated(fields.Boolean):
+    """Present only where it is true."""
+
+    def __init__(self) -> None:
+        super().__init__(metadata={"description": "The CLI reports no cost; `cost_usd` was computed by `prices` of the configuration"})
+
+
 class DeniedToolSchema(Strict):
     tool = fields.String(required=True)
     reason = fields.String(required=True, metadata={"description": "The CLI's message"})
@@ -127,6 +134,7 @@ class PromptResultSchema(Strict):
     error = fields.String(allow_none=True)
     token_usage = fields.Nested(TokenUsageSchema, allow_none=True)
     cost_usd = fields.Float(allow_none=True)
+    cost_estimated = CostEstimated()
     ignored = fields.List(fields.String(), metadata={"description": "Options that this backend does not support"})
     denied_tools = fields.List(fields.Nested(DeniedToolSchema), metadata={"description": "Tool calls that the CLI refused"})
     dry_run = fields.Boolean()

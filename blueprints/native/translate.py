@@ -64,6 +64,11 @@ def to_usage(usage: Usage | None) -> dict[str, int] | None:
     }
 
 
+def to_cost(of: RunResult | Finished | Failed) -> dict[str, Any]:
+    """An estimate by the configuration's prices is marked."""
+    return {"cost_usd": of.cost_usd} | ({"cost_estimated": True} if of.is_cost_estimated else {})
+
+
 def to_denied_tools(denials: Iterable[Denial]) -> list[dict[str, str]]:
     return [{"tool": denial.tool, "reason": denial.reason} for denial in denials]
 
@@ -80,7 +85,7 @@ def to_result(result: RunResult, run_id: str, origin: Origin) -> dict[str, Any]:
         "output": result.output,
         "error": result.failure.message if result.failure else None,
         "token_usage": to_usage(result.usage),
-        "cost_usd": result.cost_usd,
+        **to_cost(result),
         "ignored": list(result.ignored),
         "denied_tools": to_denied_tools(result.denied_tools),
         "meta": meta(origin.request_id, origin.submitted_at),
@@ -193,7 +198,7 @@ def _done(event: Finished, facts: Mapping[str, Any]) -> dict[str, Any]:
         "stop_reason": event.stop_reason,
         "duration_ms": facts["elapsed_ms"](),
         "token_usage": to_usage(event.usage),
-        "cost_usd": event.cost_usd,
+        **to_cost(event),
         "ignored": facts["ignored"],
         "denied_tools": to_denied_tools(event.denied_tools),
     }
@@ -206,7 +211,7 @@ def _error(event: Failed, facts: Mapping[str, Any]) -> dict[str, Any]:
         "exit_code": event.exit_code,
         "duration_ms": facts["elapsed_ms"](),
         "token_usage": to_usage(event.usage),
-        "cost_usd": event.cost_usd,
+        **to_cost(event),
         "denied_tools": to_denied_tools(event.denied_tools),
     }
 

@@ -56,7 +56,8 @@ def submit(submission: Submission, content_type: str | None, to_answer: Callable
         submission.check()
         new = _to_new_run(submission, key)
         yield_to_others()  # a request may have 10 MB
-        run, is_new = runs.store.add(new, max_waiting=runs.limits.max_waiting, max_waiting_per_owner=runs.limits.max_waiting_per_owner)
+        share = services().quotas.share_of(new.owner, runs.limits.max_waiting_per_owner)
+        run, is_new = runs.store.add(new, max_waiting=runs.limits.max_waiting, max_waiting_per_owner=share)
         if is_new:
             runs.wake_workers()
     else:
@@ -91,6 +92,7 @@ def _to_new_run(submission: Submission, key: IdempotencyKey | None) -> NewRun:
         backend=plan.expected.backend,
         model=plan.expected.model,
         priority=submission.priority,
+        weight=services().access.rights_of(origin.owner).weight,
         attempts=submission.attempts,
         timeout_s=submission.timeout_s,
         idempotency=key,

@@ -19,6 +19,10 @@ class Access:
         """``keys``: name → rights of all keys in force."""
         self._keys = keys
 
+    @property
+    def keys(self) -> Mapping[str, Rights]:
+        return self._keys
+
     def rights_of(self, owner: str) -> Rights:
         """Raises KeyRevoked if ``owner`` is no key in force (any more). `LOCAL` always has all rights: nobody can present it as a key."""
         rights = self._keys.get(owner) or (UNLIMITED if owner == LOCAL else None)

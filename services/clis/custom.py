@@ -62,6 +62,7 @@ def declare(name: str, mapping: Mapping[str, Any]) -> BackendSpec:
         args=read.strings("args"),
         options={option: _option(option, rule) for option, rule in read.map("options").items()},
         decoder=_decoder(read),
+        reports_cost=_reports_cost(mapping),
         prompt_via="arg" if prompt_via == "arg" else "stdin",
         prompt_args=_prompt_args(read, prompt_via),
         resume_args=resume,
@@ -117,6 +118,11 @@ def _rule(key: str, rule: Any, *, may_be_bare: bool) -> Option:
     if values:
         return Option(values={str(value): _rule(f"{key}.values.{value}", part, may_be_bare=True) for value, part in values.items()})
     return Option(argv=argv, env=read.string_map("env"))
+
+
+def _reports_cost(mapping: Mapping[str, Any]) -> bool:
+    rules = mapping.get("rules") or []
+    return "cost_usd" in (mapping.get("fields") or {}) or any("cost_usd" in (rule.get("fields") or {}) for rule in rules)
 
 
 def _decoder(read: _Reader) -> Callable[[], Decoder]:

@@ -89,6 +89,8 @@ class BackendSpec:
     """An ephemeral run may resume a session: it goes on from where that is, and leaves it as it was."""
     takes_images: bool = False
     streams_tokens: bool = False
+    reports_cost: bool = False
+    """The CLI says what a run has cost."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     models: tuple[str, ...] = ()
     claims: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ when it submitted nothing. Nothing is recomputed when a run is claimed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, Text, bindparam, case, func, literal_column, or_, select, tuple_, update
@@ -19,6 +19,8 @@ from services.runs.rows import WHOLE
 from services.store.schema import runs
 
 RETRY_AFTER_S = 30.0
+
+PassedOver = Callable[[Connection], Collection[str]]
 
 ORDER = (runs.c.priority, runs.c.turn, runs.c.created_at, runs.c.id)
 """The order of service. Equal turns: the older run."""
@@ -56,7 +58,11 @@ ANY_WAITS = select(
 )
 NEXT = (
     select(runs.c.id)
-    .where(QUEUED, or_(runs.c.backend.is_(None), runs.c.backend.in_(bindparam("backends", expanding=True, type_=Text))))
+    .where(
+        QUEUED,
+        or_(runs.c.backend.is_(None), runs.c.backend.in_(bindparam("backends", expanding=True, type_=Text))),
+        runs.c.owner.not_in(bindparam("passed_over", expanding=True, type_=Text)),
+    )
     .order_by(*ORDER)
     .limit(1)
     .with_for_update(skip_locked=True)
@@ -119,11 +125,12 @@ def next_turn(connection: Connection, new: NewRun, *, max_waiting: int, max_wait
     return turn, state.length + 1 if is_last else None
 
 
-def claim(connection: Connection, backends: Collection[str], worker: str, now: int) -> Row[Any] | None:
-    """The run that is next among those that need no backend or one of ``backends``, now running."""
+def claim(connection: Connection, backends: Collection[str], worker: str, now: int, passed_over: PassedOver) -> Row[Any] | None:
+    """The run that is next among those that need no backend or one of ``backends``, now running. ``passed_over``: the owners whose runs
+    stay in the queue; asked only where runs wait."""
     if not connection.execute(ANY_WAITS, {"backends": list(backends)}).scalar():
         return None
-    run_id = connection.execute(NEXT, {"backends": list(backends)}).scalar()
+    run_id = connection.execute(NEXT, {"backends": list(backends), "passed_over": list(passed_over(connection))}).scalar()
     if run_id is None:
         return None
     return connection.execute(CLAIM, {"of_run": run_id, "new_worker": worker, "now": now}).one()

@@ -58,7 +58,7 @@ class RunStore:
         self._database = database
         self._us = us
 
-    def add(self, new: NewRun, *, max_waiting: int, max_waiting_per_owner: int) -> tuple[Run, bool]:
+    def add(self, new: NewRun, *, max_waiting: int, max_waiting_per_owner: int | Callable[[Connection], int]) -> tuple[Run, bool]:
         """Put a background run into the queue, with the events that it begins with, if any. False: the owner's key had done that with an equal request; this is that run.
 
         Raises KeyReused, Conflict if the session runs a turn or waits for one, RateLimited, QueueFull.
@@ -68,7 +68,8 @@ class RunStore:
             if there := finding.of_same_key(connection, new):
                 return there, False
             self._check_session(connection, new.session_id)
-            turn, place = queue.next_turn(connection, new, max_waiting=max_waiting, max_waiting_per_owner=max_waiting_per_owner)
+            share = max_waiting_per_owner if isinstance(max_waiting_per_owner, int) else max_waiting_per_owner(connection)
+            turn, place = queue.next_turn(connection, new, max_waiting=max_waiting, max_waiting_per_owner=share)
             row = _insert(connection, new, {**from_new(new, now=_now()), "turn": turn})
             if new.begun:
                 connection.execute(insert(run_events), {"run_id": new.id, **new.begun._asdict()})
@@ -97,12 +98,13 @@ class RunStore:
         """Remove a run that `begin` stored and that was refused before it started, so that its key is free again."""
         self._database.write(lambda connection: connection.execute(DISCARD, {"of_run": id, "of_worker": self._us().id}))
 
-    def claim(self, backends: Collection[str]) -> Run | None:
-        """The run that is next among those for ``backends`` or for any, now executed by this process. None: nothing waits."""
+    def claim(self, backends: Collection[str], passed_over: queue.PassedOver = lambda connection: ()) -> Run | None:
+        """The run that is next among those for ``backends`` or for any, now executed by this process. None: nothing waits but runs of the
+        owners that are ``passed_over``."""
 
         def work(connection: Connection) -> Run | None:
             us = self._us()
-            row = queue.claim(connection, backends, us.id, _now())
+            row = queue.claim(connection, backends, us.id, _now(), passed_over)
             if row is None:
                 return None
             leases.sign_in(connection, us)

@@ -21,6 +21,7 @@ from services.runs.limits import RunLimits
 from services.runs.live import LiveRun, LiveRuns
 from services.runs.log import EventLog
 from services.runs.performer import BUG, Performer
+from services.runs.queue import PassedOver
 from services.runs.record import Chunk, Run, RunError
 from services.runs.store import RunStore
 from services.runs.tally import Tally
@@ -53,11 +54,12 @@ class RunWorker:
         tally: Tally,
         *,
         backends: Callable[[], list[str]],
+        passed_over: PassedOver = lambda connection: (),
         to_lost: Callable[[Run, int], Chunk],
         to_restarted: Callable[[Run, int], Chunk],
         end_leftovers: Callable[[], object],
     ) -> None:
-        """``backends``: those that this process has. ``to_lost``: the last event of a run whose worker was lost; ``to_restarted``: the
+        """``backends``: those that this process has. ``passed_over``: the owners that may start no run now. ``to_lost``: the last event of a run whose worker was lost; ``to_restarted``: the
         event before its second attempt; ``end_leftovers`` ends the processes of dead servers of this machine."""
         self._store = store
         self._events = events
@@ -66,6 +68,7 @@ class RunWorker:
         self._admission = admission
         self._tally = tally
         self._backends = backends
+        self._passed_over = passed_over
         self._limits = RunLimits()
         self._to_lost = to_lost
         self._to_restarted = to_restarted
@@ -163,7 +166,7 @@ class RunWorker:
 
     def _claim(self) -> None:
         while not self.is_draining and (free := self._free_backends()):
-            run = self._store.claim(free)
+            run = self._store.claim(free, self._passed_over)
             if run is None:
                 return
             live = _to_live(run)

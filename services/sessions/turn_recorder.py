@@ -49,7 +49,7 @@ class TurnRecorder(SessionHook):
                 error=failure.message if failure else None,
                 exit_code=end.exit_code,
                 usage=end.usage,
-                cost_usd=end.cost_usd,
+                cost_usd=None if end.is_cost_estimated else end.cost_usd,
                 cli_session_id=self._cli_session_id,
             ),
         )

@@ -247,11 +247,11 @@ COUNTS = ("input_tokens", "output_tokens", "cached_tokens")
 """Columns of the token counts in the usage tables, named as the fields of `Usage`."""
 
 # The ledger: one row per execution of a CLI. `usage_days` has its sums per UTC day, written in the same transaction.
+# Ids are in the order of the ends (`services.ledger.entry`), so a time is a range of ids.
 usage_runs = Table(
     "usage_runs",
     metadata,
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    Column("ended_at", BigInteger, nullable=False),
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
     Column("owner", Id, nullable=False),
     Column("backend", Text, nullable=False),
     Column("model", Text, nullable=False),  # empty: not known
@@ -262,9 +262,7 @@ usage_runs = Table(
     Column("cost_usd", Double, nullable=False),
     Column("is_cost_estimated", Boolean, nullable=False),
     Column("duration_ms", BigInteger, nullable=False),
-    Index("usage_runs_by_end", "ended_at"),
-    Index("usage_runs_by_owner", "owner", "ended_at"),
-    sqlite_autoincrement=True,
+    Index("usage_runs_by_owner", "owner", "id"),
 )
 usage_days = Table(
     "usage_days",
@@ -284,14 +282,16 @@ usage_days = Table(
     Index("usage_days_by_day", "day"),
 )
 
-# Runs in progress of keys with a limit or a budget: their slots are counted over all processes.
+# Runs of keys with a limit or a budget, counted over all processes: those in progress, and those that wait for another one's end.
 slots = Table(
     "slots",
     metadata,
     Column("id", Text, primary_key=True),
     Column("owner", Id, nullable=False),
     Column("worker", Text, nullable=False),
-    Column("counts_as_run", Boolean, nullable=False),
+    Column("run_id", Text, nullable=False),
+    Column("counts_as_run", Boolean, nullable=False),  # no fallback of a run that is already counted
+    Column("waiting_since", BigInteger),  # NULL: it has its slot
     Index("slots_by_owner", "owner"),
     Index("slots_by_worker", "worker"),
 )

@@ -27,8 +27,7 @@ STATEMENTS = (
         last_used_at BIGINT NOT NULL
     )""",
     """CREATE TABLE usage_runs (
-        id {serial},
-        ended_at BIGINT NOT NULL,
+        id {ordered} NOT NULL PRIMARY KEY,
         owner {id} NOT NULL,
         backend TEXT NOT NULL,
         model TEXT NOT NULL,
@@ -42,8 +41,7 @@ STATEMENTS = (
         is_cost_estimated BOOLEAN NOT NULL,
         duration_ms BIGINT NOT NULL
     )""",
-    "CREATE INDEX usage_runs_by_end ON usage_runs (ended_at)",
-    "CREATE INDEX usage_runs_by_owner ON usage_runs (owner, ended_at)",
+    "CREATE INDEX usage_runs_by_owner ON usage_runs (owner, id)",
     """CREATE TABLE usage_days (
         day INTEGER NOT NULL,
         owner {id} NOT NULL,
@@ -65,7 +63,9 @@ STATEMENTS = (
         id TEXT NOT NULL PRIMARY KEY,
         owner {id} NOT NULL,
         worker TEXT NOT NULL,
-        counts_as_run BOOLEAN NOT NULL
+        run_id TEXT NOT NULL,
+        counts_as_run BOOLEAN NOT NULL,
+        waiting_since BIGINT
     )""",
     "CREATE INDEX slots_by_owner ON slots (owner)",
     "CREATE INDEX slots_by_worker ON slots (worker)",
@@ -80,11 +80,12 @@ STATEMENTS = (
     )""",
 )
 
-SERIAL = {"sqlite": "INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT", "postgresql": "BIGSERIAL NOT NULL PRIMARY KEY"}
+# In SQLite a table is in the order of a column of this very type.
+ORDERED = {"sqlite": "INTEGER", "postgresql": "BIGINT"}
 
 
 def upgrade(connection: Connection) -> None:
     dialect = connection.dialect.name
-    types = {**TYPES[dialect], "serial": SERIAL[dialect]}
+    types = {**TYPES[dialect], "ordered": ORDERED[dialect]}
     for statement in STATEMENTS:
         connection.exec_driver_sql(statement.format_map(types))

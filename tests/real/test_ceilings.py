@@ -16,10 +16,10 @@ from flask import Flask
 from app.build import build_services
 from app.config.load import load_settings
 from app.factory import create_app
-from app.security.api_keys import KeyRing
 from services.access.rights import Rights
 from services.processes.bubblewrap import unavailable_reason
 from tests.parts.clis import NO_WAY_OUT, REAL_CLIS, cli_path, real_cli_in, require
+from tests.parts.keys import ring_of
 from tests.parts.model_api import FakeModelApi, Reply
 from tests.parts.programs import do_without
 from tests.unit.app.parts import ask
@@ -65,7 +65,7 @@ def cli(request: pytest.FixtureRequest, tmp_path: Path, model_api: FakeModelApi)
     environ = {**os.environ, **real.env, **NO_WAY_OUT, "PATH": cli_path(), "HOME": str(tmp_path), "CLINVK_HOME": str(tmp_path / "clinvk")}
     settings = load_settings(str(tmp_path / "config.yaml"), environ=environ)
     services = build_services(settings, environ)
-    app = create_app(settings, keys=KeyRing.of(*(f"{key}={key}-0123456789" for key in KEYS)), services=services)
+    app = create_app(settings, keys=ring_of(*(f"{key}={key}-0123456789" for key in KEYS)), services=services)
     services.access.replace(KEYS)
     yield Cli(name, app, model_api, tmp_path / "work")
     services.runner.close()

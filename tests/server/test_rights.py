@@ -17,12 +17,12 @@ from flask import Flask
 from app.config.load import load_settings
 from app.factory import create_app
 from app.runs import to_start
-from app.security.api_keys import KeyRing
 from services.access.rights import Rights
 from services.cancellation import Cancellation
 from services.errors import RightMissing
 from services.requests import RunRequest
 from tests.parts.clis import FakeCli
+from tests.parts.keys import ring_of
 from tests.unit.app.parts import LOCAL, ask
 
 KEYS = {"limited": "limited-0123456789", "open": "open-0123456789", "other": "other-0123456789"}
@@ -47,7 +47,7 @@ def app(place: Path) -> Iterator[Flask]:
     }
     (place / "config.yaml").write_text(yaml.safe_dump(config))
     settings = load_settings(str(place / "config.yaml"), environ={"HOME": str(place / "home"), "PATH": "/usr/bin:/bin"})
-    made = create_app(settings, keys=KeyRing.of(*(f"{name}={key}" for name, key in KEYS.items())))
+    made = create_app(settings, keys=ring_of(*(f"{name}={key}" for name, key in KEYS.items())))
     made.extensions["clinvk"].access.replace(
         {
             "limited": Rights(

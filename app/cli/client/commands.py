@@ -10,6 +10,7 @@ from app.cli.client.lists import run_backends, run_delete, run_list, run_show
 from app.cli.client.prompt import run_prompt
 from app.cli.client.run_commands import add_background_options, add_run_commands
 from app.cli.client.several import run_chain, run_compare, run_parallel
+from app.cli.client.usage import add_usage_command
 from services.requests import ApprovalMode, SandboxMode
 
 EPILOG = """\
@@ -74,6 +75,8 @@ def add_client_commands(commands: Any) -> None:
     delete.add_argument("id", nargs="+", help="its id, or the beginning of it")
     for parser in (listed, show, delete):
         parser.add_argument("--json", action="store_true", help="the server's response, for programs")
+
+    add_usage_command(commands, _add)
 
     backends = _add(commands, "backends", run_backends, "the CLIs that the server can run")
     backends.add_argument("--json", action="store_true", help="the server's response, for programs")

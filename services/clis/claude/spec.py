@@ -76,6 +76,7 @@ SPEC = BackendSpec(
         "thinking_tokens": Option(env={"MAX_THINKING_TOKENS": "{}"}),
     },
     decoder=ClaudeDecoder,
+    reports_cost=True,
     escaping=PromptEscaping(escape=no_slash_command, env={"CLAUDE_CODE_DISABLE_ATTACHMENTS": "1"}),
     takes_images=True,
     streams_tokens=True,

@@ -15,7 +15,6 @@ from sqlalchemy import event
 
 from app.config.schema import Settings
 from app.factory import create_app
-from app.security.api_keys import KeyRing
 from blueprints.context import Services
 from blueprints.openai.responses.ids import MESSAGE, RESPONSE, new_id, new_node, to_run_id
 from services.access.rights import Rights
@@ -26,6 +25,7 @@ from services.store import cursors
 from services.store.records import NewTurn, Session
 from services.store.sessions import new_id as new_session_id
 from tests.parts.client import Answer
+from tests.parts.keys import ring_of
 from tests.parts.ownership.things import WORD, Things
 from tests.parts.run_stores import end, new_run
 
@@ -72,7 +72,7 @@ class Seeded:
 def make_app(home: Path, *, has_keys: bool = True) -> flask.Flask:
     """``root`` is an admin."""
     keys = [f"{name}={key}" for name, key in KEYS.items()] if has_keys else []
-    app = create_app(Settings(home=str(home), default_backend="demo"), keys=KeyRing.of(*keys))
+    app = create_app(Settings(home=str(home), default_backend="demo"), keys=ring_of(*keys))
     if has_keys:
         app.extensions["clinvk"].access.replace({name: Rights(role="admin" if name == "root" else "user") for name in KEYS})
     return app

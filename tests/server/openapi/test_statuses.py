@@ -367,6 +367,11 @@ OWN: dict[tuple[str, str], dict[int, Provocation]] = {
     ("POST", f"{RUNS}/{{run_id}}/cancel"): of_an_ended_run("POST", "/cancel")
     | {202: lambda world: world.ask("POST", f"{RUNS}/{world.running_run()}/cancel")},
     ("DELETE", f"{RUNS}/{{run_id}}"): of_an_ended_run("DELETE", works=204) | {409: lambda world: world.delete_running()},
+    ("GET", f"{NATIVE}/usage"): {
+        200: lambda world: world.ask("GET", f"{NATIVE}/usage"),
+        400: lambda world: world.ask("GET", f"{NATIVE}/usage?group_by=colour"),
+        503: lambda world: world.ask_storeless("GET", f"{NATIVE}/usage"),
+    },
     ("POST", "/openai/v1/chat/completions"): of_an_llm("/openai/v1/chat/completions", chat, 503),
     ("POST", "/openai/v1/responses"): of_an_llm("/openai/v1/responses", response, 503),
     ("GET", f"{RESPONSE}/{{response_id}}"): of_a_response("GET")

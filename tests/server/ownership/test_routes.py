@@ -7,7 +7,7 @@ from pathlib import Path
 from app.api.aliases import resolve_alias
 from app.config.schema import Settings
 from app.factory import create_app
-from app.security.api_keys import KeyRing
+from tests.parts.keys import ring_of
 from tests.parts.ownership.attempts import ATTEMPTS, KEYED, NOTHING_OWNED
 
 THINGS = dict.fromkeys(
@@ -31,7 +31,7 @@ THINGS = dict.fromkeys(
 
 
 def test_every_route_is_tried_or_has_nothing_of_a_caller(tmp_path: Path) -> None:
-    app = create_app(Settings(home=str(tmp_path)), keys=KeyRing.of("ada=0123456789abcdef"))
+    app = create_app(Settings(home=str(tmp_path)), keys=ring_of("ada=0123456789abcdef"))
     adapter = app.url_map.bind("localhost")
     routes = {f"{method} {rule.rule}" for rule in app.url_map.iter_rules() for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}}
 

@@ -50,6 +50,7 @@ def stand_in_services(count_sessions: Callable[[], int] = no_sessions, **availab
         runner=SimpleNamespace(backends={name: backend(name) for name in names}),
         runs=SimpleNamespace(tally=Tally(), store=SimpleNamespace(count_queued=lambda: 0)),
         prober=SimpleNamespace(availability=look),
+        ledger=SimpleNamespace(pending=0, ask=lambda question: {}),
         spawner=SimpleNamespace(is_being_replaced=False, replacements=0),
         conversations=SimpleNamespace(store=SimpleNamespace(count=count_sessions)),
         default_backend="claude",

@@ -89,7 +89,7 @@ def test_a_setting_knows_where_it_was_set(load):
         ("home: /x", "1:1: home: is where the file lies; set CLINVK_HOME instead"),
         (
             "kafka: {}",
-            "1:1: kafka: unknown key; known here: backends, default_backend, parallel, runs, server, session, unified_flags",
+            "1:1: kafka: unknown key; known here: backends, default_backend, parallel, prices, runs, server, session, unified_flags, usage",
         ),
     ],
 )

@@ -1,0 +1,137 @@
+"""What a key's rights and limits add to a request.
+
+    python -m bench rights
+
+A dry run passes all checks of a request and starts no CLI, so its time is the server's. What a limited key adds to a run besides,
+its slot and its place in the ledger, is measured without a server.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+
+from bench.clocks import percentile, rounds
+from bench.section import Section
+from services.access.rights import Budget, Rights
+from services.store.db import to_url
+from tests.parts.quotas import QuotaDesk, open_quota_desk
+from tests.parts.server import Server
+
+KEY = "a-key-of-the-measurement-0123456789"
+LIMITED: dict[str, Any] = {
+    "name": "limited",
+    "key": KEY,
+    "backends": ["demo"],
+    "models": ["demo-*", "demo/*", "default"],
+    "workdirs": ["/tmp"],
+    "max_approval_mode": "auto",
+    "max_sandbox_mode": "workspace",
+    "rate_limit_rps": 100_000,
+    "rate_limit_burst": 100_000,
+    "max_concurrent_runs": 8,
+    "max_waiting_runs": 8,
+    "budget": [{"usd": 1_000, "per": "month"}, {"tokens": 10**9, "per": "day"}, {"runs": 10**6, "per": "hour"}],
+}
+SERVERS: dict[str, list[Any]] = {"no keys": [], "a key": [f"plain={KEY}"], "a key with all rights and limits": [LIMITED]}
+DESKS = {
+    "no limit": Rights(),
+    "runs at once": Rights(max_concurrent_runs=8),
+    "runs at once, three budgets": Rights(
+        max_concurrent_runs=8,
+        budgets=(
+            Budget(unit="usd", amount=1e9, per="month"),
+            Budget(unit="tokens", amount=1e12, per="day"),
+            Budget(unit="runs", amount=1e9, per="hour"),
+        ),
+    ),
+}
+BATCH = 50
+NOTE = """\
+*A request*: a dry run over one connection, p50; the servers take turns. *A run*: to get a slot and to give it back with an entry in the
+ledger (SQLite, one process), p50, without the run itself. Medians of the rounds. Target: rights add at most 0.2 ms to a request."""
+
+
+def measure(*, quick: bool = False) -> Section:
+    count = 5 if quick else 15
+    requests, runs = measure_requests(count), measure_runs(count)
+    rows: list[tuple[str, ...]] = []
+    for kind, found in (("a request", requests), ("a run", runs)):
+        first = next(iter(found.values()))
+        rows += [(kind, name, f"{value * 1e3:.3f}", f"{(value - first) * 1e3:+.3f}") for name, value in found.items()]
+    return Section(title="What rights and limits of a key add", note=NOTE, columns=("of", "caller", "p50 ms", "added ms"), rows=rows)
+
+
+def measure_requests(count: int) -> dict[str, float]:
+    with ExitStack() as stack:
+        ways: dict[str, Callable[[], None]] = {}
+        for name, keys in SERVERS.items():
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
+            config = {
+                "default_backend": "demo",
+                "server": {"api_keys": keys, "log_level": "warning"},
+                "prices": {"*": {"input": 1, "output": 1}},
+            }
+            server = Server(Path(folder), config, {"CLINVK_API_KEY": KEY})
+            stack.callback(server.stop)
+            ways[name] = to_request(server)
+        return take_turns(ways, count)
+
+
+def to_request(server: Server) -> Callable[[], None]:
+    address = urlsplit(server.url)
+    connection = HTTPConnection(address.hostname or "", address.port)
+    body = orjson.dumps({"prompt": "hello", "model": "demo-1", "workdir": "/tmp", "dry_run": True})
+    headers = {"Content-Type": "application/json", "X-Api-Key": KEY}
+
+    def ask() -> None:
+        connection.request("POST", "/api/v1/prompt", body, headers)
+        answer = connection.getresponse()
+        text = answer.read()
+        assert answer.status == 200, text
+
+    return ask
+
+
+def measure_runs(count: int) -> dict[str, float]:
+    with ExitStack() as stack:
+        ways: dict[str, Callable[[], None]] = {}
+        for name, rights in DESKS.items():
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
+            desk = open_quota_desk(to_url("", folder), {"anna": rights})
+            stack.callback(desk.close)
+            ways[name] = to_run(desk)
+        return take_turns(ways, count)
+
+
+def to_run(desk: QuotaDesk) -> Callable[[], None]:
+    return lambda: desk.run() and None
+
+
+def take_turns(ways: dict[str, Callable[[], None]], count: int) -> dict[str, float]:
+    """Seconds: the median of the rounds' p50."""
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for way in ways.values():
+        timed(way)
+    for _ in rounds(count, 60):
+        for name, way in ways.items():
+            found[name].append(percentile(timed(way), 0.5))
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
+def timed(way: Callable[[], None]) -> list[float]:
+    taken = []
+    for _ in range(BATCH):
+        start = time.perf_counter()
+        way()
+        taken.append(time.perf_counter() - start)
+    return taken

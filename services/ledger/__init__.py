@@ -1,0 +1,1 @@
+"""What the executions of CLIs have used: the ledger, its sums, and the prices of models."""
