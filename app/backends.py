@@ -88,7 +88,10 @@ def _facts(name: str, chosen: BackendSettings) -> BackendSpec:
     _checked_name(name)
     if chosen.custom is None and chosen.command is None:
         hint = did_you_mean(name, BUILT_IN)
-        raise Refused("", f"unknown backend; {hint}{' or ' if hint.endswith('?') else '; '}declare it with `command:` and `custom:`, or another account with `like:`")
+        raise Refused(
+            "",
+            f"unknown backend; {hint}{' or ' if hint.endswith('?') else '; '}declare it with `command:` and `custom:`, or another account with `like:`",
+        )
     if chosen.driver is not None:
         raise Refused(".driver", f"{name!r} has only one driver")
     try:

@@ -21,6 +21,8 @@ from services.execution.driver import Limits
 from services.execution.driver_pooled import PooledDriver
 from services.execution.run import ProcessDriver
 from services.models import ModelResolver
+from services.plans.store import PlanStore
+from services.plans.windows import PlanWindows
 from services.processes.spawner import Spawner
 from services.runner import Runner
 from services.server_secret import ServerSecret
@@ -41,10 +43,11 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
     backends = _backends(settings)
     prober = Prober(environ, report=logging.getLogger("clinvk.backends").warning)
     spawner = Spawner(limit_at_start())
-    access = Access()
+    access, plans = Access(), PlanWindows()
     runner = Runner(
         backends,
         access=access,
+        plans=plans,
         driver=PooledDriver(ProcessDriver(spawner), spawner, environ),
         admission=AdmissionControl(**_admission(settings.server, backends)),
         prober=prober,
@@ -73,7 +76,7 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
             conversations,
             retention_days=session.retention_days,
             tidy=(continuation.tidy, responses.tidy, runs.worker.expire, runs.peers.renew),
-            beat=runs.worker.beat,
+            beats=(runs.worker.beat, PlanStore(store.database, plans).sync),
         ),
         prober=prober,
         **_choices(settings, backends, prober),
@@ -114,7 +117,7 @@ def _workdirs(server: ServerSettings) -> WorkdirRules:
     return WorkdirRules(server.allowed_workdir_prefixes, server.blocked_workdir_prefixes)
 
 
-def _limits(settings: Settings) -> dict[str, Limits]:
+def _limits(settings: Settings) -> dict[str, Any]:
     return {
         "limits": _limits_within(settings, "server.request_timeout_secs", settings.server.request_timeout_secs),
         "background_limits": _limits_within(settings, "runs.timeout_secs", settings.runs.timeout_secs),

@@ -75,11 +75,10 @@ class Chain:
         if not has_other:
             return stream, None
         try:
-            failure = stream.await_output(self.held_s)
+            return stream, stream.await_output(self.held_s, REASONS)
         except BaseException:
             stream.close()
             raise
-        return stream, failure if failure and failure.kind in REASONS else None
 
     def _may_have_other(self, place: int) -> bool:
         return any(self.why_not(later.backend) is None for later in self.requests[place + 1 :])

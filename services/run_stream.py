@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from time import monotonic
 from types import TracebackType
 
@@ -12,7 +12,19 @@ import msgspec
 
 from services.admission import Slot
 from services.cancellation import CLIENT_GONE, Cancellation
-from services.events import Batch, Failed, Finished, PlanUpdate, Retrying, Started, ToolCall, UsageUpdate, for_callers, separated
+from services.events import (
+    Batch,
+    Failed,
+    FailureKind,
+    Finished,
+    PlanUpdate,
+    Retrying,
+    Started,
+    ToolCall,
+    UsageUpdate,
+    for_callers,
+    separated,
+)
 from services.execution.driver import Limits, Running
 from services.plans.windows import PlanWindows
 from services.run_clock import RunClock
@@ -23,7 +35,7 @@ from services.usage import Usage
 
 BUG = Failed("backend", "an internal error ended this run; see the server log")
 HIDDEN = (PlanUpdate, Retrying)
-SILENT = (Started, UsageUpdate, PlanUpdate)
+SILENT = (Started, UsageUpdate, *HIDDEN)
 """Events before the first output, which another backend's may replace."""
 
 
@@ -74,18 +86,19 @@ class RunStream(Iterator[Batch]):
         self.fold.usage_before = usage_before
         return self
 
-    def await_output(self, at_most_s: float) -> Failed | None:
+    def await_output(self, at_most_s: float, kinds: Collection[FailureKind]) -> Failed | None:
         """Hold the events back until the first output or the end, but no longer than ``at_most_s``. Call it before the stream is read.
 
-        Returns the failure if there was one first, also one after which the CLI tries again by itself.
+        Returns a failure of ``kinds`` if there was one first, also one after which the CLI tries again by itself.
         """
         latest = monotonic() + at_most_s - self._keepalive_s  # a silent CLI is noticed after this interval
         for batch in self._unread:
             self._held.append(batch)
-            if output := next((event for event in batch if type(event) not in SILENT), None):
-                if type(output) is Retrying:
-                    return Failed(output.kind, output.message)
-                return output if type(output) is Failed else None
+            for event in batch:
+                if type(event) is Retrying and event.kind in kinds:
+                    return Failed(event.kind, event.message)
+                if type(event) not in SILENT:
+                    return event if type(event) is Failed and event.kind in kinds else None
             if not batch:
                 self._check_idle()
             if monotonic() > latest:

@@ -17,6 +17,7 @@ from blueprints.meta.docs import pages
 from blueprints.meta.metrics import blp as metrics_blp
 from blueprints.meta.routes import blp as meta_blp
 from blueprints.native.compose import blp as compose_blp
+from blueprints.native.plan_windows import blp as plan_windows_blp
 from blueprints.native.routes import blp as native_blp
 from blueprints.native.runs import blp as runs_blp
 from blueprints.native.sessions import blp as sessions_blp
@@ -42,7 +43,12 @@ class Surface:
 
 # In documentation order; the surface without a prefix is last and matches all remaining paths.
 SURFACES = (
-    Surface(name="native", prefix="/api", envelope=to_native_error, blueprints=(native_blp, sessions_blp, compose_blp, runs_blp)),
+    Surface(
+        name="native",
+        prefix="/api",
+        envelope=to_native_error,
+        blueprints=(native_blp, sessions_blp, compose_blp, runs_blp, plan_windows_blp),
+    ),
     Surface(name="openai", prefix="/openai", envelope=to_openai_error, blueprints=(openai_blp, responses_blp), pages=(openai_extras,)),
     Surface(
         name="anthropic",

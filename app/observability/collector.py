@@ -33,7 +33,7 @@ REFRESH_S = 2.0
 """How old another worker's gauges may be."""
 STREAM_TYPES = ("text/event-stream", "application/x-ndjson")
 BY_NAME = {metric.name.removeprefix("clinvk_"): metric for metric in METRICS}
-AT_SCRAPE = ("backend_available", "background_runs_queued", "build_info")
+AT_SCRAPE = ("backend_available", "background_runs_queued", "build_info", "plan_window_resets_at_seconds", "plan_window_used_ratio")
 """What any worker knows for all."""
 
 
@@ -141,6 +141,8 @@ class RunMeter:
 
     def finish(self, run: RunTelemetry) -> None:
         made, backend = self._made, run.backend
+        if passed_over := run.invocation.request.passed_over:
+            made["fallbacks_total"].labels(passed_over[-1].backend, backend, passed_over[-1].reason).inc()
         if run.admitted_at:
             made["queue_wait_seconds"].labels(backend).observe(run.admitted_at - run.requested_at)
         if run.refusal:
@@ -189,9 +191,23 @@ class Facts:
                 available.add_metric([spec.name], float(self._services.prober.availability(spec).available))
         yield available
         yield from self._queued()
+        yield from self._plans()
         build = _family("build_info")
         build.add_metric([program_version(), platform.python_version()], 1.0)
         yield build
+
+    def _plans(self) -> Iterator[GaugeMetricFamily]:
+        """Every worker knows the windows that any of them has heard of."""
+        used, resets_at = _family("plan_window_used_ratio"), _family("plan_window_resets_at_seconds")
+        runner = self._services.runner
+        for plan in runner.plans.plans():
+            for window in plan.windows if plan.backend in runner.backends else ():
+                if window.used is not None:
+                    used.add_metric([plan.backend, window.name], window.used)
+                if window.resets_at is not None:
+                    resets_at.add_metric([plan.backend, window.name], float(window.resets_at))
+        yield used
+        yield resets_at
 
     def _queued(self) -> Iterator[GaugeMetricFamily]:
         """Nothing while the store is unavailable: 0 would be wrong."""

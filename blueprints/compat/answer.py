@@ -49,6 +49,9 @@ class Dialect(ABC):
     waits_for_output = False
     """See `RunPlan`."""
 
+    def begin(self, invocation: Invocation) -> None:
+        """The run has started, on the backend of ``invocation``, before anything is encoded."""
+
     @abstractmethod
     def prompt_tokens(self) -> int:
         """Estimated number of input tokens."""
@@ -98,6 +101,7 @@ def to_plan(
 
     def begun(beginning: Beginning) -> StreamWork:
         run = begin(replace(run_request, run_id=beginning.run_id), beginning.cancellation)
+        dialect.begin(run.invocation)
         batches = only_json(run) if is_json(run_request) else run
 
         def to_answer(result: RunResult) -> Answer:

@@ -8,9 +8,11 @@ from marshmallow import ValidationError, fields, validate, validates_schema
 
 from blueprints.native.schemas import (
     NAME_LIMIT,
+    PASSED_OVER,
     BackgroundSchema,
     DeniedToolSchema,
     MetaSchema,
+    PassedOverSchema,
     Pattern,
     RunOptionsSchema,
     Strict,
@@ -114,6 +116,7 @@ class PartResultSchema(Strict):
     cost_usd = fields.Float(allow_none=True)
     ignored = fields.List(fields.String(), metadata={"description": "Options that this backend does not support"})
     denied_tools = fields.List(fields.Nested(DeniedToolSchema), metadata={"description": "Tool calls that the CLI refused"})
+    fallback = fields.List(fields.Nested(PassedOverSchema), metadata={"description": PASSED_OVER})
     argv = fields.List(fields.String(), metadata={"description": "With `dry_run`: the command line that would run"})
 
 

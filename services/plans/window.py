@@ -15,3 +15,8 @@ class PlanWindow(msgspec.Struct, frozen=True):
     used: float | None = None
     resets_at: int | None = None
     status: str | None = None
+
+
+def share(used: float | None) -> float | None:
+    """Vendors count past the limit where more is paid for."""
+    return None if used is None else min(1.0, max(0.0, used))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from time import time_ns
@@ -10,8 +11,11 @@ import msgspec
 
 from services.plans.window import REJECTED, PlanWindow
 
+log = logging.getLogger("clinvk.backends")
+
 WINDOWS_LIMIT = 16
 """Of one backend."""
+NAME_LIMIT_CHARS = 64
 SAME_RESET_S = 120
 """Vendors move the reset of one window by seconds from answer to answer."""
 
@@ -41,9 +45,13 @@ class PlanWindows:
         self._clock = clock
         self._known: dict[str, dict[str, Observed]] = {}
         self._unsaved: set[tuple[str, str]] = set()
+        self._not_understood: set[str] = set()
 
-    def observe(self, backend: str, windows: Iterable[PlanWindow]) -> None:
-        """Note what a CLI has just said. What it leaves out stays as it was."""
+    def observe(self, backend: str, windows: Sequence[PlanWindow]) -> None:
+        """Note what a CLI has just said, empty if it was not understood. What it leaves out stays as it was."""
+        if not windows and backend not in self._not_understood:
+            self._not_understood.add(backend)
+            log.warning("%s reports the limits of its plan in a form that is not known; they are ignored", backend)
         for window in windows:
             before = self._known.get(backend, {}).get(window.name)
             if self._note(backend, Observed(_merged(before.window, window) if before else window, self._clock())):
@@ -83,11 +91,11 @@ class PlanWindows:
         return max(1.0, min(resets) - self._clock() / 1e6) if resets else None
 
     def _note(self, backend: str, observed: Observed) -> bool:
-        """False: the backend has too many windows already."""
-        known = self._known.setdefault(backend, {})
-        if observed.window.name not in known and len(known) >= WINDOWS_LIMIT:
+        """False: the backend has too many windows already, or the name is too long."""
+        known, name = self._known.setdefault(backend, {}), observed.window.name
+        if name not in known and (len(known) >= WINDOWS_LIMIT or len(name) > NAME_LIMIT_CHARS):
             return False
-        known[observed.window.name] = observed
+        known[name] = observed
         return True
 
     def _current(self, backend: str) -> list[Observed]:

@@ -178,6 +178,7 @@ runs = Table(
     Column("answer_status", Integer),
     Column("answer_headers", Text),  # JSON: a list of pairs
     Column("webhooks", Text),  # JSON: a list of objects with url, events, secret
+    Column("fallback", Text),  # JSON: a list of pairs, backend and reason; NULL: the first backend answered
     Column("title", Text),
     Column("tags", Text, nullable=False),  # JSON: a list
     Column("metadata", Text, nullable=False),  # JSON: an object of strings

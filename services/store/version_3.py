@@ -13,6 +13,7 @@ STATEMENTS = (
     "ALTER TABLE session_tags ADD COLUMN owner {id} NOT NULL DEFAULT 'local'",
     "CREATE INDEX sessions_by_owner ON sessions (owner, updated_at, id)",
     "CREATE INDEX session_tags_by_owner ON session_tags (owner, tag, updated_at, session_id)",
+    "ALTER TABLE runs ADD COLUMN fallback TEXT",
     """CREATE TABLE api_keys (
         name {id} NOT NULL PRIMARY KEY,
         digests TEXT NOT NULL,

@@ -13,6 +13,7 @@ from blueprints.openai.responses.answer import to_state
 from blueprints.openai.responses.ids import RESPONSE, new_id
 from blueprints.openai.responses.request import names_of
 from blueprints.openai.responses.stream import ResponseEncoder, event
+from services.clis.spec import Invocation
 from services.events import Failed, Finished, Started, StopReason, Text, Thinking
 from services.requests import RunRequest, RunResult
 from services.runs.record import Chunk
@@ -45,6 +46,9 @@ class ResponseDialect(Dialect):
         self._secret = secret
         self._error_codes = CODEX_RESPONSE_CODES if for_codex else RESPONSE_CODES
         self._encoder: ResponseEncoder | None = None
+
+    def begin(self, invocation: Invocation) -> None:
+        self._backend = invocation.spec.name
 
     def prompt_tokens(self) -> int:
         return estimate_tokens(self._conversation.system, self._conversation.prompt, images=self._conversation.images)

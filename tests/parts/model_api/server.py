@@ -191,15 +191,17 @@ class _Handler(BaseHTTPRequestHandler):
         module, reply = DIALECTS[exchange.dialect], exchange.reply
         if reply.status != 200:
             headers = {} if reply.retry_after_s is None else {"Retry-After": str(reply.retry_after_s)}
-            return self._json(reply.status, module.error(reply.status, reply.message), headers)
+            return self._json(reply.status, reply.error or module.error(reply.status, reply.message), {**headers, **reply.headers})
         while reply.hang:
             self._wait(LOOK_EVERY_S)
         if not module.wants_stream(exchange.path, exchange.body):
             exchange.tokens_sent = len(reply.pieces)
-            return self._json(200, module.whole(reply, exchange.model))
+            return self._json(200, module.whole(reply, exchange.model), reply.headers)
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
         self.end_headers()
         for event in module.stream(reply, exchange.model, self._paced(exchange)):
             name = f"event: {event['type']}\n" if "type" in event else ""
