@@ -49,8 +49,8 @@ class Dialect(ABC):
     waits_for_output = False
     """See `RunPlan`."""
 
-    def begin(self, invocation: Invocation) -> None:
-        """The run has started, on the backend of ``invocation``, before anything is encoded."""
+    backend = ""
+    """The backend that answers; known when the run has started."""
 
     @abstractmethod
     def prompt_tokens(self) -> int:
@@ -101,7 +101,7 @@ def to_plan(
 
     def begun(beginning: Beginning) -> StreamWork:
         run = begin(replace(run_request, run_id=beginning.run_id), beginning.cancellation)
-        dialect.begin(run.invocation)
+        dialect.backend = run.invocation.spec.name
         batches = only_json(run) if is_json(run_request) else run
 
         def to_answer(result: RunResult) -> Answer:

@@ -63,7 +63,7 @@ def respond_kept(plan: RunPlan, live: LiveRun, content_type: str | None, closing
     end: RunEnd | None = performance.get()
     if end is None:
         raise RunEnded("worker_lost", "this run was ended by another process")
-    answer = end.answer or to_stored(work, end.error)
+    answer = end.answer or to_stored(work, None if work.failure else end.error)  # a failure says more than its code and message
     return Response(answer.body, answer.status, dict(answer.headers))
 
 

@@ -13,7 +13,6 @@ from blueprints.openai.responses.answer import to_state
 from blueprints.openai.responses.ids import RESPONSE, new_id
 from blueprints.openai.responses.request import names_of
 from blueprints.openai.responses.stream import ResponseEncoder, event
-from services.clis.spec import Invocation
 from services.events import Failed, Finished, Started, StopReason, Text, Thinking
 from services.requests import RunRequest, RunResult
 from services.runs.record import Chunk
@@ -41,14 +40,11 @@ class ResponseDialect(Dialect):
         self._left_out = left_out
         self._facts = facts
         self._keeps_session = not run_request.ephemeral
-        self._backend = run_request.backend
+        self.backend = run_request.backend
         self._node = node
         self._secret = secret
         self._error_codes = CODEX_RESPONSE_CODES if for_codex else RESPONSE_CODES
         self._encoder: ResponseEncoder | None = None
-
-    def begin(self, invocation: Invocation) -> None:
-        self._backend = invocation.spec.name
 
     def prompt_tokens(self) -> int:
         return estimate_tokens(self._conversation.system, self._conversation.prompt, images=self._conversation.images)
@@ -90,7 +86,7 @@ class ResponseDialect(Dialect):
     def new_id(self, prefix: str, session_id: str | None) -> str:
         is_older = prefix == RESPONSE and self._facts["background"]
         carried = session_id if self._keeps_session and not is_older else None
-        return new_id(self._secret, prefix, self._backend, carried, self._node)
+        return new_id(self._secret, prefix, self.backend, carried, self._node)
 
 
 def _no_error(failure: Failed) -> dict[str, Any]:
