@@ -69,8 +69,10 @@ class Reply:
 class Script:
     """Answers to a conversation with ``match`` in a user text: reply k follows k tool results."""
 
-    def __init__(self, match: str, replies: tuple[Reply, ...]) -> None:
+    def __init__(self, match: str, replies: tuple[Reply, ...], dialect: str = "") -> None:
+        """``dialect``: of the only CLI that is answered so; empty for all."""
         self.match = match
+        self.dialect = dialect
         self.replies = replies
 
     def reply(self, results: int) -> Reply:

@@ -95,9 +95,9 @@ class FakeModelApi:
         self._thread.join()
         self._server.server_close()
 
-    def script(self, match: str, *replies: Reply) -> None:
+    def script(self, match: str, *replies: Reply, dialect: str = "") -> None:
         """Answer conversations whose last matching user text contains ``match``. The newest of equal scripts wins."""
-        self.scripts.insert(0, Script(match, replies or (Reply(),)))
+        self.scripts.insert(0, Script(match, replies or (Reply(),), dialect))
 
     def forget(self) -> None:
         """Remove all scripts and exchanges."""
@@ -132,7 +132,7 @@ class FakeModelApi:
         for kind, text in DIALECTS[dialect].conversation(body):
             if kind == "result":
                 results += 1
-            elif script := next((script for script in self.scripts if script.match in text), None):
+            elif script := next((one for one in self.scripts if one.match in text and one.dialect in ("", dialect)), None):
                 found, results = script, 0
         return found.reply(results) if found else Reply()
 
