@@ -35,6 +35,8 @@ def account_of(settings: Settings, name: str) -> tuple[str, BackendSettings]:
         raise Refused(".like", "cannot be combined with `custom`: either says which CLI it is; remove one")
     if chosen.like not in BUILT_IN and chosen.like not in settings.backends:
         raise Refused(".like", f"unknown backend {chosen.like!r}; {did_you_mean(chosen.like, [*BUILT_IN, *settings.backends])}")
+    if chosen.like == name:
+        raise Refused(".like", "names this backend itself; name the first account here")
     first = settings.backends.get(chosen.like, BackendSettings())
     if first.like is not None:
         raise Refused(".like", f"{chosen.like!r} is itself like {first.like!r}; name {first.like!r} here")

@@ -225,3 +225,21 @@ def test_a_name_that_several_backends_list_is_reported(default: str, winner: str
     assert one.ties() == [f"model 'mine' is listed by codex, house: {winner} serves it; use <backend>/mine for the others"]
     assert one.resolve("mine").backend == winner
     assert resolver().ties() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "is_exact", "tier"),
+    [
+        ("claude", False, ""),
+        ("fast", False, "fast"),
+        ("claude/fast", False, "fast"),
+        ("claude/claude", False, ""),
+        ("claude/opus", True, ""),
+        ("codex/gpt-5.2", True, ""),
+        ("opus", False, ""),
+        ("unknown", False, ""),
+    ],
+)
+def test_only_backend_and_model_together_mean_that_model_and_no_other(name: str, is_exact: bool, tier: str) -> None:
+    found = resolver().resolve(name)
+    assert (found.is_exact, found.tier) == (is_exact, tier)
