@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Iterator
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 import gevent
@@ -23,8 +23,10 @@ from app.observability.multiprocess import LIVE_GAUGES, files
 from app.observability.run_log import KEY
 from app.version import program_version
 from blueprints.context import Services
+from services.clis.spec import BackendSpec
 from services.errors import StoreUnavailable
 from services.events import FAILURE_KINDS
+from services.fallback import REASONS
 from services.runs.record import ENDED, KINDS
 from services.runs.tally import ATTEMPT_RESULTS
 from services.telemetry import RunTelemetry
@@ -52,7 +54,7 @@ class Meter:
         self.gauges = {name: made[name] for name in made if BY_NAME[name].kind == "gauge"}
         self.requests = RequestMeter(made)
         self.runs = RunMeter(made)
-        self.runs.expect([spec.name for spec in services.runner.backends.values() if spec.enabled])
+        self.runs.expect([spec for spec in services.runner.backends.values() if spec.enabled])
         services.runs.tally.count = lambda name, labels: (made[name].labels(*labels) if labels else made[name]).inc()
         for kind, end in product(KINDS, ENDED):
             made["background_runs_total"].labels(kind, end)
@@ -127,9 +129,12 @@ class RunMeter:
         self._made = made
         self._models = ModelLabels()
 
-    def expect(self, backends: Iterable[str]) -> None:
+    def expect(self, specs: Iterable[BackendSpec]) -> None:
         """Begin with 0 what may be: the first failure is then a rise from 0, and not a series that begins with 1."""
-        for backend in backends:
+        for spec in specs:
+            backend = spec.name
+            for (passed, asked), reason in product(combinations((backend, *spec.fallback), 2), REASONS):
+                self._made["fallbacks_total"].labels(passed, asked, reason)
             for outcome in ("completed", *FAILURE_KINDS):
                 self._made["runs_total"].labels(backend, outcome)
             for reason in ("queue_full", "backend_unavailable", "cancelled"):

@@ -178,13 +178,13 @@ runs = Table(
     Column("answer_status", Integer),
     Column("answer_headers", Text),  # JSON: a list of pairs
     Column("webhooks", Text),  # JSON: a list of objects with url, events, secret
-    Column("fallback", Text),  # JSON: a list of pairs, backend and reason; NULL: the first backend answered
     Column("title", Text),
     Column("tags", Text, nullable=False),  # JSON: a list
     Column("metadata", Text, nullable=False),  # JSON: an object of strings
     Column("terminal_data", LargeBinary),
     Column("result", LargeBinary),
     Column("answer_body", LargeBinary),
+    Column("fallback", Text),  # JSON: a list of pairs, backend and reason; NULL: the first backend answered
     Index("runs_by_turn", "status", "priority", "turn", "created_at", "id", "backend"),
     Index("runs_by_share", "owner", "status", "priority", "turn"),
     Index("runs_by_creation", "created_at", "id", "status", "kind", "session_id"),

@@ -20,6 +20,7 @@ from blueprints.current_request import caller, request_id
 from services.access.access import Access
 from services.clis.probe import Availability
 from services.clis.spec import BackendSpec
+from services.plans.windows import PlanWindows
 from services.runs.tally import Tally
 
 PREFIXES = {"native": "/api/v1", "openai": "/openai/v1", "anthropic": "/anthropic/v1"}
@@ -45,7 +46,7 @@ def stand_in_services(count_sessions: Callable[[], int] = no_sessions, **availab
 
     return SimpleNamespace(
         access=Access(),
-        runner=SimpleNamespace(backends={name: backend(name) for name in names}),
+        runner=SimpleNamespace(backends={name: backend(name) for name in names}, plans=PlanWindows()),
         runs=SimpleNamespace(tally=Tally(), store=SimpleNamespace(count_queued=lambda: 0)),
         prober=SimpleNamespace(availability=look),
         spawner=SimpleNamespace(is_being_replaced=False, replacements=0),
