@@ -34,8 +34,8 @@ from services.telemetry import Observer, RunTelemetry
 from services.usage import Usage
 
 BUG = Failed("backend", "an internal error ended this run; see the server log")
-HIDDEN = (PlanUpdate, Retrying)
-SILENT = (Started, UsageUpdate, *HIDDEN)
+HIDDEN = frozenset({PlanUpdate, Retrying})
+SILENT = HIDDEN | {Started, UsageUpdate}
 """Events before the first output, which another backend's may replace."""
 
 

@@ -214,7 +214,8 @@ class Runner:
         return "rate_limited" if self.plans.rejected_until(backend) else None
 
     def _is_available(self, backend: str) -> bool:
-        return self.prober.availability(self.backends[backend]).available
+        spec = self.backends.get(backend)  # a new configuration may have come while a run was held
+        return spec is not None and self.prober.availability(spec).available
 
     def _can_run(self, request: RunRequest) -> bool:
         try:

@@ -133,8 +133,8 @@ class RunMeter:
         """Begin with 0 what may be: the first failure is then a rise from 0, and not a series that begins with 1."""
         for spec in specs:
             backend = spec.name
-            for (passed, asked), reason in product(combinations((backend, *spec.fallback), 2), REASONS):
-                self._made["fallbacks_total"].labels(passed, asked, reason)
+            for (passed, asked), why in product(combinations((backend, *spec.fallback), 2), REASONS):
+                self._made["fallbacks_total"].labels(passed, asked, why)
             for outcome in ("completed", *FAILURE_KINDS):
                 self._made["runs_total"].labels(backend, outcome)
             for reason in ("queue_full", "backend_unavailable", "cancelled"):

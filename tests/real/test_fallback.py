@@ -142,3 +142,37 @@ def test_an_account_that_has_used_up_its_plan_is_left_alone_until_the_reset(pair
     assert pair.ask("chat", model="subscriber").headers["X-Clinvk-Fallback"] == "subscriber=rate_limited"
     assert pair.asked("anthropic") == asked, "it was asked again"
     assert (Path(pair.server.home).parent / "subscriber").is_dir(), "the account's own folder"
+
+
+def test_processes_that_were_there_before_fail_over_as_well(tmp_path: Path) -> None:
+    """Either CLI in the other's place, both kept warm; Codex asks its model again by itself."""
+    for name in ("claude", "codex"):
+        require(name)
+    api = FakeModelApi().start()
+    tmp_path.chmod(0o755)
+    claude, codex = (real_cli_in(tmp_path / name, name, api.url) for name in ("claude", "codex"))
+    settings = Path(codex.env["CODEX_HOME"]) / "config.toml"
+    settings.write_text(settings.read_text().replace("stream_max_retries = 0", "stream_max_retries = 5"))
+    env = {**claude.env, **codex.env, **NO_WAY_OUT, "PATH": cli_path()}
+    warm = {"warm": {"max": 2}}
+    backends = {"claude": {**claude.backend, **warm, "fallback": ["codex"]}, "codex": {**codex.backend, **warm}}
+    backends["mirror"] = {"like": "codex", "env": {}, "fallback": ["claude"]}
+    server = Server(tmp_path, {"backends": backends}, env)
+    try:
+        pair = Pair(server, api, server.workdir)
+        for first, dialect, other in (("claude", "anthropic", "codex"), ("mirror", "responses", "claude")):
+            api.forget()
+            api.script("the question", Reply(status=503), dialect=dialect)
+            for number in range(3):
+                answer = pair.ask("native", model=first, ephemeral=True, approval_mode="default")
+                assert answer.headers["X-Clinvk-Fallback"] == f"{first}=overloaded", answer.body
+                assert (answer.json["backend"], answer.json["output"]) == (other, "ok")
+                served = [exchange for exchange in api.about("the question") if exchange.dialect != dialect]
+                assert len(served) == number + 1
+        warm_runs = [line for line in server.log().splitlines() if '"start": "warm"' in line]
+        assert warm_runs, "no run was warm"
+    finally:
+        try:
+            server.stop()
+        finally:
+            api.stop()
