@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from app.accounts import Refused, account_of, chain_problems
 from app.config.problems import Problem, SettingsError, did_you_mean
 from app.config.schema import BackendSettings, Settings, UnifiedFlags
 from services.clis.custom import declare
@@ -52,13 +53,16 @@ def build_backends(settings: Settings) -> dict[str, BackendSpec]:
         problems.append(Problem(settings.source_of(key), key, message))
 
     for name in [*BUILT_IN, *(name for name in settings.backends if name not in BUILT_IN)]:
-        chosen = settings.backends.get(name, BackendSettings())
         try:
-            spec = _merge(_facts(name, chosen), chosen, settings.unified_flags)
+            first, chosen = account_of(settings, name)
+            spec = _merge(replace(_facts(first, chosen), name=_checked_name(name)), chosen, settings.unified_flags)
             sandboxed = _sandboxed(spec, chosen, settings)
             specs[name] = replace(spec, confinement=_confinement(sandboxed, chosen, settings), sandboxed=sandboxed)
-        except _Refused as refused:
+        except Refused as refused:
             report(f"backends.{name}{refused.key}", refused.message)
+    if not problems:
+        for key, message in chain_problems(specs):
+            report(f"backends.{key}", message)
     for message in _default_backend(settings, specs):
         report("default_backend", message)
     for name, spec in specs.items():
@@ -70,33 +74,32 @@ def build_backends(settings: Settings) -> dict[str, BackendSpec]:
     return specs
 
 
-class _Refused(Exception):
-    """``key`` is relative to the backend's settings: empty, `.command`, `.custom.rules[0].event`."""
-
-    def __init__(self, key: str, message: str) -> None:
-        super().__init__(message)
-        self.key = key
-        self.message = message
+def _checked_name(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise Refused("", "expected a name of small letters, digits, '.', '_' and '-', starting with a letter or digit (at most 63)")
+    return name
 
 
 def _facts(name: str, chosen: BackendSettings) -> BackendSpec:
     """The CLI's spec, before the operator's settings are applied."""
     if name in BUILT_IN:
         if chosen.custom is not None:
-            raise _Refused(".custom", f"{name!r} is built in and cannot be redefined; choose another name")
+            raise Refused(".custom", f"{name!r} is built in and cannot be redefined; choose another name")
         return _spoken_to(name, chosen)
-    if not NAME.fullmatch(name):
-        raise _Refused("", "expected a name of small letters, digits, '.', '_' and '-', starting with a letter or digit (at most 63)")
+    _checked_name(name)
     if chosen.custom is None and chosen.command is None:
         hint = did_you_mean(name, BUILT_IN)
-        raise _Refused("", f"unknown backend; {hint}{' or ' if hint.endswith('?') else '; '}declare it with `command:` and `custom:`")
+        raise Refused(
+            "",
+            f"unknown backend; {hint}{' or ' if hint.endswith('?') else '; '}declare it with `command:` and `custom:`, or another account with `like:`",
+        )
     if chosen.driver is not None:
-        raise _Refused(".driver", f"{name!r} has only one driver")
+        raise Refused(".driver", f"{name!r} has only one driver")
     try:
         return declare(name, _without_version(chosen) | (chosen.custom or {}))
     except InvalidRequest as error:
         key = f".custom.{error.field}" if error.field else ".custom"
-        raise _Refused(key, error.message.removeprefix(f"{error.field}: ")) from None
+        raise Refused(key, error.message.removeprefix(f"{error.field}: ")) from None
 
 
 def _without_version(chosen: BackendSettings) -> dict[str, Any]:
@@ -112,7 +115,7 @@ def _spoken_to(name: str, chosen: BackendSettings) -> BackendSpec:
         return BUILT_IN[name]
     if chosen.driver not in drivers:
         hint = did_you_mean(chosen.driver, drivers) or f"{name!r} has only one driver"
-        raise _Refused(".driver", f"unknown driver {chosen.driver!r}; {hint}")
+        raise Refused(".driver", f"unknown driver {chosen.driver!r}; {hint}")
     return drivers[chosen.driver]
 
 
@@ -131,6 +134,7 @@ def _merge(spec: BackendSpec, chosen: BackendSettings, unified: UnifiedFlags) ->
         extra_args=(*spec.extra_args, *chosen.extra_flags),
         env={**spec.env, **chosen.env},
         pass_env=(*spec.pass_env, *chosen.pass_env),
+        fallback=tuple(chosen.fallback),
         max_concurrent_runs=chosen.max_concurrent_runs,
         warm=_warm(spec, chosen),
     )
@@ -177,9 +181,9 @@ def _command(spec: BackendSpec, chosen: BackendSettings) -> tuple[str, ...]:
     try:
         words = shlex.split(chosen.command) if isinstance(chosen.command, str) else chosen.command
     except ValueError as error:
-        raise _Refused(".command", f"expected words as a shell would split them: {error}") from None
+        raise Refused(".command", f"expected words as a shell would split them: {error}") from None
     if not words or not words[0]:
-        raise _Refused(".command", "expected a program, got nothing")
+        raise Refused(".command", "expected a program, got nothing")
     return tuple(words)
 
 

@@ -25,6 +25,8 @@ from services.execution.run import ProcessDriver
 from services.ledger.ledger import Ledger
 from services.ledger.prices import Price, Prices
 from services.models import ModelResolver
+from services.plans.store import PlanStore
+from services.plans.windows import PlanWindows
 from services.processes.spawner import Spawner
 from services.quotas.quotas import Quotas
 from services.runner import Runner
@@ -46,7 +48,7 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
     backends = _backends(settings)
     prober = Prober(environ, report=logging.getLogger("clinvk.backends").warning)
     spawner = Spawner(limit_at_start())
-    access = Access()
+    access, plans = Access(), PlanWindows()
     admission = AdmissionControl(**_admission(settings.server, backends))
     session = settings.session
     store = SessionStore(database_url(settings), keeps_usage=session.store_token_usage)
@@ -55,6 +57,7 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
     runner = Runner(
         backends,
         access=access,
+        plans=plans,
         driver=PooledDriver(ProcessDriver(spawner), spawner, environ),
         admission=admission,
         accounts=quotas,
@@ -86,7 +89,7 @@ def build_services(settings: Settings, environ: Mapping[str, str] = os.environ) 
             conversations,
             retention_days=session.retention_days,
             tidy=(continuation.tidy, responses.tidy, runs.worker.expire, runs.peers.renew, quotas.tidy, ledger.expire),
-            beat=runs.worker.beat,
+            beats=(runs.worker.beat, PlanStore(store.database, plans).sync),
         ),
         prober=prober,
         **_choices(settings, backends, prober),
@@ -140,7 +143,7 @@ def _workdirs(server: ServerSettings) -> WorkdirRules:
     return WorkdirRules(server.allowed_workdir_prefixes, server.blocked_workdir_prefixes)
 
 
-def _limits(settings: Settings) -> dict[str, Limits]:
+def _limits(settings: Settings) -> dict[str, Any]:
     return {
         "limits": _limits_within(settings, "server.request_timeout_secs", settings.server.request_timeout_secs),
         "background_limits": _limits_within(settings, "runs.timeout_secs", settings.runs.timeout_secs),

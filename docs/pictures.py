@@ -75,6 +75,7 @@ MODULES: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("execution", "one run loop, warm pools"),
         ("clis", "each CLI as data"),
         ("decoding", "CLI output → events"),
+        ("plans", "windows of subscriptions"),
         ("processes", "the only owner of a PID"),
     ),
 }

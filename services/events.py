@@ -1,7 +1,7 @@
 """The events of a run, the same for every CLI.
 
 Grammar of a run: ``Started? (Text | Thinking | ToolCall | ToolProgress | ToolResult | UsageUpdate)* (Finished | Failed)``,
-so exactly one terminal event. Events travel in *batches* (``list[Event]``): the events of one read of the CLI's pipe,
+so exactly one terminal event. PlanUpdate and Retrying may be anywhere before it; `services.run_stream` takes them out. Events travel in *batches* (``list[Event]``): the events of one read of the CLI's pipe,
 so that a burst costs one write to the client. An empty batch means that the CLI is silent; streams send a keep-alive then.
 """
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 
+from services.plans.window import PlanWindow
 from services.redaction import redact
 from services.usage import Usage
 
@@ -93,6 +94,19 @@ class UsageUpdate(msgspec.Struct, frozen=True):
     usage: Usage
 
 
+class PlanUpdate(msgspec.Struct, frozen=True):
+    """The CLI reports windows of its subscription. Callers do not get it."""
+
+    windows: tuple[PlanWindow, ...]
+
+
+class Retrying(msgspec.Struct, frozen=True, gc=False):
+    """The model API refused a request of the CLI, which repeats it by itself. Callers do not get it."""
+
+    kind: FailureKind
+    message: str
+
+
 class Denial(msgspec.Struct, frozen=True, gc=False):
     """A tool call that the CLI refused to run. ``reason`` is the CLI's own text."""
 
@@ -126,7 +140,7 @@ class Failed(msgspec.Struct, frozen=True):
     is_cost_estimated: bool = False
 
 
-Event = Started | Text | Thinking | ToolCall | ToolProgress | ToolResult | UsageUpdate | Finished | Failed
+Event = Started | Text | Thinking | ToolCall | ToolProgress | ToolResult | UsageUpdate | PlanUpdate | Retrying | Finished | Failed
 Batch = list[Event]
 
 

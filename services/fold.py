@@ -85,6 +85,7 @@ class Fold:
             failure=None if finished else cast(Failed, end),
             ignored=invocation.ignored,
             denied_tools=end.denied_tools,
+            passed_over=invocation.request.passed_over,
         )
 
 

@@ -33,13 +33,19 @@ VIEWS_LIMIT = 256
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """``model`` None means the backend's default. ``is_fallback``: no available backend claims the name."""
+    """``model`` None means the backend's default. ``is_fallback``: no available backend claims the name.
+
+    ``is_exact``: the request means this model of this backend and no other (``backend/model``). ``tier``: one of `TIERS`, if the
+    request names one.
+    """
 
     backend: str
     model: str | None
     is_fallback: bool = False
     reason: str = field(default="", compare=False)
     """Why the default backend was selected, if it was."""
+    is_exact: bool = field(default=False, compare=False)
+    tier: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +177,11 @@ class ModelResolver:
             return Resolution(name, None)
         backend, slash, model = name.partition("/")
         if slash and backend in self._backends:
-            return Resolution(backend, self.model_for(backend, model))
+            resolved = self.model_for(backend, model)
+            return Resolution(backend, resolved, is_exact=is_exact(backend, model), tier=tier_of(model))
         default = self._backends.get(self.default_backend)
         if default and name in default.aliases:
-            return Resolution(default.name, self.model_for(default.name, name))
+            return Resolution(default.name, self.model_for(default.name, name), tier=tier_of(name))
         return None
 
     def _claimed(self, name: str) -> Resolution | None:
@@ -200,6 +207,16 @@ class ModelResolver:
     def _unknown(self, name: str) -> NotFound:
         known = ", ".join(model.id for model in self.listed() if model.is_available and "/" not in model.id)
         return NotFound(f"unknown model {name!r}; known: {known or 'none'}, and <backend>/<model>", field="model")
+
+
+def tier_of(model: str | None) -> str:
+    """``model`` if it is a tier; else empty."""
+    return model if model in TIERS else ""
+
+
+def is_exact(backend: str | None, model: str | None) -> bool:
+    """Whether a request that names both means this model of this backend and no other."""
+    return bool(backend and model) and model != backend and model not in TIERS
 
 
 LISTED = 1_000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +15,13 @@ ApprovalMode = Literal["default", "auto", "none", "always"]
 SandboxMode = Literal["default", "read-only", "workspace", "full"]
 OutputFormat = Literal["default", "text", "json", "stream-json"]
 Effort = Literal["minimal", "low", "medium", "high", "xhigh", "max"]
+
+
+class PassedOver(NamedTuple):
+    """A backend that did not answer, so that the next one in its chain was asked: its name, and the kind of its failure."""
+
+    backend: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,12 @@ class RunRequest:
     before the key's waiting runs."""
     traceparent: str = ""
     """Of a background run: the trace (W3C) that its submission belonged to."""
+    tier: str = ""
+    """One of `services.models.TIERS`, if the request names one: another backend answers with its own model of this tier."""
+    may_fall_back: bool = True
+    """False: no other backend may answer. The request names the model exactly, or continues a session."""
+    passed_over: tuple[PassedOver, ...] = ()
+    """The backends that did not answer before this one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,3 +101,4 @@ class RunResult:
     failure: Failed | None = None
     ignored: tuple[str, ...] = ()
     denied_tools: tuple[Denial, ...] = ()
+    passed_over: tuple[PassedOver, ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from services.events import Batch, Failed, Started, UsageUpdate
+from services.events import Batch, Failed, PlanUpdate, Started, UsageUpdate
 
 
 def retried(batches: Iterable[Batch], again: Callable[[Failed], Iterable[Batch] | None]) -> Iterator[Batch]:
@@ -15,7 +15,7 @@ def retried(batches: Iterable[Batch], again: Callable[[Failed], Iterable[Batch] 
     batches = iter(batches)
     held: Batch = []
     for batch in batches:
-        output = [event for event in batch if not isinstance(event, Started | UsageUpdate)]
+        output = [event for event in batch if not isinstance(event, Started | UsageUpdate | PlanUpdate)]
         if not output:
             held += batch
             if not batch:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from time import monotonic
+
+import gevent
 
 from services.access import policy
 from services.access.access import Access
@@ -12,12 +14,15 @@ from services.access.rights import LOCAL, Rights
 from services.admission import AdmissionControl
 from services.cancellation import Cancellation
 from services.clis.command import invoke
+from services.clis.environment import cli_environment
 from services.clis.probe import Availability, Prober
 from services.clis.spec import BackendSpec, Invocation
-from services.errors import BackendUnavailable, InvalidRequest
+from services.errors import BackendUnavailable, ClinvkError, InvalidRequest
 from services.events import Failed, Finished
 from services.execution.driver import Driver, Limits
+from services.fallback import HELD_KEEPALIVES, Chain, Reason, requests_of
 from services.fold import collect
+from services.plans.windows import PlanWindows
 from services.processes.marks import new_path
 from services.quotas.unaccounted import Accounts, Unaccounted
 from services.requests import RunRequest, RunResult
@@ -35,6 +40,7 @@ class Runner:
         backends: Mapping[str, BackendSpec],
         *,
         access: Access | None = None,
+        plans: PlanWindows | None = None,
         driver: Driver,
         admission: AdmissionControl,
         accounts: Accounts | None = None,
@@ -44,9 +50,11 @@ class Runner:
         background_limits: Limits | None = None,
         environ: Mapping[str, str],
     ) -> None:
-        """``access``: the keys in force; None: there are none. ``accounts``: None: nothing is counted. ``background_limits``: of background runs, whose time limit is another one; None: the same."""
+        """``access``: the keys in force; None: there are none. ``plans``: what is known of the CLIs' subscriptions. ``accounts``: None:
+        nothing is counted. ``background_limits``: of background runs, whose time limit is another one; None: the same."""
         self.backends = backends
         self.access = access or Access()
+        self.plans = plans or PlanWindows()
         self.admission = admission
         self._accounts = accounts or Unaccounted(admission)
         self.prober = prober
@@ -134,14 +142,17 @@ class Runner:
         return invocation
 
     def check(self, request: RunRequest) -> None:
-        """Make all checks of `stream`, but for the slot. Raises InvalidRequest, BackendUnavailable."""
+        """Make all checks of `stream`, but for the slot and the plans. Raises InvalidRequest, BackendUnavailable."""
         if why := self.why_unavailable(self.prepare(request)):
             raise BackendUnavailable(why, backend=request.backend)
 
     def why_unavailable(self, invocation: Invocation) -> str | None:
-        """How the backend was selected, why it is unavailable and which backends are available; None if it is available."""
+        """How the backend was selected, why it is unavailable and which backends are available; None if it is available, or another
+        one of its chain."""
         availability = self.prober.availability(invocation.spec)
-        return None if availability.available else self._why_unavailable(invocation, availability)
+        if availability.available or any(self._is_available(name) for name in self._others(invocation.request)):
+            return None
+        return self._why_unavailable(invocation, availability)
 
     def _why_unavailable(self, invocation: Invocation, availability: Availability) -> str:
         spec, reason = invocation.spec, invocation.request.backend_reason
@@ -151,17 +162,23 @@ class Runner:
         return f"{lead} is not available: {availability.reason}. Available: {', '.join(available) or 'none'}"
 
     def stream(self, request: RunRequest, cancellation: Cancellation | None = None) -> RunStream:
-        """Start ``request`` and return its event stream. All checks are made before this returns.
+        """Start ``request`` and return its event stream. All checks are made before this returns. Where the backend has a chain, waits for
+        the first output, and another backend may answer: `RunStream.invocation` says which.
 
         Raises InvalidRequest, RightMissing, KeyRevoked, BudgetExceeded, RateLimited, BackendUnavailable (or QueueFull); RunFailed when
-        cancelled in the queue.
+        cancelled in the queue, or if all backends of the chain are known to be rate limited.
         """
         cancellation = cancellation or Cancellation()
+        others = self._others(request)
+        return self._chain(request, others, cancellation).stream() if others else self._attempt(request, cancellation)
+
+    def _attempt(self, request: RunRequest, cancellation: Cancellation, *, since: float | None = None) -> RunStream:
+        """``since``: when the run's time limit began, if there was an attempt before this one."""
         telemetry = RunTelemetry(self.prepare(request))
         observer = self.observer
         observer.begin(telemetry)
         try:
-            stream = self._started(telemetry, observer, cancellation)
+            stream = self._started(telemetry, observer, cancellation, since)
         except BaseException as error:
             telemetry.refusal, telemetry.ended_at = error, monotonic()
             observer.finish(telemetry)
@@ -169,7 +186,7 @@ class Runner:
         self._streams.add(stream)
         return stream
 
-    def _started(self, telemetry: RunTelemetry, observer: Observer, cancellation: Cancellation) -> RunStream:
+    def _started(self, telemetry: RunTelemetry, observer: Observer, cancellation: Cancellation, since: float | None) -> RunStream:
         spec, request = telemetry.invocation.spec, telemetry.invocation.request
         availability = self.prober.availability(spec)
         if not availability.available:
@@ -184,12 +201,76 @@ class Runner:
             slot.release()
             self._accounts.give_back(request, key_slot)
             raise
-        telemetry.spawned_at = monotonic()
+        telemetry.spawned_at = now = monotonic()
+        time_left_s = limits.request_timeout_s - (now - since if since else 0.0)
 
         def settle(end: Finished | Failed) -> Finished | Failed:
             return self._accounts.settle(telemetry, end, key_slot)
 
-        return RunStream(telemetry, running, slot, settle, limits, cancellation, self._streams.discard, observer)
+        return RunStream(
+            telemetry,
+            running,
+            slot,
+            settle,
+            limits,
+            cancellation,
+            self._streams.discard,
+            observer,
+            plans=self.plans,
+            time_left_s=time_left_s,
+        )
+
+    def _others(self, request: RunRequest) -> list[str]:
+        """The backends that may answer ``request`` in the place of its own, in order."""
+        spec = self.backends.get(request.backend)
+        if not spec or not spec.fallback or not request.may_fall_back or request.resume:
+            return []
+        allowed = self.access.rights_of(request.owner).backends
+        return [name for name in spec.fallback if self.backends[name].enabled and (not allowed or name in allowed)]
+
+    def _chain(self, request: RunRequest, others: Sequence[str], cancellation: Cancellation) -> Chain:
+        began: list[float] = []
+
+        def start(request: RunRequest) -> RunStream:
+            stream = self._attempt(request, cancellation, since=began[0] if began else None)
+            began.append(stream.started_at)
+            return stream
+
+        return Chain(
+            requests=list(requests_of(request, [self.backends[name] for name in others])),
+            start=start,
+            why_not=self._why_not,
+            can_run=self._can_run,
+            give_up=self._give_up,
+            held_s=HELD_KEEPALIVES * self._limits_of(request).keepalive_s,
+            plans=self.plans,
+        )
+
+    def _why_not(self, backend: str) -> Reason | None:
+        if not self._is_available(backend):
+            return "unavailable"
+        return "rate_limited" if self.plans.rejected_until(backend) else None
+
+    def _is_available(self, backend: str) -> bool:
+        spec = self.backends.get(backend)  # a new configuration may have come while a run was held
+        return spec is not None and self.prober.availability(spec).available
+
+    def _can_run(self, request: RunRequest) -> bool:
+        try:
+            self.prepare(request)
+        except ClinvkError:
+            return False
+        return True
+
+    def _give_up(self, stream: RunStream, failure: Failed) -> None:
+        """End an attempt that another backend's follows, and delete the CLI's session of it, which nobody will continue."""
+        stream.give_up(failure)
+        invocation, session_id = stream.invocation, stream.fold.session_id
+        files = invocation.spec.session_files
+        if files and session_id and not invocation.request.ephemeral:
+            self.evict_session(invocation.spec.name, session_id)
+            env = cli_environment(invocation.spec, self._environ) | dict(invocation.spec.env)
+            gevent.get_hub().threadpool.spawn(files.delete, session_id, env)
 
     def cancel_all(self, failure: Failed) -> None:
         """Cancel every run, at server shutdown. Each stream ends with ``failure``."""

@@ -18,6 +18,7 @@ from blueprints.meta.metrics import blp as metrics_blp
 from blueprints.meta.routes import blp as meta_blp
 from blueprints.native.compose import blp as compose_blp
 from blueprints.native.keys import blp as keys_blp
+from blueprints.native.plan_windows import blp as plan_windows_blp
 from blueprints.native.routes import blp as native_blp
 from blueprints.native.runs import blp as runs_blp
 from blueprints.native.sessions import blp as sessions_blp
@@ -48,7 +49,7 @@ SURFACES = (
         name="native",
         prefix="/api",
         envelope=to_native_error,
-        blueprints=(native_blp, sessions_blp, compose_blp, runs_blp, keys_blp, usage_blp),
+        blueprints=(native_blp, sessions_blp, compose_blp, runs_blp, keys_blp, usage_blp, plan_windows_blp),
     ),
     Surface(name="openai", prefix="/openai", envelope=to_openai_error, blueprints=(openai_blp, responses_blp), pages=(openai_extras,)),
     Surface(

@@ -108,6 +108,15 @@ class BackendSettings:
     """Settings of one backend. For a CLI that is not built in, they also declare it."""
 
     enabled: bool = setting(True, "false hides the backend")
+    like: str | None = setting(
+        None,
+        "makes this another account of that backend's CLI: it has the same settings except `env`, `pass_env`, `fallback` and `enabled`",
+    )
+    fallback: list[str] = setting(
+        [],
+        "backends that answer instead, in this order, if this one is rate limited, overloaded, not logged in or unavailable before its first"
+        " word or tool call",
+    )
     model: str | None = setting(None, "model if the request names none")
     system_prompt: str | None = setting(None, "system prompt if the request has none")
     approval_mode: str | None = setting(None, "overrides unified_flags.approval_mode for this backend", choices=APPROVAL_MODES)

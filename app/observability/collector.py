@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Iterator
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 import gevent
@@ -24,8 +24,10 @@ from app.observability.run_log import KEY
 from app.version import program_version
 from blueprints.context import Services
 from services.access.rights import BUDGET_UNITS
+from services.clis.spec import BackendSpec
 from services.errors import BudgetExceeded, StoreUnavailable
 from services.events import FAILURE_KINDS
+from services.fallback import REASONS
 from services.runs.record import ENDED, KINDS
 from services.runs.tally import ATTEMPT_RESULTS
 from services.telemetry import RunTelemetry
@@ -34,7 +36,7 @@ REFRESH_S = 2.0
 """How old another worker's gauges may be."""
 STREAM_TYPES = ("text/event-stream", "application/x-ndjson")
 BY_NAME = {metric.name.removeprefix("clinvk_"): metric for metric in METRICS}
-AT_SCRAPE = ("backend_available", "background_runs_queued", "build_info")
+AT_SCRAPE = ("backend_available", "background_runs_queued", "build_info", "plan_window_resets_at_seconds", "plan_window_used_ratio")
 """What any worker knows for all."""
 
 
@@ -53,7 +55,7 @@ class Meter:
         self.gauges = {name: made[name] for name in made if BY_NAME[name].kind == "gauge"}
         self.requests = RequestMeter(made)
         self.runs = RunMeter(made)
-        self.runs.expect([spec.name for spec in services.runner.backends.values() if spec.enabled])
+        self.runs.expect([spec for spec in services.runner.backends.values() if spec.enabled])
         services.runs.tally.count = lambda name, labels: (made[name].labels(*labels) if labels else made[name]).inc()
         for kind, end in product(KINDS, ENDED):
             made["background_runs_total"].labels(kind, end)
@@ -132,9 +134,12 @@ class RunMeter:
         self._made = made
         self._models = ModelLabels()
 
-    def expect(self, backends: Iterable[str]) -> None:
+    def expect(self, specs: Iterable[BackendSpec]) -> None:
         """Begin with 0 what may be: the first failure is then a rise from 0, and not a series that begins with 1."""
-        for backend in backends:
+        for spec in specs:
+            backend = spec.name
+            for (passed, asked), why in product(combinations((backend, *spec.fallback), 2), REASONS):
+                self._made["fallbacks_total"].labels(passed, asked, why)
             for outcome in ("completed", *FAILURE_KINDS):
                 self._made["runs_total"].labels(backend, outcome)
             for reason in ("queue_full", "backend_unavailable", "cancelled"):
@@ -146,6 +151,8 @@ class RunMeter:
 
     def finish(self, run: RunTelemetry) -> None:
         made, backend = self._made, run.backend
+        if passed_over := run.invocation.request.passed_over:
+            made["fallbacks_total"].labels(passed_over[-1].backend, backend, passed_over[-1].reason).inc()
         if run.admitted_at:
             made["queue_wait_seconds"].labels(backend).observe(run.admitted_at - run.requested_at)
         if run.refusal:
@@ -196,9 +203,23 @@ class Facts:
                 available.add_metric([spec.name], float(self._services.prober.availability(spec).available))
         yield available
         yield from self._queued()
+        yield from self._plans()
         build = _family("build_info")
         build.add_metric([program_version(), platform.python_version()], 1.0)
         yield build
+
+    def _plans(self) -> Iterator[GaugeMetricFamily]:
+        """Every worker knows the windows that any of them has heard of."""
+        used, resets_at = _family("plan_window_used_ratio"), _family("plan_window_resets_at_seconds")
+        runner = self._services.runner
+        for plan in runner.plans.plans():
+            for window in plan.windows if plan.backend in runner.backends else ():
+                if window.used is not None:
+                    used.add_metric([plan.backend, window.name], window.used)
+                if window.resets_at is not None:
+                    resets_at.add_metric([plan.backend, window.name], float(window.resets_at))
+        yield used
+        yield resets_at
 
     def _queued(self) -> Iterator[GaugeMetricFamily]:
         """Nothing while the store is unavailable: 0 would be wrong."""

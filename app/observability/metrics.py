@@ -15,6 +15,7 @@ from app.api.errors import STATUS
 from app.api.surfaces import SURFACES
 from services.access.rights import BUDGET_UNITS
 from services.events import FAILURE_KINDS
+from services.fallback import REASONS
 from services.runs.record import ENDED, KINDS
 from services.telemetry import Start
 
@@ -62,6 +63,9 @@ METRICS = (
         "backend start",
         "Finished runs, by kind of process. `fallback`: the warm process failed and the run was retried in a new one.",
     ),
+    _of("counter", "fallbacks_total", "from to reason", "Runs that another backend of the chain was asked to answer."),
+    _of("gauge", "plan_window_used_ratio", "backend window", "Used share of a window of the backend's subscription, from 0 to 1."),
+    _of("gauge", "plan_window_resets_at_seconds", "backend window", "When the window begins anew, in seconds since the epoch."),
     _of("histogram", "run_duration_seconds", "backend", "Time from the request to the end of the run, including the wait in the queue."),
     _of("histogram", "time_to_first_token_seconds", "backend start", "Time from the request to the first token of the answer."),
     _of("histogram", "queue_wait_seconds", "backend", "Time that a run waited in the queue."),
@@ -106,7 +110,10 @@ LABELS: Mapping[str, str] = {
     "backend": "the backend's name in the configuration",
     "unit": f"what the budget counts: {', '.join(BUDGET_UNITS)}",
     "outcome": f"completed, or the kind of failure: {', '.join(FAILURE_KINDS)}",
-    "reason": "queue_full, backend_unavailable, cancelled, or another error code",
+    "reason": f"queue_full, backend_unavailable, cancelled, or another error code; of a fallback {', '.join(REASONS)}",
+    "from": "the backend that did not answer",
+    "to": "the backend that was asked instead",
+    "window": "the window's name as the CLI has it, for example five_hour",
     "start": ", ".join(get_args(Start)),
     "kind": f"the kind of the run: {', '.join(KINDS)}",
     "end": f"how the run ended: {', '.join(ENDED)}",

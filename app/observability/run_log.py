@@ -4,7 +4,7 @@ CLI's own words only an error that callers see redacted: the operator needs it w
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.observability.context import current_request
@@ -14,6 +14,7 @@ from services.access.rights import LOCAL
 from services.errors import RUN_FAILURE_CODES, BackendUnavailable, ClinvkError, RunFailed
 from services.events import Failed, FailureKind
 from services.redaction import REDACTED, redact
+from services.requests import PassedOver
 from services.telemetry import RunTelemetry
 
 WELL = ("completed", "cancelled", "shutdown", "server_stopped")
@@ -65,6 +66,7 @@ def fields_of_run(run: RunTelemetry) -> dict[str, Any]:
     fields = {
         "backend": run.backend,
         "model": run.model and run.model[:MODEL_LIMIT_CHARS],
+        "fallback": _fallback(run.invocation.request.passed_over),
         "outcome": run.outcome,
         "code": _code(run),
         "reason": _reason(run),
@@ -85,6 +87,11 @@ def fields_of_run(run: RunTelemetry) -> dict[str, Any]:
         "trace_id": run.notes.get(TRACE_ID),
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _fallback(passed_over: Sequence[PassedOver]) -> str | None:
+    """The backends that did not answer before this one, each with the reason."""
+    return ",".join(f"{backend}={reason}" for backend, reason in passed_over) or None
 
 
 def _failure(run: RunTelemetry) -> Failed | None:

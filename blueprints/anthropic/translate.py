@@ -173,6 +173,8 @@ def to_run_request(
         prompt=conversation.prompt,
         backend=resolution.backend,
         backend_reason=resolution.reason,
+        tier=resolution.tier,
+        may_fall_back=not resolution.is_exact,
         options={name: value for name, value in options.items() if value is not None},
         workdir=context.workdir,
         ephemeral=context.session is None,

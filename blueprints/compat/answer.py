@@ -49,6 +49,9 @@ class Dialect(ABC):
     waits_for_output = False
     """See `RunPlan`."""
 
+    backend = ""
+    """The backend that answers; known when the run has started."""
+
     @abstractmethod
     def prompt_tokens(self) -> int:
         """Estimated number of input tokens."""
@@ -98,6 +101,7 @@ def to_plan(
 
     def begun(beginning: Beginning) -> StreamWork:
         run = begin(replace(run_request, run_id=beginning.run_id), beginning.cancellation)
+        dialect.backend = run.invocation.spec.name
         batches = only_json(run) if is_json(run_request) else run
 
         def to_answer(result: RunResult) -> Answer:

@@ -8,8 +8,8 @@ from time import monotonic
 
 from flask import request
 
-from blueprints.native.translate import EventEncoder, to_result
-from blueprints.response_headers import denied_header, ignored_header
+from blueprints.native.translate import EventEncoder, to_fallback, to_result
+from blueprints.response_headers import denied_header, ignored_header, retry_after_header
 from blueprints.runs.plan import Beginning, Origin
 from blueprints.runs.work import Encode, StreamWork
 from blueprints.streaming import EVENT_STREAM, NDJSON
@@ -40,6 +40,7 @@ def to_work(stream: RunStream, beginning: Beginning, origin: Origin) -> StreamWo
             "backend": invocation.spec.name,
             "model": invocation.model,
             "ignored": list(invocation.ignored),
+            "fallback": to_fallback(invocation.request.passed_over),
             "elapsed_ms": lambda: round((monotonic() - stream.started_at) * 1000),
         }
         return EventEncoder(facts, as_sse=as_sse, sequence=count(beginning.first))
@@ -47,6 +48,7 @@ def to_work(stream: RunStream, beginning: Beginning, origin: Origin) -> StreamWo
     def to_answer(result: RunResult) -> Answer:
         if result.failure and result.failure.kind in NOT_A_RESULT:
             raise RunFailed(result.failure, result)
-        return Answer(body=to_result(result, beginning.run_id, origin), headers=denied_header(result.denied_tools))
+        headers = {**denied_header(result.denied_tools), **retry_after_header(result.failure)}
+        return Answer(body=to_result(result, beginning.run_id, origin), headers=headers)
 
     return StreamWork(stream, stream, to_encoder=to_encoder, to_answer=to_answer, headers=ignored_header(invocation.ignored))

@@ -8,10 +8,12 @@ from marshmallow import ValidationError, fields, validate, validates_schema
 
 from blueprints.native.schemas import (
     NAME_LIMIT,
+    PASSED_OVER,
     BackgroundSchema,
     CostEstimated,
     DeniedToolSchema,
     MetaSchema,
+    PassedOverSchema,
     Pattern,
     RunOptionsSchema,
     Strict,
@@ -116,6 +118,7 @@ class PartResultSchema(Strict):
     cost_estimated = CostEstimated()
     ignored = fields.List(fields.String(), metadata={"description": "Options that this backend does not support"})
     denied_tools = fields.List(fields.Nested(DeniedToolSchema), metadata={"description": "Tool calls that the CLI refused"})
+    fallback = fields.List(fields.Nested(PassedOverSchema), metadata={"description": PASSED_OVER})
     argv = fields.List(fields.String(), metadata={"description": "With `dry_run`: the command line that would run"})
 
 

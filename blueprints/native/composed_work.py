@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from blueprints import sse
-from blueprints.native.translate import EventEncoder, meta, to_cost, to_denied_tools, to_usage
+from blueprints.native.translate import EventEncoder, meta, to_cost, to_denied_tools, to_fallback, to_usage
 from blueprints.runs.plan import Beginning, Origin
 from blueprints.times import now
 from services.clis.spec import Invocation
@@ -70,11 +70,14 @@ class ComposedWork:
 
     def frames(self, *, as_sse: bool = True, is_kept: bool = False) -> Iterator[bytes]:
         numbers = count(self._beginning.first)
-        encoders = [
-            self._encoder(index, invocation, numbers, as_sse) for index, invocation in enumerate(self._composition.plan.invocations)
-        ]
+        encoders: dict[int, EventEncoder] = {}
         for index, batch in self._composition:
-            yield encoders[index or 0](batch)
+            if index is None:
+                yield sse.KEEP_ALIVE if as_sse else b""
+                continue
+            if index not in encoders:  # not earlier: only now is it known which backend answers
+                encoders[index] = self._encoder(index, self._composition.invocations[index], numbers, as_sse)
+            yield encoders[index](batch)
         kind, content = self._end()
         number = next(numbers)
         line = orjson.dumps({"type": kind.decode(), "timestamp": now(), "sequence": number, "content": content})
@@ -115,6 +118,7 @@ class ComposedWork:
             "backend": invocation.spec.name,
             "model": invocation.model,
             "ignored": list(invocation.ignored),
+            "fallback": to_fallback(invocation.request.passed_over),
             "elapsed_ms": partial(self._composition.elapsed_ms, index),
         }
         return EventEncoder(facts, as_sse=as_sse, mark={self._composed.member: index}, sequence=numbers)
@@ -135,4 +139,5 @@ def _to_result(outcome: Outcome) -> Mapping[str, Any]:
         **to_cost(result),
         "ignored": list(result.ignored),
         "denied_tools": to_denied_tools(result.denied_tools),
+        "fallback": to_fallback(result.passed_over),
     }

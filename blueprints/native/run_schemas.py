@@ -5,7 +5,7 @@ from __future__ import annotations
 from marshmallow import fields, validate
 
 from blueprints.native.owner_fields import Owner, OwnerFilter
-from blueprints.native.schemas import NO_CONTROL_CHARACTERS, MetaSchema, Pattern, Strict
+from blueprints.native.schemas import NO_CONTROL_CHARACTERS, PASSED_OVER, MetaSchema, PassedOverSchema, Pattern, Strict
 from blueprints.request_fields import EVENT_NUMBER_LIMIT
 from services.runs.record import KINDS, STATUSES
 from services.runs.rows import LISTED_BYTES
@@ -38,6 +38,7 @@ class RunSchema(Strict):
     backend = fields.String(allow_none=True, required=True)
     model = fields.String(allow_none=True, required=True)
     last_tool = fields.String(allow_none=True, required=True, metadata={"description": "The name of the agent's latest tool call"})
+    fallback = fields.List(fields.Nested(PassedOverSchema), required=True, metadata={"description": PASSED_OVER})
     created_at = fields.String(required=True)
     started_at = fields.String(allow_none=True, required=True, metadata={"description": "Of the latest attempt"})
     ended_at = fields.String(allow_none=True, required=True)

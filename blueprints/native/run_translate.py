@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from blueprints.native.translate import to_fallback
 from blueprints.times import to_time
 from services.access.scope import Scope
 from services.runs.record import Run, RunFilter
@@ -30,6 +31,7 @@ def from_run(run: Run, scope: Scope) -> dict[str, Any]:
         "backend": run.backend,
         "model": run.model,
         "last_tool": run.last_tool,
+        "fallback": to_fallback(run.passed_over),
         "created_at": to_time(run.created_at),
         "started_at": to_time(run.started_at) if run.started_at else None,
         "ended_at": to_time(run.ended_at) if run.ended_at else None,

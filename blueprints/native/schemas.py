@@ -9,6 +9,7 @@ from marshmallow import ValidationError, fields, validate
 from blueprints.request_fields import Array, Flag, Metadata, Number
 from blueprints.strict_schema import Strict as Strict
 from blueprints.webhook_field import WebhookSchema
+from services.fallback import REASONS
 from services.requests import ApprovalMode, OutputFormat, SandboxMode
 from services.sessions.conversations import METADATA_KEYS_LIMIT, METADATA_NAME_CHARS, METADATA_VALUE_CHARS
 
@@ -121,6 +122,14 @@ class DeniedToolSchema(Strict):
     reason = fields.String(required=True, metadata={"description": "The CLI's message"})
 
 
+PASSED_OVER = "Backends that did not answer, in order, before `backend` did (`backends.NAME.fallback`)"
+
+
+class PassedOverSchema(Strict):
+    backend = fields.String(required=True)
+    reason = fields.String(required=True, validate=validate.OneOf(REASONS))
+
+
 class PromptResultSchema(Strict):
     """The result of a run. A failed run of the CLI is a result too: see `exit_code` and `error`."""
 
@@ -137,6 +146,7 @@ class PromptResultSchema(Strict):
     cost_estimated = CostEstimated()
     ignored = fields.List(fields.String(), metadata={"description": "Options that this backend does not support"})
     denied_tools = fields.List(fields.Nested(DeniedToolSchema), metadata={"description": "Tool calls that the CLI refused"})
+    fallback = fields.List(fields.Nested(PassedOverSchema), metadata={"description": PASSED_OVER})
     dry_run = fields.Boolean()
     argv = fields.List(fields.String(), metadata={"description": "With `dry_run`: the command line that would run"})
     meta = fields.Nested(MetaSchema, required=True)

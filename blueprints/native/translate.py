@@ -17,8 +17,8 @@ from services.clis.probe import Availability
 from services.clis.spec import OPTION_NAMES, BackendSpec, Invocation
 from services.errors import RUN_FAILURE_CODES
 from services.events import Batch, Denial, Failed, Finished, Started, Text, Thinking, ToolCall, ToolProgress, ToolResult, UsageUpdate
-from services.models import ModelResolver, Resolution
-from services.requests import RunRequest, RunResult
+from services.models import ModelResolver, Resolution, is_exact, tier_of
+from services.requests import PassedOver, RunRequest, RunResult
 from services.usage import Usage
 
 OPTIONS = tuple(name for name in OPTION_NAMES if name not in ("allowed_tools", "json_schema", "effort", "thinking_tokens"))
@@ -45,6 +45,8 @@ def to_run_request(body: Mapping[str, Any], *, models: ModelResolver, default: R
         caller=origin.caller,
         is_background=origin.is_background,
         traceparent=origin.traceparent,
+        tier=tier_of(body.get("model")),
+        may_fall_back=not is_exact(named, body.get("model")),
     )
 
 
@@ -69,6 +71,10 @@ def to_cost(of: RunResult | Finished | Failed) -> dict[str, Any]:
     return {"cost_usd": of.cost_usd} | ({"cost_estimated": True} if of.is_cost_estimated else {})
 
 
+def to_fallback(passed_over: Iterable[PassedOver]) -> list[dict[str, str]]:
+    return [{"backend": backend, "reason": reason} for backend, reason in passed_over]
+
+
 def to_denied_tools(denials: Iterable[Denial]) -> list[dict[str, str]]:
     return [{"tool": denial.tool, "reason": denial.reason} for denial in denials]
 
@@ -88,6 +94,7 @@ def to_result(result: RunResult, run_id: str, origin: Origin) -> dict[str, Any]:
         **to_cost(result),
         "ignored": list(result.ignored),
         "denied_tools": to_denied_tools(result.denied_tools),
+        "fallback": to_fallback(result.passed_over),
         "meta": meta(origin.request_id, origin.submitted_at),
     }
 
@@ -107,6 +114,7 @@ def to_dry_run(invocation: Invocation, request_id: str) -> dict[str, Any]:
         "cost_usd": None,
         "ignored": list(invocation.ignored),
         "denied_tools": [],
+        "fallback": [],
         "dry_run": True,
         "argv": invocation.shown_argv,
         "meta": meta(request_id),
@@ -192,6 +200,12 @@ LINE = b'{"type":"%s",%s,"timestamp":"%s","sequence":%d%s,"content":%s}'
 IS_PARTIAL = {True: b',"is_partial":true', False: b',"is_partial":false'}
 
 
+def _init(event: Started, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """``fallback`` is there only if another backend was asked first."""
+    content = {"run_id": facts["run_id"], "model": event.model or facts["model"]}
+    return {**content, "fallback": fallback} if (fallback := facts.get("fallback")) else content
+
+
 def _done(event: Finished, facts: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "exit_code": event.exit_code,
@@ -217,7 +231,7 @@ def _error(event: Failed, facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 CONTENT: dict[type, Callable[[Any, Mapping[str, Any]], tuple[bytes, Any, bytes]]] = {
-    Started: lambda event, facts: (b"init", {"run_id": facts["run_id"], "model": event.model or facts["model"]}, b""),
+    Started: lambda event, facts: (b"init", _init(event, facts), b""),
     Text: lambda event, _: (b"message", event.text, IS_PARTIAL[event.is_partial]),
     Thinking: lambda event, _: (b"thinking", event.text, b""),
     ToolCall: lambda event, _: (b"tool_use", {"id": event.id, "name": event.name, "input": event.input}, b""),

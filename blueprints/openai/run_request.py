@@ -46,6 +46,8 @@ def to_run_request(
         prompt=conversation.prompt,
         backend=resolution.backend,
         backend_reason=resolution.reason,
+        tier=resolution.tier,
+        may_fall_back=not resolution.is_exact,
         options={name: value for name, value in cli_options.items() if value is not None},
         workdir=context.workdir,
         ephemeral=not options.keeps_session,

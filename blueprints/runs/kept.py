@@ -14,7 +14,7 @@ from flask import Response, current_app, request
 
 from blueprints.context import services
 from blueprints.current_request import current_request
-from blueprints.response_headers import RUN_ID
+from blueprints.response_headers import RUN_ID, fallback_header
 from blueprints.runs.follow import follow_run
 from blueprints.runs.keys import idempotency_key, replay
 from blueprints.runs.plan import Beginning, RunPlan
@@ -47,7 +47,7 @@ def respond_kept(plan: RunPlan, live: LiveRun, content_type: str | None, closing
         runs.store.discard(run.id)
         raise
     live.begin(work)
-    current_request().answer_headers[RUN_ID] = run.id
+    current_request().answer_headers |= {RUN_ID: run.id, **fallback_header(live.facts.passed_over)}
     held = closing.pop_all()
     to_stored = _storing(content_type)
 
@@ -63,7 +63,7 @@ def respond_kept(plan: RunPlan, live: LiveRun, content_type: str | None, closing
     end: RunEnd | None = performance.get()
     if end is None:
         raise RunEnded("worker_lost", "this run was ended by another process")
-    answer = end.answer or to_stored(work, end.error)
+    answer = end.answer or to_stored(work, None if work.failure else end.error)  # a failure says more than its code and message
     return Response(answer.body, answer.status, dict(answer.headers))
 
 

@@ -11,7 +11,7 @@ import orjson
 from flask import Response, request
 
 from blueprints.current_request import current_request
-from blueprints.response_headers import REPLAYED, RUN_ID
+from blueprints.response_headers import REPLAYED, RUN_ID, fallback_header
 from blueprints.runs.follow import follow_run
 from services.errors import Conflict, EventsExpired, InvalidRequest, RunEnded
 from services.runs.record import ENDED, IdempotencyKey, Run
@@ -63,7 +63,7 @@ def replay(runs: Runs, run: Run) -> Response:
         )
     current = current_request()
     current.request_id = run.request_id
-    current.answer_headers |= {RUN_ID: run.id, REPLAYED: "true"}
+    current.answer_headers |= {RUN_ID: run.id, REPLAYED: "true", **fallback_header(run.passed_over)}
     if run.answer is None:
         assert run.error is not None
         raise RunEnded(run.error.code, run.error.message, run.ended_at)

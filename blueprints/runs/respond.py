@@ -9,7 +9,7 @@ from flask import Response, jsonify, request
 from blueprints.client_watch import watch_client
 from blueprints.context import services
 from blueprints.current_request import current_request, owner, request_id
-from blueprints.response_headers import RUN_ID
+from blueprints.response_headers import RUN_ID, fallback_header
 from blueprints.runs.kept import respond_kept
 from blueprints.runs.keys import HEADER
 from blueprints.runs.plan import Beginning, RunPlan
@@ -45,7 +45,7 @@ def respond(plan: RunPlan, content_type: str | None) -> Response:
         work = plan.start(Beginning(run_id=run.id, cancellation=cancellation, first=first_number(plan.kind)))
         closing.callback(work.close)
         run.begin(work)
-        current_request().answer_headers[RUN_ID] = run.id
+        current_request().answer_headers |= {RUN_ID: run.id, **fallback_header(run.facts.passed_over)}
         if content_type:
             if plan.waits_for_output:
                 work.await_output()

@@ -83,6 +83,7 @@ class StreamWork:
             session_id=run.session_id,
             cli_session_id=fold.session_id if self._keeps_session else None,
             last_tool=fold.last_tool,
+            passed_over=run.invocation.request.passed_over,
         )
 
     def close(self) -> None:

@@ -205,11 +205,14 @@ def _end(group: int) -> None:
 def _looks_logged_in(spec: BackendSpec, env: Mapping[str, str]) -> bool | None:
     if not spec.credentials:
         return None
-    home = env.get("HOME", "")
-    return any(
-        os.path.exists(home + sign[1:] if sign.startswith("~/") else sign) if "/" in sign else bool(env.get(sign))
-        for sign in spec.credentials
-    )
+    return any(os.path.exists(_file_of(spec, sign, env)) if "/" in sign else bool(env.get(sign)) for sign in spec.credentials)
+
+
+def _file_of(spec: BackendSpec, sign: str, env: Mapping[str, str]) -> str:
+    files = spec.session_files
+    if files and sign.startswith(own := f"~/{files.folder}/"):
+        return os.path.join(files.root(env), sign.removeprefix(own))
+    return env.get("HOME", "") + sign[1:] if sign.startswith("~/") else sign
 
 
 def _since(path: str) -> int | None:

@@ -114,7 +114,8 @@ class BackendSpec:
     install_hint: str = ""
     login_hint: str = ""
     credentials: tuple[str, ...] = ()
-    """Signs of a log-in: environment variables (``NAME``) or files (a path, ``~`` allowed)."""
+    """Signs of a log-in: environment variables (``NAME``) or files (a path, ``~`` allowed). Files below the folder of `session_files` are
+    looked for where the environment moves it to."""
     interrupt_signal: int = 15
     warmth: Warmth | None = None
     """None where every run must have a process of its own."""
@@ -126,6 +127,8 @@ class BackendSpec:
     extra_args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     pass_env: tuple[str, ...] = ()
+    fallback: tuple[str, ...] = ()
+    """Backends that answer in its place if it cannot, in this order (`services.fallback`)."""
     max_concurrent_runs: int | None = None
     confinement: Confinement = Confinement()
     sandboxed: Confinement = Confinement(sandbox=BUBBLEWRAP)

@@ -39,6 +39,8 @@ class Composition(Iterator[Item]):
     def __init__(self, runner: Runner, plan: Plan, cancellation: Cancellation | None = None, *, run_id: str = "") -> None:
         """``run_id``: of the whole, for logs."""
         self.plan = plan
+        self.invocations = list(plan.invocations)
+        """Those of the plan, and of the runs that have started their own: another backend may answer."""
         self._run_id = run_id
         self.started_at = monotonic()
         self._runner = runner
@@ -132,6 +134,7 @@ class Composition(Iterator[Item]):
             request = replace(self.plan.request_of(index, self._outcomes), run_id=self._run_id)
             with self._runner.stream(request, cancellation).attach(WithoutSession()) as stream:
                 self._run_started_at[index] = stream.started_at
+                self.invocations[index] = stream.invocation
                 result = collect(stream, on_batch=lambda batch: self._put((index, batch)))
         except NothingToFill as error:
             return self._skip(index, Failed("cancelled", error.message))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from services.compose.plan import CONCURRENCY_LIMIT, Plan, prepare_all
 from services.requests import RunRequest
@@ -24,8 +25,10 @@ def plan_compare(
 ) -> Plan:
     """The same prompt for every target, `CONCURRENCY_LIMIT` at a time or one after the other.
 
-    ``field``: name of the targets in the request; ``shared``: its fields outside of ``field``. Raises InvalidRequest.
+    No other backend answers for a target. ``field``: name of the targets in the request; ``shared``: its fields outside of ``field``.
+    Raises InvalidRequest.
     """
+    targets = [replace(target, may_fall_back=False) for target in targets]
     return Plan(
         labels=tuple(f"target {index}" for index in range(len(targets))),
         invocations=prepare_all(runner, targets, field, shared),

@@ -17,7 +17,7 @@ from services.runs.webhooks import outbox
 from services.runs.webhooks.event_types import event_type
 from services.store.schema import run_events, runs
 
-KEPT_IF_NONE = ("session_id", "cli_session_id", "backend", "model", "last_tool")
+KEPT_IF_NONE = ("session_id", "cli_session_id", "backend", "model", "last_tool", "fallback")
 IS_OURS = (runs.c.worker == bindparam("of_worker")) & runs.c.status.in_(LIVE)
 END = (
     update(runs)

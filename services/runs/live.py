@@ -65,6 +65,7 @@ class LiveRun:
             backend=facts.backend,
             model=facts.model,
             last_tool=facts.last_tool,
+            passed_over=facts.passed_over,
             created_at=self.created_at,
             started_at=self.started_at,
         )

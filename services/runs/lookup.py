@@ -8,6 +8,7 @@ from typing import Any
 
 from services.access.scope import Scope
 from services.errors import Conflict, NotFound
+from services.requests import PassedOver
 from services.runs.live import LiveRuns
 from services.runs.log import EventLog
 from services.runs.pages import ORDER_NAME, ORDER_TYPES
@@ -120,4 +121,5 @@ def _to_peer(run: Run) -> dict[str, Any]:
 
 
 def _from_peer(run: dict[str, Any]) -> Run:
-    return Run(**{"is_background": False, **run, "tags": tuple(run.get("tags", ()))})
+    passed_over = tuple(PassedOver(*one) for one in run.get("passed_over", ()))
+    return Run(**{"is_background": False, **run, "tags": tuple(run.get("tags", ())), "passed_over": passed_over})

@@ -180,5 +180,6 @@ def _end(run: Run, work: Work, facts: RunFacts, terminal: Chunk, error: RunError
         backend=facts.backend,
         model=facts.model,
         last_tool=facts.last_tool,
+        passed_over=facts.passed_over,
         webhook_event=answer.webhook_event if answer else None,
     )

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, get_args
 
+from services.requests import PassedOver
+
 RunKind = Literal["prompt", "resume", "parallel", "chain", "compare", "chat", "response", "message"]
 KINDS: tuple[RunKind, ...] = get_args(RunKind)
 
@@ -159,6 +161,8 @@ class Run:
     are_events_expired: bool = False
     position: int | None = None
     """Place in the queue, 1 is next; None unless queued."""
+    passed_over: tuple[PassedOver, ...] = ()
+    """The backends that did not answer before this one."""
     left_out: tuple[str, ...] = ()
     """The fields that a list omitted because they are too long."""
 
@@ -178,6 +182,7 @@ class RunEnd:
     backend: str | None = None
     model: str | None = None
     last_tool: str | None = None
+    passed_over: tuple[PassedOver, ...] = ()
     webhook_event: str | None = None
     """What the webhook calls the end; None: its status."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Row, case, func, null
 
+from services.requests import PassedOver
 from services.runs.record import Chunk, IdempotencyKey, NewRun, Run, RunEnd, RunError, StoredAnswer, Webhook
 from services.store.rows import dumped, storable
 from services.store.schema import runs
@@ -24,6 +25,7 @@ COMPOSED = {
     "answer",
     "terminal",
     "position",
+    "passed_over",
     "left_out",
 }
 AS_THEY_ARE = tuple(item.name for item in fields(Run) if item.name not in COMPOSED)
@@ -58,6 +60,7 @@ def to_run(row: Row[Any], *, position: int | None = None, request: bytes = b"") 
         terminal=to_terminal(row),
         answer=to_answer(row),
         position=position,
+        passed_over=tuple(PassedOver(*one) for one in json.loads(row.fallback or "[]")),
         left_out=("result",) if row.result is None and held.get("result_bytes") is not None else (),
     )
 
@@ -127,4 +130,5 @@ def from_end(end: RunEnd) -> dict[str, Any]:
         "backend": end.backend,
         "model": storable(end.model) if end.model else None,
         "last_tool": storable(end.last_tool) if end.last_tool else None,
+        "fallback": dumped(end.passed_over) if end.passed_over else None,
     }

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 
 from services.errors import RUN_FAILURE_CODES
 from services.events import Failed
+from services.requests import PassedOver
 from services.runs.record import RunError
 
 OutcomeStatus = Literal["completed", "failed", "cancelled"]
@@ -24,6 +25,8 @@ class RunFacts:
     cli_session_id: str | None = None
     """The session that the run leaves for another one to continue: the CLI's own, or ours. None where it keeps none. Never shown."""
     last_tool: str | None = None
+    passed_over: tuple[PassedOver, ...] = ()
+    """The backends that did not answer before this one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,13 +73,17 @@ class Continuation:
         kept = self._kept.pop(point.before, None) if point.before else None
 
         def start(request: RunRequest, kept: Kept | None = None) -> RunStream:
+            stream = self._runner.stream(request, cancellation)
+            backend = stream.invocation.spec.name
+            # The next request asks for its own backend again, which knows nothing of the session of one that answered in its place.
+            after = point if backend == request.backend else None
             session = KeptSession(
-                note=lambda id: self._note(request.backend, id),
-                end=lambda outcome: self._end(request.backend, point, kept, outcome, limits),
+                note=lambda id: self._note(backend, id),
+                end=lambda outcome: self._end(backend, after, kept, outcome, limits),
                 answer_of=answer_of,
             )
             usage_before = kept.used if kept and spec.resumed_usage_is_total else None
-            return self._runner.stream(request, cancellation).attach(session, usage_before=usage_before)
+            return stream.attach(session, usage_before=usage_before)
 
         if kept is None or point.before is None:
             return start(whole)
@@ -122,10 +126,10 @@ class Continuation:
         except OSError:
             log.exception("a CLI session cannot be noted; it would not be cleaned up if the server were killed")
 
-    def _end(self, backend: str, point: Point, kept: Kept | None, outcome: Outcome, limits: ContinuationLimits) -> None:
-        """Keep the session if the answer is complete; otherwise its state is unknown and it is deleted."""
+    def _end(self, backend: str, point: Point | None, kept: Kept | None, outcome: Outcome, limits: ContinuationLimits) -> None:
+        """Keep the session for requests after ``point`` if the answer is complete; otherwise its state is unknown and it is deleted."""
         ids = {id for id in (kept.id if kept else None, outcome.session_id) if id}
-        if outcome.answer and outcome.session_id and UUID.fullmatch(outcome.session_id):
+        if point and outcome.answer and outcome.session_id and UUID.fullmatch(outcome.session_id):
             self._keep(point.after(outcome.answer), Kept(backend, outcome.session_id, monotonic(), outcome.reported_usage), limits)
             ids.discard(outcome.session_id)
         for id in ids:

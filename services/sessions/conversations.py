@@ -75,7 +75,8 @@ class Conversations:
         self.store.open()
         stream = self._runner.stream(request, cancellation)
         try:
-            session = self._new_session(request, stream.invocation.cwd, about)
+            # Of the backend that answers, which may be another one than was asked.
+            session = self._new_session(stream.invocation.request, stream.invocation.cwd, about)
             turn = self.store.begin(session, NewTurn(prompt=request.prompt, model=stream.invocation.model, request_id=request.request_id))
         except BaseException:
             stream.close()
@@ -240,7 +241,8 @@ class Conversations:
             raise InvalidRequest("a turn of a session is not ephemeral", field="ephemeral", issue="not with a session")
         asked = {name: value for name, value in request.options.items() if value is not None}
         inherited = frozenset(session.options.keys() - asked.keys())
-        return replace(request, workdir=session.workdir, options={**session.options, **asked}, inherited=inherited)
+        options = {**session.options, **asked}
+        return replace(request, workdir=session.workdir, options=options, inherited=inherited, may_fall_back=False)
 
     def _continuing(self, session: Session, request: RunRequest, *, rebuild: bool) -> RunRequest:
         """``request`` so that the CLI resumes its own session, or else starts a new one with the turns so far, if any."""

@@ -30,14 +30,14 @@ class Upkeep:
         *,
         retention_days: int,
         beat_s: float = BEAT_S,
-        beat: Callable[[], object] = lambda: None,
+        beats: Sequence[Callable[[], object]] = (),
         tidy: Sequence[Callable[[], object]] = (),
     ) -> None:
-        """``beat`` is called every ``beat_s``, ``tidy`` every `TIDY_S`. None of them delays the renewal of the lease."""
+        """``beats`` are called every ``beat_s``, ``tidy`` every `TIDY_S`. None of them delays the renewal of the lease."""
         self._conversations = conversations
         self._tasks: Sequence[tuple[float, Sequence[Callable[[], object]]]] = (
             (beat_s, (conversations.store.beat,)),
-            (beat_s, (conversations.save_again, beat)),
+            (beat_s, (conversations.save_again, *beats)),
             (TIDY_S, (self._sweep, *tidy)),
         )
         """(seconds between two rounds, what a round calls), each in its own greenlet."""

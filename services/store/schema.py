@@ -185,6 +185,7 @@ runs = Table(
     Column("terminal_data", LargeBinary),
     Column("result", LargeBinary),
     Column("answer_body", LargeBinary),
+    Column("fallback", Text),  # JSON: a list of pairs, backend and reason; NULL: the first backend answered
     Index("runs_by_turn", "status", "priority", "turn", "created_at", "id", "backend"),
     Index("runs_by_share", "owner", "status", "priority", "turn"),
     Index("runs_by_creation", "created_at", "id", "status", "kind", "session_id"),

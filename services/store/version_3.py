@@ -14,6 +14,7 @@ STATEMENTS = (
     "CREATE INDEX sessions_of_owner ON sessions (owner, id)",
     "CREATE INDEX sessions_by_owner ON sessions (owner, updated_at, id, backend, status, workdir)",
     "CREATE INDEX session_tags_by_owner ON session_tags (owner, tag, updated_at, session_id)",
+    "ALTER TABLE runs ADD COLUMN fallback TEXT",
     """CREATE TABLE api_keys (
         name {id} NOT NULL PRIMARY KEY,
         digests TEXT NOT NULL,

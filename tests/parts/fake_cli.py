@@ -192,6 +192,21 @@ class Cli:
         elif is_error:
             write((message + "\n").encode(), 2)
 
+    def do_at(self, account, name, *args):
+        """Take the step only where FAKE_CLI_ACCOUNT is ``account``."""
+        if os.environ.get("FAKE_CLI_ACCOUNT") == account:
+            getattr(self, "do_" + name)(*args)
+
+    def do_retry(self, status, error):
+        """The model API refused the request, and is asked again (recordings claude/err-429-retries1)."""
+        self.start()
+        self.line(type="system", subtype="api_retry", attempt=1, max_retries=10, retry_delay_ms=600, error_status=status, error=error)
+
+    def do_limits(self, info):
+        """Report the windows of the subscription (recordings claude/plan)."""
+        self.start()
+        self.line(type="rate_limit_event", rate_limit_info=info, uuid=self.uuid())
+
     def do_over(self):
         """End the turn after its last line, and exit unless the process stays."""
         if STAYS:

@@ -12,6 +12,7 @@ import pytest
 
 from services.clis import probe
 from services.clis.probe import Prober, ask_version, look
+from services.clis.session_files import SessionFiles
 from services.clis.spec import BackendSpec
 from services.clis.versions import SupportedVersions
 from tests.parts.processes import alive, eventually
@@ -84,6 +85,18 @@ def test_a_log_in_shows_in_files(install, environ, tmp_path):
     (tmp_path / "home" / ".cli").mkdir(parents=True)
     (tmp_path / "home" / ".cli" / "auth.json").touch()
     assert look(spec(credentials=("~/.cli/auth.json",)), environ).logged_in is True
+
+
+def test_a_log_in_is_looked_for_where_the_account_keeps_it(install, environ, tmp_path):
+    install("echo")
+    (tmp_path / "home" / ".cli").mkdir(parents=True)
+    (tmp_path / "home" / ".cli" / "auth.json").touch()
+    files = SessionFiles(variable="CLI_HOME", folder=".cli", transcripts=())
+    account = spec(credentials=("~/.cli/auth.json",), session_files=files, env={"CLI_HOME": str(tmp_path / "account")})
+    assert look(account, environ).logged_in is False
+    (tmp_path / "account").mkdir()
+    (tmp_path / "account" / "auth.json").touch()
+    assert look(account, environ).logged_in is True
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from pathlib import Path
 import gevent
 import pytest
 
+from services.access.rights import Rights
 from services.admission import AdmissionControl
 from services.cancellation import CLIENT_GONE, Cancellation
 from services.clis.probe import Prober
@@ -248,3 +249,19 @@ def test_a_cli_that_stays_after_its_last_line_has_done_its_work(spawner: Spawner
     desk.backends = {"shell": replace(SHELL, decoder=partial(RulesDecoder, rules))}
     result = desk.run(shell("""echo '{"t": "all"}'; sleep 600"""))
     assert (result.output, result.exit_code, result.failure) == ("all", 0, None)
+
+
+def test_no_other_backend_answers_that_the_key_may_not_use(spawner: Spawner) -> None:
+    one = runner(spawner)
+    one.backends = {
+        name: replace(SHELL, name=name, command=command, fallback=fallback)
+        for name, command, fallback in (("first", ("no-such-cli",), ("second", "third")), ("second", ("sh",), ()), ("third", ("sh",), ()))
+    }
+    one.access.replace({"all": Rights(), "some": Rights(backends=("first", "third")), "none": Rights(backends=("first",))})
+
+    def answered_by(owner: str) -> str:
+        return one.run(replace(shell("echo hello"), backend="first", owner=owner)).backend
+
+    assert (answered_by("all"), answered_by("some")) == ("second", "third")
+    with pytest.raises(BackendUnavailable, match="no-such-cli"):
+        answered_by("none")

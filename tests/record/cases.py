@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from time import time
 
 from tests.parts.model_api import Reply, tokens
 
@@ -26,6 +27,21 @@ class Case:
 CACHED = replace(FIVE, input_tokens=10, cached_tokens=90, cache_write_tokens=7)
 THINKS = Reply(thinking=["hmm0", " hmm1", " hmm2"], text=tokens(8), output_tokens=8, reasoning_tokens=3)
 TOOL = (Reply(shell="echo hi"), Reply(text=["first", " second", " third"]))
+NOW = int(time())
+RESETS_AT = {"five_hour": NOW + 3_600, "seven_day": NOW + 3 * 86_400}
+"""Claude Code 2.1.332 leaves out windows whose reset is further away than they are long."""
+
+
+def anthropic_plan(status: str, used: float) -> dict[str, str]:
+    """The headers of Anthropic's model API for an account with a subscription (names from claude 2.1.332's program)."""
+    headers = {"status": status, "reset": str(RESETS_AT["five_hour"]), "representative-claim": "five_hour"}
+    windows = {"5h": (status, used, RESETS_AT["five_hour"]), "7d": ("allowed", 0.11, RESETS_AT["seven_day"])}
+    for name, facts in windows.items():
+        headers |= {f"{name}-{key}": str(value) for key, value in zip(("status", "utilization", "reset"), facts, strict=True)}
+    return {f"anthropic-ratelimit-unified-{name}": value for name, value in headers.items()}
+
+
+BY_SUBSCRIPTION = {"ANTHROPIC_API_KEY": "", "CLAUDE_CODE_OAUTH_TOKEN": "sk-ant-oat01-fake"}
 MISSING = "99999999-2222-4333-8444-555555555555"
 SESSION = "11111111-2222-4333-8444-555555555555"
 
@@ -61,6 +77,8 @@ CASES: Mapping[str, Mapping[str, Case]] = {
         "err-401": Case(replies=fails(401)),
         "err-429-retries0": Case(replies=fails(429)),
         "err-429-retries1": Case(replies=fails(429), env={"CLAUDE_CODE_MAX_RETRIES": "1"}),
+        "plan": Case(replies=(replace(FIVE, headers=anthropic_plan("allowed", 0.42)),), env=BY_SUBSCRIPTION),
+        "plan-rejected": Case(replies=(Reply(status=429, headers=anthropic_plan("rejected", 1)),), env=BY_SUBSCRIPTION),
         "midstream-error-nofallback": Case(replies=(Reply(text=tokens(6), fail_after=3, message="Overloaded"),)),
     },
     "codex": {

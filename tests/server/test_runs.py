@@ -26,7 +26,7 @@ RUNS = "/api/v1/runs"
 SSE = {"Accept": "text/event-stream"}
 FIELDS = [
     "id", "owner", "kind", "background", "title", "tags", "metadata", "status", "position", "priority", "attempt", "session_id", "backend", "model",
-    "last_tool", "created_at", "started_at", "ended_at", "result", "error", "meta",
+    "last_tool", "fallback", "created_at", "started_at", "ended_at", "result", "error", "meta",
 ]  # fmt: skip
 
 

@@ -21,13 +21,14 @@ import msgspec
 import orjson
 
 from services.clis.claude.answer import Answer
+from services.clis.claude.plan import to_plan_update
 from services.clis.claude.usage import result_usage, to_usage
 from services.decoding.decoder import Exit
 from services.decoding.exit_messages import ended_without_result, finished, with_denials
 from services.decoding.fields import count_of, flat_text, list_of, map_of, number_of, text_of, to_json
 from services.decoding.lines import JsonLines
 from services.decoding.replay import DIFFERS
-from services.events import Batch, Denial, Failed, Started, StopReason, Thinking, ToolCall, ToolResult, UsageUpdate
+from services.events import Batch, Denial, Failed, Retrying, Started, StopReason, Thinking, ToolCall, ToolResult, UsageUpdate
 from services.failure_kinds import classify, human
 from services.usage import Usage
 
@@ -134,10 +135,17 @@ class ClaudeDecoder:
                 if line.get("subtype") == "init" and not self._has_begun and not batch:
                     batch.append(Started(text_of(line.get("session_id")) or None, text_of(line.get("model")) or None))
                 elif line.get("subtype") == "api_retry":
-                    status = f"API Error: {status} " if (status := line.get("error_status")) else ""
-                    self._retried = f"{status}({text_of(line.get('error'))}), tried {count_of(line.get('attempt'))} times"
+                    self._on_retry(line, batch)
+            case "rate_limit_event":
+                batch.append(to_plan_update(map_of(line.get("rate_limit_info"))))
             case "result":
                 self._result = line
+
+    def _on_retry(self, line: dict[str, Any], batch: Batch) -> None:
+        status, error = count_of(line.get("error_status")), text_of(line.get("error"))
+        said = f"{f'API Error: {status} ' if status else ''}({error})"
+        self._retried = f"{said}, tried {count_of(line.get('attempt'))} times"
+        batch.append(Retrying(classify(said, status or None), said))
 
     # -- the answer as it grows: deltas --
 

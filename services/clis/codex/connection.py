@@ -10,6 +10,8 @@ from typing import Any
 
 import orjson
 
+from services.clis.codex.plan import METHOD as PLAN
+from services.clis.codex.plan import to_plan_update
 from services.clis.codex.turn import CodexTurn
 from services.clis.conversation import Conversation
 from services.clis.spec import Invocation
@@ -83,9 +85,16 @@ class CodexConnection:
             self._decline(method, number)
             return []
         params = map_of(message.get("params"))
+        if method == PLAN:
+            return self._on_plan(params)
         thread_id = text_of(params.get("threadId"))
         turns = [turn for turn in self._turns if thread_id and turn.thread_id == thread_id and not turn.is_complete]
         return [(turn, turn.notified(method, params)) for turn in turns]
+
+    def _on_plan(self, params: dict[str, Any]) -> list[tuple[CodexTurn, Batch]]:
+        """Of the account, so any one of its turns may tell it. It comes before the turn that it is about has ended."""
+        turn, update = next((turn for turn in self._turns if not turn.is_complete), None), to_plan_update(params)
+        return [(turn, [update])] if turn and update else []
 
     def _answered(self, message: dict[str, Any], number: int) -> list[tuple[CodexTurn, Batch]]:
         turn, method = self._awaited.pop(number, (None, ""))

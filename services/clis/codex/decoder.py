@@ -18,7 +18,7 @@ from services.decoding.exit_messages import ended_without_result, finished, with
 from services.decoding.fields import list_of, map_of, text_of
 from services.decoding.lines import JsonLines
 from services.decoding.replay import DIFFERS, StreamReplay
-from services.events import Batch, Failed, Text, Thinking, UsageUpdate
+from services.events import Batch, Failed, Retrying, Text, Thinking, UsageUpdate
 from services.usage import Usage
 
 
@@ -85,7 +85,7 @@ class CodexAppServerDecoder:
             case "thread/tokenUsage/updated":
                 self._on_usage(params, batch)
             case "error":
-                self._on_error(params)
+                self._on_error(params, batch)
             case "turn/completed":
                 self._turn = map_of(params.get("turn"))
         return batch
@@ -145,14 +145,17 @@ class CodexAppServerDecoder:
         self._is_retold = False
         self._message = item_id
 
-    def _on_error(self, params: dict[str, Any]) -> None:
+    def _on_error(self, params: dict[str, Any], batch: Batch) -> None:
+        error = map_of(params.get("error"))
         if params.get("willRetry") is True:
+            failure = failure_of({**error, "message": text_of(error.get("additionalDetails")) or error.get("message")}, "", None)
+            batch.append(Retrying(failure.kind, failure.message))
             if self._message and self._replay.has_said:
                 self._replay.restart()
                 self._is_retold = True
                 self._message = ""
         else:
-            self._error = map_of(params.get("error"))
+            self._error = error
 
     def _think(self, params: dict[str, Any], batch: Batch) -> None:
         self._thought.add(text_of(params.get("itemId")))

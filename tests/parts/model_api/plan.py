@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 class Hold:
@@ -43,7 +45,11 @@ class Reply:
     reasoning_tokens: int = 0
     status: int = 200
     message: str = "the fake model API was told to fail"
+    error: Mapping[str, Any] | None = None
+    """The body of the error, where it is not the dialect's with the message."""
     retry_after_s: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Of the HTTP response, besides the usual ones."""
     cut_after: int | None = None
     """Drop the connection after so many tokens."""
     fail_after: int | None = None
@@ -63,8 +69,10 @@ class Reply:
 class Script:
     """Answers to a conversation with ``match`` in a user text: reply k follows k tool results."""
 
-    def __init__(self, match: str, replies: tuple[Reply, ...]) -> None:
+    def __init__(self, match: str, replies: tuple[Reply, ...], dialect: str = "") -> None:
+        """``dialect``: of the only CLI that is answered so; empty for all."""
         self.match = match
+        self.dialect = dialect
         self.replies = replies
 
     def reply(self, results: int) -> Reply:

@@ -95,9 +95,9 @@ class FakeModelApi:
         self._thread.join()
         self._server.server_close()
 
-    def script(self, match: str, *replies: Reply) -> None:
+    def script(self, match: str, *replies: Reply, dialect: str = "") -> None:
         """Answer conversations whose last matching user text contains ``match``. The newest of equal scripts wins."""
-        self.scripts.insert(0, Script(match, replies or (Reply(),)))
+        self.scripts.insert(0, Script(match, replies or (Reply(),), dialect))
 
     def forget(self) -> None:
         """Remove all scripts and exchanges."""
@@ -132,7 +132,7 @@ class FakeModelApi:
         for kind, text in DIALECTS[dialect].conversation(body):
             if kind == "result":
                 results += 1
-            elif script := next((script for script in self.scripts if script.match in text), None):
+            elif script := next((one for one in self.scripts if one.match in text and one.dialect in ("", dialect)), None):
                 found, results = script, 0
         return found.reply(results) if found else Reply()
 
@@ -191,15 +191,17 @@ class _Handler(BaseHTTPRequestHandler):
         module, reply = DIALECTS[exchange.dialect], exchange.reply
         if reply.status != 200:
             headers = {} if reply.retry_after_s is None else {"Retry-After": str(reply.retry_after_s)}
-            return self._json(reply.status, module.error(reply.status, reply.message), headers)
+            return self._json(reply.status, reply.error or module.error(reply.status, reply.message), {**headers, **reply.headers})
         while reply.hang:
             self._wait(LOOK_EVERY_S)
         if not module.wants_stream(exchange.path, exchange.body):
             exchange.tokens_sent = len(reply.pieces)
-            return self._json(200, module.whole(reply, exchange.model))
+            return self._json(200, module.whole(reply, exchange.model), reply.headers)
         self.send_response(200)
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
         self.end_headers()
         for event in module.stream(reply, exchange.model, self._paced(exchange)):
             name = f"event: {event['type']}\n" if "type" in event else ""

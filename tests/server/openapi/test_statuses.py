@@ -327,6 +327,7 @@ OWN: dict[tuple[str, str], dict[int, Provocation]] = {
     ("POST", f"{NATIVE}/chain"): of_several(f"{NATIVE}/chain"),
     ("POST", f"{NATIVE}/compare"): of_several(f"{NATIVE}/compare"),
     ("GET", f"{NATIVE}/backends"): reads(f"{NATIVE}/backends"),
+    ("GET", f"{NATIVE}/usage/plans"): reads(f"{NATIVE}/usage/plans"),
     ("GET", f"{NATIVE}/sessions"): {
         200: lambda world: world.ask("GET", f"{NATIVE}/sessions"),
         400: lambda world: world.ask("GET", f"{NATIVE}/sessions?limit=x"),

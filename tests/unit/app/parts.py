@@ -20,6 +20,7 @@ from blueprints.current_request import caller, request_id
 from services.access.access import Access
 from services.clis.probe import Availability
 from services.clis.spec import BackendSpec
+from services.plans.windows import PlanWindows
 from services.runs.tally import Tally
 from tests.parts.keys import keys_in_force, ring_of
 
@@ -47,7 +48,7 @@ def stand_in_services(count_sessions: Callable[[], int] = no_sessions, **availab
     return SimpleNamespace(
         access=Access(),
         keys=keys_in_force(),
-        runner=SimpleNamespace(backends={name: backend(name) for name in names}),
+        runner=SimpleNamespace(backends={name: backend(name) for name in names}, plans=PlanWindows()),
         runs=SimpleNamespace(tally=Tally(), store=SimpleNamespace(count_queued=lambda: 0)),
         prober=SimpleNamespace(availability=look),
         ledger=SimpleNamespace(pending=0, ask=lambda question: {}),

@@ -10,13 +10,14 @@ import pytest
 from app.observability.run_log import fields_of_run
 from services.errors import BackendUnavailable, InvalidRequest, RunFailed
 from services.events import Failed, FailureKind, Finished
+from services.requests import RunRequest
 from services.telemetry import RunTelemetry
 
 SECRET = "the secret plan"
 
 
 def run_with(end: Finished | Failed | None = None, refusal: BaseException | None = None) -> dict[str, Any]:
-    request = SimpleNamespace(run_id="", request_id="req_1")
+    request = RunRequest(prompt="", backend="claude", request_id="req_1")
     run = RunTelemetry(SimpleNamespace(spec=SimpleNamespace(name="claude"), model="opus", request=request))  # type: ignore[arg-type]
     run.fold.end, run.refusal = end, refusal
     return fields_of_run(run)

@@ -246,3 +246,82 @@ def test_every_backend_knows_its_sandbox_whether_or_not_its_runs_have_one(backen
     assert any(path.endswith("config.yaml") for path in codex.sandboxed.hidden)
     assert codex.confinement.limits == codex.sandboxed.limits
     assert (codex.confinement == codex.sandboxed) is (kind == "bubblewrap")
+
+
+# -- several accounts of one CLI, and chains --
+
+
+def test_another_account_has_the_settings_of_the_first_but_not_what_belongs_to_an_account(backends):
+    found = backends(
+        """
+backends:
+  claude:
+    model: opus
+    approval_mode: auto
+    command: my-claude
+    env: {CLAUDE_CONFIG_DIR: /first, ONE: "1"}
+    pass_env: [TWO]
+    fallback: [work]
+    aliases: {fast: a, mine: b}
+    run_limits: {processes: 5, cpu_secs: 60}
+    warm: {max: 1}
+  work:
+    like: claude
+    model: sonnet
+    env: {CLAUDE_CONFIG_DIR: /work}
+    aliases: {fast: c}
+    run_limits: {processes: 9}
+    extra_flags: []
+"""
+    )
+    first, work = found["claude"], found["work"]
+    assert (work.name, work.command, work.defaults) == ("work", ("my-claude",), {"model": "sonnet", "approval_mode": "auto"})
+    assert (work.env, work.pass_env, work.fallback, work.enabled) == ({"CLAUDE_CONFIG_DIR": "/work"}, (), (), True)
+    assert (work.aliases["fast"], work.aliases["mine"]) == ("c", "b")
+    assert (work.confinement.limits.processes, work.confinement.limits.cpu_secs) == (9, 60)
+    assert (work.warm.max, work.session_files, work.decoder) == (1, first.session_files, first.decoder)
+    assert first.fallback == ("work",)
+
+
+def test_names_of_models_mean_the_first_account_unless_the_other_claims_them(backends):
+    found = backends("backends: {work: {like: claude}, codex2: {like: codex, claims: ['mine-*']}}")
+    assert (found["work"].claims, found["work"].claims_listed) == ((), False)
+    assert (found["codex2"].claims, found["codex2"].claims_listed) == (("mine-*",), True)
+
+
+def test_an_account_of_a_cli_that_is_declared_in_the_configuration(backends):
+    found = backends("backends: {mine: {command: mine, custom: {args: [run]}, enabled: false}, other: {like: mine, env: {A: b}}}")
+    assert (found["other"].command, found["other"].args, found["other"].env, found["other"].enabled) == (
+        ("mine",),
+        ("run",),
+        {"A": "b"},
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("work: {like: claud}", "1:19: backends.work.like: unknown backend 'claud'; did you mean 'claude'?"),
+        ("work: {like: work}", "1:19: backends.work.like: names this backend itself; name the first account here"),
+        ("a: {like: claude}, b: {like: a}", "1:35: backends.b.like: 'a' is itself like 'claude'; name 'claude' here"),
+        (
+            "codex: {like: claude}",
+            "1:20: backends.codex.like: 'codex' is built in and cannot be an account of another CLI; choose another name",
+        ),
+        (
+            "work: {like: claude, custom: {}}",
+            "1:19: backends.work.like: cannot be combined with `custom`: either says which CLI it is; remove one",
+        ),
+        ("Work: {like: claude}", "1:12: backends.Work: expected a name of small letters"),
+        ("claude: {fallback: [codx]}", "1:32: backends.claude.fallback[0]: unknown backend 'codx'; did you mean 'codex'?"),
+        ("claude: {fallback: [codex, codex]}", "1:39: backends.claude.fallback[1]: 'codex' is named twice; remove one"),
+        ("claude: {fallback: [claude]}", "1:32: backends.claude.fallback[0]: is a cycle: claude → claude"),
+        (
+            "claude: {fallback: [codex]}, codex: {fallback: [gemini, claude]}",
+            "1:32: backends.claude.fallback[0]: is a cycle: claude → codex → claude",
+        ),
+    ],
+)
+def test_accounts_and_chains_that_cannot_be_meant_stop_the_start(problems, text, problem):
+    assert problems(f"backends: {{{text}}}")[0].startswith(problem)

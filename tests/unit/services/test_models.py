@@ -299,3 +299,21 @@ def test_a_key_without_limits_has_the_one_resolver() -> None:
     one = resolver()
     assert one.among(Rights(max_sandbox_mode="read-only")) is one
     assert one.among(rights("codex")) is one.among(Rights(backends=("codex",), weight=2.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "is_exact", "tier"),
+    [
+        ("claude", False, ""),
+        ("fast", False, "fast"),
+        ("claude/fast", False, "fast"),
+        ("claude/claude", False, ""),
+        ("claude/opus", True, ""),
+        ("codex/gpt-5.2", True, ""),
+        ("opus", False, ""),
+        ("unknown", False, ""),
+    ],
+)
+def test_only_backend_and_model_together_mean_that_model_and_no_other(name: str, is_exact: bool, tier: str) -> None:
+    found = resolver().resolve(name)
+    assert (found.is_exact, found.tier) == (is_exact, tier)
