@@ -40,10 +40,14 @@ def add_connect_command(commands: Any) -> None:
     parser.add_argument("client", metavar="CLIENT", choices=CLIENTS, help=", ".join(CLIENTS))
     parser.add_argument("--as", dest="purpose", choices=PURPOSES, help="only as model provider or only as MCP server (default: both)")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--write", action="store_true", help="write it into the client's file; what is there stays, a backup is kept beside it")
+    what.add_argument(
+        "--write", action="store_true", help="write it into the client's file; what is there stays, a backup is kept beside it"
+    )
     what.add_argument("--remove", action="store_true", help="take it out of the client's file")
     parser.add_argument("--project", action="store_true", help="the file of the project in this folder, instead of the user's")
-    parser.add_argument("--with-key", action="store_true", help="write the key itself, from CLINVK_API_KEY; only you can read the file then")
+    parser.add_argument(
+        "--with-key", action="store_true", help="write the key itself, from CLINVK_API_KEY; only you can read the file then"
+    )
     parser.add_argument("-m", "--model", default=MODEL, help=f"model that the client asks for (default {MODEL})")
     parser.add_argument("--server", metavar="URL", help="the server to use")
     parser.add_argument("--config", metavar="FILE", help="configuration file (default ~/.clinvk/config.yaml)")
@@ -78,7 +82,9 @@ def _chosen(client: ConnectedClient, args: argparse.Namespace) -> list[Connectio
     if not found and (args.write or args.remove):
         raise Usage(f"{client.title} has no file for this: {client.otherwise[args.purpose]}")
     if args.write and not args.with_key and not all(connection.reference for connection in found):
-        raise Usage(f"{client.title} cannot take the key from a variable: add --with-key, and set CLINVK_API_KEY (without keys: to any text)")
+        raise Usage(
+            f"{client.title} cannot take the key from a variable: add --with-key, and set CLINVK_API_KEY (without keys: to any text)"
+        )
     return found
 
 

@@ -11,7 +11,8 @@ from typing import Any
 from app.clients.unreadable import Unreadable, newline_of, next_line
 
 HEADER = re.compile(r"^[ \t]*\[\[?(?P<name>[^\[\]\r\n]+)\]\]?[ \t]*(?:#.*)?\r?$", re.MULTILINE)
-NOTHING = re.compile(r"(?:[ \t]*(?:#[^\n]*)?(?:\n|\Z))*\Z")
+TEXT = re.compile(r"#[^\n]*|\"{3}(?:\\.|[^\\])*?\"{3,5}|'{3}.*?'{3,5}|\"(?:\\.|[^\"\\\n])*\"|'[^'\n]*'", re.DOTALL)
+NOTHING = re.compile(r"^(?:[ \t]*(?:#[^\n]*|\r)?(?:\n|\Z))*\Z", re.MULTILINE)
 """Blank lines and comments at the end of a table: they belong to what follows."""
 BARE = re.compile(r"[A-Za-z0-9_-]+")
 HAS_NAMED_ITEMS = False
@@ -45,18 +46,18 @@ def drop(text: str, path: tuple[str, ...]) -> str:
 
 def _tables(text: str) -> Iterator[tuple[int, int, tuple[str, ...]]]:
     """Where each table begins and ends, and its name."""
-    headers = list(HEADER.finditer(text))
+    # The lines of a longer text may look like headers.
+    headers = list(HEADER.finditer(TEXT.sub(lambda found: "x" * len(found[0]) if "\n" in found[0] else found[0], text)))
     for header, following in zip(headers, [*headers[1:], None], strict=False):
         end = following.start() if following else len(text)
-        lines = next_line(text, header.start())
-        nothing = NOTHING.search(text, lines, end) if following else None
+        nothing = NOTHING.search(text, next_line(text, header.start()), end)
         yield header.start(), nothing.start() if nothing else end, _name(header["name"])
 
 
 def _name(dotted: str) -> tuple[str, ...]:
     try:
         data: Any = tomllib.loads(f"[{dotted}]")
-    except tomllib.TOMLDecodeError:  # a line of a text in quotes, or of an array
+    except tomllib.TOMLDecodeError:  # a line of an array
         return ()
     names = []
     while data:

@@ -9,6 +9,7 @@ import yaml
 from app.clients.unreadable import Unreadable, line_of, line_start, newline_of, next_line
 
 UNLIMITED_WIDTH = 1 << 20
+NULL = "tag:yaml.org,2002:null"
 HAS_NAMED_ITEMS = True
 
 
@@ -34,14 +35,15 @@ def put(text: str, path: tuple[str, ...], value: Any) -> str:
     if len(path) == 1:
         return text[: node.start_mark.index] + _rendered(value, "", newline).strip() + text[_end(node) :]
     if isinstance(node, yaml.SequenceNode) and node.value:
-        _require_block(text, node, path[0])
+        _require_list(text, node, path[0])
         found = _item(node, path[1])
         first = found or node.value[0]
         start = line_start(text, first.start_mark.index)
         indent = " " * text[start:].index("-")
         return text[:start] + _rendered([value], indent, newline) + text[next_line(text, _end(first)) if found else start :]
     colon = text.index(":", key.end_mark.index) + 1
-    if isinstance(node, yaml.SequenceNode):
+    if not isinstance(node, yaml.ScalarNode) or node.tag != NULL:
+        _require_list(text, node, path[0], may_be_flow=True)
         text = text[:colon] + text[node.end_mark.index :]
     begin = next_line(text, colon)
     lead = "" if text[:begin].endswith("\n") else newline
@@ -54,7 +56,7 @@ def drop(text: str, path: tuple[str, ...]) -> str:
     key, node = member
     if len(path) == 1:
         return text[: line_start(text, key.start_mark.index)] + text[next_line(text, _end(node)) :]
-    _require_block(text, node, path[0])
+    _require_list(text, node, path[0])
     item = _item(node, path[1])
     assert item, "what is dropped exists"
     start, end = line_start(text, item.start_mark.index), next_line(text, _end(item))
@@ -81,8 +83,8 @@ def _item(node: yaml.Node, name: str) -> yaml.Node | None:
     return None
 
 
-def _require_block(text: str, node: yaml.Node, name: str) -> None:
-    if not isinstance(node, yaml.SequenceNode) or node.flow_style:
+def _require_list(text: str, node: yaml.Node, name: str, *, may_be_flow: bool = False) -> None:
+    if not isinstance(node, yaml.SequenceNode) or (node.flow_style and not may_be_flow):
         raise Unreadable(f"{name}, line {line_of(text, node.start_mark.index)}, is not a list with an item on each line; write it so")
 
 
