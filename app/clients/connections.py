@@ -83,11 +83,6 @@ def _server(entry: Mapping[str, Any], table: str = "mcpServers", url: str = "url
     return {"entries": {path: entry}, "mark": (*path, url)}
 
 
-GEMINI_ENTRY = {
-    "httpUrl": "{url}/mcp",
-    "headers": {"Authorization": "Bearer {key}", DEPTH_HEADER: SHELL_DEPTH},
-    "timeout": TOOL_TIMEOUT_S * 1000,
-}
 CODEX = Place(kind="toml", user=("$CODEX_HOME/config.toml", "~/.codex/config.toml"))
 OPENCODE = Place(
     kind="json",
@@ -202,8 +197,16 @@ CLIENTS: Mapping[str, ConnectedClient] = {
                     user=("$GEMINI_CLI_HOME/.gemini/settings.json", "~/.gemini/settings.json"),
                     project=".gemini/settings.json",
                 ),
-                **_server(GEMINI_ENTRY, url="httpUrl"),
+                **_server(
+                    {
+                        "httpUrl": "{url}/mcp",
+                        "headers": {"Authorization": "Bearer {key}", DEPTH_HEADER: SHELL_DEPTH},
+                        "timeout": TOOL_TIMEOUT_S * 1000,
+                    },
+                    url="httpUrl",
+                ),
                 reference=SHELL_REFERENCE,
+                then="Gemini CLI uses no MCP server in a folder that it does not trust.",
                 tested_by="tests/clients/test_connect.py",
             ),
         },
@@ -214,8 +217,12 @@ CLIENTS: Mapping[str, ConnectedClient] = {
         connections={
             "mcp": Connection(
                 place=Place(kind="json", user=("~/.qwen/settings.json",), project=".qwen/settings.json"),
-                **_server(GEMINI_ENTRY, url="httpUrl"),
-                reference=SHELL_REFERENCE,
+                **_server(
+                    {"httpUrl": "{url}/mcp", "headers": {"Authorization": "Bearer {key}"}, "timeout": TOOL_TIMEOUT_S * 1000},
+                    url="httpUrl",
+                ),
+                reference=f"${{{KEY_VARIABLE}}}",
+                then="Qwen Code knows no default for a variable that is not set, so the depth header is left out.",
             ),
         },
         otherwise={

@@ -247,7 +247,7 @@ def test_an_entry_of_that_name_that_is_not_ours_is_not_removed(tmp_path: Path) -
 def test_tools_get_the_key_from_a_variable_and_tell_how_deep_they_are(name: str, connection: Connection) -> None:
     text = str(VALUES.entries(connection))
     assert (KEY_VARIABLE in text) is bool(connection.reference)
-    assert (DEPTH_HEADER in text) is (name in ("claude", "codex", "gemini", "qwen", "opencode"))
+    assert (DEPTH_HEADER in text) is (name in ("claude", "codex", "gemini", "opencode"))
     assert DEPTH_HEADER in text or "the depth header is left out" in connection.then
     assert not KEY_VARIABLE.startswith("CLINVK_")
 
