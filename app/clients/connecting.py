@@ -73,7 +73,7 @@ def written(stored: Stored, connections: Sequence[Connection], values: Values) -
             names = ", ".join(".".join(path) for path in others)
             raise Unreadable(f"it has {names} already, for something else; rename or remove that there, then try again")
         entries = values.entries(connection)
-        text = edit.drop(kind, text, [path for path in others if path not in entries], before=text, new=False)
+        text = edit.drop(kind, text, [path for path in others if path not in entries], before=text)
         text = edit.put(kind, text, entries)
     is_first = not any(is_ours(connection, before) for connection in _all_of(place))
     return Change(stored, text, PRIVATE_MODE if values.key else stored.mode, is_first=is_first)
@@ -91,7 +91,7 @@ def removed(stored: Stored, connections: Sequence[Connection]) -> Change | None:
     backup = files.read(stored.backup, stored.path.parent)
     before = _beginning(connections) if backup.text is None else backup.text
     paths = [path for connection in ours for path in connection.paths]
-    text = edit.drop(kind, stored.text, paths, before=before, new=backup.text is None)
+    text = edit.drop(kind, stored.text, paths, before=before)
     if text != before:
         return Change(stored, text, stored.mode)
     return Change(stored, None if backup.text is None else text, backup.mode, is_restored=True)

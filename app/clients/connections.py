@@ -102,6 +102,8 @@ CONTINUE = Place(
 )
 ZED = Place(kind="json", user=("$XDG_CONFIG_HOME/zed/settings.json", "~/.config/zed/settings.json"), project=".zed/settings.json")
 
+QWEN = Place(kind="json", user=("~/.qwen/settings.json",), project=".qwen/settings.json")
+
 CLIENTS: Mapping[str, ConnectedClient] = {
     "claude": ConnectedClient(
         title="Claude Code",
@@ -215,8 +217,21 @@ CLIENTS: Mapping[str, ConnectedClient] = {
     "qwen": ConnectedClient(
         title="Qwen Code",
         connections={
+            "model": Connection(
+                place=QWEN,
+                entries={
+                    ("security", "auth", "selectedType"): "openai",
+                    ("security", "auth", "baseUrl"): "{url}/openai/v1",
+                    ("security", "auth", "apiKey"): "{key}",
+                    ("model", "name"): "{model}",
+                    ("model", "generationConfig", "customHeaders"): NO_CLIENT_TOOLS,
+                },
+                mark=("security", "auth", "baseUrl"),
+                reference=f"${{{KEY_VARIABLE}}}",
+                then="Qwen Code then sends all of its requests to this server. To keep its own model: `--as mcp`.",
+            ),
             "mcp": Connection(
-                place=Place(kind="json", user=("~/.qwen/settings.json",), project=".qwen/settings.json"),
+                place=QWEN,
                 **_server(
                     {"httpUrl": "{url}/mcp", "headers": {"Authorization": "Bearer {key}"}, "timeout": TOOL_TIMEOUT_S * 1000},
                     url="httpUrl",
@@ -224,9 +239,6 @@ CLIENTS: Mapping[str, ConnectedClient] = {
                 reference=f"${{{KEY_VARIABLE}}}",
                 then="Qwen Code knows no default for a variable that is not set, so the depth header is left out.",
             ),
-        },
-        otherwise={
-            "model": f'in a shell: OPENAI_BASE_URL={{url}}/openai/v1 OPENAI_API_KEY="{SHELL_REFERENCE}" OPENAI_MODEL={{model}} qwen --auth-type openai'
         },
     ),
     "opencode": ConnectedClient(
@@ -267,6 +279,27 @@ CLIENTS: Mapping[str, ConnectedClient] = {
     "cline": ConnectedClient(
         title="Cline",
         connections={
+            "model": Connection(
+                place=Place(
+                    kind="json", user=("~/.cline/data/settings/providers.json",), preamble={"version": 1, "modes": {}, "providers": {}}
+                ),
+                entries={
+                    ("providers", "openai-compatible"): {
+                        "settings": {
+                            "provider": "openai-compatible",
+                            "apiKey": "{key}",
+                            "model": "{model}",
+                            "baseUrl": "{url}/openai/v1",
+                            "headers": NO_CLIENT_TOOLS,
+                        },
+                        "updatedAt": "2026-01-01T00:00:00.000Z",
+                        "tokenSource": "manual",
+                    }
+                },
+                mark=("providers", "openai-compatible", "settings", "baseUrl"),
+                reference="",
+                then="Start it with `cline -P openai-compatible`. Cline expands no variables: `--with-key` writes the key.",
+            ),
             "mcp": Connection(
                 place=Place(kind="json", user=("~/.cline/data/settings/cline_mcp_settings.json",)),
                 **_server(
@@ -281,9 +314,6 @@ CLIENTS: Mapping[str, ConnectedClient] = {
                 then="Cline expands no variables: `--with-key` writes the key, and the depth header is left out. Its extension for VS Code"
                 " keeps a file of its own: MCP Servers → Configure.",
             ),
-        },
-        otherwise={
-            "model": f'in a shell: cline auth openai-compatible --baseurl {{url}}/openai/v1 --modelid {{model}} --apikey "{SHELL_REFERENCE}"'
         },
     ),
     "cursor": ConnectedClient(

@@ -59,11 +59,11 @@ def put(kind: Format, text: str, entries: dict[Path, Any]) -> str:
     return text
 
 
-def drop(kind: Format, text: str, paths: Iterable[Path], *, before: str, new: bool) -> str:
+def drop(kind: Format, text: str, paths: Iterable[Path], *, before: str) -> str:
     """``text`` without what is at ``paths``, and without the tables around it that ``before`` does not have.
 
     If nothing but the layout then differs from ``before``, the text before the first `put`, the result is ``before``: byte for byte what
-    was there. ``new``: the file did not exist before, and ``before`` is what it began with. Raises Unreadable.
+    was there. Raises Unreadable.
     """
     had = kind.parse(before)
     for path in paths:
@@ -71,7 +71,7 @@ def drop(kind: Format, text: str, paths: Iterable[Path], *, before: str, new: bo
             text = _dropped(kind, text, path)
         for end in range(len(path) - 1, 0, -1):
             around = path[:end]
-            if at(kind.parse(text), around) in ({}, [], None) and (new or at(had, around) is MISSING):
+            if at(kind.parse(text), around) in ({}, [], None) and at(had, around) is MISSING:
                 text = _dropped(kind, text, around)
     is_same = _pruned(kind.parse(text)) == _pruned(had) and LAYOUT.sub("", text) == LAYOUT.sub("", before)
     return before if is_same else text
