@@ -229,6 +229,7 @@ CLIENTS: Mapping[str, ConnectedClient] = {
                 mark=("security", "auth", "baseUrl"),
                 reference=f"${{{KEY_VARIABLE}}}",
                 then="Qwen Code then sends all of its requests to this server. To keep its own model: `--as mcp`.",
+                tested_by="tests/clients/test_npm_clients.py",
             ),
             "mcp": Connection(
                 place=QWEN,
@@ -238,6 +239,7 @@ CLIENTS: Mapping[str, ConnectedClient] = {
                 ),
                 reference=f"${{{KEY_VARIABLE}}}",
                 then="Qwen Code knows no default for a variable that is not set, so the depth header is left out.",
+                tested_by="tests/clients/test_npm_clients.py",
             ),
         },
     ),
@@ -299,6 +301,7 @@ CLIENTS: Mapping[str, ConnectedClient] = {
                 mark=("providers", "openai-compatible", "settings", "baseUrl"),
                 reference="",
                 then="Start it with `cline -P openai-compatible`. Cline expands no variables: `--with-key` writes the key.",
+                tested_by="tests/clients/test_npm_clients.py",
             ),
             "mcp": Connection(
                 place=Place(kind="json", user=("~/.cline/data/settings/cline_mcp_settings.json",)),
@@ -313,6 +316,7 @@ CLIENTS: Mapping[str, ConnectedClient] = {
                 reference="",
                 then="Cline expands no variables: `--with-key` writes the key, and the depth header is left out. Its extension for VS Code"
                 " keeps a file of its own: MCP Servers → Configure.",
+                tested_by="tests/clients/test_npm_clients.py",
             ),
         },
     ),
@@ -347,6 +351,7 @@ CLIENTS: Mapping[str, ConnectedClient] = {
                 mark=("models", ENTRY, "apiBase"),
                 reference=f"${{{{ secrets.{KEY_VARIABLE} }}}}",
                 then=f"Put `{KEY_VARIABLE}=…` into `~/.continue/.env`.",
+                tested_by="tests/clients/test_npm_clients.py",
             ),
             "mcp": Connection(
                 place=CONTINUE,
@@ -361,6 +366,7 @@ CLIENTS: Mapping[str, ConnectedClient] = {
                 mark=("mcpServers", ENTRY, "url"),
                 reference=f"${{{{ secrets.{KEY_VARIABLE} }}}}",
                 then="Continue has no limit of its own for a tool to raise, and none but its secrets as variables: the depth header is left out.",
+                tested_by="tests/clients/test_npm_clients.py",
             ),
         },
     ),

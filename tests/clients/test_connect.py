@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import subprocess
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from app.cli.command import run
-from app.clients.connections import DEPTH_HEADER, DEPTH_VARIABLE, KEY_VARIABLE
+from app.clients.connections import DEPTH_VARIABLE, KEY_VARIABLE
 from tests.parts import house as houses
 from tests.parts.clis import NO_WAY_OUT, cli_path, do, require
 from tests.parts.house import house as house
 from tests.parts.house import whole_house as whole_house
+from tests.parts.mcp_server import McpServer
+from tests.parts.mcp_server import mcp as mcp
 
 TIMEOUT_S = 90
 LISTS = {"claude": ["claude", "mcp", "list"], "gemini": ["gemini", "mcp", "list"]}
@@ -26,40 +25,6 @@ LISTS = {"claude": ["claude", "mcp", "list"], "gemini": ["gemini", "mcp", "list"
 @pytest.fixture(scope="session")
 def house_kind() -> type[houses.House]:
     return houses.House
-
-
-class McpServer(ThreadingHTTPServer):
-    """Notes the headers that it is asked with, and has nothing to offer."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str | None, str | None]] = []
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: McpServer
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.path == "/mcp":
-            self.server.asked.append((self.headers["Authorization"], self.headers[DEPTH_HEADER]))
-        self.send_response(404)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
-
-
-@pytest.fixture
-def mcp() -> Iterator[McpServer]:
-    with McpServer() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
