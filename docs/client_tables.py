@@ -11,10 +11,10 @@ from app.clients.connections import (
     DEPTH_VARIABLE,
     ENTRY,
     KEY_VARIABLE,
+    ROLES,
     TOOL_TIMEOUT_S,
     Connection,
     Place,
-    Purpose,
     filled,
 )
 from app.clients.programs import PROGRAMS, Program
@@ -23,7 +23,6 @@ from docs.markdown import code, codes, table
 SHOWN = {"url": "http://127.0.0.1:8080", "key": "unused", "model": "claude", "workdir": "/path/to/project"}
 NOT_RUN = "the program was not run here"
 LANGUAGES = {"json": "json", "toml": "toml", "yaml": "yaml"}
-ROLES: dict[Purpose, str] = {"model": "As a model provider", "mcp": "As an MCP server"}
 
 
 def connect_table() -> str:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from app.cli.client.connect import FAILED, OK, USAGE, Usage, exit_code, url_of
 from app.cli.client.screen import complain, note, say_line
 from app.clients.connecting import Change, Values, by_file, removed, shown, written
-from app.clients.connections import CLIENTS, KEY_VARIABLE, MODEL, PURPOSES, ConnectedClient, Connection, Purpose, filled
+from app.clients.connections import CLIENTS, KEY_VARIABLE, MODEL, PURPOSES, ROLES, ConnectedClient, Connection, Purpose, filled
 from app.clients.files import BACKUP_SUFFIX, Changed, read
 from app.clients.unreadable import Unreadable
 from app.config.load import load_settings
@@ -123,7 +123,7 @@ def _server_url(args: argparse.Namespace) -> str:
 def _tell_the_rest(client: ConnectedClient, purpose: Purpose | None, values: Values) -> None:
     for other, text in client.otherwise.items():
         if purpose in (None, other):
-            note(f"{client.title}, {other}: {filled(text, url=values.url, model=values.model)}")
+            note(f"{client.title} {ROLES[other].lower()}: {filled(text, url=values.url, model=values.model)}")
 
 
 def _files(connections: list[Connection], args: argparse.Namespace) -> Mapping[Path, list[Connection]]:
@@ -139,7 +139,7 @@ def _show(connections: list[Connection], values: Values, args: argparse.Namespac
         note(f"\nIn {path}:\n")
         is_open = all(connection.reference for connection in ones)
         say_line(shown(ones, values if is_open or values.key else Values(values.url, values.model, KEY_TO_FILL_IN)))
-    _tell_what_remains(connections)
+    _tell_what_remains(connections, args)
     return OK
 
 
@@ -158,7 +158,7 @@ def _write(connections: list[Connection], values: Values, args: argparse.Namespa
         change.apply()
         has_backup = change.is_first and change.stored.content is not None
         note(f"wrote {path}{f'; as it was: {change.stored.backup.name}' if has_backup else ''}")
-    _tell_what_remains(connections)
+    _tell_what_remains(connections, args)
     return OK
 
 
@@ -184,7 +184,8 @@ def _remove(connections: list[Connection], args: argparse.Namespace) -> int:
     return OK
 
 
-def _tell_what_remains(connections: list[Connection]) -> None:
+def _tell_what_remains(connections: list[Connection], args: argparse.Namespace) -> None:
     for text in dict.fromkeys(connection.then for connection in connections if connection.then):
         note(text.replace("`", ""))
-    note(f"\nThe key is taken from {KEY_VARIABLE}." if all(connection.reference for connection in connections) else "")
+    if not args.with_key and any(connection.reference for connection in connections):
+        note(f"The key: export {KEY_VARIABLE}=… where the client is started; any text for a server without keys.")

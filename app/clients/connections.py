@@ -13,6 +13,7 @@ from app.clients.edit import MISSING, FormatName, Path, at
 
 Purpose = Literal["model", "mcp"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+ROLES: Mapping[Purpose, str] = {"model": "As a model provider", "mcp": "As an MCP server"}
 
 KEY_VARIABLE = "GATEWAY_API_KEY"
 """Holds the key for clients. Not `CLINVK_…`: a CLI that the server starts does not get the variables of that name."""
@@ -399,7 +400,7 @@ CLIENTS: Mapping[str, ConnectedClient] = {
                 ),
                 **_server({"type": "http", "url": "{url}/mcp", "headers": {"Authorization": "Bearer {key}"}}, "servers"),
                 reference=ENV_REFERENCE,
-                then=f"VS Code must be started where `{KEY_VARIABLE}` is set. It knows no default for a variable, so the depth header is left out.",
+                then=f"VS Code must be started where `{KEY_VARIABLE}` is set; where it does not expand it (microsoft/vscode#336232), use `--with-key`. It knows no default for a variable, so the depth header is left out.",
             ),
         },
         otherwise={"model": "Manage Language Models → Add Models → OpenAI Compatible, with the address {url}/openai/v1"},

@@ -17,7 +17,7 @@ Path = tuple[str, ...]
 FormatName = Literal["json", "toml", "yaml"]
 
 MISSING: Any = object()
-LAYOUT = re.compile(r"\s|\{\s*\}|\[\s*\]")
+LAYOUT = re.compile(r"\s+|\{\s*\}|\[\s*\]")
 
 
 class Format(Protocol):
