@@ -13,7 +13,7 @@ from pathlib import Path
 
 from docs.api_tables import aliases, anthropic_ignored, chat_ignored, error_codes, response_ignored, response_refused, routes_below
 from docs.backend_tables import backend_facts, backend_options
-from docs.client_tables import client_blocks
+from docs.client_tables import client_blocks, connect_facts, connect_table
 from docs.metrics_tables import metric_labels, metrics
 from docs.pictures import PICTURES
 from docs.settings_tables import left_out, named_variables, settings_tables
@@ -42,6 +42,8 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "response-refused": response_refused,
     "anthropic-ignored": anthropic_ignored,
     "clients": client_blocks,
+    "connect-clients": connect_table,
+    "connect-facts": connect_facts,
 }
 """What may stand in a page, by the name in its mark."""
 

@@ -54,6 +54,7 @@ MODULES: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("observability", "logs, metrics, traces"),
         ("server", "gunicorn worker, reload"),
         ("cli", "clinvk and client commands"),
+        ("clients", "how to configure programs"),
     ),
     "blueprints": (
         ("native", "/api/v1"),

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 import gevent.hub
 
 from app.cli.client.commands import add_client_commands
+from app.cli.connect import add_connect_command
 from app.cli.keys import add_keys
 from app.cli.parser import Parser
 from app.config.load import load_settings
@@ -78,6 +79,7 @@ def build_parser() -> Parser:
     version.set_defaults(run=run_version)
 
     add_client_commands(commands)
+    add_connect_command(commands)
     return parser
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from app.api.errors import STATUS
 from app.cli.command import build_parser
+from app.clients.connections import DEPTH_VARIABLE
 from app.config.environment import NAMED, READ_ELSEWHERE, variable
 from app.config.validation import leaf_keys, node_at
 from docs.generate import GENERATED, MARKED, PAGES, ROOT, stale_pages
@@ -106,7 +107,7 @@ def test_commands_and_options_that_are_named_exist(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_settings_and_variables_that_are_named_exist(page: Path) -> None:
-    known = {variable(path) for path in leaf_keys()} | set(NAMED) | READ_ELSEWHERE
+    known = {variable(path) for path in leaf_keys()} | set(NAMED) | READ_ELSEWHERE | {DEPTH_VARIABLE}
     for span in spans(page):
         if found := re.match(r"((?:server|session|unified_flags|parallel|backends\.[a-z<>]+)\.[a-z_.]+[a-z])(?=:|$)", span):
             assert node_at(tuple(found[1].split("."))), span

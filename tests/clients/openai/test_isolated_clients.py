@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from app.client_settings import CLIENTS, filled
+from app.clients.connections import filled
+from app.clients.programs import PROGRAMS
 from tests.clients.openai.conftest import House
 from tests.parts.clis import do
 from tests.parts.environments import environment_with, run
@@ -41,7 +42,7 @@ print("".join(piece.delta for piece in model.stream_complete(sys.argv[1])))
 
 
 def settings_of(name: str, house: House) -> str:
-    (client,) = (client for client in CLIENTS if client.name == name)
+    (client,) = (client for client in PROGRAMS if client.name == name)
     return filled(client.settings, url=house.server.url, key="any", model="claude")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.client_settings import CLIENTS, filled
+from app.cli.command import run
 from tests.clients.openai.conftest import House
 from tests.parts.clis import NO_WAY_OUT, do
 
@@ -46,9 +46,10 @@ def opencode(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "node_modules" / package / "bin" / "opencode"
 
 
-def test_opencode_is_answered(opencode: Path, house: House, tmp_path: Path) -> None:
-    (client,) = (client for client in CLIENTS if client.name == "opencode")
-    (tmp_path / "opencode.json").write_text(filled(client.settings, url=house.server.url, key="any", model="claude"))
+def test_opencode_is_answered(opencode: Path, house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert run(["connect", "opencode", "--write", f"--server={house.server.url}"]) == 0
     prompt = do(["say", "hello opencode"], about="asked by opencode")
     done = subprocess.run(
         [opencode, "run", "--model", "clinvk/claude", "--format", "json", "--title", "a title"],
@@ -65,3 +66,13 @@ def test_opencode_is_answered(opencode: Path, house: House, tmp_path: Path) -> N
     assert [event["part"]["text"] for event in events if event["type"] == "text"] == ["hello opencode"], done.stdout
     (report,) = house.processes("asked by opencode")
     assert "todowrite" not in report["prompt"], "the client's tools must be left out"
+    listed = subprocess.run(
+        [opencode, "mcp", "list"],
+        cwd=tmp_path,
+        env={"PATH": os.defpath, "HOME": str(tmp_path), "LANG": "C.UTF-8", **QUIET, **NO_WAY_OUT},
+        capture_output=True,
+        text=True,
+        timeout=RUN_S,
+        check=False,
+    )
+    assert f"{house.server.url}/mcp" in listed.stdout + listed.stderr

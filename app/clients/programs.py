@@ -1,6 +1,7 @@
-"""How to configure each known client program for this server: the data behind docs/clients.md, one entry per program.
+"""Every known program that can use this server: the data behind docs/clients.md, one entry per program.
 
-Texts may contain `{url}` (the server's address), `{key}`, `{model}` and `{workdir}`.
+What `clinvk connect` writes is in `app.clients.connections`. Texts may contain `{url}` (the server's address), `{key}`, `{model}` and
+`{workdir}`.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ BASE_URLS: dict[Dialect, str] = {"openai": "{url}/openai/v1", "anthropic": "{url
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Client:
-    """``settings`` is text to enter at ``place``: a file, a shell, or a form of the program."""
+class Program:
+    """``settings`` is text to enter at ``place``: a file, a shell, or a form of the program; empty if `clinvk connect` does all of it."""
 
     name: str
     dialect: Dialect
-    place: str
-    language: str
-    settings: str
+    connect: str = ""
+    """Its name in `app.clients.connections`; empty if it has no file that `clinvk connect` writes."""
+    place: str = ""
+    language: str = ""
+    settings: str = ""
     workdir: str = ""
     """How the program sets the agent's working directory; empty if it cannot, so that the server's default applies."""
     limits: str = ""
@@ -35,8 +38,8 @@ class Client:
 
 NO_TOOLS = "Client tools (function calling) are refused with 400 unless the request has the header `X-Clinvk-Tools: ignore`."
 
-CLIENTS: tuple[Client, ...] = (
-    Client(
+PROGRAMS: tuple[Program, ...] = (
+    Program(
         name="OpenAI SDK (Python)",
         dialect="openai",
         place="Python",
@@ -46,7 +49,7 @@ CLIENTS: tuple[Client, ...] = (
         limits=NO_TOOLS,
         tested_by="tests/clients/openai/test_chat.py",
     ),
-    Client(
+    Program(
         name="OpenAI SDK (Node)",
         dialect="openai",
         place="JavaScript",
@@ -56,7 +59,7 @@ CLIENTS: tuple[Client, ...] = (
         limits=NO_TOOLS,
         tested_by="tests/clients/openai/test_node_clients.py",
     ),
-    Client(
+    Program(
         name="Anthropic SDK (Python)",
         dialect="anthropic",
         place="Python",
@@ -66,7 +69,7 @@ CLIENTS: tuple[Client, ...] = (
         limits=NO_TOOLS,
         tested_by="tests/clients/anthropic/test_messages.py",
     ),
-    Client(
+    Program(
         name="Anthropic SDK (Node)",
         dialect="anthropic",
         place="JavaScript",
@@ -76,7 +79,7 @@ CLIENTS: tuple[Client, ...] = (
         limits=NO_TOOLS,
         tested_by="tests/clients/anthropic/test_node_clients.py",
     ),
-    Client(
+    Program(
         name="LangChain",
         dialect="openai",
         place="Python",
@@ -89,7 +92,7 @@ CLIENTS: tuple[Client, ...] = (
         limits=f'{NO_TOOLS} So `bind_tools` fails, and `with_structured_output` needs `method="json_schema"` on ChatOpenAI.',
         tested_by="tests/clients/openai/test_other_clients.py, tests/clients/anthropic/test_python_clients.py",
     ),
-    Client(
+    Program(
         name="LlamaIndex",
         dialect="openai",
         place="Python",
@@ -99,7 +102,7 @@ CLIENTS: tuple[Client, ...] = (
         limits=f"{NO_TOOLS} Leave `is_function_calling_model` off; embeddings need another provider.",
         tested_by="tests/clients/openai/test_isolated_clients.py",
     ),
-    Client(
+    Program(
         name="LiteLLM",
         dialect="openai",
         place="Python",
@@ -112,7 +115,7 @@ CLIENTS: tuple[Client, ...] = (
         limits=NO_TOOLS,
         tested_by="tests/clients/openai/test_other_clients.py, tests/clients/anthropic/test_python_clients.py",
     ),
-    Client(
+    Program(
         name="Vercel AI SDK",
         dialect="openai",
         place="JavaScript",
@@ -122,7 +125,7 @@ CLIENTS: tuple[Client, ...] = (
         limits=f"{NO_TOOLS} It repeats a failed run unless `maxRetries` is 0.",
         tested_by="tests/clients/openai/test_node_clients.py, tests/clients/anthropic/test_node_clients.py",
     ),
-    Client(
+    Program(
         name="pydantic-ai",
         dialect="openai",
         place="Python",
@@ -131,7 +134,7 @@ CLIENTS: tuple[Client, ...] = (
         limits=f"{NO_TOOLS} For structured output use `NativeOutput(Model)`: a plain `output_type` is sent as a tool.",
         tested_by="tests/clients/openai/test_other_clients.py",
     ),
-    Client(
+    Program(
         name="instructor",
         dialect="openai",
         place="Python",
@@ -141,7 +144,7 @@ CLIENTS: tuple[Client, ...] = (
         limits="Modes that use tools (the default) are refused with 400; a backend without a schema option (demo) refuses JSON_SCHEMA.",
         tested_by="tests/clients/openai/test_isolated_clients.py",
     ),
-    Client(
+    Program(
         name="llm (simonw)",
         dialect="openai",
         place='`extra-openai-models.yaml` in the folder that `llm logs path` shows; then `llm keys set clinvk` and `llm -m clinvk "…"`',
@@ -151,7 +154,7 @@ CLIENTS: tuple[Client, ...] = (
         limits="Tools (`--tool`) are refused.",
         tested_by="tests/clients/openai/test_isolated_clients.py",
     ),
-    Client(
+    Program(
         name="Open WebUI",
         dialect="openai",
         place="Admin Panel → Settings → Connections → OpenAI API",
@@ -159,7 +162,7 @@ CLIENTS: tuple[Client, ...] = (
         settings="URL  {url}/openai/v1\nKey  {key}",
         limits="In Docker, see [below](#clients-in-docker). Titles and tags are requests of their own: each starts a run; switch them off under Interface.",
     ),
-    Client(
+    Program(
         name="LibreChat",
         dialect="openai",
         place="`librechat.yaml`",
@@ -171,7 +174,7 @@ CLIENTS: tuple[Client, ...] = (
         workdir="`headers: {X-Clinvk-Workdir: {workdir}}`",
         limits="Agents and plugins use tools: refused.",
     ),
-    Client(
+    Program(
         name="n8n",
         dialect="openai",
         place="a credential of the type OpenAI",
@@ -179,108 +182,78 @@ CLIENTS: tuple[Client, ...] = (
         settings="API Key   {key}\nBase URL  {url}/openai/v1",
         limits="The AI Agent node sends tools: add the credential's custom header `X-Clinvk-Tools: ignore`, or use the Basic LLM Chain node.",
     ),
-    Client(
-        name="Cursor",
-        dialect="openai",
-        place="Settings → Models → API Keys → Override OpenAI Base URL",
-        language="text",
-        settings="Base URL  https://your.host.name/openai/v1\nKey       {key}\nModel     {model}",
-        limits="Requests come from Cursor's servers, so the address must be public with TLS; its agent sends tools, which are refused.",
-    ),
-    Client(
-        name="Cline",
-        dialect="openai",
-        place="Settings → API Provider: OpenAI Compatible",
-        language="text",
-        settings="Base URL  {url}/openai/v1\nAPI Key   {key}\nModel ID  {model}\nHeader    X-Clinvk-Tools: ignore",
-        workdir="a second header, `X-Clinvk-Workdir: {workdir}`",
-        limits="The agent behind the server does the work with its own tools; Cline's are left out.",
-    ),
-    Client(
-        name="Continue",
-        dialect="openai",
-        place="`~/.continue/config.yaml`",
-        language="yaml",
-        settings=(
-            "name: my-configuration\nversion: 0.0.1\nschema: v1\nmodels:\n  - name: clinvk\n    provider: openai\n    model: {model}\n    apiBase: {url}/openai/v1\n    apiKey: {key}\n"
-            "    roles: [chat, edit]\n    requestOptions:\n      headers: {X-Clinvk-Tools: ignore}"
-        ),
-        workdir="`X-Clinvk-Workdir: {workdir}` beside the other header",
-        limits="Not for autocomplete: a run takes seconds.",
-    ),
-    Client(
-        name="Zed",
-        dialect="openai",
-        place="`settings.json`; the key in the variable `CLINVK_API_KEY` or in the provider's form",
-        language="json",
-        settings=(
-            '{"language_models": {"openai_compatible": {"clinvk": {"api_url": "{url}/openai/v1",\n'
-            '  "available_models": [{"name": "{model}", "max_tokens": 200000, "capabilities": {"tools": false}}]}}}}'
-        ),
-        limits="Zed's agent panel needs tools; without them it only chats.",
-    ),
-    Client(
-        name="opencode",
-        dialect="openai",
-        place="`opencode.json`",
-        language="json",
-        settings=(
-            '{"provider": {"clinvk": {"npm": "@ai-sdk/openai-compatible", "name": "clinvk",\n'
-            '  "options": {"baseURL": "{url}/openai/v1", "apiKey": "{key}", "headers": {"X-Clinvk-Tools": "ignore"}},\n'
-            '  "models": {"{model}": {}}}}}'
-        ),
-        workdir='`"X-Clinvk-Workdir": "{workdir}"` beside the other header',
-        limits="Its own tools are left out; the agent behind the server uses its own. It repeats a failed run up to five times.",
-        tested_by="tests/clients/openai/test_opencode.py",
-    ),
-    Client(
-        name="aider",
-        dialect="openai",
-        place="a shell",
-        language="sh",
-        settings="OPENAI_API_BASE={url}/openai/v1 OPENAI_API_KEY={key} aider --model openai/{model}",
-        limits="aider edits files itself; keep the backend's `approval_mode` at its default, or two programs edit the same files.",
-        not_run="its installation, 687 MB, takes minutes",
-    ),
-    Client(
-        name="Codex",
-        dialect="openai",
-        place="`~/.codex/config.toml`",
-        language="toml",
-        settings=(
-            'model = "{model}"\nmodel_provider = "clinvk"\n\n[model_providers.clinvk]\nname = "clinvk"\nbase_url = "{url}/openai/v1"\n'
-            'wire_api = "responses"\nhttp_headers = {"X-Clinvk-Workdir" = "{workdir}"}'
-        ),
-        workdir="in `http_headers`, as shown",
-        limits="`OPENAI_BASE_URL` alone is not enough. Codex's own tools are left out; the agent behind the server uses its own.",
-        tested_by="tests/clients/openai/test_codex_client.py",
-    ),
-    Client(
+    Program(
         name="Claude Code",
         dialect="anthropic",
-        place="a shell",
+        connect="claude",
+        place="a shell, for one session",
         language="sh",
         settings=(
             "ANTHROPIC_BASE_URL={url}/anthropic ANTHROPIC_API_KEY={key} ANTHROPIC_MODEL={model} \\\n"
             '  ANTHROPIC_CUSTOM_HEADERS="X-Clinvk-Workdir: $PWD" claude'
         ),
-        workdir="in `ANTHROPIC_CUSTOM_HEADERS`, as shown",
-        limits="Claude Code's own tools are left out; the agent behind the server uses its own.",
+        workdir='`"ANTHROPIC_CUSTOM_HEADERS": "X-Clinvk-Workdir: {workdir}"` in `env`',
+        limits="As a model provider, Claude Code's own tools are left out; the agent behind the server uses its own.",
         tested_by="tests/clients/anthropic/test_claude_code.py",
     ),
-    Client(
-        name="Gemini CLI",
+    Program(
+        name="Codex",
         dialect="openai",
-        place="nowhere",
-        language="text",
-        settings="Not possible: Gemini CLI speaks Google's own API, which this server does not serve.",
-        limits="Use it as a backend instead.",
+        connect="codex",
+        workdir='`http_headers = {"X-Clinvk-Workdir" = "{workdir}"}` in the provider\'s table',
+        limits="`OPENAI_BASE_URL` alone is not enough. As a model provider, Codex's own tools are left out; the agent behind the server uses its own.",
+        tested_by="tests/clients/openai/test_codex_client.py",
+    ),
+    Program(name="Gemini CLI", dialect="openai", connect="gemini"),
+    Program(
+        name="opencode",
+        dialect="openai",
+        connect="opencode",
+        workdir='`"X-Clinvk-Workdir": "{workdir}"` beside the other header',
+        limits="As a model provider, its own tools are left out; the agent behind the server uses its own. It repeats a failed run up to five times.",
+    ),
+    Program(
+        name="Qwen Code",
+        dialect="openai",
+        connect="qwen",
+        workdir='`"X-Clinvk-Workdir": "{workdir}"` beside the other header',
+        limits="As a model provider, its own tools are left out; the agent behind the server uses its own.",
+    ),
+    Program(
+        name="Cline",
+        dialect="openai",
+        connect="cline",
+        workdir='`"X-Clinvk-Workdir": "{workdir}"` beside the other header',
+        limits="As a model provider, Cline's own tools are left out; the agent behind the server uses its own.",
+    ),
+    Program(
+        name="Cursor",
+        dialect="openai",
+        connect="cursor",
+        limits="As a model provider: requests come from Cursor's servers, and its agent sends tools, which are refused.",
+    ),
+    Program(
+        name="Continue",
+        dialect="openai",
+        connect="continue",
+        workdir="`X-Clinvk-Workdir: {workdir}` beside the other header",
+        limits="Not for autocomplete: a run takes seconds. `cn` does not start while an MCP server does not answer.",
+    ),
+    Program(name="VS Code", dialect="openai", connect="vscode"),
+    Program(
+        name="Zed",
+        dialect="openai",
+        connect="zed",
+        limits="As a model provider: Zed's agent panel needs tools; without them it only chats.",
+    ),
+    Program(
+        name="aider",
+        dialect="openai",
+        connect="aider",
+        place="a shell, for one session",
+        language="sh",
+        settings="OPENAI_API_BASE={url}/openai/v1 OPENAI_API_KEY={key} aider --model openai/{model}",
+        limits="aider edits files itself; keep the backend's `approval_mode` at its default, or two programs edit the same files.",
+        not_run="its installation, 687 MB, takes minutes",
     ),
 )
-
-
-def filled(text: str, **values: str) -> str:
-    """``text`` with each `{name}` replaced. Not `str.format`: settings in JSON and YAML contain braces."""
-    for name, value in values.items():
-        text = text.replace(f"{{{name}}}", value)
-    return text
