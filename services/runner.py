@@ -12,7 +12,7 @@ from services.cancellation import Cancellation
 from services.clis.command import invoke
 from services.clis.probe import Availability, Prober
 from services.clis.spec import BackendSpec, Invocation
-from services.errors import BackendUnavailable, InvalidRequest
+from services.errors import BackendUnavailable, InvalidRequest, TooDeep
 from services.events import Failed
 from services.execution.driver import Driver, Limits
 from services.fold import collect
@@ -109,6 +109,8 @@ class Runner:
         spec = self.backend(request.backend)
         if not request.prompt.strip():
             raise InvalidRequest("prompt is empty", field="prompt", issue="must not be empty")
+        if request.depth >= self._limits.max_depth:
+            raise TooDeep(self._limits.max_depth)
         return invoke(spec, request, cwd=self.workdir(request), environ=self._environ, run_dir=new_path())
 
     def check(self, request: RunRequest) -> None:

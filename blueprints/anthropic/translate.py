@@ -182,6 +182,7 @@ def to_run_request(
         request_id=context.request_id,
         owner=context.owner,
         caller=context.caller,
+        depth=context.depth,
     )
 
 

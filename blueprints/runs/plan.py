@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -9,11 +10,15 @@ from flask import request
 
 from blueprints.current_request import caller, owner, request_id, traceparent
 from services.cancellation import Cancellation
+from services.errors import InvalidRequest
 from services.runs.record import RunKind, new_run_id
 from services.runs.work import RunFacts, Work
 
-ORIGIN_HEADERS = ("User-Agent", "X-Clinvk-Session", "X-Clinvk-Tools", "X-Clinvk-Workdir")
+DEPTH_HEADER = "X-Clinvk-Depth"
+"""Sent by an agent that this server started: the ``CLINVK_DEPTH`` that it was started with."""
+ORIGIN_HEADERS = ("User-Agent", DEPTH_HEADER, "X-Clinvk-Session", "X-Clinvk-Tools", "X-Clinvk-Workdir")
 """Request headers that change what a run does."""
+DEPTH = re.compile(r"[0-9]{1,4}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +37,19 @@ class Origin:
     """When a background run was submitted, in RFC 3339."""
     run_id: str = ""
     """Of the run that a worker makes the plan for; empty as long as it has not been queued."""
+
+    @property
+    def depth(self) -> int:
+        """See `RunRequest`. Raises InvalidRequest."""
+        sent = self.headers.get(DEPTH_HEADER, "0")
+        if not DEPTH.fullmatch(sent):
+            raise InvalidRequest(
+                f"{DEPTH_HEADER}: expected a whole number, got {sent[:40]!r}; an agent sends the value of its variable CLINVK_DEPTH, "
+                "and anybody else leaves the header out",
+                field=DEPTH_HEADER,
+                issue="not a number",
+            )
+        return int(sent)
 
 
 def current_origin() -> Origin:
@@ -57,6 +75,10 @@ class RunPlan:
     start: Callable[[Beginning], Work]
     expected: RunFacts = RunFacts()
     """What is known before the start."""
+    alias: str = ""
+    """A name of the run that its client knows, besides its id: see `LiveRun`."""
+    is_repeatable: bool = True
+    """Whether an idempotency key keeps its answer."""
     is_stored: bool = False
     """Whether the run can be looked up when it has ended, also without an idempotency key."""
     waits_for_output: bool = False
