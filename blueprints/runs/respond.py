@@ -35,12 +35,13 @@ def respond(plan: RunPlan, content_type: str | None) -> Response:
         tags=plan.tags,
         metadata=plan.metadata,
         expected=plan.expected,
+        alias=plan.alias,
     )
     with ExitStack() as closing:
         closing.callback(watch.close)
         live.enter(run)
         closing.callback(live.leave, run)
-        if plan.is_stored or HEADER in request.headers:
+        if plan.is_stored or (plan.is_repeatable and HEADER in request.headers):
             return respond_kept(plan, run, content_type, closing)
         work = plan.start(Beginning(run_id=run.id, cancellation=cancellation, first=first_number(plan.kind)))
         closing.callback(work.close)
