@@ -19,7 +19,7 @@ from blueprints.context import services
 from blueprints.current_request import owner, rights
 from blueprints.mcp.progress import SILENCE_S, message
 from blueprints.mcp.protocol import Request
-from blueprints.mcp.results import Told, told, told_run, told_stored
+from blueprints.mcp.results import Told, told, told_refusal, told_run, told_stored
 from blueprints.mcp.works import ComposedCall, run_work
 from blueprints.native.compose import compose_compare, compose_parallel, to_plan
 from blueprints.native.compose_schemas import CompareSchema, ParallelSchema
@@ -34,6 +34,7 @@ from blueprints.runs.submit import Submission, submit
 from blueprints.streaming import EVENT_STREAM, stream_response
 from services.clis.probe import Availability
 from services.clis.spec import BackendSpec, Invocation
+from services.errors import ClinvkError
 from services.runs.record import ENDED, Run
 from services.runs.service import Runs
 
@@ -57,9 +58,12 @@ class Call:
     def respond(self, result: Told) -> Response:
         return jsonify(self.to_answer(result))
 
+    def _refusal(self, error: ClinvkError) -> bytes:
+        return message(self.to_answer(told_refusal(error)))
+
     def execute(self, plan: RunPlan) -> Response:
         """The plan's run, for as long as the client stays."""
-        plan = replace(plan, alias=alias_of(self.request.id), is_repeatable=False)
+        plan = replace(plan, alias=alias_of(self.request.id), is_repeatable=False, to_refusal=self._refusal)
         return respond(plan, EVENT_STREAM if self.request.streams else None)
 
 

@@ -10,7 +10,7 @@ from flask import request
 
 from blueprints.current_request import caller, owner, request_id, traceparent
 from services.cancellation import Cancellation
-from services.errors import InvalidRequest
+from services.errors import ClinvkError, InvalidRequest
 from services.runs.record import RunKind, new_run_id
 from services.runs.work import RunFacts, Work
 
@@ -75,6 +75,8 @@ class RunPlan:
     start: Callable[[Beginning], Work]
     expected: RunFacts = RunFacts()
     """What is known before the start."""
+    to_refusal: Callable[[ClinvkError], bytes] | None = None
+    """How a stream tells that the run could not be started. Such a stream begins at once; None: its status tells."""
     alias: str = ""
     """A name of the run that its client knows, besides its id: see `LiveRun`."""
     is_repeatable: bool = True
