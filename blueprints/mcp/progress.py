@@ -54,8 +54,8 @@ class Progress:
         for event in batch:
             kind = type(event)
             if kind is Text:
-                self._lines[who] = line = (self._lines.get(who, "") + event.text).rstrip(" ")[-LINE_CHARS:]  # type: ignore[union-attr]
-                self._say(next((part for part in reversed(line.splitlines()) if part.strip()), ""), who)
+                self._lines[who] = line = (self._lines.get(who, "") + event.text)[-LINE_CHARS:]  # type: ignore[union-attr]
+                self._say(next((part.strip() for part in reversed(line.splitlines()) if part.strip()), ""), who)
             elif kind is ToolCall:
                 self._say(event.name, who)  # type: ignore[union-attr]
             elif kind is ToolProgress:
