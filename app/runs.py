@@ -23,8 +23,9 @@ from blueprints.openai.responses.plan import plan_response
 from blueprints.openai.responses.schemas import CreateResponseSchema
 from blueprints.openai.responses.stored import to_current
 from blueprints.openai.responses.stored import to_terminal as to_response_terminal
-from blueprints.runs.plan import Beginning, Origin, RunPlan
+from blueprints.runs.plan import Beginning, Origin, RunPlan, scope_of
 from blueprints.runs.submit import stored_request
+from services.access.scope import EVERYONE, Scope
 from services.cancellation import Cancellation
 from services.errors import NotFound
 from services.processes.leftovers import end_leftover_processes
@@ -61,7 +62,7 @@ def _composed(schema: Any, compose: Callable[[Body, Origin], Any]) -> Callable[[
 PLANS: Mapping[RunKind, Callable[[Body, Origin, Target], RunPlan]] = {
     "prompt": lambda body, origin, target: plan_prompt(PromptSchema().load(body), origin).plan,
     "resume": lambda body, origin, target: (
-        plan_turn(ResumeSchema().load(body), origin, services().conversations.store.get(target["session_id"])).plan
+        plan_turn(ResumeSchema().load(body), origin, services().conversations.store.get(target["session_id"], scope_of(origin))).plan
     ),
     "parallel": _composed(ParallelSchema(), compose_parallel),
     "chain": _composed(ChainSchema(), compose_chain),
@@ -149,7 +150,7 @@ def to_start(app: flask.Flask) -> Start:
 def to_payload(secret: ServerSecret, run: Run, delivery: Delivery) -> bytes:
     if run.kind == "response":
         return response_payload(to_current(run, None, secret.value())["id"], delivery)
-    return run_payload(from_run(run), delivery)
+    return run_payload(from_run(run, Scope(run.owner)), delivery)
 
 
 def _to_terminal(secret: ServerSecret) -> ToTerminal:
@@ -163,7 +164,7 @@ def _to_terminal(secret: ServerSecret) -> ToTerminal:
 
 def _find(store: RunStore, id: str) -> Run | None:
     try:
-        return store.get(id, None)
+        return store.get(id, EVERYONE)
     except NotFound:
         return None
 

@@ -24,12 +24,15 @@ from time import perf_counter
 
 import sqlalchemy
 
-from bench.store_data import COMMON, RARE, VOCABULARY, Folder, conversations, load_all
+from bench.store_data import COMMON, OWNERS, RARE, VOCABULARY, Folder, conversations, load_all
+from services.access.scope import EVERYONE, Scope
 from services.errors import NotFound
 from services.store.db import to_url
 from services.store.records import Filter, NewTurn, Session, TurnEnd
 from services.store.sessions import SessionStore, new_id
 from tests.parts.postgres import running_postgres
+
+ONE = Scope(OWNERS[1])
 
 Operations = dict[str, Callable[[], object]]
 
@@ -37,22 +40,26 @@ Operations = dict[str, Callable[[], object]]
 def store_operations(store: SessionStore, size: int) -> Operations:
     dice = random.Random(1)
     some = [session.id for session, _, _ in conversations(range(0, size, size // 200))]
-    deep = store.list(limit=1, offset=size * 9 // 10).next_cursor
-    deep_tag = store.list(Filter(tag="all"), limit=1, offset=size * 9 // 10).next_cursor
-    made: list[str] = []
+    deep = store.list(Filter(), EVERYONE, limit=1, offset=size * 9 // 10).next_cursor
+    deep_tag = store.list(Filter(tag="all"), EVERYONE, limit=1, offset=size * 9 // 10).next_cursor
+    made: list[Session] = []
 
     def run_turn() -> None:
-        id = new_id()
-        turn = store.begin(Session(id=id, backend="claude", workdir="/work", tags=("all",)), NewTurn(prompt=f"{COMMON} do it"))
+        new = Session(id=new_id(), owner="key-1", backend="claude", workdir="/work", tags=("all",))
+        turn = store.begin(new, NewTurn(prompt=f"{COMMON} do it"))
         store.end_turn(turn, TurnEnd(status="finished", output=f"{COMMON} it is done", duration_ms=1))
-        made.append(id)
+        made.append(new)
 
     def miss() -> None:
         with suppress(NotFound):
-            store.get("ffffffff-ffff")
+            store.get("ffffffff-ffff", EVERYONE)
 
-    def listing(offset: int = 0, cursor: str | None = None, **wanted: str) -> Callable[[], object]:
-        return lambda: store.list(Filter(**wanted), offset=offset, cursor=cursor)  # type: ignore[arg-type]
+    def missing_for(scope: Scope) -> None:
+        with suppress(NotFound):
+            store.get("f", scope)
+
+    def listing(scope: Scope = EVERYONE, offset: int = 0, cursor: str | None = None, **wanted: str) -> Callable[[], object]:
+        return lambda: store.list(Filter(**wanted), scope, offset=offset, cursor=cursor)  # type: ignore[arg-type]
 
     return {
         "list, first page": listing(),
@@ -67,10 +74,15 @@ def store_operations(store: SessionStore, size: int) -> Operations:
         "filter: tag of 10 % and backend of 5 %": listing(tag="red", backend="gemini"),
         "search: a word of all": listing(q=COMMON),
         "search: a word of 0.01 %": listing(q=RARE),
-        "search: two words, together in few": lambda: store.list(Filter(q=" ".join(dice.sample(VOCABULARY, 2)))),
+        "search: two words, together in few": lambda: store.list(Filter(q=" ".join(dice.sample(VOCABULARY, 2))), EVERYONE),
         "search: a word of all, backend of 5 %": listing(q=COMMON, backend="gemini"),
-        "get by prefix": lambda: store.get(dice.choice(some)[:13]),
+        "get by prefix": lambda: store.get(dice.choice(some)[:13], EVERYONE),
         "get what is not there": miss,
+        "list of an owner with 1 %": listing(ONE),
+        "list of an owner with 1 %, backend of 5 %": listing(ONE, backend="gemini"),
+        "list of an owner with 1 %, tag of all": listing(ONE, tag="all"),
+        "search of an owner with 1 %: a word of all": listing(ONE, q=COMMON),
+        "get by a prefix of one digit, of an owner who has none": lambda: missing_for(Scope("nobody")),
         "count": store.count,
         "a whole turn in a new session": run_turn,
         "delete": lambda: store.delete(made.pop()),
@@ -83,7 +95,7 @@ def folder_operations(folder: Folder, size: int) -> Operations:
     made: list[str] = []
 
     def create() -> None:
-        session = Session(id=new_id(), backend="claude", workdir="/work")
+        session = Session(id=new_id(), owner="local", backend="claude", workdir="/work")
         folder.add(session, COMMON)
         made.append(session.id)
 

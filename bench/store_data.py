@@ -19,13 +19,13 @@ from services.store import schema
 from services.store.records import Session
 from services.store.rows import from_session
 from services.store.sessions import SessionStore
-from services.store.tokenizer import indexed_words
-from services.store.turns import filter_terms
+from services.store.tokenizer import filter_terms, indexed_words
 
 VOCABULARY = [
     f"{a}{b}" for a in ("auth", "cache", "deploy", "index", "login", "parse", "queue", "schema", "test", "user") for b in range(500)
 ]
 BACKENDS = ["claude"] * 14 + ["codex"] * 5 + ["gemini"]
+OWNERS = ["local", *(f"key-{number}" for number in range(99))]
 START_US = 1_760_000_000_000_000
 COMMON, RARE = "please", "zanzibar"
 """A word of every session, and of one in 10,000."""
@@ -43,6 +43,7 @@ def conversations(numbers: range) -> Iterator[tuple[Session, str, str]]:
         yield (
             Session(
                 id=id,
+                owner=OWNERS[n % len(OWNERS)],
                 backend=dice.choice(BACKENDS),
                 workdir=f"/projects/{n % 200}",
                 title=f"Session {n}",
@@ -64,9 +65,11 @@ Rows = dict[str, list[dict[str, Any]]]
 def rows_of(some: Sequence[tuple[Session, str, str]]) -> Rows:
     """The same as the store's own way in would write, by table."""
     return {
-        "sessions": [{**from_session(session), "owner": None, "running_turn": None} for session, _, _ in some],
+        "sessions": [{**from_session(session), "worker": None, "running_turn": None} for session, _, _ in some],
         "session_tags": [
-            {"session_id": session.id, "tag": tag, "updated_at": session.updated_at} for session, _, _ in some for tag in session.tags
+            {"session_id": session.id, "tag": tag, "updated_at": session.updated_at, "owner": session.owner}
+            for session, _, _ in some
+            for tag in session.tags
         ],
         "turns": [
             {"session_id": session.id, "number": 1, "status": "finished", "prompt": prompt, "output": output, "exit_code": 0,
@@ -80,7 +83,10 @@ def rows_of(some: Sequence[tuple[Session, str, str]]) -> Rows:
 
 
 def words_of_turn(session: Session, prompt: str, output: str) -> list[str]:
-    return [*indexed_words(session.title, " ".join(session.tags), prompt, output), *filter_terms(session.backend, session.workdir)]
+    return [
+        *indexed_words(session.title, " ".join(session.tags), prompt, output),
+        *filter_terms(session.owner, session.backend, session.workdir),
+    ]
 
 
 def load(store: SessionStore, rows: Rows) -> None:
@@ -95,7 +101,7 @@ def load(store: SessionStore, rows: Rows) -> None:
                 copy_in(connection, name, some)
         connection.execute(update(schema.totals).values(sessions=schema.totals.c.sessions + len(rows["sessions"])))
 
-    store._database.write(work)
+    store.database.write(work)
 
 
 def copy_in(connection: Connection, name: str, rows: list[dict[str, Any]]) -> None:
@@ -115,7 +121,7 @@ def settle(store: SessionStore, *statements: str) -> None:
             for statement in ("SET LOCAL statement_timeout = 0", "SET LOCAL maintenance_work_mem = '512MB'", *statements):
                 connection.execute(text(statement))
 
-    store._database.write(work)
+    store.database.write(work)
 
 
 class Folder:

@@ -57,7 +57,7 @@ def create_message(body: dict[str, Any]) -> Any:
     resolution, conversation = _resolve(body, origin)
     run_request = to_run_request(body, conversation, resolution, to_context(origin))
     dialect = MessageDialect(body, conversation)
-    return answer(run_request, dialect, continue_conversation(conversation.turns), origin, kind="message", stream=body["stream"])
+    return answer(run_request, dialect, continue_conversation(conversation.turns, origin), origin, kind="message", stream=body["stream"])
 
 
 @blp.route("/messages/count_tokens", methods=["POST"])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from blueprints.context import services
-from blueprints.runs.plan import Origin
+from blueprints.runs.plan import Origin, scope_of
 from services.errors import ClinvkError
 
 SESSION_HEADER = "X-Clinvk-Session"
@@ -18,7 +18,7 @@ class RequestContext:
     """Inputs of a run that are not in the request's body."""
 
     session: str | None
-    """The session to continue: one of ours (id or id prefix), or the CLI's own."""
+    """The session to continue: one of ours (id or id prefix), or the CLI's own that a response id carries."""
     workdir: str | None
     request_id: str
     owner: str
@@ -64,4 +64,4 @@ def continues_turns(origin: Origin) -> bool:
     """Whether the header's session already contains the earlier turns, so that only the last message is new. Raises NotFound."""
     session = session_header(origin)
     with FieldsAsSent(origin):
-        return session is not None and services().conversations.knows_turns(session)
+        return session is not None and services().conversations.knows_turns(session, scope_of(origin))

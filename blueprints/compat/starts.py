@@ -8,7 +8,7 @@ from dataclasses import replace
 from blueprints.compat.context import session_header
 from blueprints.compat.structured import is_json, json_answer
 from blueprints.context import services
-from blueprints.runs.plan import Origin
+from blueprints.runs.plan import Origin, scope_of
 from services.cancellation import Cancellation
 from services.errors import Conflict, InvalidRequest, NotFound
 from services.events import Finished
@@ -19,12 +19,12 @@ from services.sessions.transcript import Turn
 Start = Callable[[RunRequest, Cancellation], EventStream]
 
 
-def start_session_turn(run_request: RunRequest, cancellation: Cancellation) -> EventStream:
+def start_session_turn(run_request: RunRequest, origin: Origin, cancellation: Cancellation) -> EventStream:
     """Run the next turn of the session that the request names, or a standalone run if it names none."""
-    return services().conversations.stream(run_request, run_request.resume, cancellation)
+    return services().conversations.stream(run_request, run_request.resume, scope_of(origin), cancellation)
 
 
-def continue_conversation(turns: Sequence[Turn]) -> Start:
+def continue_conversation(turns: Sequence[Turn], origin: Origin) -> Start:
     """For clients that resend the whole conversation: resume the CLI session that holds its earlier turns, if there is one."""
 
     def start(run_request: RunRequest, cancellation: Cancellation) -> EventStream:
@@ -32,7 +32,7 @@ def continue_conversation(turns: Sequence[Turn]) -> Start:
             return json_answer(end.structured_output, text) if is_json(run_request) else text
 
         if run_request.resume is not None:
-            return start_session_turn(run_request, cancellation)
+            return start_session_turn(run_request, origin, cancellation)
         return services().continuation.stream(run_request, turns, answer_of, cancellation)
 
     return start
@@ -47,10 +47,10 @@ def start_from_response(node: str | None, origin: Origin) -> Start:
             return services().responses.stream(run_request, node, cancellation)
         turn = replace(run_request, resume=own)
         if node is None or _is_named(own, origin):
-            return start_session_turn(turn, cancellation)
+            return start_session_turn(turn, origin, cancellation)
         if run_request.ephemeral:
             raise InvalidRequest("store: session turns are always stored; omit it", field="store", issue="must not be false")
-        return services().responses.one_turn(own, node, lambda: start_session_turn(turn, cancellation))
+        return services().responses.one_turn(own, node, lambda: start_session_turn(turn, origin, cancellation))
 
     return start
 
@@ -63,7 +63,8 @@ def check_from_response(run_request: RunRequest, node: str | None, origin: Origi
     else:
         if node is not None and not _is_named(own, origin):
             responses.check_turn(own, node)
-        run_request = conversations.prepare_resume(conversations.store.get(own), replace(run_request, resume=None, ephemeral=False))
+        session = conversations.store.get(own, scope_of(origin))
+        run_request = conversations.prepare_resume(session, replace(run_request, resume=None, ephemeral=False))
     services().runner.check(run_request)
 
 
@@ -76,7 +77,7 @@ def own_session(resumed: str | None, origin: Origin) -> str | None:
     if resumed is None or resumed == session_header(origin):
         return resumed
     try:
-        found = services().conversations.store.get(resumed)
+        found = services().conversations.store.get(resumed, scope_of(origin))
     except (NotFound, Conflict):
         return None
     return found.id if found.id == resumed else None

@@ -16,7 +16,7 @@ from flask import Response, current_app, jsonify
 
 from blueprints import sse
 from blueprints.context import services
-from blueprints.current_request import owner, rights
+from blueprints.current_request import rights, scope
 from blueprints.mcp.progress import SILENCE_S, message
 from blueprints.mcp.protocol import Request
 from blueprints.mcp.results import Told, told, told_refusal, told_run, told_stored
@@ -102,7 +102,7 @@ def submit_run(arguments: Arguments, call: Call) -> Response:
 
 def wait(arguments: Arguments, call: Call) -> Response:
     runs, timeout_s = services().runs, arguments["timeout_secs"]
-    run = runs.lookup.get(arguments["run_id"], owner())
+    run = runs.lookup.get(arguments["run_id"], scope())
     if not call.request.streams:
         return call.respond(told_stored(runs.wait(run, timeout_s)))
     return stream_response(_waiting(runs, run, timeout_s, call), EVENT_STREAM, {}, ExitStack())
@@ -120,7 +120,7 @@ def _waiting(runs: Runs, run: Run, timeout_s: float, call: Call) -> Iterator[byt
 
 
 def cancel(arguments: Arguments, call: Call) -> Response:
-    return call.respond(_status(services().runs.lookup.cancel(arguments["run_id"], owner())))
+    return call.respond(_status(services().runs.lookup.cancel(arguments["run_id"], scope())))
 
 
 def list_backends(arguments: Arguments, call: Call) -> Response:

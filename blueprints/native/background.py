@@ -8,7 +8,7 @@ from typing import Any
 from flask import Response, jsonify, url_for
 
 from blueprints.context import services
-from blueprints.current_request import current_request
+from blueprints.current_request import current_request, scope
 from blueprints.marks import View
 from blueprints.native.answers import stream_type
 from blueprints.native.run_schemas import RunAnswerSchema
@@ -77,7 +77,7 @@ def respond_now_or_later(
 
 
 def accepted(run: Run) -> Response:
-    response = jsonify({**from_run(run), "meta": meta(run.request_id, to_time(run.created_at))})
+    response = jsonify({**from_run(run, scope()), "meta": meta(run.request_id, to_time(run.created_at))})
     response.status_code = 202
     response.headers["Location"] = url_for("runs.get_run", run_id=run.id)
     return response

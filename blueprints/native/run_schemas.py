@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from marshmallow import fields, validate
 
-from blueprints.native.schemas import MetaSchema, Pattern, Strict
+from blueprints.native.owner_fields import Owner, OwnerFilter
+from blueprints.native.schemas import NO_CONTROL_CHARACTERS, MetaSchema, Pattern, Strict
 from blueprints.request_fields import EVENT_NUMBER_LIMIT
 from services.runs.record import KINDS, STATUSES
 from services.runs.rows import LISTED_BYTES
@@ -12,8 +13,6 @@ from services.runs.rows import LISTED_BYTES
 MAX_LIMIT = 200
 WAIT_LIMIT_S = 60.0
 ID_CHARS = 64
-NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]*$"
-"""PostgreSQL has no text with a NUL."""
 
 
 class RunErrorSchema(Strict):
@@ -22,9 +21,10 @@ class RunErrorSchema(Strict):
 
 
 class RunSchema(Strict):
-    """One execution of a request. Every field is always present, null where there is nothing."""
+    """One execution of a request. Every field but `owner` is always present, null where there is nothing."""
 
     id = fields.String(required=True, metadata={"example": "run_0123456789abcdef01234567"})
+    owner = Owner()
     kind = fields.String(required=True, validate=validate.OneOf(KINDS))
     background = fields.Boolean(required=True, metadata={"description": "Whether it goes on when its client leaves"})
     title = fields.String(allow_none=True, required=True)
@@ -69,6 +69,7 @@ class RunQuerySchema(Strict):
         validate=[validate.Length(1, ID_CHARS), Pattern(NO_CONTROL_CHARACTERS, error="must not contain control characters")],
         metadata={"description": "A whole session id"},
     )
+    owner = OwnerFilter()
     limit = fields.Integer(load_default=50, validate=validate.Range(1, MAX_LIMIT))
     cursor = fields.String(validate=validate.Length(1, 200), metadata={"description": "`next_cursor` of the page before"})
 

@@ -8,13 +8,15 @@ from typing import Any
 import orjson
 
 from blueprints.times import to_time
+from services.access.scope import Scope
 from services.runs.record import Run, RunFilter
 
 
-def from_run(run: Run) -> dict[str, Any]:
-    """The resource. All fields are always present."""
+def from_run(run: Run, scope: Scope) -> dict[str, Any]:
+    """The resource, for a caller with this scope. All fields are always present, but for ``owner``, which is for those who see several."""
     return {
         "id": run.id,
+        **({"owner": run.owner} if scope.is_everyone else {}),
         "kind": run.kind,
         "background": run.is_background,
         "title": run.title,
@@ -36,5 +38,5 @@ def from_run(run: Run) -> dict[str, Any]:
     }
 
 
-def to_run_filter(query: Mapping[str, Any], owner: str | None) -> RunFilter:
-    return RunFilter(owner=owner, status=query.get("status"), kind=query.get("kind"), session_id=query.get("session_id"))
+def to_run_filter(query: Mapping[str, Any]) -> RunFilter:
+    return RunFilter(owner=query.get("owner"), status=query.get("status"), kind=query.get("kind"), session_id=query.get("session_id"))

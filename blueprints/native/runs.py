@@ -8,7 +8,7 @@ from flask import Response, jsonify, request
 from marshmallow import RAISE
 
 from blueprints.context import services
-from blueprints.current_request import owner, request_id
+from blueprints.current_request import request_id, scope
 from blueprints.marks import can_fail, streams
 from blueprints.native.answers import stream_type
 from blueprints.native.run_schemas import (
@@ -40,9 +40,9 @@ RUN_ERRORS = ("not_found", "backend_unavailable")
 @blp.response(200, RunListSchema())
 @can_fail("backend_unavailable")
 def list_runs(query: dict[str, Any]) -> Any:
-    """List your runs, newest first: all that are queued or running, and those that were kept."""
-    page = services().runs.lookup.list(to_run_filter(query, owner()), limit=query["limit"], cursor=query.get("cursor"))
-    return jsonify({"runs": [from_run(run) for run in page.runs], "next_cursor": page.next_cursor, "meta": meta(request_id())})
+    """List your runs, newest first: all that are queued or running, and those that were kept. An admin key lists everybody's."""
+    page = services().runs.lookup.list(to_run_filter(query), scope(), limit=query["limit"], cursor=query.get("cursor"))
+    return jsonify({"runs": [from_run(run, scope()) for run in page.runs], "next_cursor": page.next_cursor, "meta": meta(request_id())})
 
 
 @blp.route("/<run_id>", methods=["GET"])
@@ -52,7 +52,7 @@ def list_runs(query: dict[str, Any]) -> Any:
 def get_run(query: dict[str, Any], run_id: str) -> Any:
     """Get a run, or wait for its end first."""
     runs = services().runs
-    run = runs.lookup.get(run_id, owner())
+    run = runs.lookup.get(run_id, scope())
     if query["wait"]:
         run = runs.wait(run, min(query["wait"], WAIT_LIMIT_S))
     return answer_of(run)
@@ -67,7 +67,7 @@ def get_run(query: dict[str, Any], run_id: str) -> Any:
 def follow_events(query: dict[str, Any], run_id: str) -> Any:
     """Follow a run's events, from the first one or after the last one that you have. The stream ends after the terminal event."""
     runs = services().runs
-    run = runs.store.get(run_id, owner())
+    run = runs.store.get(run_id, scope())
     sent = last_event_id()
     after = query.get("after") if sent is None else sent
     if run.terminal and after is not None and after >= run.terminal.last:
@@ -83,7 +83,7 @@ def follow_events(query: dict[str, Any], run_id: str) -> Any:
 @can_fail(*RUN_ERRORS)
 def cancel_run(run_id: str) -> Any:
     """Cancel a run. One that is queued has ended with the answer; one that runs is stopped within seconds; one that has ended stays as it is."""
-    run = services().runs.lookup.cancel(run_id, owner())
+    run = services().runs.lookup.cancel(run_id, scope())
     response = answer_of(run)
     response.status_code = 200 if run.status in ENDED else 202
     return response
@@ -94,12 +94,12 @@ def cancel_run(run_id: str) -> Any:
 @can_fail(*RUN_ERRORS, "conflict")
 def delete_run(run_id: str) -> Any:
     """Delete a run that has ended, with its events and its webhooks that were not delivered. Its session stays."""
-    services().runs.lookup.delete(run_id, owner())
+    services().runs.lookup.delete(run_id, scope())
     return Response(status=204)
 
 
 def answer_of(run: Run) -> Response:
-    return jsonify({**from_run(run), "meta": meta(request_id())})
+    return jsonify({**from_run(run, scope()), "meta": meta(request_id())})
 
 
 def last_event_id() -> int | None:

@@ -13,6 +13,8 @@ from services.requests import ApprovalMode, OutputFormat, SandboxMode
 from services.sessions.conversations import METADATA_KEYS_LIMIT, METADATA_NAME_CHARS, METADATA_VALUE_CHARS
 
 NAME_LIMIT = 128
+NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f]*$"
+"""PostgreSQL has no text with a NUL."""
 TAG_LIMIT = 50
 TAGS_LIMIT = 32
 OWN_DATA = {

@@ -6,6 +6,7 @@ from typing import get_args
 
 from marshmallow import ValidationError, fields, validate, validates_schema
 
+from blueprints.native.owner_fields import Owner, OwnerFilter
 from blueprints.native.schemas import (
     NAME_LIMIT,
     OWN_DATA,
@@ -54,6 +55,7 @@ class SessionQuerySchema(Strict):
     status = fields.String(validate=validate.OneOf(get_args(SessionStatus)))
     tag = fields.String(validate=validate.Length(1, TAG_LIMIT))
     workdir = fields.String(validate=validate.Length(1, 4096))
+    owner = OwnerFilter()
     q = fields.String(
         validate=validate.Length(max=500),
         metadata={"description": "Words that must all occur in the title, the tags or one turn; sessions with the newest match come first"},
@@ -77,6 +79,7 @@ class TurnQuerySchema(Strict):
 
 class SessionSchema(Strict):
     id = fields.String(required=True)
+    owner = Owner()
     backend = fields.String(required=True)
     model = fields.String(allow_none=True, metadata={"description": "The model of the last turn"})
     workdir = fields.String(required=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from blueprints.native.translate import to_usage
 from blueprints.times import to_time
+from services.access.scope import Scope
 from services.sessions.conversations import About
 from services.store.records import Filter, Session, Turn
 
@@ -23,12 +24,15 @@ def to_filter(query: Mapping[str, Any]) -> Filter:
         tag=query.get("tag"),
         workdir=(workdir.rstrip("/") or "/") if workdir else None,
         q=query.get("q"),
+        owner=query.get("owner"),
     )
 
 
-def from_session(session: Session) -> dict[str, Any]:
+def from_session(session: Session, scope: Scope) -> dict[str, Any]:
+    """The resource, for a caller with this scope: ``owner`` is for those who see several."""
     return {
         "id": session.id,
+        **({"owner": session.owner} if scope.is_everyone else {}),
         "backend": session.backend,
         "model": session.model,
         "workdir": session.workdir,

@@ -8,7 +8,7 @@ from flask import Response, jsonify, url_for
 from marshmallow import RAISE
 
 from blueprints.context import services
-from blueprints.current_request import request_id
+from blueprints.current_request import owner, request_id, scope
 from blueprints.marks import can_fail, runs_cli, streams
 from blueprints.native.background import in_background, respond_now_or_later
 from blueprints.native.plans import dry_run, plan_turn, to_request
@@ -42,11 +42,11 @@ SESSION_ERRORS = ("not_found", "conflict", "backend_unavailable")
 @blp.response(200, SessionListSchema())
 @can_fail("backend_unavailable")
 def list_sessions(query: dict[str, Any]) -> Any:
-    """List sessions, the most recently used first."""
+    """List your sessions, the most recently used first. An admin key lists everybody's."""
     page = services().conversations.store.list(
-        to_filter(query), limit=query["limit"], offset=query["offset"], cursor=query.get("cursor") or None
+        to_filter(query), scope(), limit=query["limit"], offset=query["offset"], cursor=query.get("cursor") or None
     )
-    listed = [from_session(session) for session in page.sessions]
+    listed = [from_session(session, scope()) for session in page.sessions]
     return jsonify({"sessions": listed, "next_cursor": page.next_cursor, "meta": meta(request_id())})
 
 
@@ -64,16 +64,17 @@ def create_session(body: dict[str, Any]) -> Any:
 @can_fail(*SESSION_ERRORS)
 def get_session(session_id: str) -> Any:
     """Get a session by its id or an id prefix."""
-    return jsonify({**from_session(find(session_id)), "meta": meta(request_id())})
+    return jsonify({**from_session(find(session_id), scope()), "meta": meta(request_id())})
 
 
 @blp.route("/<session_id>", methods=["DELETE"])
 @blp.response(200, SessionDeletedSchema())
 @can_fail(*SESSION_ERRORS)
 def delete_session(session_id: str) -> Any:
-    """Delete a session, its turns, and the CLI's session files."""
-    session = find(session_id)
-    services().conversations.delete(session)
+    """Delete a session, its turns, and the CLI's session files. The id must be whole."""
+    conversations = services().conversations
+    session = conversations.store.get_whole(session_id, scope())
+    conversations.delete(session)
     return jsonify({"id": session.id, "deleted": True, "meta": meta(request_id())})
 
 
@@ -100,8 +101,8 @@ def resume_session(body: dict[str, Any], session_id: str) -> Any:
 @blp.response(201, SessionAnswerSchema(), headers={"Location": {"schema": {"type": "string"}, "description": "URL of the session"}})
 @can_fail(*SESSION_ERRORS)
 def fork_session(body: dict[str, Any], session_id: str) -> Any:
-    """Create a session that starts with this one's turns. Both continue independently."""
-    return created(services().conversations.fork(find(session_id), to_about(body)))
+    """Create a session of yours that starts with this one's turns. Both continue independently."""
+    return created(services().conversations.fork(find(session_id), owner(), to_about(body)))
 
 
 @blp.route("/<session_id>/turns", methods=["GET"])
@@ -111,7 +112,7 @@ def fork_session(body: dict[str, Any], session_id: str) -> Any:
 def list_turns(query: dict[str, Any], session_id: str) -> Any:
     """List the turns of a session in order."""
     session = find(session_id)
-    turns = services().conversations.store.turns(session.id, after=query["after"], limit=query["limit"] + 1)
+    turns = services().conversations.store.turns(session, after=query["after"], limit=query["limit"] + 1)
     page = turns[: query["limit"]]
     return jsonify(
         {
@@ -124,11 +125,11 @@ def list_turns(query: dict[str, Any], session_id: str) -> Any:
 
 
 def find(session_id: str) -> Session:
-    return services().conversations.store.get(session_id)
+    return services().conversations.store.get(session_id, scope())
 
 
 def created(session: Session) -> Response:
-    response = jsonify({**from_session(session), "meta": meta(request_id())})
+    response = jsonify({**from_session(session, scope()), "meta": meta(request_id())})
     response.status_code = 201
     response.headers["Location"] = url_for("sessions.get_session", session_id=session.id)
     return response

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 
 from flask import request
 
+from blueprints.context import services
 from blueprints.current_request import caller, owner, request_id, traceparent
+from services.access.scope import Scope
 from services.cancellation import Cancellation
 from services.errors import ClinvkError, InvalidRequest
 from services.runs.record import RunKind, new_run_id
@@ -55,6 +57,11 @@ class Origin:
 def current_origin() -> Origin:
     headers = {name: value for name in ORIGIN_HEADERS if (value := request.headers.get(name))}
     return Origin(request_id=request_id(), owner=owner(), caller=caller(), headers=headers, traceparent=traceparent())
+
+
+def scope_of(origin: Origin) -> Scope:
+    """Whose things the run may see. Raises KeyRevoked."""
+    return services().access.scope_of(origin.owner)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

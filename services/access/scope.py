@@ -13,6 +13,10 @@ class Scope:
 
     owner: str | None
 
+    @property
+    def is_everyone(self) -> bool:
+        return self.owner is None
+
     def includes(self, owner: str) -> bool:
         return self.owner is None or self.owner == owner
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Text, bindparam, select
 
+from services.access.scope import Scope
 from services.errors import KeyReused, NotFound
 from services.runs import queue
 from services.runs.record import LIVE, IdempotencyKey, NewRun, Run
@@ -41,9 +42,10 @@ def of_key(connection: Connection, owner: str, key: IdempotencyKey) -> Run | Non
     return _to_run(connection, row)
 
 
-def find(connection: Connection, id: str, owner: str | None, *, locks: bool = False) -> Run:
-    row = connection.execute(BY_ID.with_for_update() if locks else BY_ID, {"of_run": id}).first() if ID.fullmatch(id) else None
-    if row is None or (owner is not None and row.owner != owner):
+def find(connection: Connection, id: str, scope: Scope, *, locks: bool = False) -> Run:
+    statement = BY_ID.where(scope.covers(runs.c.owner))
+    row = connection.execute(statement.with_for_update() if locks else statement, {"of_run": id}).first() if ID.fullmatch(id) else None
+    if row is None:
         raise no_run(id)
     return _to_run(connection, row)
 

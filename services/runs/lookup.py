@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+from services.access.scope import Scope
 from services.errors import Conflict, NotFound
 from services.runs.live import LiveRuns
 from services.runs.log import EventLog
@@ -18,7 +19,7 @@ from services.store import cursors
 
 
 class RunLookup:
-    """One per process. ``owner``: whose runs there are; None: everybody's."""
+    """One per process. A run outside the scope of a lookup is an unknown one."""
 
     def __init__(self, store: RunStore, events: EventLog, live: LiveRuns, peers: Peers, to_terminal: ToTerminal) -> None:
         self._store = store
@@ -27,23 +28,23 @@ class RunLookup:
         self._peers = peers
         self._to_terminal = to_terminal
 
-    def get(self, id: str, owner: str | None) -> Run:
+    def get(self, id: str, scope: Scope) -> Run:
         """Raises NotFound."""
         try:
-            run = self._store.get(id, owner)
+            run = self._store.get(id, scope)
         except NotFound:
             for found in self._in_memory():
-                if found.id == id and owner in (None, found.owner):
+                if found.id == id and scope.includes(found.owner):
                     return found
             raise
         return _behind(run, _count_queued(self._in_memory())) if run.position else run
 
-    def cancel(self, id: str, owner: str | None) -> Run:
+    def cancel(self, id: str, scope: Scope) -> Run:
         """Cancel a run, whichever process it is in. One that is executed is stopped soon. Raises NotFound."""
         try:
-            run = self._store.cancel(id, owner, lambda run, number: self._to_terminal(run, number, CANCELLED))
+            run = self._store.cancel(id, scope, lambda run, number: self._to_terminal(run, number, CANCELLED))
         except NotFound:
-            run = self.get(id, owner)
+            run = self.get(id, scope)
         self._events.notify(id)
         if run.ended_at is None and not self._cancel_own(id):
             self._peers.tell("cancel", id=id)
@@ -54,12 +55,12 @@ class RunLookup:
         if not self._cancel_own_alias(alias, owner):
             self._peers.tell("cancel_alias", alias=alias, owner=owner)
 
-    def delete(self, id: str, owner: str | None) -> None:
+    def delete(self, id: str, scope: Scope) -> None:
         """Raises NotFound, or Conflict while the run goes on."""
         try:
-            self._store.delete(id, owner)
+            self._store.delete(id, scope)
         except NotFound:
-            run = self.get(id, owner)
+            run = self.get(id, scope)
             raise Conflict(f"run {id} has not ended; cancel it first", field="run_id", issue=f"run is {run.status}") from None
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -88,14 +89,15 @@ class RunLookup:
             run.cancel()
         return bool(found)
 
-    def list(self, wanted: RunFilter, *, limit: int, cursor: str | None) -> RunPage:
+    def list(self, wanted: RunFilter, scope: Scope, *, limit: int, cursor: str | None) -> RunPage:
         """A page, newest first. Raises InvalidRequest for an invalid cursor."""
         before = tuple(cursors.decode(cursor, ORDER_NAME, ORDER_TYPES)) if cursor else None
         in_memory = self._in_memory()
-        page = self._store.list(wanted, limit=limit, cursor=cursor)
+        page = self._store.list(wanted, scope, limit=limit, cursor=cursor)
         ahead = _count_queued(in_memory)
         found = [_behind(run, ahead) for run in page.runs]
-        found += [run for run in in_memory if _matches(run, wanted) and (before is None or _place(run) < before)]
+        own = (run for run in in_memory if scope.includes(run.owner) and _matches(run, wanted))
+        found += [run for run in own if before is None or _place(run) < before]
         found.sort(key=_place, reverse=True)
         has_more = page.next_cursor is not None or len(found) > limit
         return RunPage(tuple(found[:limit]), cursors.encode(ORDER_NAME, *_place(found[limit - 1])) if has_more else None)

@@ -175,9 +175,9 @@ class RunEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFilter:
-    """Filters of a list; None matches everything, so ``owner=None`` lists the runs of all owners."""
+    """Filters of a list; None matches everything. ``owner``: within the scope of the list; another owner than the scope's matches nothing."""
 
-    owner: str | None
+    owner: str | None = None
     status: RunStatus | None = None
     kind: RunKind | None = None
     session_id: str | None = None

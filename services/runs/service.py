@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from time import monotonic
 
+from services.access.scope import Scope
 from services.errors import NotFound
 from services.runs.limits import RunLimits
 from services.runs.live import LiveRuns
@@ -62,11 +63,11 @@ class Runs:
             while status not in (*ENDED, "waiting") and left_s() and not self.will_not_end(run.id):
                 while isinstance(subscription.next(min(POLL_S, left_s())), Chunk) and left_s():
                     pass  # the end is not told by events
-                status, has_waited = self._status_of(run.id), True
-        return self.lookup.get(run.id, None) if has_waited else run
+                status, has_waited = self._status_of(run), True
+        return self.lookup.get(run.id, Scope(run.owner)) if has_waited else run
 
-    def _status_of(self, id: str) -> RunStatus:
+    def _status_of(self, run: Run) -> RunStatus:
         try:
-            return self.store.status_of(id)
+            return self.store.status_of(run.id)
         except NotFound:  # of a foreground run that is not stored
-            return self.lookup.get(id, None).status
+            return self.lookup.get(run.id, Scope(run.owner)).status

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 from sqlalchemy import Connection, Row, Select, Text, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from services.access.scope import Scope
 from services.errors import Conflict
 from services.event_loop import yield_to_others
 from services.runs import burial, endings, expiry, finding, queue
@@ -46,9 +47,8 @@ TO_CANCEL = select(runs.c.id).where(endings.IS_OURS, runs.c.is_cancel_requested)
 class RunStore:
     """One per process. Every method is one short transaction, and raises StoreUnavailable if the database is unavailable.
 
-    ``database`` and ``us`` are those of the `SessionStore`. Where a method takes an ``owner``, another owner's run is an unknown one;
-    None stands for any owner. Functions that make chunks are called within a transaction that may be repeated: they have no side
-    effects.
+    ``database`` and ``us`` are those of the `SessionStore`. A run outside the scope of a lookup is an unknown one. Functions that make
+    chunks are called within a transaction that may be repeated: they have no side effects.
     """
 
     def __init__(self, database: Database, us: Callable[[], leases.Owner]) -> None:
@@ -132,7 +132,7 @@ class RunStore:
         """
         return self._database.write(lambda connection: endings.end(connection, id, end, _now(), worker=self._us().id, attempt=attempt))
 
-    def cancel(self, id: str, owner: str | None, terminal_of: Callable[[Run, int], Chunk]) -> Run:
+    def cancel(self, id: str, scope: Scope, terminal_of: Callable[[Run, int], Chunk]) -> Run:
         """Cancel a run: one that waits has ended when this returns, one that is executed is told to its process by `to_cancel`, one that has
         ended stays as it is.
 
@@ -140,7 +140,7 @@ class RunStore:
         """
 
         def work(connection: Connection) -> Run:
-            run = finding.find(connection, id, owner, locks=True)
+            run = finding.find(connection, id, scope, locks=True)
             if run.status == "queued":
                 now = _now()
                 number = endings.next_number(connection, id, run.kind)
@@ -155,10 +155,10 @@ class RunStore:
 
         return self._database.write(work)
 
-    def get(self, id: str, owner: str | None) -> Run:
+    def get(self, id: str, scope: Scope) -> Run:
         """Raises NotFound."""
         with self._database.reading() as connection:
-            return finding.find(connection, id, owner)
+            return finding.find(connection, id, scope)
 
     def status_of(self, id: str) -> RunStatus:
         """Raises NotFound."""
@@ -176,30 +176,30 @@ class RunStore:
             raise finding.no_run(id)
         return to_terminal(row)
 
-    def request_of(self, id: str) -> bytes:
-        """What `NewRun.request` was. Raises NotFound."""
+    def request_of(self, run: Run) -> bytes:
+        """What `NewRun.request` was. Raises NotFound if the run has been deleted."""
         with self._database.reading() as connection:
-            request = connection.execute(REQUEST, {"of_run": id}).scalar()
+            request = connection.execute(REQUEST, {"of_run": run.id}).scalar()
         if request is None:
-            raise finding.no_run(id)
+            raise finding.no_run(run.id)
         return request  # type: ignore[no-any-return]
 
-    def list(self, wanted: RunFilter, *, limit: int = 50, cursor: str | None = None) -> RunPage:
+    def list(self, wanted: RunFilter, scope: Scope, *, limit: int = 50, cursor: str | None = None) -> RunPage:
         """A page, newest first. Its runs have no request, answer and terminal event, and no result over 16 KiB. Raises
         InvalidRequest for an invalid cursor."""
         with self._database.reading() as connection:
-            return list_page(connection, wanted, limit, cursor)
+            return list_page(connection, wanted, scope, limit, cursor)
 
     def find_key(self, owner: str, key: IdempotencyKey) -> Run | None:
         """The owner's run with this key. Raises KeyReused if its request was another one."""
         with self._database.reading() as connection:
             return finding.of_key(connection, owner, key)
 
-    def delete(self, id: str, owner: str | None) -> None:
+    def delete(self, id: str, scope: Scope) -> None:
         """Delete a run with its events and webhook deliveries. Raises NotFound, or Conflict while it has not ended."""
 
         def work(connection: Connection) -> None:
-            run = finding.find(connection, id, owner, locks=True)
+            run = finding.find(connection, id, scope, locks=True)
             if run.ended_at is None:
                 raise Conflict(f"run {id} has not ended; cancel it first", field="run_id", issue=f"run is {run.status}")
             connection.execute(delete(runs).where(runs.c.id == id))

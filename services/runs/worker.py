@@ -10,6 +10,7 @@ from time import monotonic
 import gevent
 from gevent.event import Event
 
+from services.access.scope import EVERYONE
 from services.admission import AdmissionControl
 from services.cancellation import SERVER_STOPPED, Cancellation
 from services.errors import ClinvkError, RunFailed, StoreUnavailable
@@ -127,7 +128,7 @@ class RunWorker:
                 live.cancel()
             else:
                 log.error("run %s is executed by nobody, so it has failed", id)
-                self._performer.refuse(self._store.get(id, None), self._events.last(id) + 1, WORKER_LOST)
+                self._performer.refuse(self._store.get(id, EVERYONE), self._events.last(id) + 1, WORKER_LOST)
 
     def expire(self) -> None:
         """Delete what has been kept for long enough."""

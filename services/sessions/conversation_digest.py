@@ -1,4 +1,4 @@
-"""A digest of a conversation so far: caller, backend, options and every message. Pure.
+"""A digest of a conversation so far: owner, caller, backend, options and every message. Pure.
 
 Two requests have the same digest only if all of these are identical. Limits of a single answer (``max_tokens``, stop sequences, the
 time limit) are not included: they are passed to the CLI with every run.
@@ -44,7 +44,7 @@ def point_of(request: RunRequest, cwd: str, turns: Sequence[Turn]) -> Point | No
     if not latest:
         return None
     options = {name: value for name, value in request.options.items() if name not in OF_ONE_ANSWER}
-    context = json.dumps([request.caller, request.backend, cwd, options, request.extra], sort_keys=True, default=str)
+    context = json.dumps([request.owner, request.caller, request.backend, cwd, options, request.extra], sort_keys=True, default=str)
     digest = hashlib.sha256(context.encode())
     for turn in turns[:start]:
         _add(digest, turn)

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import gevent
 
+from services.access.scope import Scope
 from services.cancellation import Cancellation
 from services.clis.environment import cli_environment
 from services.clis.session_files import SessionFiles
@@ -29,6 +30,7 @@ from services.sessions.transcript import render
 from services.sessions.turn_recorder import TurnRecorder
 from services.store.records import NewTurn, Session, Turn, TurnEnd
 from services.store.sessions import SessionStore, new_id
+from services.usage import Usage
 
 log = logging.getLogger("clinvk.sessions")
 
@@ -105,11 +107,11 @@ class Conversations:
         """
         request = self._turn(session, request, about)
         new = NewTurn(prompt=request.prompt, model=request.options.get("model"), request_id=request.request_id)
-        turn = self.store.start_turn(session.id, new, run_id=request.run_id or None)
+        turn = self.store.start_turn(session, new, run_id=request.run_id or None)
         try:
             continuing = self._continuing(session, request, rebuild=rebuild)
             counts_all = continuing.resume and self._runner.backend(session.backend).resumed_usage_is_total
-            usage_before = self.store.usage_of_turns(session.id) if counts_all else None
+            usage_before = self.store.usage_of_turns(session) if counts_all else None
             stream = self._runner.stream(continuing, cancellation)
         except BaseException:
             self.store.drop_turn(turn)
@@ -120,24 +122,24 @@ class Conversations:
 
         return stream.attach(TurnRecorder(turn, record, stream=stream, gone_hint=REBUILD_HINT), usage_before=usage_before)
 
-    def stream(self, request: RunRequest, session_id: str | None, cancellation: Cancellation | None = None) -> RunStream:
+    def stream(self, request: RunRequest, session_id: str | None, scope: Scope, cancellation: Cancellation | None = None) -> RunStream:
         """For stateless API surfaces: run ``request`` as the next turn of ``session_id``, or without a session for None."""
         if session_id is None:
             return self._runner.stream(request, cancellation)
-        session = self.store.get(session_id)
+        session = self.store.get(session_id, scope)
         return self.resume(session, replace(request, resume=None, ephemeral=False), cancellation=cancellation)
 
-    def knows_turns(self, session_id: str) -> bool:
+    def knows_turns(self, session_id: str, scope: Scope) -> bool:
         """Whether the session has earlier turns. One that was created empty, or never answered, has none."""
-        session = self.store.get(session_id)
+        session = self.store.get(session_id, scope)
         return bool(session.cli_session_id or self._answered_turns(session))
 
     def prepare_resume(self, session: Session, request: RunRequest, about: About = NOTHING, *, rebuild: bool = False) -> RunRequest:
         """The request that `resume` would run. Starts nothing. Raises what `resume` does, but for Conflict."""
         return self._continuing(session, self._turn(session, request, about), rebuild=rebuild)
 
-    def fork(self, parent: Session, about: About = NOTHING) -> Session:
-        """A new session that starts from the current state of ``parent``. Raises Conflict while ``parent`` runs a turn.
+    def fork(self, parent: Session, owner: str, about: About = NOTHING) -> Session:
+        """A new session of ``owner`` that starts from the current state of ``parent``. Raises Conflict while ``parent`` runs a turn.
 
         If the CLI's session cannot be copied, the fork's first turn starts a new one with the turns so far (``needs_rebuild``).
         """
@@ -152,6 +154,7 @@ class Conversations:
         fork = replace(
             parent,
             id=new_id(),
+            owner=owner,
             parent_id=parent.id,
             status="idle",
             title=about.title or parent.title,
@@ -159,11 +162,11 @@ class Conversations:
             metadata={**parent.metadata, **about.metadata},
             cli_session_id=copy_id if has_copy else None,
             needs_rebuild=not has_copy and parent.turn_count > 0,
-            usage=Session(id="", backend="", workdir="").usage,
+            usage=Usage(),
             cost_usd=None,
         )
         try:
-            return self.store.add_fork(fork)
+            return self.store.add_fork(fork, parent)
         except BaseException:
             if has_copy:
                 self._with_files(spec, lambda files, env: files.delete(copy_id, env))
@@ -171,7 +174,7 @@ class Conversations:
 
     def delete(self, session: Session) -> None:
         """Delete the session and the CLI's own files of it. Raises Conflict while a turn runs."""
-        self.store.delete(session.id)
+        self.store.delete(session)
         self._delete_files(session)
 
     def expire(self, retention_days: int) -> int:
@@ -207,6 +210,7 @@ class Conversations:
     def _new_session(self, request: RunRequest, cwd: str, about: About) -> Session:
         return Session(
             id=new_id(),
+            owner=request.owner,
             backend=request.backend,
             model=request.options.get("model"),
             workdir=cwd,
@@ -257,7 +261,7 @@ class Conversations:
 
     def _answered_turns(self, session: Session) -> list[Turn]:
         """The latest turns that have an answer."""
-        turns = self.store.turns(session.id, after=max(0, session.turn_count - REBUILD_TURNS), limit=REBUILD_TURNS + 1)
+        turns = self.store.turns(session, after=max(0, session.turn_count - REBUILD_TURNS), limit=REBUILD_TURNS + 1)
         return [turn for turn in turns if turn.status == "finished" or turn.output]
 
     def _delete_files(self, session: Session) -> None:

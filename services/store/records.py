@@ -20,6 +20,8 @@ class Session:
     """A conversation with one backend in one folder. ``usage`` and ``cost_usd`` are the sums over its own turns."""
 
     id: str
+    owner: str
+    """The caller that it belongs to: a key's name, or `services.access.rights.LOCAL`."""
     backend: str
     workdir: str
     model: str | None = None
@@ -106,6 +108,8 @@ class Filter:
     tag: str | None = None
     workdir: str | None = None
     q: str | None = None
+    owner: str | None = None
+    """Within the scope of the list: another owner than the scope's matches nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,8 @@ sessions = Table(
     Column("updated_at", BigInteger, nullable=False),
     Column("owner", Id, nullable=False, server_default="local"),  # the caller that it belongs to
     Index("sessions_by_update", "updated_at", "id"),
-    Index("sessions_by_owner", "owner", "updated_at", "id"),
+    Index("sessions_of_owner", "owner", "id"),
+    Index("sessions_by_owner", "owner", "updated_at", "id", "backend", "status", "workdir"),
     Index("sessions_by_backend", "backend", "updated_at", "id"),
     Index("sessions_by_status", "status", "updated_at", "id"),
     Index("sessions_by_workdir", "workdir", "updated_at", "id"),

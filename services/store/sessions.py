@@ -10,6 +10,7 @@ from time import time_ns
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.engine import URL
 
+from services.access.scope import Scope
 from services.errors import Conflict, NotFound
 from services.store import documents, turns
 from services.store import leases as owners
@@ -19,16 +20,20 @@ from services.store.migrations import migrate
 from services.store.records import Filter, NewTurn, Page, Session, Turn, TurnEnd
 from services.store.rows import from_session, storable, to_session
 from services.store.schema import session_tags, sessions, totals
-from services.store.tokenizer import indexed_words
+from services.store.tokenizer import filter_terms, indexed_words
 from services.usage import Usage
 
 ID_PREFIX = re.compile(r"[0-9a-f][0-9a-f-]{0,35}")
+ID_CHARS = 36
 
 
 class SessionStore:
     """One per process. Every method is one short transaction, and raises StoreUnavailable if the database is unavailable.
 
     ``database`` and `us` are shared with the run store, which has its tables in the same database.
+
+    A `Session` is the proof that its caller may see it: only a lookup with a scope returns one, and what is done with a session takes it,
+    not its id.
     """
 
     def __init__(self, url: URL, *, keeps_usage: bool = True) -> None:
@@ -51,43 +56,49 @@ class SessionStore:
 
         return self.database.write(work)
 
-    def add_fork(self, session: Session) -> Session:
+    def add_fork(self, session: Session, parent: Session) -> Session:
         """Insert a new session with copies of its parent's turns. Raises NotFound, or Conflict while the parent runs one."""
-        parent_id = session.parent_id or ""
 
         def work(connection: Connection) -> Session:
-            parent = _find(connection, parent_id)
-            if parent.status == "running":
-                raise turns.busy(parent_id)
-            kept = _insert(connection, replace(session, turn_count=parent.turn_count))
-            turns.copy(connection, parent_id, kept.id)
+            now = _reload(connection, parent)
+            if now.status == "running":
+                raise turns.busy(parent.id)
+            kept = _insert(connection, replace(session, turn_count=now.turn_count))
+            turns.copy(connection, parent.id, kept.id)
             return kept
 
         return self.database.write(work)
 
-    def get(self, id: str) -> Session:
+    def get(self, id: str, scope: Scope) -> Session:
         """The session with an id or a unique prefix of one. Raises NotFound, or Conflict for an ambiguous prefix."""
         with self.database.reading() as connection:
-            return _find(connection, id)
+            return _find(connection, id, scope)
 
-    def list(self, wanted: Filter | None = None, *, limit: int = 20, offset: int = 0, cursor: str | None = None) -> Page:
+    def get_whole(self, id: str, scope: Scope) -> Session:
+        """The session with an id. Raises NotFound, also for a prefix."""
+        found = self.get(id, scope) if len(id) == ID_CHARS else None
+        if found is None:
+            raise _no_session(id)
+        return found
+
+    def list(self, wanted: Filter, scope: Scope, *, limit: int = 20, offset: int = 0, cursor: str | None = None) -> Page:
         """A page, most recently used first. Raises InvalidRequest for an invalid cursor."""
         with self.database.reading() as connection:
-            return list_page(connection, wanted or Filter(), limit, offset, cursor)
+            return list_page(connection, wanted, scope, limit, offset, cursor)
 
     def count(self) -> int:
         with self.database.reading() as connection:
             return connection.execute(select(totals.c.sessions)).scalar() or 0
 
-    def delete(self, id: str) -> None:
+    def delete(self, session: Session) -> None:
         """Delete a session and its turns. Raises NotFound, or Conflict while a turn runs."""
 
         def work(connection: Connection) -> None:
-            if not self._remove(connection, id):
-                _find(connection, id)  # raises NotFound
-                raise turns.busy(id)
+            if not self._remove(connection, session.id):
+                _reload(connection, session)  # raises NotFound
+                raise turns.busy(session.id)
 
-        self._free(id)
+        self._free(session.id)
         self.database.write(work)
 
     def expired(self, before: int, limit: int) -> tuple[Session, ...]:
@@ -106,19 +117,19 @@ class SessionStore:
 
         return self.database.write(work)
 
-    def start_turn(self, id: str, turn: NewTurn, *, run_id: str | None = None) -> Turn:
+    def start_turn(self, session: Session, turn: NewTurn, *, run_id: str | None = None) -> Turn:
         """Claim the session for a turn. Raises NotFound, or Conflict if any server runs one or a run other than ``run_id`` waits in
         the queue to run one."""
 
         def work(connection: Connection) -> Turn:
-            if not turns.is_free(connection, id):
-                _find(connection, id)
-                raise turns.busy(id)
-            if turns.is_awaited(connection, id, but=run_id):
-                raise turns.busy(id)
-            return turns.start(connection, id, turn, self.us(), _now())
+            if not turns.is_free(connection, session.id):
+                _reload(connection, session)
+                raise turns.busy(session.id)
+            if turns.is_awaited(connection, session.id, but=run_id):
+                raise turns.busy(session.id)
+            return turns.start(connection, session.id, turn, self.us(), _now())
 
-        self._free(id)
+        self._free(session.id)
         return self.database.write(work)
 
     def end_turn(self, turn: Turn, end: TurnEnd) -> None:
@@ -130,22 +141,23 @@ class SessionStore:
         """Remove a turn that was not started."""
         self.database.write(lambda connection: turns.drop(connection, turn))
 
-    def turns(self, id: str, *, after: int = 0, limit: int = 100) -> tuple[Turn, ...]:
-        """Turns of a session in order, from number ``after`` + 1. Raises NotFound."""
+    def turns(self, session: Session, *, after: int = 0, limit: int = 100) -> tuple[Turn, ...]:
+        """Turns of a session in order, from number ``after`` + 1. Raises NotFound if it has been deleted."""
         with self.database.reading() as connection:
-            return turns.read(connection, _find(connection, id).id, after, limit)
+            _reload(connection, session)
+            return turns.read(connection, session.id, after, limit)
 
-    def usage_of_turns(self, id: str) -> Usage:
+    def usage_of_turns(self, session: Session) -> Usage:
         """The usage of all turns of a session, including those copied from its parent."""
         with self.database.reading() as connection:
-            return turns.usage(connection, id)
+            return turns.usage(connection, session.id)
 
     def release_dead(self) -> int:
         """Release the sessions that dead servers left running. Returns their number."""
 
         def work(connection: Connection) -> int:
             us = self.us()
-            dead = owners.dead_among(connection, turns.owners_of_running(connection), us)
+            dead = owners.dead_among(connection, turns.workers_of_running(connection), us)
             count = turns.interrupt(connection, dead, _now()) if dead else 0
             owners.forget_dead(connection, us)
             return count
@@ -169,8 +181,8 @@ class SessionStore:
     def _free(self, id: str) -> None:
         """Release the session if its server is dead. Costs a read; writes only if necessary."""
         with self.database.reading() as connection:
-            owner = turns.owner_of(connection, id)
-            dead = owners.dead_among(connection, {owner}, self.us()) if owner else set()
+            worker = turns.worker_of(connection, id)
+            dead = owners.dead_among(connection, {worker}, self.us()) if worker else set()
         if dead:
             self.database.write(lambda connection: turns.interrupt(connection, dead, _now()))
 
@@ -193,27 +205,35 @@ def _insert(connection: Connection, session: Session, worker: str | None = None)
     session = replace(session, created_at=now, updated_at=now)
     connection.execute(insert(sessions), {**from_session(session), "worker": worker, "running_turn": 1 if worker else None})
     if session.tags:
-        rows = [{"session_id": session.id, "tag": storable(tag), "updated_at": now} for tag in session.tags]
-        connection.execute(insert(session_tags), rows)
+        owned = {"session_id": session.id, "owner": session.owner, "updated_at": now}
+        connection.execute(insert(session_tags), [{**owned, "tag": storable(tag)} for tag in session.tags])
     connection.execute(ONE_MORE)
-    documents.add(
-        connection, session.id, indexed_words(session.title, " ".join(session.tags)), turns.filter_terms(session.backend, session.workdir)
-    )
+    terms = filter_terms(session.owner, session.backend, session.workdir)
+    documents.add(connection, session.id, indexed_words(session.title, " ".join(session.tags)), terms)
     return session
 
 
-def _find(connection: Connection, id: str) -> Session:
+def _find(connection: Connection, id: str, scope: Scope) -> Session:
     prefix = id.lower()
     if not ID_PREFIX.fullmatch(prefix):
-        raise NotFound(f"there is no session {id[:64]!r}", field="session_id")
+        raise _no_session(id)
     # "g" sorts after every character of an id, in both databases' byte order.
-    statement = select(sessions).where(sessions.c.id >= prefix, sessions.c.id < prefix + "g").order_by(sessions.c.id).limit(2)
-    rows = connection.execute(statement).all()
+    begins = (sessions.c.id >= prefix, sessions.c.id < prefix + "g")
+    rows = connection.execute(select(sessions).where(scope.covers(sessions.c.owner), *begins).order_by(sessions.c.id).limit(2)).all()
     if not rows:
-        raise NotFound(f"there is no session {id!r}", field="session_id")
+        raise _no_session(id)
     if len(rows) > 1 and rows[0].id != prefix:
         raise Conflict(f"several sessions begin with {id!r}; give more of the id", field="session_id", issue="ambiguous prefix")
     return to_session(rows[0])
+
+
+def _reload(connection: Connection, session: Session) -> Session:
+    """The session as it is now. Raises NotFound."""
+    return _find(connection, session.id, Scope(session.owner))
+
+
+def _no_session(id: str) -> NotFound:
+    return NotFound(f"there is no session {id[:64]!r}", field="session_id")
 
 
 def _now() -> int:

@@ -25,8 +25,13 @@ def words_of(text: str) -> list[str]:
 
 
 def filter_term(name: str, value: str) -> str:
-    """A filter term that occurs in no text, for an immutable property of a session (backend, workdir), to restrict a search."""
+    """A filter term that occurs in no text, for an immutable property of a session (owner, backend, workdir), to restrict a search."""
     return f"\N{SECTION SIGN}{hashlib.sha256(f'{name}={value}'.encode()).hexdigest()[:16]}"
+
+
+def filter_terms(owner: str, backend: str, workdir: str) -> list[str]:
+    """Those of a session's documents. Documents that version 2 of the store wrote lack the owner's."""
+    return [filter_term("owner", owner), filter_term("backend", backend), filter_term("workdir", workdir)]
 
 
 def indexed_words(*texts: str | None) -> list[str]:

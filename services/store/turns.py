@@ -17,7 +17,7 @@ from services.store.leases import Owner
 from services.store.records import NewTurn, Turn, TurnEnd
 from services.store.rows import dumped, from_turn, from_usage, storable, to_turn
 from services.store.schema import USAGE, runs, session_tags, sessions, turns
-from services.store.tokenizer import filter_term, indexed_words
+from services.store.tokenizer import filter_terms, indexed_words
 from services.usage import Usage
 
 INTERRUPTED = "the server ended while this turn was running"
@@ -46,7 +46,7 @@ END_OF_SESSION = (
         needs_rebuild=case((CLI_ID.is_(None), sessions.c.needs_rebuild), else_=False),
         **{name: sessions.c[name] + bindparam(f"more_{name}", type_=BigInteger) for name in USAGE},
     )
-    .returning(sessions.c.backend, sessions.c.workdir, sessions.c.tags)
+    .returning(sessions.c.owner, sessions.c.backend, sessions.c.workdir, sessions.c.tags)
 )
 CLAIM = (
     update(sessions)
@@ -136,8 +136,10 @@ def end(connection: Connection, turn: Turn, end: TurnEnd, now: int) -> None:
     session = connection.execute(END_OF_SESSION, {**changes, **here}).one()
     added = _describe(connection, turn.session_id, end) if end.title or end.tags or end.metadata else []
     if added or session.tags != NO_TAGS:
-        _retag(connection, turn.session_id, added, now)
-    documents.add(connection, turn.session_id, indexed_words(turn.prompt, end.output), filter_terms(session.backend, session.workdir))
+        _retag(connection, turn.session_id, session.owner, added, now)
+    documents.add(
+        connection, turn.session_id, indexed_words(turn.prompt, end.output), filter_terms(session.owner, session.backend, session.workdir)
+    )
 
 
 def _describe(connection: Connection, session_id: str, end: TurnEnd) -> list[str]:
@@ -149,7 +151,7 @@ def _describe(connection: Connection, session_id: str, end: TurnEnd) -> list[str
     if end.title:
         changes["title"] = storable(end.title)
     connection.execute(update(sessions).where(sessions.c.id == session_id).values(changes))
-    documents.add(connection, session_id, indexed_words(end.title, " ".join(end.tags)), filter_terms(row.backend, row.workdir))
+    documents.add(connection, session_id, indexed_words(end.title, " ".join(end.tags)), filter_terms(row.owner, row.backend, row.workdir))
     return added
 
 
@@ -183,22 +185,19 @@ def copy(connection: Connection, source_id: str, target_id: str) -> None:
     connection.execute(insert(turns).from_select(["session_id", "is_inherited", *names], copied))
 
 
-def filter_terms(backend: str, workdir: str) -> list[str]:
-    return [filter_term("backend", backend), filter_term("workdir", workdir)]
-
-
-def owner_of(connection: Connection, session_id: str) -> str | None:
+def worker_of(connection: Connection, session_id: str) -> str | None:
     return connection.execute(select(sessions.c.worker).where(sessions.c.id == session_id, sessions.c.status == "running")).scalar()
 
 
-def owners_of_running(connection: Connection) -> set[str]:
+def workers_of_running(connection: Connection) -> set[str]:
     return set(connection.execute(select(sessions.c.worker).where(sessions.c.status == "running").distinct()).scalars()) - {None}
 
 
 def interrupt(connection: Connection, dead: set[str], now: int) -> int:
     """Release the sessions of dead owners and mark their running turns. Returns the number of sessions."""
     held = and_(sessions.c.status == "running", sessions.c.worker.in_(dead))
-    ids = connection.execute(select(sessions.c.id).where(held).with_for_update()).scalars().all()
+    found = connection.execute(select(sessions.c.id, sessions.c.owner).where(held).with_for_update()).all()
+    ids = [row.id for row in found]
     if not ids:
         return 0
     connection.execute(
@@ -208,14 +207,14 @@ def interrupt(connection: Connection, dead: set[str], now: int) -> int:
     )
     free = {"status": "failed", "worker": None, "running_turn": None, "error": INTERRUPTED, "updated_at": now}
     connection.execute(update(sessions).where(sessions.c.id.in_(ids), held).values(free))
-    for id in ids:
-        _retag(connection, id, [], now)
+    for row in found:
+        _retag(connection, row.id, row.owner, [], now)
     return len(ids)
 
 
-def _retag(connection: Connection, session_id: str, added: list[str], now: int) -> None:
+def _retag(connection: Connection, session_id: str, owner: str, added: list[str], now: int) -> None:
     """Update `updated_at` of the session's tags, which must equal the session's, and insert the new tags."""
     connection.execute(RETAG, {"of_session": session_id, "now": now})
     if added:
-        rows = [{"session_id": session_id, "tag": tag, "updated_at": now} for tag in dict.fromkeys(added)]
-        connection.execute(insert(session_tags), rows)
+        owned = {"session_id": session_id, "owner": owner, "updated_at": now}
+        connection.execute(insert(session_tags), [{**owned, "tag": tag} for tag in dict.fromkeys(added)])

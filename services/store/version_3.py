@@ -11,7 +11,8 @@ STATEMENTS = (
     "ALTER TABLE sessions RENAME COLUMN owner TO worker",
     "ALTER TABLE sessions ADD COLUMN owner {id} NOT NULL DEFAULT 'local'",
     "ALTER TABLE session_tags ADD COLUMN owner {id} NOT NULL DEFAULT 'local'",
-    "CREATE INDEX sessions_by_owner ON sessions (owner, updated_at, id)",
+    "CREATE INDEX sessions_of_owner ON sessions (owner, id)",
+    "CREATE INDEX sessions_by_owner ON sessions (owner, updated_at, id, backend, status, workdir)",
     "CREATE INDEX session_tags_by_owner ON session_tags (owner, tag, updated_at, session_id)",
     """CREATE TABLE api_keys (
         name {id} NOT NULL PRIMARY KEY,

@@ -15,6 +15,7 @@ import pytest
 from gevent.event import Event as Signal
 from sqlalchemy import text
 
+from services.access.scope import EVERYONE
 from services.admission import AdmissionControl
 from services.cancellation import CLIENT_GONE, Cancellation
 from services.clis.probe import Prober
@@ -34,7 +35,7 @@ from services.runner import Runner
 from services.sessions.conversations import About, Conversations
 from services.sessions.upkeep import Upkeep
 from services.store.db import to_url
-from services.store.records import Filter, Session
+from services.store.records import Filter, Session, Turn
 from services.store.sessions import SessionStore
 from services.usage import Usage
 from services.workdir import WorkdirRules
@@ -92,12 +93,15 @@ class Desk:
     def begin(self, prompt: str, backend: str = "notes", **more: object) -> tuple[Session, RunResult]:
         with self.talk.begin(self.request(prompt, backend, **more)) as stream:
             result = collect(stream)
-        return self.store.get(result.session_id or ""), result
+        return self.store.get(result.session_id or "", EVERYONE), result
 
     def resume(self, session: Session, prompt: str, *, rebuild: bool = False) -> RunResult:
-        current = self.store.get(session.id)
+        current = self.store.get(session.id, EVERYONE)
         with self.talk.resume(current, self.request(prompt, current.backend), rebuild=rebuild) as stream:
             return collect(stream)
+
+    def turns(self, session_id: str | None) -> tuple[Turn, ...]:
+        return self.store.turns(self.store.get(session_id or "", EVERYONE))
 
     def files(self) -> list[str]:
         return sorted(path.name for path in self.chats.iterdir())
@@ -119,7 +123,7 @@ def test_a_prompt_begins_a_session_under_our_own_id(desk: Desk) -> None:
     assert (session.tags, session.options, session.usage) == (("default",), {"verbose": True}, Usage(1, 2))
     assert desk.files() == [f"{session.cli_session_id}.txt"]
     assert session.cli_session_id != session.id
-    (turn,) = desk.store.turns(session.id)
+    (turn,) = desk.store.turns(session)
     assert (turn.prompt, turn.output, turn.status, turn.request_id, turn.usage) == ("one", "known: one", "finished", "r", Usage(1, 2))
 
 
@@ -129,7 +133,7 @@ def test_the_first_event_carries_our_id_and_the_turn_is_recorded_before_the_last
         assert stream.session_id
         for batch in stream:
             if any(isinstance(event, Finished) for event in batch):
-                assert desk.store.turns(stream.session_id)[0].status == "finished"
+                assert desk.turns(stream.session_id)[0].status == "finished"
             events += batch
         assert events[0] == Started(stream.session_id, "notes-1")
     assert sum(isinstance(event, Started) for event in events) == 1
@@ -144,7 +148,7 @@ def test_an_error_inside_the_server_ends_the_turn_as_failed(desk: Desk) -> None:
     desk.runner.backends = {"notes": replace(NOTES, decoder=Broken)}
     with desk.talk.begin(desk.request("one")) as stream, pytest.raises(ZeroDivisionError):
         collect(stream)
-    (turn,) = desk.store.turns(stream.session_id or "")
+    (turn,) = desk.turns(stream.session_id)
     assert (turn.status, turn.failure, turn.error) == ("failed", "backend", BUG.message)
 
 
@@ -152,20 +156,20 @@ def test_turns_continue_the_cli_s_own_session(desk: Desk) -> None:
     session, _ = desk.begin("one")
     assert desk.resume(session, "two").output == "known: one | two"
     assert desk.resume(session, "three").output == "known: one | two | three"
-    kept = desk.store.get(session.id)
+    kept = desk.store.get(session.id, EVERYONE)
     assert (kept.turn_count, kept.usage, kept.cli_session_id) == (3, Usage(6, 6), session.cli_session_id)
     assert len(desk.files()) == 1
 
 
 def test_a_surface_that_keeps_nothing_may_name_a_session(desk: Desk) -> None:
     session, _ = desk.begin("one")
-    with desk.talk.stream(desk.request("two", ephemeral=True, resume=session.id), session.id[:12]) as stream:
+    with desk.talk.stream(desk.request("two", ephemeral=True, resume=session.id), session.id[:12], EVERYONE) as stream:
         assert collect(stream).output == "known: one | two"
-    with desk.talk.stream(desk.request("alone", ephemeral=True), None) as stream:
+    with desk.talk.stream(desk.request("alone", ephemeral=True), None, EVERYONE) as stream:
         assert collect(stream).output == "known: alone"
-    assert (desk.store.count(), desk.store.get(session.id).turn_count) == (1, 2)
+    assert (desk.store.count(), desk.store.get(session.id, EVERYONE).turn_count) == (1, 2)
     with pytest.raises(NotFound):
-        desk.talk.stream(desk.request("two"), "ffffffff")
+        desk.talk.stream(desk.request("two"), "ffffffff", EVERYONE)
 
 
 def test_an_ephemeral_run_touches_no_store(desk: Desk) -> None:
@@ -187,7 +191,7 @@ def test_an_ephemeral_run_touches_no_store(desk: Desk) -> None:
 def test_a_session_without_a_title_has_the_beginning_of_its_first_prompt(desk: Desk, prompt: str, title: str) -> None:
     session, _ = desk.begin(prompt)
     desk.resume(session, "two")
-    assert desk.store.get(session.id).title == title
+    assert desk.store.get(session.id, EVERYONE).title == title
 
 
 def test_a_session_that_was_created_empty_begins_with_its_first_turn(desk: Desk) -> None:
@@ -200,11 +204,11 @@ def test_a_session_that_was_created_empty_begins_with_its_first_turn(desk: Desk)
 def test_the_metadata_of_a_session_is_bounded_over_all_of_its_turns(desk: Desk) -> None:
     made = desk.talk.create(desk.request(""), About(metadata={f"a{number}": "v" for number in range(40)}))
     more = About(metadata={f"b{number}": "v" for number in range(25)})
-    for use in (lambda: desk.talk.resume(made, desk.request("one"), more), lambda: desk.talk.fork(made, more)):
+    for use in (lambda: desk.talk.resume(made, desk.request("one"), more), lambda: desk.talk.fork(made, "local", more)):
         with pytest.raises(InvalidRequest, match="65 keys, including those of the session; at most 64"):
             use()
-    assert desk.store.get(made.id).turn_count == 0
-    assert len(desk.talk.fork(made, About(metadata={"a1": "w"})).metadata) == 40
+    assert desk.store.get(made.id, EVERYONE).turn_count == 0
+    assert len(desk.talk.fork(made, "local", About(metadata={"a1": "w"})).metadata) == 40
 
 
 def test_a_second_turn_at_the_same_time_is_a_conflict_and_starts_nothing(desk: Desk) -> None:
@@ -214,7 +218,7 @@ def test_a_second_turn_at_the_same_time_is_a_conflict_and_starts_nothing(desk: D
         with pytest.raises(Conflict):
             desk.resume(session, "two")
         with pytest.raises(Conflict):
-            desk.talk.fork(desk.store.get(session.id))
+            desk.talk.fork(desk.store.get(session.id, EVERYONE), "local")
         with pytest.raises(Conflict):
             desk.talk.delete(session)
     assert desk.resume(session, "three").output == "known: one | hang | three"
@@ -225,8 +229,8 @@ def test_a_turn_that_is_closed_early_is_recorded_as_cancelled_with_what_it_said(
         seen = 0
         while seen < 2:
             seen += len(next(stream))
-    session = desk.store.get(stream.session_id or "")
-    (turn,) = desk.store.turns(session.id)
+    session = desk.store.get(stream.session_id or "", EVERYONE)
+    (turn,) = desk.store.turns(session)
     assert (turn.status, turn.failure, turn.output) == ("cancelled", "cancelled", "known: ")
     assert session.status == "idle"
 
@@ -235,7 +239,7 @@ def test_a_turn_that_is_never_begun_is_recorded_too(desk: Desk) -> None:
     stream = desk.talk.begin(desk.request("hang"))
     stream.close()
     stream.close()
-    assert desk.store.turns(stream.session_id or "")[0].status == "cancelled"
+    assert desk.turns(stream.session_id)[0].status == "cancelled"
 
 
 def test_a_cancelled_turn_says_why(desk: Desk) -> None:
@@ -244,14 +248,14 @@ def test_a_cancelled_turn_says_why(desk: Desk) -> None:
         gevent.spawn_later(0.1, cancellation.cancel, CLIENT_GONE)
         result = collect(stream)
     assert result.failure == CLIENT_GONE
-    assert desk.store.turns(result.session_id or "")[0].error == CLIENT_GONE.message
+    assert desk.turns(result.session_id)[0].error == CLIENT_GONE.message
 
 
 def test_a_failed_turn_is_recorded_and_the_session_goes_on(desk: Desk) -> None:
     session, result = desk.begin("fail")
     assert isinstance(result.failure, Failed)
     assert (session.status, session.error) == ("failed", "told to fail")
-    (turn,) = desk.store.turns(session.id)
+    (turn,) = desk.store.turns(session)
     assert (turn.status, turn.failure, turn.error, turn.output) == ("failed", "backend", "told to fail", "known: ")
     assert desk.resume(session, "two").output == "known: fail | two"
 
@@ -267,14 +271,14 @@ def test_what_a_resume_says_of_its_session_is_stored_with_the_turn_s_end(desk: D
     session, _ = desk.begin("one")
     with desk.talk.resume(session, desk.request("two"), About(title="new title", tags=("new",), metadata={"k": "v"})) as stream:
         next(stream)
-        running = desk.store.get(session.id)
+        running = desk.store.get(session.id, EVERYONE)
         assert (running.status, running.title, running.updated_at) == ("running", "one", session.updated_at)
         collect(stream)
-    ended = desk.store.get(session.id)
+    ended = desk.store.get(session.id, EVERYONE)
     assert (ended.title, ended.tags, ended.metadata) == ("new title", ("default", "new"), {"k": "v"})
     assert ended.updated_at > session.updated_at
     for wanted in (Filter(q="new title"), Filter(tag="new")):
-        assert [one.id for one in desk.store.list(wanted).sessions] == [session.id]
+        assert [one.id for one in desk.store.list(wanted, EVERYONE).sessions] == [session.id]
 
 
 def test_a_resume_of_a_session_that_the_cli_has_lost_leaves_no_trace(desk: Desk) -> None:
@@ -283,7 +287,7 @@ def test_a_resume_of_a_session_that_the_cli_has_lost_leaves_no_trace(desk: Desk)
         path.unlink()
     with pytest.raises(NotFound):
         desk.talk.resume(session, desk.request("two"), About(title="t", tags=("new",)))
-    assert desk.store.get(session.id) == session
+    assert desk.store.get(session.id, EVERYONE) == session
 
 
 def test_a_resume_that_finds_no_place_leaves_no_trace(tmp_path: Path) -> None:
@@ -295,10 +299,10 @@ def test_a_resume_that_finds_no_place_leaves_no_trace(tmp_path: Path) -> None:
         with pytest.raises(QueueFull):
             desk.talk.resume(session, desk.request("two"), about)
         with pytest.raises(Conflict):
-            desk.talk.resume(desk.store.get(running.session_id or ""), desk.request("two"), about)
-        assert desk.store.get(session.id) == session
-        assert not desk.store.list(Filter(q="nobody")).sessions + desk.store.list(Filter(tag="new")).sessions
-    assert len(desk.store.turns(session.id)) == 1
+            desk.talk.resume(desk.store.get(running.session_id or "", EVERYONE), desk.request("two"), about)
+        assert desk.store.get(session.id, EVERYONE) == session
+        assert not desk.store.list(Filter(q="nobody"), EVERYONE).sessions + desk.store.list(Filter(tag="new"), EVERYONE).sessions
+    assert len(desk.store.turns(session)) == 1
     assert desk.resume(session, "two").output == "known: one | two"
     desk.store.close()
     spawner.close()
@@ -312,7 +316,7 @@ def test_a_turn_stays_with_its_session_s_backend_and_folder(desk: Desk, more: di
     with pytest.raises(InvalidRequest) as caught:
         desk.talk.resume(session, desk.request("two", **{"backend": "notes"} | more))  # type: ignore[arg-type]
     assert caught.value.field == field
-    assert desk.store.get(session.id).status == "idle"
+    assert desk.store.get(session.id, EVERYONE).status == "idle"
 
 
 def test_a_session_whose_cli_files_are_gone_says_so_and_can_be_rebuilt(desk: Desk) -> None:
@@ -320,11 +324,11 @@ def test_a_session_whose_cli_files_are_gone_says_so_and_can_be_rebuilt(desk: Des
     (desk.chats / f"{session.cli_session_id}.txt").unlink()
     with pytest.raises(NotFound, match="rebuild"):
         desk.resume(session, "two")
-    assert len(desk.store.turns(session.id)) == 1
+    assert len(desk.store.turns(session)) == 1
     output = desk.resume(session, "second question", rebuild=True).output
     assert output.index("first question") < output.index("known: first question") < output.index("second question")
     assert desk.resume(session, "third").output.endswith("| third")
-    assert [turn.prompt for turn in desk.store.turns(session.id)] == ["first question", "second question", "third"]
+    assert [turn.prompt for turn in desk.store.turns(session)] == ["first question", "second question", "third"]
 
 
 def test_a_session_is_resumed_even_if_it_may_be_rebuilt(desk: Desk) -> None:
@@ -351,7 +355,7 @@ def test_where_the_cli_alone_knows_that_its_session_is_gone_its_error_says_what_
 
 def test_a_fork_goes_its_own_way_from_where_its_parent_was(desk: Desk) -> None:
     parent, _ = desk.begin("one")
-    fork = desk.talk.fork(parent, About(title="try", tags=("b",)))
+    fork = desk.talk.fork(parent, "local", About(title="try", tags=("b",)))
     assert (fork.parent_id, fork.title, fork.tags, fork.turn_count, fork.usage) == (parent.id, "try", ("default", "b"), 1, Usage())
     assert desk.resume(parent, "parent").output == "known: one | parent"
     assert desk.resume(fork, "fork").output == "known: one | fork"
@@ -362,11 +366,11 @@ def test_a_fork_goes_its_own_way_from_where_its_parent_was(desk: Desk) -> None:
 @pytest.mark.parametrize("backend", ["secretive", "forgetful"])
 def test_a_fork_of_a_session_that_cannot_be_copied_is_rebuilt_and_says_so(desk: Desk, backend: str) -> None:
     parent, _ = desk.begin("one", backend)
-    fork = desk.talk.fork(parent)
+    fork = desk.talk.fork(parent, "local")
     assert fork.needs_rebuild
     assert "known: one" in desk.resume(fork, "two").output
     if backend == "secretive":
-        assert not desk.store.get(fork.id).needs_rebuild
+        assert not desk.store.get(fork.id, EVERYONE).needs_rebuild
         assert desk.resume(fork, "three").output.endswith("| three")
 
 
@@ -376,7 +380,7 @@ def test_deleting_a_session_deletes_the_cli_s_files_and_nothing_else(desk: Desk)
     (desk.chats / str(session.cli_session_id)).mkdir()
     desk.talk.delete(session)
     assert desk.files() == [f"{other.cli_session_id}.txt"]
-    assert [found.id for found in desk.store.list().sessions] == [other.id]
+    assert [found.id for found in desk.store.list(Filter(), EVERYONE).sessions] == [other.id]
 
 
 def test_expired_sessions_go_with_their_files(desk: Desk) -> None:
@@ -431,7 +435,7 @@ def test_an_answer_goes_out_though_the_store_cannot_take_it_and_is_recorded_late
     path.parent.unlink()
     path.parent.with_name("away").rename(path.parent)
     desk.talk.save_again()
-    assert desk.store.turns(result.session_id or "")[0].output == "known: one"
+    assert desk.turns(result.session_id)[0].output == "known: one"
 
 
 def test_many_turns_of_many_sessions_at_once_lose_nothing(desk: Desk) -> None:
@@ -440,4 +444,4 @@ def test_many_turns_of_many_sessions_at_once_lose_nothing(desk: Desk) -> None:
     jobs = [gevent.spawn(desk.resume, job.value[0], "more") for job in jobs]
     gevent.joinall(jobs, raise_error=True)
     assert sorted(job.value.output for job in jobs) == [f"known: prompt {n} | more" for n in range(4)]
-    assert eventually(lambda: not desk.store.list(Filter(status="running")).sessions)
+    assert eventually(lambda: not desk.store.list(Filter(status="running"), EVERYONE).sessions)

@@ -105,7 +105,7 @@ def responses_encoder() -> Encode:
     facts = {"object": "response", "model": "m", "background": False}
     return ResponseEncoder(
         facts,
-        new_id=lambda prefix, _: new_id(b"secret", prefix, "claude", None),
+        new_id=lambda prefix, _: new_id(b"secret", prefix, "claude", None, owner="ada"),
         prompt_tokens=1,
         to_error=to_error,
         error_codes={"backend": "server_error"},

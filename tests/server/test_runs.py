@@ -25,7 +25,7 @@ from tests.parts.server import Server
 RUNS = "/api/v1/runs"
 SSE = {"Accept": "text/event-stream"}
 FIELDS = [
-    "id", "kind", "background", "title", "tags", "metadata", "status", "position", "priority", "attempt", "session_id", "backend", "model",
+    "id", "owner", "kind", "background", "title", "tags", "metadata", "status", "position", "priority", "attempt", "session_id", "backend", "model",
     "last_tool", "created_at", "started_at", "ended_at", "result", "error", "meta",
 ]  # fmt: skip
 

@@ -76,7 +76,7 @@ def standing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 def add_old_session(home: Path) -> str:
     home.mkdir()
     store = SessionStore(to_url("", str(home)))
-    session_id = store.add(Session(id=new_id(), backend="claude", workdir="/work")).id
+    session_id = store.add(Session(id=new_id(), owner="local", backend="claude", workdir="/work")).id
     store.close()
     with sqlite3.connect(home / "sessions.db") as database:
         database.execute("UPDATE sessions SET created_at = 1, updated_at = 1")

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def add_one(store: SessionStore) -> None:
-    store.add(Session(id=new_id(), backend="claude", workdir="/work"))
+    store.add(Session(id=new_id(), owner="local", backend="claude", workdir="/work"))
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ from services.store.sessions import SessionStore, new_id
 store = SessionStore(to_url("", {str(tmp_path)!r}))
 assert store.count() == 1
 pid = os.fork()
-store.begin(Session(id=new_id(), backend="claude", workdir="/work"), NewTurn(prompt="p"))
+store.begin(Session(id=new_id(), owner="local", backend="claude", workdir="/work"), NewTurn(prompt="p"))
 if pid:
     assert os.waitpid(pid, 0)[1] == 0
     assert store.count() == 3
@@ -221,7 +221,7 @@ def tick():
         gevent.sleep(0.01)
     other.execute("COMMIT")
 ticker = gevent.spawn(tick)
-store.add(Session(id=new_id(), backend="claude", workdir="/work"))
+store.add(Session(id=new_id(), owner="local", backend="claude", workdir="/work"))
 assert len(ticks) == 20
 other.close()
 store.close()

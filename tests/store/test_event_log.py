@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError
 
+from services.access.scope import EVERYONE
 from services.errors import StoreUnavailable
 from services.runs import chunks
 from services.runs.log import EventLog, Fenced
@@ -33,7 +34,9 @@ class Reader:
 
     def __init__(self, desk: RunDesk, run_id: str, after: int = 0, *, pause: Callable[[], object] = lambda: None, **options: Any) -> None:
         self.parts: list[bytes] = []
-        self._stream = desk.log.follow(run_id, after, lambda: desk.runs.get(run_id, None).terminal, **{"keep_alive_s": 3_600.0} | options)
+        self._stream = desk.log.follow(
+            run_id, after, lambda: desk.runs.get(run_id, EVERYONE).terminal, **{"keep_alive_s": 3_600.0} | options
+        )
         self._pause = pause
         self._greenlet = gevent.spawn(self._read)
 
@@ -180,7 +183,7 @@ def test_only_the_process_that_executes_a_run_appends_to_its_log(open_run_desk: 
 def test_a_refused_run_does_not_disturb_others_of_its_commit(open_run_desk: Callable[..., RunDesk]) -> None:
     desk = open_run_desk()
     good, ended = desk.start(), desk.start()
-    desk.runs.cancel(ended.id, None, terminal_of)
+    desk.runs.cancel(ended.id, EVERYONE, terminal_of)
     desk.finish(ended.id, 1, status="cancelled")
     desk.log.append(ended.id, frames(1))
     desk.log.append(good.id, frames(1))
@@ -345,7 +348,7 @@ def test_a_reader_of_a_queued_run_sees_its_cancellation(open_run_desk: Callable[
     run = desk.add()
     reader = Reader(desk, run.id)
     gevent.sleep(0.01)
-    desk.runs.cancel(run.id, None, terminal_of)
+    desk.runs.cancel(run.id, EVERYONE, terminal_of)
     desk.log.notify(run.id)
     assert reader.all() == frames(1, text="cancelled").data
 
@@ -390,8 +393,8 @@ def test_silence_is_told_at_the_time_of_a_keep_alive(open_run_desk: Callable[...
             while len(reader.parts) < 3:
                 gevent.sleep(0.005)
         assert set(reader.parts) == {b""}
-        desk.runs.cancel(run.id, None, terminal_of)
-        if desk.runs.get(run.id, None).status != "cancelled":
+        desk.runs.cancel(run.id, EVERYONE, terminal_of)
+        if desk.runs.get(run.id, EVERYONE).status != "cancelled":
             desk.finish(run.id, 1)
         assert numbers(reader.all()) == [1]
 
@@ -433,7 +436,7 @@ def test_a_log_may_be_used_on_both_sides_of_a_fork(url: URL, desk: RunDesk) -> N
     command = [sys.executable, "-c", FORKED, url.render_as_string(hide_password=False)]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, "")
-    assert sorted(desk.log.last(run.id) for run in desk.runs.list(RunFilter(owner=None)).runs) == [2, 2]
+    assert sorted(desk.log.last(run.id) for run in desk.runs.list(RunFilter(), EVERYONE).runs) == [2, 2]
 
 
 def test_a_process_that_only_reads_starts_no_greenlet(desk: RunDesk) -> None:

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert
 
+from services.access.scope import EVERYONE, Scope
 from services.runs.record import RunFilter
 from services.runs.rows import from_new
 from services.store.db import to_url
 from services.store.schema import runs
 from tests.parts.run_stores import RunDesk, new_run, open_desk
+from tests.parts.steps import steps_of
 
 LENGTH = 5_000
-GRAIN = 100
-"""Steps per count."""
 LIMITS = {"max_waiting": 10 * LENGTH, "max_waiting_per_owner": 10 * LENGTH}
 
 
@@ -32,27 +32,14 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunDesk]:
 
 
 def steps(desk: RunDesk, act: Callable[[], object]) -> int:
-    act()
-    with desk.sessions.database.reading() as connection:
-        driver = connection.connection.dbapi_connection
-    counted = []
-
-    def count() -> None:
-        counted.append(GRAIN)
-
-    driver.set_progress_handler(count, GRAIN)
-    try:
-        act()
-    finally:
-        driver.set_progress_handler(None, 0)
-    return sum(counted)
+    return steps_of(desk.sessions.database, act)
 
 
 def test_a_reader_that_looks_for_the_end_does_not_read_the_queue(crowded: RunDesk) -> None:
     last = f"run_{LENGTH - 1}"
     assert steps(crowded, lambda: crowded.runs.terminal_of(last)) < LENGTH / 10
     assert steps(crowded, lambda: crowded.runs.status_of(last)) < LENGTH / 10
-    assert steps(crowded, lambda: crowded.runs.get(last, None)) > LENGTH
+    assert steps(crowded, lambda: crowded.runs.get(last, EVERYONE)) > LENGTH
 
 
 def test_a_claim_for_backends_that_nobody_waits_for_does_not_read_the_queue(crowded: RunDesk) -> None:
@@ -61,13 +48,13 @@ def test_a_claim_for_backends_that_nobody_waits_for_does_not_read_the_queue(crow
 
 def test_a_page_of_runs_reads_the_queue_once(crowded: RunDesk) -> None:
     counted = steps(crowded, lambda: crowded.runs.count_queued())
-    assert steps(crowded, lambda: crowded.runs.list(RunFilter(owner=None), limit=20)) < 3 * counted
+    assert steps(crowded, lambda: crowded.runs.list(RunFilter(), EVERYONE, limit=20)) < 3 * counted
 
 
 def test_a_run_that_joins_the_end_of_the_queue_does_not_count_it_again(crowded: RunDesk) -> None:
     counted = steps(crowded, lambda: crowded.runs.count_queued())
     added, is_new = crowded.runs.add(new_run(backend="claude"), **LIMITS)
-    assert (is_new, added.position) == (True, crowded.runs.get(added.id, None).position)
+    assert (is_new, added.position) == (True, crowded.runs.get(added.id, EVERYONE).position)
     assert steps(crowded, lambda: crowded.runs.add(new_run(backend="claude"), **LIMITS)) < 3.5 * counted
 
 
@@ -75,7 +62,7 @@ def test_a_page_of_the_runs_of_one_status_does_not_read_those_of_others(crowded:
     ended = [{**from_new(new_run(owner="bert"), now=at + 1), "status": "completed", "turn": float(at)} for at in range(LENGTH)]
     ended[0]["status"] = "failed"
     crowded.sessions.database.write(lambda connection: connection.execute(insert(runs), ended))
-    wanted = RunFilter(owner="bert", status="failed")
-    assert [run.id for run in crowded.runs.list(wanted).runs] == [ended[0]["id"]]
-    assert steps(crowded, lambda: crowded.runs.list(wanted)) < LENGTH / 10
-    assert steps(crowded, lambda: crowded.runs.list(RunFilter(owner="bert", status="completed"), limit=5)) < LENGTH / 10
+    failed = RunFilter(status="failed")
+    assert [run.id for run in crowded.runs.list(failed, Scope("bert")).runs] == [ended[0]["id"]]
+    assert steps(crowded, lambda: crowded.runs.list(failed, Scope("bert"))) < LENGTH / 10
+    assert steps(crowded, lambda: crowded.runs.list(RunFilter(status="completed"), Scope("bert"), limit=5)) < LENGTH / 10

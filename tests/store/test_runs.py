@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.engine import URL
 
+from services.access.scope import EVERYONE, Scope
 from services.errors import Conflict, InvalidRequest, KeyReused, NotFound, QueueFull, RateLimited
 from services.runs import finding
 from services.runs.expiry import BATCH_BYTES, expire_events, expire_runs
@@ -41,8 +42,8 @@ def ids(page: Any) -> list[str]:
     return [run.id for run in page.runs]
 
 
-def empty_session(desk: RunDesk) -> str:
-    return desk.sessions.add(Session(id=new_id(), backend="claude", workdir="/work")).id
+def empty_session(desk: RunDesk) -> Session:
+    return desk.sessions.add(Session(id=new_id(), owner="local", backend="claude", workdir="/work"))
 
 
 def test_a_run_is_kept_as_it_was_given(desk: RunDesk) -> None:
@@ -53,7 +54,7 @@ def test_a_run_is_kept_as_it_was_given(desk: RunDesk) -> None:
     )  # fmt: skip
     run, is_new = desk.runs.add(new, **UNLIMITED)
     assert is_new
-    assert run == desk.runs.get(new.id, "anna")
+    assert run == desk.runs.get(new.id, Scope("anna"))
     for name in ("id", "kind", "owner", "is_background", "request_id", "title", "tags", "metadata", "session_id", "backend", "model",
                  "priority", "attempts", "timeout_s", "idempotency", "webhooks"):  # fmt: skip
         assert getattr(run, name) == getattr(new, name), name
@@ -67,25 +68,25 @@ def test_no_text_breaks_the_database(desk: RunDesk) -> None:
     run = desk.add(title="a\0b", tags=("\0",), metadata={"\0": "\ud83d"}, model="\ud83d")
     assert (run.title, run.tags, run.model) == ("a\ufffdb", ("\ufffd",), "?")
     with pytest.raises(NotFound):
-        desk.runs.get("run_\0", None)
+        desk.runs.get("run_\0", EVERYONE)
 
 
 def test_another_owners_run_is_an_unknown_one(desk: RunDesk) -> None:
     run = desk.add(owner="anna")
     unknown = "run_" + "0" * 24
-    for act in (desk.runs.get, desk.runs.delete, lambda id, owner: desk.runs.cancel(id, owner, terminal_of)):
+    for act in (desk.runs.get, desk.runs.delete, lambda id, scope: desk.runs.cancel(id, scope, terminal_of)):
         with pytest.raises(NotFound) as other:
-            act(run.id, "bert")
+            act(run.id, Scope("bert"))
         with pytest.raises(NotFound) as none:
-            act(unknown, "bert")
+            act(unknown, Scope("bert"))
         assert other.value.message.replace(run.id, unknown) == none.value.message
-    assert desk.runs.get(run.id, None).status == "queued"
+    assert desk.runs.get(run.id, EVERYONE).status == "queued"
 
 
 def test_the_oldest_run_of_the_first_priority_is_claimed_first(desk: RunDesk) -> None:
     made = [desk.add(owner=f"owner {number}", priority=priority) for number, priority in enumerate((5, 5, 0, 9))]
     assert [run.position for run in made] == [1, 2, 1, 4]
-    assert [desk.runs.get(run.id, None).position for run in made] == [2, 3, 1, 4]
+    assert [desk.runs.get(run.id, EVERYONE).position for run in made] == [2, 3, 1, 4]
     claimed = [desk.claim() for _ in made]
     assert [run.id for run in claimed] == [made[index].id for index in (2, 0, 1, 3)]
     assert all(run.status == "running" and run.started_at and run.position is None and run.attempt == 1 for run in claimed)
@@ -157,13 +158,13 @@ def test_the_place_of_a_run_is_the_same_at_its_submission_alone_and_in_a_list(de
     for at in range(30):
         owner, priority, weight = kinds[at * 7 % len(kinds)]
         run = desk.add(owner=owner, priority=priority, weight=weight, backend="claude")
-        assert run.position == desk.runs.get(run.id, None).position
+        assert run.position == desk.runs.get(run.id, EVERYONE).position
         if at % 6 == 5:
             desk.claim("claude")
-    for wanted in (RunFilter(owner=None), RunFilter(owner="anna"), RunFilter(owner=None, status="running")):
-        page = desk.runs.list(wanted, limit=200).runs
-        assert [run.position for run in page] == [desk.runs.get(run.id, None).position for run in page]
-    served = {desk.runs.get(run.id, None).position: run.id for run in desk.runs.list(RunFilter(owner=None, status="queued")).runs}
+    for wanted in (RunFilter(), RunFilter(owner="anna"), RunFilter(status="running")):
+        page = desk.runs.list(wanted, EVERYONE, limit=200).runs
+        assert [run.position for run in page] == [desk.runs.get(run.id, EVERYONE).position for run in page]
+    served = {desk.runs.get(run.id, EVERYONE).position: run.id for run in desk.runs.list(RunFilter(status="queued"), EVERYONE).runs}
     assert [desk.claim("claude").id for _ in served] == [served[place] for place in range(1, len(served) + 1)]
 
 
@@ -206,7 +207,7 @@ def test_an_end_is_kept_with_all_that_belongs_to_it(desk: RunDesk) -> None:
         session_id="new", cli_session_id="left", backend="claude", last_tool="Bash",
     )  # fmt: skip
     assert done
-    kept = desk.runs.get(run.id, "anna")
+    kept = desk.runs.get(run.id, Scope("anna"))
     assert (kept.status, kept.result, kept.error) == ("failed", b'{"x":1}', RunError(code="timeout", message="too slow"))
     assert (kept.answer, kept.terminal) == (answer, frames(4, text="done"))
     assert desk.runs.terminal_of(run.id) == kept.terminal
@@ -219,7 +220,7 @@ def test_a_run_ends_once(desk: RunDesk) -> None:
     run = desk.start()
     assert desk.finish(run.id, 1, result=b"1")
     assert not desk.finish(run.id, 2, result=b"2")
-    assert desk.runs.get(run.id, None).result == b"1"
+    assert desk.runs.get(run.id, EVERYONE).result == b"1"
     assert not desk.finish(desk.add().id, 1)
 
 
@@ -230,17 +231,17 @@ def test_only_its_worker_notes_and_ends_a_run(open_run_desk: Callable[..., RunDe
     assert not theirs.finish(run.id, 1)
     ours.runs.note(run.id, session_id="s", model="ours", last_tool="Bash", status="waiting")
     ours.runs.note(run.id, last_tool="Read")
-    kept = ours.runs.get(run.id, None)
+    kept = ours.runs.get(run.id, EVERYONE)
     assert (kept.session_id, kept.model, kept.last_tool, kept.status) == ("s", "ours", "Read", "waiting")
     assert ours.finish(run.id, 1)
     ours.runs.note(run.id, model="late", status="running")
-    assert (ours.runs.get(run.id, None).model, ours.runs.get(run.id, None).status) == ("ours", "completed")
+    assert (ours.runs.get(run.id, EVERYONE).model, ours.runs.get(run.id, EVERYONE).status) == ("ours", "completed")
 
 
 def test_no_text_that_is_noted_breaks_the_database(desk: RunDesk) -> None:
     run = desk.start()
     desk.runs.note(run.id, session_id="s", model="m\0\ud800", last_tool="tool\0", status="waiting")
-    noted = desk.runs.get(run.id, None)
+    noted = desk.runs.get(run.id, EVERYONE)
     assert (noted.session_id, noted.model, noted.last_tool, noted.status) == ("s", "m\ufffd?", "tool\ufffd", "waiting")
 
 
@@ -266,31 +267,31 @@ def test_the_webhook_of_an_end_is_stored_with_it_if_its_type_is_wanted(desk: Run
 
 def test_cancelling_a_queued_run_ends_it_with_a_terminal_event(desk: RunDesk) -> None:
     run = desk.add(webhooks=(HOOK,))
-    cancelled = desk.runs.cancel(run.id, "anna", terminal_of)
-    assert cancelled == desk.runs.get(run.id, None)
+    cancelled = desk.runs.cancel(run.id, Scope("anna"), terminal_of)
+    assert cancelled == desk.runs.get(run.id, EVERYONE)
     assert (cancelled.status, cancelled.terminal, cancelled.position) == ("cancelled", frames(1, text="cancelled"), None)
     assert cancelled.error
     assert cancelled.error.code == "cancelled"
     assert cancelled.ended_at
     assert desk.deliveries() == [(run.id, "run.cancelled")]
     assert desk.runs.claim([]) is None
-    assert desk.runs.cancel(run.id, None, terminal_of) == cancelled
+    assert desk.runs.cancel(run.id, EVERYONE, terminal_of) == cancelled
 
 
 def test_the_terminal_event_of_a_response_has_the_number_0_if_it_is_the_first(desk: RunDesk) -> None:
-    cancelled = desk.runs.cancel(desk.add(kind="response").id, None, terminal_of)
+    cancelled = desk.runs.cancel(desk.add(kind="response").id, EVERYONE, terminal_of)
     assert cancelled.terminal == frames(0, text="cancelled")
 
 
 def test_cancelling_a_run_that_is_executed_is_told_to_its_worker(open_run_desk: Callable[..., RunDesk]) -> None:
     ours, theirs = open_run_desk(), open_run_desk()
     run, other = ours.start(), ours.start()
-    assert theirs.runs.cancel(run.id, "anna", terminal_of).is_cancel_requested
-    assert theirs.runs.get(run.id, None).status == "running"
+    assert theirs.runs.cancel(run.id, Scope("anna"), terminal_of).is_cancel_requested
+    assert theirs.runs.get(run.id, EVERYONE).status == "running"
     assert (theirs.runs.to_cancel(), ours.runs.to_cancel()) == ((), (run.id,))
     ours.finish(run.id, 1, status="cancelled")
     assert ours.runs.to_cancel() == ()
-    assert not ours.runs.get(other.id, None).is_cancel_requested
+    assert not ours.runs.get(other.id, EVERYONE).is_cancel_requested
 
 
 def test_a_worker_hears_of_cancellations_without_a_beat(open_run_desk: Callable[..., RunDesk]) -> None:
@@ -298,11 +299,11 @@ def test_a_worker_hears_of_cancellations_without_a_beat(open_run_desk: Callable[
     run, also = ours.start(), ours.start()
     theirs = other.start()
     for wanted in (run, theirs):
-        other.runs.cancel(wanted.id, None, terminal_of)
+        other.runs.cancel(wanted.id, EVERYONE, terminal_of)
     assert (ours.runs.to_cancel(), other.runs.to_cancel()) == ((run.id,), (theirs.id,))
     ours.finish(run.id, 1)
     assert ours.runs.to_cancel() == ()
-    assert ours.runs.get(also.id, None).status == "running"
+    assert ours.runs.get(also.id, EVERYONE).status == "running"
 
 
 @pytest.mark.parametrize("method", ["add", "begin"])
@@ -352,7 +353,7 @@ def test_a_run_whose_start_was_refused_leaves_its_key_free(desk: RunDesk) -> Non
     run, _ = desk.runs.begin(new_run(idempotency=KEY, is_background=False))
     desk.runs.discard(run.id)
     with pytest.raises(NotFound):
-        desk.runs.get(run.id, None)
+        desk.runs.get(run.id, EVERYONE)
     assert desk.runs.begin(new_run(idempotency=KEY, is_background=False))[1]
 
 
@@ -360,7 +361,7 @@ def test_an_ended_run_is_not_discarded(desk: RunDesk) -> None:
     run, _ = desk.runs.begin(new_run(idempotency=KEY, is_background=False))
     desk.finish(run.id, 1)
     desk.runs.discard(run.id)
-    assert desk.runs.get(run.id, None).status == "completed"
+    assert desk.runs.get(run.id, EVERYONE).status == "completed"
 
 
 def is_unfinished(desk: RunDesk, session_id: str, but: str | None = None) -> bool:
@@ -369,29 +370,29 @@ def is_unfinished(desk: RunDesk, session_id: str, but: str | None = None) -> boo
 
 
 def test_a_session_has_one_unfinished_run(desk: RunDesk) -> None:
-    session_id = empty_session(desk)
-    first = desk.add(session_id=session_id)
-    assert is_unfinished(desk, session_id)
-    assert not is_unfinished(desk, session_id, but=first.id)
+    session = empty_session(desk)
+    first = desk.add(session_id=session.id)
+    assert is_unfinished(desk, session.id)
+    assert not is_unfinished(desk, session.id, but=first.id)
     for _ in ("queued", "running"):
         with pytest.raises(Conflict) as refused:
-            desk.add(session_id=session_id)
+            desk.add(session_id=session.id)
         assert refused.value.details == {"field": "session_id", "issue": "session is running"}
         with pytest.raises(Conflict):
-            desk.runs.begin(new_run(session_id=session_id, is_background=False))
+            desk.runs.begin(new_run(session_id=session.id, is_background=False))
         desk.runs.claim([])
     desk.finish(first.id, 1)
-    assert not is_unfinished(desk, session_id)
-    desk.add(session_id=session_id)
+    assert not is_unfinished(desk, session.id)
+    desk.add(session_id=session.id)
 
 
 def test_of_many_submissions_for_one_session_at_once_one_is_accepted(open_run_desk: Callable[..., RunDesk]) -> None:
     desks = [open_run_desk() for _ in range(4)]
-    session_id = empty_session(desks[0])
+    session = empty_session(desks[0])
 
     def submit(number: int) -> bool:
         try:
-            desks[number % 4].add(session_id=session_id)
+            desks[number % 4].add(session_id=session.id)
         except Conflict:
             return False
         return True
@@ -401,46 +402,48 @@ def test_of_many_submissions_for_one_session_at_once_one_is_accepted(open_run_de
 
 
 def test_a_session_takes_no_turn_that_would_overtake_its_queued_run(desk: RunDesk) -> None:
-    session_id = empty_session(desk)
-    turn = desk.sessions.start_turn(session_id, NewTurn(prompt="p"))
+    session = empty_session(desk)
+    turn = desk.sessions.start_turn(session, NewTurn(prompt="p"))
     with pytest.raises(Conflict):
-        desk.add(session_id=session_id)
+        desk.add(session_id=session.id)
     desk.sessions.end_turn(turn, TurnEnd(status="finished", output="", duration_ms=1))
-    run = desk.add(session_id=session_id)
+    run = desk.add(session_id=session.id)
     with pytest.raises(Conflict) as refused:
-        desk.sessions.start_turn(session_id, NewTurn(prompt="p"))
+        desk.sessions.start_turn(session, NewTurn(prompt="p"))
     assert refused.value.details["issue"] == "session is running"
-    desk.sessions.start_turn(session_id, NewTurn(prompt="p"), run_id=run.id)
+    desk.sessions.start_turn(session, NewTurn(prompt="p"), run_id=run.id)
 
 
 def test_a_session_that_a_dead_server_left_running_takes_a_run(open_run_desk: Callable[..., RunDesk]) -> None:
     ours, theirs = open_run_desk(), open_run_desk()
-    session_id = empty_session(ours)
-    theirs.sessions.start_turn(session_id, NewTurn(prompt="p"))
+    session = empty_session(ours)
+    theirs.sessions.start_turn(session, NewTurn(prompt="p"))
     with pytest.raises(Conflict):
-        ours.add(session_id=session_id)
+        ours.add(session_id=session.id)
     theirs.seem_dead()
-    ours.add(session_id=session_id)
+    ours.add(session_id=session.id)
 
 
 def test_runs_are_listed_newest_first_in_pages(desk: RunDesk) -> None:
     made = [desk.add(owner="anna", kind="prompt" if number % 2 else "chain").id for number in range(7)]
     other = desk.add(owner="bert", session_id="s").id
-    assert ids(desk.runs.list(RunFilter(owner="anna"))) == made[::-1]
-    assert ids(desk.runs.list(RunFilter(owner=None))) == [other, *made[::-1]]
-    assert ids(desk.runs.list(RunFilter(owner=None, session_id="s"))) == [other]
-    assert ids(desk.runs.list(RunFilter(owner="anna", session_id="s"))) == []
-    assert ids(desk.runs.list(RunFilter(owner="anna", kind="chain"))) == made[::-2]
-    first = desk.runs.list(RunFilter(owner="anna"), limit=4)
-    second = desk.runs.list(RunFilter(owner="anna"), limit=4, cursor=first.next_cursor)
+    assert ids(desk.runs.list(RunFilter(), Scope("anna"))) == made[::-1]
+    assert ids(desk.runs.list(RunFilter(), EVERYONE)) == [other, *made[::-1]]
+    assert ids(desk.runs.list(RunFilter(session_id="s"), EVERYONE)) == [other]
+    assert ids(desk.runs.list(RunFilter(session_id="s"), Scope("anna"))) == []
+    assert ids(desk.runs.list(RunFilter(owner="bert"), EVERYONE)) == [other]
+    assert ids(desk.runs.list(RunFilter(owner="bert"), Scope("anna"))) == []
+    assert ids(desk.runs.list(RunFilter(kind="chain"), Scope("anna"))) == made[::-2]
+    first = desk.runs.list(RunFilter(), Scope("anna"), limit=4)
+    second = desk.runs.list(RunFilter(), Scope("anna"), limit=4, cursor=first.next_cursor)
     assert ids(first) + ids(second) == made[::-1]
     assert second.next_cursor is None
     assert desk.claim().id == made[0]
-    assert ids(desk.runs.list(RunFilter(owner="anna", status="running"))) == made[:1]
-    page = desk.runs.list(RunFilter(owner=None))
-    assert {run.id: run.position for run in page.runs} == {run.id: desk.runs.get(run.id, None).position for run in page.runs}
+    assert ids(desk.runs.list(RunFilter(status="running"), Scope("anna"))) == made[:1]
+    page = desk.runs.list(RunFilter(), EVERYONE)
+    assert {run.id: run.position for run in page.runs} == {run.id: desk.runs.get(run.id, EVERYONE).position for run in page.runs}
     with pytest.raises(InvalidRequest):
-        desk.runs.list(RunFilter(owner="anna"), cursor="nonsense")
+        desk.runs.list(RunFilter(), Scope("anna"), cursor="nonsense")
 
 
 def test_a_list_leaves_out_what_is_too_long_for_it(desk: RunDesk) -> None:
@@ -449,25 +452,25 @@ def test_a_list_leaves_out_what_is_too_long_for_it(desk: RunDesk) -> None:
     desk.finish(small.id, 1, result=b"x" * 16_384, answer=answer)
     desk.finish(large.id, 1, result=b"x" * 16_385)
     desk.finish(none.id, 1)
-    listed = {run.id: run for run in desk.runs.list(RunFilter(owner="anna")).runs}
+    listed = {run.id: run for run in desk.runs.list(RunFilter(), Scope("anna")).runs}
     assert (listed[small.id].result, listed[small.id].left_out) == (b"x" * 16_384, ())
     assert (listed[large.id].result, listed[large.id].left_out) == (None, ("result",))
     assert (listed[none.id].result, listed[none.id].left_out) == (None, ())
     assert {(run.request, run.answer, run.terminal) for run in listed.values()} == {(b"", None, None)}
-    assert desk.runs.get(large.id, None).result == b"x" * 16_385
+    assert desk.runs.get(large.id, EVERYONE).result == b"x" * 16_385
 
 
 def test_a_run_is_deleted_with_all_that_belongs_to_it_once_it_has_ended(desk: RunDesk) -> None:
     run = desk.add(idempotency=KEY, webhooks=(HOOK,))
     for _ in ("queued", "running"):
         with pytest.raises(Conflict):
-            desk.runs.delete(run.id, "anna")
+            desk.runs.delete(run.id, Scope("anna"))
         desk.runs.claim([])
     desk.write(run.id, frames(1))
     desk.finish(run.id, 2)
-    desk.runs.delete(run.id, "anna")
+    desk.runs.delete(run.id, Scope("anna"))
     with pytest.raises(NotFound):
-        desk.runs.get(run.id, None)
+        desk.runs.get(run.id, EVERYONE)
     assert (desk.log.read(run.id, 0), desk.deliveries(), desk.runs.find_key("anna", KEY)) == ([], [], None)
 
 
@@ -490,15 +493,17 @@ def test_a_terminal_event_is_made_with_the_beginning_of_the_log(open_run_desk: C
     dead.seem_dead()
     ours.runs.bury(terminal_of, terminal_of)
     queued = ours.add(begun=frames(1))
-    ours.runs.cancel(queued.id, None, terminal_of)
+    ours.runs.cancel(queued.id, EVERYONE, terminal_of)
     assert found == {run.id: frames(0, 2), silent.id: None, queued.id: frames(1)}
 
 
 def test_the_request_of_a_run_is_read_alone(desk: RunDesk) -> None:
     run = desk.add(request=b"asked")
-    assert (desk.runs.request_of(run.id), desk.runs.get(run.id, None).request) == (b"asked", b"")
+    assert (desk.runs.request_of(run), desk.runs.get(run.id, EVERYONE).request) == (b"asked", b"")
+    desk.runs.cancel(run.id, EVERYONE, terminal_of)
+    desk.runs.delete(run.id, EVERYONE)
     with pytest.raises(NotFound):
-        desk.runs.request_of("run_x")
+        desk.runs.request_of(run)
 
 
 def test_every_webhook_of_a_run_gets_the_events_it_wants(desk: RunDesk) -> None:
@@ -523,13 +528,13 @@ def test_the_runs_of_a_dead_worker_fail_with_a_terminal_event(open_run_desk: Cal
     buried = {found.id: found for found in lost(ours)}
     assert set(buried) == {run.id, silent.id, keyed.id}
     for found in buried.values():
-        kept = ours.runs.get(found.id, None)
+        kept = ours.runs.get(found.id, EVERYONE)
         assert kept == found
         assert (kept.status, kept.error and kept.error.code) == ("failed", "worker_lost")
     assert buried[run.id].terminal == frames(4, text="worker_lost")
     assert buried[silent.id].terminal == frames(0, text="worker_lost")
     assert ours.deliveries() == [(run.id, "run.failed")]
-    assert (ours.runs.get(mine.id, None).status, ours.runs.get(waiting.id, None).status) == ("running", "queued")
+    assert (ours.runs.get(mine.id, EVERYONE).status, ours.runs.get(waiting.id, EVERYONE).status) == ("running", "queued")
     assert lost(ours) == []
 
 
@@ -558,7 +563,7 @@ def test_a_declared_dead_worker_can_neither_write_nor_end(open_run_desk: Callabl
     frozen.seem_dead()
     lost(ours)
     assert not frozen.finish(run.id, 1)
-    assert ours.runs.get(run.id, None).status == "failed"
+    assert ours.runs.get(run.id, EVERYONE).status == "failed"
 
 
 def test_a_run_with_an_attempt_left_is_started_once_more_and_its_numbers_go_on(open_run_desk: Callable[..., RunDesk]) -> None:
@@ -578,7 +583,7 @@ def test_a_run_with_an_attempt_left_is_started_once_more_and_its_numbers_go_on(o
     ours.seem_dead()
     third = open_run_desk()
     assert [found.status for found in lost(third)] == ["failed"]
-    assert third.runs.get(run.id, None).terminal == frames(5, text="worker_lost")
+    assert third.runs.get(run.id, EVERYONE).terminal == frames(5, text="worker_lost")
 
 
 def test_the_end_of_a_lost_attempt_is_refused_though_its_process_executes_the_next_one(open_run_desk: Callable[..., RunDesk]) -> None:
@@ -596,7 +601,7 @@ def test_the_end_of_a_lost_attempt_is_refused_though_its_process_executes_the_ne
 def test_a_lost_run_that_was_to_be_cancelled_is_not_started_again(open_run_desk: Callable[..., RunDesk]) -> None:
     ours, dead = open_run_desk(), open_run_desk()
     run = dead.start(attempts=2)
-    ours.runs.cancel(run.id, None, terminal_of)
+    ours.runs.cancel(run.id, EVERYONE, terminal_of)
     dead.seem_dead()
     assert [found.status for found in lost(ours)] == ["failed"]
 
@@ -607,7 +612,7 @@ def test_cancelling_a_run_that_waits_for_its_second_attempt_continues_its_number
     dead.write(run.id, frames(1, 2))
     dead.seem_dead()
     lost(ours)
-    assert ours.runs.cancel(run.id, None, terminal_of).terminal == frames(4, text="cancelled")
+    assert ours.runs.cancel(run.id, EVERYONE, terminal_of).terminal == frames(4, text="cancelled")
 
 
 def test_one_of_two_buries_a_lost_run(open_run_desk: Callable[..., RunDesk]) -> None:
@@ -635,9 +640,9 @@ def test_the_run_of_a_process_that_was_killed_is_ended_at_once_on_its_machine(ur
     command = [sys.executable, "-c", CRASHING, url.render_as_string(hide_password=False)]
     died = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=30)
     run_id = died.stdout.strip()
-    assert desk.runs.get(run_id, None).status == "running", died.stderr
+    assert desk.runs.get(run_id, EVERYONE).status == "running", died.stderr
     assert [run.id for run in lost(desk)] == [run_id]
-    assert desk.runs.get(run_id, None).terminal == frames(3, text="worker_lost")
+    assert desk.runs.get(run_id, EVERYONE).terminal == frames(3, text="worker_lost")
 
 
 def test_a_process_that_died_on_another_machine_is_noticed_within_15_s() -> None:
@@ -673,10 +678,10 @@ def test_events_and_then_rows_expire(desk: RunDesk) -> None:
         desk.sessions.database.write(lambda connection, change=change: connection.execute(change))
     desk.sessions.database.write(lambda connection: connection.execute(text("UPDATE runs SET created_at = 1 WHERE ended_at IS NULL")))
     assert desk.runs.expire(retention_s=5 * hour, events_retention_s=hour) == 1
-    left = {run.id: run.are_events_expired for run in desk.runs.list(RunFilter(owner=None)).runs}
+    left = {run.id: run.are_events_expired for run in desk.runs.list(RunFilter(), EVERYONE).runs}
     assert left == {middle.id: True, new.id: False, running.id: False, waiting.id: False}
     assert [bool(desk.log.read(run.id, 0)) for run in (middle, new, running)] == [False, True, True]
-    assert desk.runs.get(middle.id, None).terminal == frames(3, text="done")
+    assert desk.runs.get(middle.id, EVERYONE).terminal == frames(3, text="done")
     assert {run_id for run_id, _ in desk.deliveries()} == {middle.id, new.id}
 
 
@@ -710,7 +715,7 @@ def test_the_terminal_chunk_is_the_very_bytes(desk: RunDesk) -> None:
     run = desk.start()
     terminal = Chunk(1, 2, bytes(range(256)))
     desk.runs.end(run.id, end(1, terminal=terminal))
-    assert desk.runs.get(run.id, None).terminal == terminal
+    assert desk.runs.get(run.id, EVERYONE).terminal == terminal
 
 
 def test_a_process_whose_first_runs_are_claimed_at_once_has_one_lease(open_run_desk: Callable[..., RunDesk]) -> None:

@@ -40,6 +40,7 @@ class ResponseDialect(Dialect):
         self._left_out = left_out
         self._facts = facts
         self._keeps_session = not run_request.ephemeral
+        self._owner = run_request.owner
         self._backend = run_request.backend
         self._node = node
         self._secret = secret
@@ -86,7 +87,7 @@ class ResponseDialect(Dialect):
     def new_id(self, prefix: str, session_id: str | None) -> str:
         is_older = prefix == RESPONSE and self._facts["background"]
         carried = session_id if self._keeps_session and not is_older else None
-        return new_id(self._secret, prefix, self._backend, carried, self._node)
+        return new_id(self._secret, prefix, self._backend, carried, self._node, owner=self._owner)
 
 
 def _no_error(failure: Failed) -> dict[str, Any]:

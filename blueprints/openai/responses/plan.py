@@ -24,7 +24,8 @@ from blueprints.openai.responses.request import (
     to_response_conversation,
 )
 from blueprints.openai.run_request import to_run_request
-from blueprints.runs.plan import Origin, RunPlan
+from blueprints.runs.plan import Origin, RunPlan, scope_of
+from services.access.scope import Scope
 from services.clis.spec import BackendSpec
 from services.errors import NotFound
 from services.models import Resolution
@@ -91,14 +92,15 @@ def _resolve(body: Mapping[str, Any], origin: Origin, secret: bytes) -> tuple[Re
     """The backend and model of the request, and the session to continue, whose backend takes precedence. Raises NotFound, Conflict,
     and InvalidRequest if the model names another backend."""
     resolution = services().models.resolve(body["model"])
-    if previous := session_to_continue(secret, body, lambda run_id: find_response_run(run_id, origin.owner)):
+    scope = scope_of(origin)
+    if previous := session_to_continue(secret, scope, body, lambda run_id: find_response_run(run_id, scope)):
         resolution = continue_on(previous, resolution, body["model"])
     return resolution, services().runner.backend(resolution.backend), previous
 
 
-def find_response_run(run_id: str, owner: str) -> Run | None:
+def find_response_run(run_id: str, scope: Scope) -> Run | None:
     with suppress(NotFound):
-        run = services().runs.store.get(run_id, owner)
+        run = services().runs.store.get(run_id, scope)
         return run if run.kind == "response" else None
     return None
 
@@ -109,4 +111,4 @@ def _expected(run_request: RunRequest, origin: Origin, *, is_background: bool) -
     own = own_session(run_request.resume, origin) if is_background else None
     if own is None:
         return facts
-    return RunFacts(backend=facts.backend, model=facts.model, session_id=services().conversations.store.get(own).id)
+    return RunFacts(backend=facts.backend, model=facts.model, session_id=services().conversations.store.get(own, scope_of(origin)).id)

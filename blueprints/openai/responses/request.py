@@ -12,6 +12,7 @@ from blueprints.openai.options import JSON_OBJECT, RESPONSE_NAMES, check_tools, 
 from blueprints.openai.responses.ids import MESSAGE, REASONING, RESPONSE, Session, node_of, run_of, session_of
 from blueprints.openai.responses.schemas import CreateResponseSchema
 from blueprints.openai.run_request import RequestOptions
+from services.access.scope import Scope
 from services.clis.spec import BackendSpec
 from services.errors import Conflict, NotFound
 from services.models import Resolution
@@ -45,22 +46,22 @@ FindRun = Callable[[str], Run | None]
 """Run id → the caller's run, if it is stored."""
 
 
-def session_to_continue(secret: bytes, body: Mapping[str, Any], find_run: FindRun) -> Session | None:
+def session_to_continue(secret: bytes, scope: Scope, body: Mapping[str, Any], find_run: FindRun) -> Session | None:
     """The session to continue. Raises NotFound for a response or item without one, Conflict for one that has not ended.
 
     The Vercel AI SDK sends no ``previous_response_id`` but the whole conversation, with a reference for every item of an earlier
     response. The last reference's session contains the conversation up to there.
     """
     if response_id := body.get("previous_response_id"):
-        return _session(secret, response_id, find_run, "Previous response", "previous_response_id", RESPONSE)
+        return _session(secret, scope, response_id, find_run, "Previous response", "previous_response_id", RESPONSE)
     if (place := _last_reference(body["input"])) < 0:
         return None
-    return _session(secret, body["input"][place].id or "", find_run, "Item", f"input[{place}].id", MESSAGE, REASONING)
+    return _session(secret, scope, body["input"][place].id or "", find_run, "Item", f"input[{place}].id", MESSAGE, REASONING)
 
 
-def _session(secret: bytes, id: str, find_run: FindRun, what: str, field: str, *prefixes: str) -> Session:
-    session = session_of(secret, id, *prefixes)
-    if session is None and (run_id := run_of(secret, id, *prefixes)) and (run := find_run(run_id)):
+def _session(secret: bytes, scope: Scope, id: str, find_run: FindRun, what: str, field: str, *prefixes: str) -> Session:
+    session = session_of(secret, scope, id, *prefixes)
+    if session is None and (run_id := run_of(secret, scope, id, *prefixes)) and (run := find_run(run_id)):
         if run.ended_at is None:
             raise Conflict(f"{what} with id {id[:200]!r} is still in progress", field=field, issue="in progress")
         if run.backend and run.cli_session_id:

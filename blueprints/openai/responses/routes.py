@@ -9,7 +9,7 @@ from flask import Response, jsonify
 from blueprints.compat.answer import RUN_ERRORS, SSE
 from blueprints.compat.context import FieldsAsSent
 from blueprints.context import services
-from blueprints.current_request import current_request, owner
+from blueprints.current_request import current_request, scope
 from blueprints.marks import can_fail, runs_cli, streams
 from blueprints.openai.responses.ids import RESPONSE, node_of, run_of
 from blueprints.openai.responses.input_items import to_items, to_page
@@ -106,7 +106,7 @@ def delete_response(response_id: str) -> Any:
     if run.backend and run.cli_session_id:
         is_ours = run.cli_session_id == run.session_id
         svc.responses.delete(OURS if is_ours else run.backend, run.cli_session_id, node_of(run.id).hex())
-    svc.runs.lookup.delete(run.id, run.owner)
+    svc.runs.lookup.delete(run.id, scope())
     return _named(run, jsonify({"id": response_id, "object": "response", "deleted": True}))
 
 
@@ -117,7 +117,7 @@ def delete_response(response_id: str) -> Any:
 def list_input_items(query: dict[str, Any], response_id: str) -> Any:
     """List the items of a stored response's input."""
     run, _ = _find(response_id)
-    items = to_items(stored_body(services().runs.store.request_of(run.id))["input"], run.id)
+    items = to_items(stored_body(services().runs.store.request_of(run))["input"], run.id)
     return _named(run, jsonify(to_page(items, limit=query["limit"], order=query["order"], after=query.get("after"))))
 
 
@@ -137,8 +137,8 @@ def _current(run: Run) -> dict[str, Any]:
 
 def _find(response_id: str) -> tuple[Run, dict[str, Any]]:
     """The caller's stored response, and its run. Raises NotFound."""
-    run_id = run_of(services().secret.value(), response_id, RESPONSE)
-    if run_id and (run := find_response_run(run_id, owner())):
+    run_id = run_of(services().secret.value(), scope(), response_id, RESPONSE)
+    if run_id and (run := find_response_run(run_id, scope())):
         response = _current(run)
         if response["store"]:  # an idempotency key keeps also the run of a response that is not to be stored
             return run, response
@@ -148,7 +148,7 @@ def _find(response_id: str) -> tuple[Run, dict[str, Any]]:
 def _cancelled(run: Run) -> Run:
     """The run when it has ended, cancelled if it had not. If that takes too long: as it is."""
     runs = services().runs
-    return run if run.ended_at else runs.wait(runs.lookup.cancel(run.id, run.owner), CANCEL_S)
+    return run if run.ended_at else runs.wait(runs.lookup.cancel(run.id, scope()), CANCEL_S)
 
 
 def _to_submission(planned: PlannedResponse, origin: Origin, body: dict[str, Any]) -> Submission:

@@ -60,7 +60,7 @@ def _first(run: Run, begun: Chunk | None, secret: bytes) -> Response:
         is_background=run.is_background,
         created_at=run.created_at // 1_000_000,
     )
-    return to_state(facts, new_id(secret, RESPONSE, "", None, node_of(run.id)), "in_progress", [])
+    return to_state(facts, new_id(secret, RESPONSE, "", None, node_of(run.id), owner=run.owner), "in_progress", [])
 
 
 def _response(frame: bytes) -> Response:

@@ -10,6 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from blueprints.openai.responses.ids import RESPONSE, new_id, session_of
+from services.access.scope import EVERYONE
 from tests.clients.openai.conftest import House
 from tests.parts.clis import do
 
@@ -113,13 +114,13 @@ def test_an_id_that_another_server_signed_gets_the_answer_of_an_unknown_one(clie
             ask(client, previous_response_id=previous, stream=stream)
         return raised.value.status_code, str(raised.value.body).replace(previous, "ID")
 
-    foreign = new_id(bytes(32), RESPONSE, "claude", SESSION)
+    foreign = new_id(bytes(32), RESPONSE, "claude", SESSION, owner="local")
     assert answer(foreign) == answer("resp_" + "A" * (len(foreign) - 5))
 
 
 def test_previous_response_continues_the_cli_s_own_session(house: House, client: openai.OpenAI) -> None:
     first = ask(client, "remember the first")
-    session = session_of(secret_of(house), first.id, RESPONSE)
+    session = session_of(secret_of(house), EVERYONE, first.id, RESPONSE)
     assert session is not None
     second = ask(client, "and now the second", previous_response_id=first.id)
     (report,) = house.processes("and now the second")
@@ -164,7 +165,7 @@ def test_unknown_previous_response_is_not_found(client: openai.OpenAI, previous:
 
 def test_session_cannot_be_continued_by_another_backend(house: House, client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="demo") as raised:
-        ask(client, model="claude", previous_response_id=new_id(secret_of(house), RESPONSE, "demo", SESSION))
+        ask(client, model="claude", previous_response_id=new_id(secret_of(house), RESPONSE, "demo", SESSION, owner="local"))
     assert raised.value.param == "model"
 
 

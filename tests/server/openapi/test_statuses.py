@@ -174,7 +174,7 @@ class World:
 
     def unknown_response(self) -> str:
         """An id that the application without a store has signed."""
-        return new_id(self.storeless.extensions["clinvk"].secret.value(), "resp_", "demo", None)
+        return new_id(self.storeless.extensions["clinvk"].secret.value(), "resp_", "demo", None, owner="local")
 
     def execute(self, statement: str) -> None:
         with closing(sqlite3.connect(self.house.server.clinvk_home / "sessions.db")) as database, database:

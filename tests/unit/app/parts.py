@@ -17,6 +17,7 @@ from app.factory import create_app
 from app.observability.context import request_of
 from app.security.api_keys import KeyRing
 from blueprints.current_request import caller, request_id
+from services.access.access import Access
 from services.clis.probe import Availability
 from services.clis.spec import BackendSpec
 from services.runs.tally import Tally
@@ -43,6 +44,7 @@ def stand_in_services(count_sessions: Callable[[], int] = no_sessions, **availab
         return Availability(name=spec.name, available=False, reason=f"{spec.name!r} was not found on PATH")
 
     return SimpleNamespace(
+        access=Access(),
         runner=SimpleNamespace(backends={name: backend(name) for name in names}),
         runs=SimpleNamespace(tally=Tally(), store=SimpleNamespace(count_queued=lambda: 0)),
         prober=SimpleNamespace(availability=look),

@@ -10,8 +10,10 @@ import pytest
 from blueprints.openai.responses.ids import RESPONSE, new_id, node_of, run_of, to_run_id
 from blueprints.openai.responses.stored import to_current, to_terminal
 from blueprints.openai.responses.stream import event
+from services.access.scope import EVERYONE, Scope
 from services.runs.record import Chunk, Run, RunError
 
+ANNA = Scope("anna")
 SECRET = bytes(range(32))
 ID = to_run_id(b"nine byte")
 LOST = RunError(code="worker_lost", message="its process has ended")
@@ -64,18 +66,18 @@ def test_a_run_that_was_lost_before_its_first_event_has_a_response_that_leads_to
     found = events(to_terminal(run(is_background=False, model="opus"), 0, LOST, SECRET))
     assert [one["type"] for one in found] == ["response.created", "error", "response.failed"]
     last = found[-1]["response"]
-    assert run_of(SECRET, last["id"], RESPONSE) == ID
+    assert run_of(SECRET, EVERYONE, last["id"], RESPONSE) == ID
     assert (last["model"], last["metadata"], last["created_at"], last["store"]) == ("opus", {"a": "b"}, 1_700_000_000, True)
 
 
 def test_every_id_leads_to_the_run() -> None:
     node = node_of(ID)
     sessions = (None, "5f0c9c1e-0000-4000-8000-00000000000a")
-    made = [new_id(SECRET, prefix, "claude", session, node) for session in sessions for prefix in (RESPONSE, "msg_")]
-    assert {run_of(SECRET, id, RESPONSE, "msg_") for id in made} == {ID}
-    assert run_of(bytes(32), made[0], RESPONSE) is None
-    assert run_of(SECRET, made[1], RESPONSE) is None
+    made = [new_id(SECRET, prefix, "claude", session, node, owner="anna") for session in sessions for prefix in (RESPONSE, "msg_")]
+    assert {run_of(SECRET, ANNA, id, RESPONSE, "msg_") for id in made} == {ID}
+    assert run_of(bytes(32), ANNA, made[0], RESPONSE) is None
+    assert run_of(SECRET, ANNA, made[1], RESPONSE) is None
 
 
 def test_the_id_of_a_response_follows_from_its_run_and_session() -> None:
-    assert len({new_id(SECRET, RESPONSE, "claude", None, node_of(ID)) for _ in range(9)}) == 1
+    assert len({new_id(SECRET, RESPONSE, "claude", None, node_of(ID), owner="anna") for _ in range(9)}) == 1

@@ -35,6 +35,7 @@ def test_the_request_that_goes_on_from_an_answer_meets_it() -> None:
 
 @pytest.mark.parametrize("changes", [
     {"caller": "bob"},
+    {"owner": "bob"},
     {"backend": "codex"},
     {"cwd": "/project/"},
     {"options": {"model": "opus", "system_prompt": "Be kind."}},

@@ -8,6 +8,7 @@ import gevent
 import pytest
 from sqlalchemy.engine import URL
 
+from services.access.scope import EVERYONE, Scope
 from services.errors import Conflict, KeyReused
 from services.runs.log import Fenced
 from services.runs.record import ENDED, LIVE, STATUSES, IdempotencyKey, RunFilter, first_number, new_run_id
@@ -26,14 +27,14 @@ def test_a_run_from_the_queue_to_its_end(desk: RunDesk) -> None:
     assert (waiting.status, waiting.position) == ("queued", 1)
     run = desk.claim("claude")
     assert (run.id, run.status) == (waiting.id, "running")
-    stream = desk.log.follow(run.id, 0, lambda: desk.runs.get(run.id, None).terminal)
+    stream = desk.log.follow(run.id, 0, lambda: desk.runs.get(run.id, EVERYONE).terminal)
     reader = gevent.spawn(lambda: b"".join(stream))
     desk.write(run.id, frames(1, 2))
     desk.write(run.id, frames(3))
     assert desk.finish(run.id, 4, result=b"{}")
     assert reader.get(timeout=10) == frames(1, 3).data + frames(4, text="done").data
-    assert desk.runs.get(run.id, "anna").result == b"{}"
-    assert [found.id for found in desk.runs.list(RunFilter(owner="anna", status="completed")).runs] == [run.id]
+    assert desk.runs.get(run.id, Scope("anna")).result == b"{}"
+    assert [found.id for found in desk.runs.list(RunFilter(status="completed"), Scope("anna")).runs] == [run.id]
 
 
 def test_owners_take_turns(desk: RunDesk) -> None:
@@ -54,22 +55,22 @@ def test_a_key_starts_one_run(desk: RunDesk) -> None:
 
 
 def test_a_queued_run_that_is_cancelled_has_a_terminal_event(desk: RunDesk) -> None:
-    run = desk.runs.cancel(desk.add().id, "anna", terminal_of)
+    run = desk.runs.cancel(desk.add().id, Scope("anna"), terminal_of)
     assert (run.status, run.terminal) == ("cancelled", frames(1, text="cancelled"))
-    desk.runs.delete(run.id, "anna")
+    desk.runs.delete(run.id, Scope("anna"))
 
 
 def test_a_cancellation_that_cannot_make_its_event_changes_nothing(desk: RunDesk) -> None:
     run = desk.add()
     with pytest.raises(ZeroDivisionError):
-        desk.runs.cancel(run.id, None, lambda run, number: frames(number // 0))
-    assert desk.runs.get(run.id, None) == run
+        desk.runs.cancel(run.id, EVERYONE, lambda run, number: frames(number // 0))
+    assert desk.runs.get(run.id, EVERYONE) == run
 
 
 def test_a_run_that_has_not_ended_stays(desk: RunDesk) -> None:
     run = desk.start()
     with pytest.raises(Conflict):
-        desk.runs.delete(run.id, None)
+        desk.runs.delete(run.id, EVERYONE)
     assert desk.runs.expire(retention_s=0, events_retention_s=0) == 0
     desk.finish(run.id, 1)
     assert desk.runs.expire(retention_s=0, events_retention_s=0) == 1
@@ -82,7 +83,7 @@ def test_an_event_that_was_stored_while_the_run_was_asked_for_its_end_is_not_mis
     def is_over() -> object:
         desk.write(run.id, frames(2))
         desk.finish(run.id, 3)
-        return desk.runs.get(run.id, None).terminal
+        return desk.runs.get(run.id, EVERYONE).terminal
 
     assert b"".join(desk.log.follow(run.id, 0, is_over)) == frames(1, 2).data + frames(3, text="done").data  # type: ignore[arg-type]
 

@@ -1,0 +1,1 @@
+"""One caller's things, and another caller's attempts on them."""
