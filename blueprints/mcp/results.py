@@ -53,7 +53,7 @@ def told_stored(run: Run) -> Told:
     answer = orjson.loads(run.result) if run.result else {}
     if "results" in answer:
         return told_runs({**one, "run_id": run.id} for one in answer["results"])
-    if "output" not in answer:
+    if not isinstance(answer.get("output"), str):  # the answer of another surface, or none
         answer = {"output": orjson.dumps(answer).decode() if answer else "", "error": run.error and run.error.message}
     return told_run({"session_id": run.session_id, "backend": run.backend, **answer, "run_id": run.id})
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 
@@ -165,7 +164,6 @@ def test_a_stream_that_is_silent_has_comments(house: House) -> None:
         text = stream.response.read().decode()
     assert text.startswith(": keep-alive\n\n")
     assert json.loads(text.rpartition("data: ")[2])["result"]["isError"] is False
-
 
 
 def test_a_stateless_request_whose_headers_differ_is_refused(house: House) -> None:

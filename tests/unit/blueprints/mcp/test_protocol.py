@@ -115,7 +115,9 @@ def test_a_stateless_client_sends_no_responses() -> None:
     assert code_of({"jsonrpc": "2.0", "id": 1, "result": {}}, HEAD) == protocol.INVALID_REQUEST
 
 
-@pytest.mark.parametrize(("sent", "id"), [({"id": 3}, 3), ({"id": "x"}, "x"), ({"id": 1.5}, None), ({"id": True}, None), ([], None), ({}, None)])
+@pytest.mark.parametrize(
+    ("sent", "id"), [({"id": 3}, 3), ({"id": "x"}, "x"), ({"id": 1.5}, None), ({"id": True}, None), ([], None), ({}, None)]
+)
 def test_an_answer_has_the_id_of_whatever_was_sent_if_it_is_one(sent: Any, id: Any) -> None:
     assert id_of(sent) == id
 
