@@ -73,7 +73,9 @@ def test_a_prompt_has_progress_and_a_conversation_goes_on(house: House, mode: st
 def test_several_are_asked_at_once(house: House, mode: str) -> None:
     async def use(client: Client) -> tuple[Any, Any]:
         compared = await client.call_tool("compare", {"backends": ["demo", "echo"], "prompt": "hi"})
-        return compared, await client.call_tool("parallel", {"tasks": [{"backend": "echo", "prompt": "a"}, {"backend": "echo", "prompt": "b"}]})
+        return compared, await client.call_tool(
+            "parallel", {"tasks": [{"backend": "echo", "prompt": "a"}, {"backend": "echo", "prompt": "b"}]}
+        )
 
     compared, parallel = with_client(house.url, mode, use)
     assert [one["backend"] for one in told(compared)["results"]] == ["demo", "echo"]
