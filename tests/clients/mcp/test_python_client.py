@@ -27,9 +27,11 @@ def with_client(url: str, mode: str, use: Callable[[Client], Awaitable[Any]], ke
     """The result of ``use`` with a connected client."""
 
     async def connected() -> Any:
-        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {key}"}, timeout=60) as http:
-            async with Client(streamable_http_client(f"{url}/mcp", http_client=http), mode=mode) as client:
-                return await use(client)
+        async with (
+            httpx2.AsyncClient(headers={"Authorization": f"Bearer {key}"}, timeout=60) as http,
+            Client(streamable_http_client(f"{url}/mcp", http_client=http), mode=mode) as client,
+        ):
+            return await use(client)
 
     return asyncio.run(connected())
 

@@ -24,10 +24,12 @@ from blueprints.openai.responses.ids import new_id
 from tests.parts.clis import do
 from tests.parts.house import House, open_house
 from tests.parts.processes import eventually
+from tests.parts.rpc import STATELESS, Speaker
 from tests.unit.app.parts import ask, make_app, shared_app
 
 KEY = "a-key-of-the-tests-0123456789"
 METHODS = {"get", "post", "delete"}
+MCP = "/mcp"
 UNKNOWN = "00000000-0000-0000-0000-000000000000"
 
 
@@ -46,7 +48,7 @@ def is_open(operation: tuple[str, str]) -> bool:
 
 def ask_for(app: Flask, operation: tuple[str, str], **more: Any) -> int:
     method, path = operation
-    body = {"json": {}} if method == "POST" and not {"data", "input_stream"} & more.keys() else {}
+    body = {"json": {}} if method == "POST" and not {"data", "input_stream", "json"} & more.keys() else {}
     return int(ask(app, re.sub(r"{\w+}", "x", path), method=method, **body, **more).status_code)
 
 
@@ -84,8 +86,9 @@ def meeting_a_bug(operation: tuple[str, str]) -> int:
 
 def twice_in_a_row(operation: tuple[str, str]) -> int:
     app = make_app(rate_limit_enabled=True, rate_limit_burst=1, rate_limit_rps=0.01)
-    ask_for(app, operation)
-    return ask_for(app, operation)
+    body = {"json": EXAMPLES[MCP]} if operation[1] == MCP else {}  # there the body says whether a CLI runs
+    ask_for(app, operation, **body)
+    return ask_for(app, operation, **body)
 
 
 GENERAL: dict[int, Callable[[tuple[str, str]], int]] = {
@@ -382,6 +385,18 @@ OWN: dict[tuple[str, str], dict[int, Provocation]] = {
         404: lambda world: world.ask("GET", "/anthropic/v1/models?after_id=x"),
     },
     ("GET", "/anthropic/v1/models/{model}"): of_a_model("/anthropic/v1/models"),
+    ("POST", MCP): {
+        200: lambda world: world.ask("POST", MCP, EXAMPLES[MCP]),
+        202: lambda world: world.ask("POST", MCP, {"jsonrpc": "2.0", "method": "notifications/initialized"}),
+        400: lambda world: world.ask("POST", MCP, {}),
+        404: lambda world: world.ask(
+            "POST",
+            MCP,
+            Speaker(world.house.server.client, STATELESS).message("no/such/method"),
+            Mcp_Protocol_Version=STATELESS,
+            Mcp_Method="no/such/method",
+        ),
+    },
     ("GET", "/health"): reads("/health") | {503: lambda world: world.ask_storeless("GET", "/health")},
     ("GET", "/api/v1/health"): reads("/api/v1/health") | {503: lambda world: world.ask_storeless("GET", "/api/v1/health")},
     ("GET", "/openapi.json"): reads("/openapi.json"),
