@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from services import depth
 from services.redaction import redact
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class TooDeep(InvalidRequest):
         super().__init__(
             f"you were asked by another agent of this server, and {max_depth} in a row are the limit (server.mcp_max_depth): "
             "no further agent was started. Do this part of the task yourself, and answer",
-            field="X-Clinvk-Depth",
+            field=depth.HEADER,
             issue="too deep",
         )
 

@@ -10,15 +10,14 @@ from flask import request
 
 from blueprints.context import services
 from blueprints.current_request import caller, owner, request_id, traceparent
+from services import depth
 from services.access.scope import Scope
 from services.cancellation import Cancellation
 from services.errors import ClinvkError, InvalidRequest
 from services.runs.record import RunKind, new_run_id
 from services.runs.work import RunFacts, Work
 
-DEPTH_HEADER = "X-Clinvk-Depth"
-"""Sent by an agent that this server started: the ``CLINVK_DEPTH`` that it was started with."""
-ORIGIN_HEADERS = ("User-Agent", DEPTH_HEADER, "X-Clinvk-Session", "X-Clinvk-Tools", "X-Clinvk-Workdir")
+ORIGIN_HEADERS = ("User-Agent", depth.HEADER, "X-Clinvk-Session", "X-Clinvk-Tools", "X-Clinvk-Workdir")
 """Request headers that change what a run does."""
 DEPTH = re.compile(r"[0-9]{1,4}")
 
@@ -43,12 +42,12 @@ class Origin:
     @property
     def depth(self) -> int:
         """See `RunRequest`. Raises InvalidRequest."""
-        sent = self.headers.get(DEPTH_HEADER, "0")
+        sent = self.headers.get(depth.HEADER, "0")
         if not DEPTH.fullmatch(sent):
             raise InvalidRequest(
-                f"{DEPTH_HEADER}: expected a whole number, got {sent[:40]!r}; an agent sends the value of its variable CLINVK_DEPTH, "
+                f"{depth.HEADER}: expected a whole number, got {sent[:40]!r}; an agent sends the value of its variable {depth.VARIABLE}, "
                 "and anybody else leaves the header out",
-                field=DEPTH_HEADER,
+                field=depth.HEADER,
                 issue="not a number",
             )
         return int(sent)
