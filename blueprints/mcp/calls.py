@@ -110,13 +110,17 @@ def wait(arguments: Arguments, call: Call) -> Response:
 
 def _waiting(runs: Runs, run: Run, timeout_s: float, call: Call) -> Iterator[bytes]:
     deadline = monotonic() + timeout_s
-    while True:
-        left_s = deadline - monotonic()
-        run = runs.wait(run, max(0.0, min(SILENCE_S, left_s)))
-        if run.status in (*ENDED, "waiting") or left_s <= SILENCE_S:
-            break
-        yield sse.KEEP_ALIVE
-    yield message(call.to_answer(told_stored(run)))
+    try:
+        while True:
+            left_s = deadline - monotonic()
+            run = runs.wait(run, max(0.0, min(SILENCE_S, left_s)))
+            if run.status in (*ENDED, "waiting") or left_s <= SILENCE_S or runs.will_not_end(run.id):
+                break
+            yield sse.KEEP_ALIVE
+        result = told_stored(run)
+    except ClinvkError as error:  # it was deleted, or ended and was not kept
+        result = told_refusal(error)
+    yield message(call.to_answer(result))
 
 
 def cancel(arguments: Arguments, call: Call) -> Response:

@@ -49,7 +49,8 @@ def told_stored(run: Run) -> Told:
     """A run that somebody asks for by its id, in the background or not."""
     status = {"run_id": run.id, "status": run.status}
     if run.status not in ENDED:
-        return told(f"{run.id} is {run.status}; call `wait` again", status)
+        then = "its user must answer a question first" if run.status == "waiting" else "call `wait` again"
+        return told(f"{run.id} is {run.status}; {then}", status)
     answer = orjson.loads(run.result) if run.result else {}
     if "results" in answer:
         return told_runs({**one, "run_id": run.id} for one in answer["results"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,32 @@ def test_work_in_the_background_is_awaited(speaker: Speaker) -> None:
     assert (told(result)["output"], told(result)["run_id"], result["isError"]) == ("there", submitted["run_id"], False)
     again = told(speaker.call("submit", {"prompt": "go on", "session_id": told(result)["session_id"]}))
     assert told(speaker.call("wait", {"run_id": again["run_id"]}))["session_id"] == told(result)["session_id"]
+
+
+def test_nobody_waits_for_a_server_that_stops(server: ServerFactory, fake_cli: FakeCli) -> None:
+    config = {"default_backend": "claude", "backends": {"claude": fake_cli.backend()}, "server": {"max_concurrent_runs": 1}}
+    one = server(config)
+    client = Speaker(one.client)
+    with client.open("prompt", {"prompt": do(["say", "on"], ["hang"])}) as first:
+        next(client.messages(first))
+        run_id = told(client.call("submit", {"prompt": "second"}))["run_id"]
+        with client.open("wait", {"run_id": run_id}, id=2) as waiting:
+            one.signal(signal.SIGTERM)
+            (answer,) = client.messages(waiting)
+        assert told(client.result("tools/call", answer, 2)) == {"run_id": run_id, "status": "queued"}
+
+
+def test_a_run_that_is_over_and_not_kept_is_told_to_be_none(client: Speaker, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    with client.open("prompt", {"backend": "claude", "prompt": do(["say", "on"], ["wait_for", str(go)])}) as stream:
+        messages = client.messages(stream)
+        next(messages)
+        (run,) = [run for run in runs(client.client) if run["status"] == "running"]
+        with client.open("wait", {"run_id": run["id"]}, id=2) as waiting:
+            go.touch()
+            (answer,) = client.messages(waiting)
+        assert failure(client.result("tools/call", answer, 2)) == f"there is no run {run['id']!r}"
+        assert told(client.result("tools/call", [*messages][-1]))["output"] == "on"
 
 
 def test_work_in_the_background_is_cancelled(client: Speaker, house: House) -> None:
