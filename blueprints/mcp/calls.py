@@ -18,7 +18,7 @@ from blueprints import sse
 from blueprints.context import services
 from blueprints.current_request import rights, scope
 from blueprints.mcp.progress import SILENCE_S, message
-from blueprints.mcp.protocol import Request
+from blueprints.mcp.protocol import SESSION_HEADER, Request
 from blueprints.mcp.results import Told, told, told_refusal, told_run, told_stored
 from blueprints.mcp.works import ComposedCall, run_work
 from blueprints.native.compose import compose_compare, compose_parallel, to_plan
@@ -37,9 +37,6 @@ from services.clis.spec import BackendSpec, Invocation
 from services.errors import ClinvkError
 from services.runs.record import ENDED, Run
 from services.runs.service import Runs
-
-SESSION_HEADER = "Mcp-Session-Id"
-"""Given to clients of the older revisions and never looked up: it tells their requests from those of others with the same key."""
 
 Arguments = Mapping[str, Any]
 """As sent, and valid by the tool's schema."""

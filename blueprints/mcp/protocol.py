@@ -22,6 +22,8 @@ BATCHED = "2025-03-26"
 BATCH_LIMIT = 50
 
 VERSION_HEADER, METHOD_HEADER, NAME_HEADER = "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name"
+SESSION_HEADER = "Mcp-Session-Id"
+"""Given to clients of the older revisions and never looked up: it tells their requests from those of others with the same key."""
 META = "io.modelcontextprotocol/"
 VERSION_KEY, CAPABILITIES_KEY, SERVER_KEY = f"{META}protocolVersion", f"{META}clientCapabilities", f"{META}serverInfo"
 ENCODED = re.compile(r"=\?base64\?(.*)\?=")

@@ -14,7 +14,7 @@ from blueprints.context import services
 from blueprints.current_request import owner
 from blueprints.json_limits import check_json
 from blueprints.marks import can_fail, streams
-from blueprints.mcp.calls import SESSION_HEADER, Call, alias_of, server_info
+from blueprints.mcp.calls import Call, alias_of, server_info
 from blueprints.mcp.protocol import (
     BATCH_LIMIT,
     BATCHED,
@@ -24,6 +24,7 @@ from blueprints.mcp.protocol import (
     METHOD_NOT_FOUND,
     PARSE_ERROR,
     REVISIONS,
+    SESSION_HEADER,
     STATELESS,
     VERSION_HEADER,
     Request,
