@@ -162,6 +162,7 @@ def _limits_within(settings: Settings, name: str, timeout_s: float) -> Limits:
         max_output_bytes=server.max_output_bytes,
         line_limit_bytes=server.line_limit_bytes,
         keepalive_s=server.keepalive_secs,
+        max_depth=server.mcp_max_depth,
     )
 
 

@@ -94,6 +94,7 @@ def create_app(
     app.extensions["clinvk.error_answer"] = error_answer
     app.extensions["clinvk.observation"] = observation
     app.extensions["clinvk.counts"] = counts
+    app.extensions["clinvk.count_run"] = lambda: None  # `limit_runs` replaces it: for views that start runs, but not with every request
 
     register_request_checks(app, server, services.keys, counts.wrong_keys)
     app.register_error_handler(Exception, answer_error)

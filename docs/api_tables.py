@@ -10,11 +10,13 @@ from typing import Any
 from app.api.aliases import ALIASES
 from app.api.errors import STATUS
 from app.api.openapi import EVERY_ROUTE
-from app.api.surfaces import SURFACES
+from app.api.surfaces import SURFACES, surface_of
 from app.config.schema import Settings
 from app.factory import create_app
 from blueprints.anthropic.errors import TYPES as ANTHROPIC_TYPES
 from blueprints.anthropic.translate import SAMPLING
+from blueprints.mcp.schemas import to_json_schema
+from blueprints.mcp.tools import TOOLS
 from blueprints.openai.chat import request as chat_request
 from blueprints.openai.errors import to_error
 from blueprints.openai.responses import request as response_request
@@ -36,11 +38,9 @@ def document() -> dict[str, Any]:
 
 def routes_below(prefix: str) -> str:
     """The routes of the surface with this prefix."""
-    prefixes = [surface.prefix for surface in SURFACES if surface.prefix]
     rows = []
     for path, operations in document()["paths"].items():
-        own = next((one for one in prefixes if path.startswith(f"{one}/")), "")
-        if own != prefix:
+        if surface_of(path).prefix != prefix:
             continue
         for method, operation in operations.items():
             if isinstance(operation, dict) and "responses" in operation:
@@ -48,6 +48,16 @@ def routes_below(prefix: str) -> str:
                 rows.append((code(f"{method.upper()} {path}"), said, " ".join(sorted(set(operation["responses"]) - EVERYWHERE))))
     everywhere = ", ".join(sorted(EVERYWHERE))
     return f"{table(('Route', 'What', 'Answers'), rows)}\nAny of them may also answer {everywhere}: see [troubleshooting](troubleshooting.md).\n"
+
+
+def mcp_tools() -> str:
+    """The tools of the MCP server, with the fields of each."""
+    rows = []
+    for tool in TOOLS.values():
+        schema = to_json_schema(tool.schema)
+        fields = [code(name if name in schema.get("required", ()) else f"{name}?") for name in schema["properties"]]
+        rows.append((code(tool.name), tool.description, ", ".join(fields)))
+    return table(("Tool", "What it tells the model", "Fields"), rows)
 
 
 def aliases() -> str:

@@ -11,7 +11,16 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from docs.api_tables import aliases, anthropic_ignored, chat_ignored, error_codes, response_ignored, response_refused, routes_below
+from docs.api_tables import (
+    aliases,
+    anthropic_ignored,
+    chat_ignored,
+    error_codes,
+    mcp_tools,
+    response_ignored,
+    response_refused,
+    routes_below,
+)
 from docs.backend_tables import backend_facts, backend_options
 from docs.client_tables import client_blocks, connect_facts, connect_table
 from docs.metrics_tables import metric_labels, metrics
@@ -32,6 +41,8 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "native-routes": lambda: routes_below("/api"),
     "openai-routes": lambda: routes_below("/openai"),
     "anthropic-routes": lambda: routes_below("/anthropic"),
+    "mcp-routes": lambda: routes_below("/mcp"),
+    "mcp-tools": mcp_tools,
     "meta-routes": lambda: routes_below(""),
     "aliases": aliases,
     "error-codes": error_codes,

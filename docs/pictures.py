@@ -60,6 +60,7 @@ MODULES: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("native", "/api/v1"),
         ("openai", "/openai/v1"),
         ("anthropic", "/anthropic/v1"),
+        ("mcp", "/mcp: agents ask agents"),
         ("meta", "/health, /metrics, docs"),
         ("compat", "for both compatible APIs"),
         ("runs", "answered now, later, again"),
@@ -112,6 +113,43 @@ def module_map() -> str:
         if layer != "services":
             drawing.arrow((WIDTH / 2, y), (WIDTH / 2, y + 32), label="imports", at=(WIDTH / 2 + 10, y + 20), anchor="start")
             y += 34
+    return drawing.svg()
+
+
+def agents() -> str:
+    drawing = Drawing(WIDTH, 400, "Claude Code asks Codex through the server, within one task, and the chain of agents ends at a limit")
+    drawing.box(24, 48, 190, "Claude Code", ["works on your task;", "X-Clinvk-Depth: 0"])
+    drawing.box(330, 48, 200, "clinvk  /mcp", ["key, ownership, limits,", "a run in GET /runs"], kind="core")
+    drawing.box(646, 48, 190, "Codex", ["started for the question;", "CLINVK_DEPTH=1"])
+    drawing.arrow((214, 66), (330, 66), label="prompt", at=(272, 58))
+    drawing.arrow((530, 66), (646, 66), label="starts", at=(588, 58))
+    drawing.arrow((646, 92), (530, 92), label="events", at=(588, 110))
+    drawing.arrow((330, 92), (214, 92), label="progress, answer", at=(272, 110))
+    chain = (
+        ("you", "depth 0", "box"),
+        ("Claude Code", "CLINVK_DEPTH=1", "box"),
+        ("Codex", "CLINVK_DEPTH=2", "box"),
+        ("refused", "at the limit of 2", "bad"),
+    )
+    for number, (name, line, kind) in enumerate(chain):
+        x = 24 + number * 220
+        drawing.box(x, 232, 152, name, [line], kind=kind)
+        if number:
+            drawing.arrow((x - 68, 256), (x, 256), label="asks", at=(x - 34, 248))
+    drawing.text(24, 30, "A second opinion within one task", "head")
+    drawing.text(24, 214, "Agents that ask agents that ask agents", "head")
+    texts = (
+        (
+            150,
+            "Claude Code calls the tool prompt with the backend codex. It sees progress while Codex works, then the answer and its session_id.",
+        ),
+        (170, "If you interrupt Claude Code, its call ends, and Codex with all that it started."),
+        (316, "Every CLI is started with CLINVK_DEPTH: one more than the request had. Its MCP client sends it back as X-Clinvk-Depth."),
+        (336, "From server.mcp_max_depth on, a run is refused on every surface, in words: the agent does this part of the task itself."),
+        (366, "So two agents that pass a question back and forth come to an end after two runs, and the first one still answers you."),
+    )
+    for y, text in texts:
+        drawing.text(24, y, text, room=812)
     return drawing.svg()
 
 
@@ -257,6 +295,7 @@ def timeouts() -> str:
 PICTURES: Mapping[str, Callable[[], str]] = {
     "request-checks": request_checks,
     "module-map": module_map,
+    "agents": agents,
     "process-tree": process_tree,
     "states": states,
     "timeouts": timeouts,

@@ -3,7 +3,8 @@
 ClinvkError                    internal_error
 ├── InvalidRequest             invalid_request          the message says what was received, what was expected and where
 │   ├── WorkdirNotAllowed
-│   └── OptionNotSupported
+│   ├── OptionNotSupported
+│   └── TooDeep                                         an agent asks an agent that asks an agent …
 ├── AuthenticationFailed       authentication_error
 ├── PermissionDenied           permission_denied
 │   └── RightMissing                                    a right that the key lacks
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from services import depth
 from services.redaction import redact
 
 if TYPE_CHECKING:
@@ -65,6 +67,18 @@ class OptionNotSupported(InvalidRequest):
 
     def __init__(self, backend: str, option: str, hint: str) -> None:
         super().__init__(f"backend {backend!r} does not support {option}: {hint}", field=option, issue=hint)
+
+
+class TooDeep(InvalidRequest):
+    """``max_depth`` agents have asked each other in a row. In words for the agent that wants one more."""
+
+    def __init__(self, max_depth: int) -> None:
+        super().__init__(
+            f"you were asked by another agent of this server, and {max_depth} in a row are the limit (server.mcp_max_depth): "
+            "no further agent was started. Do this part of the task yourself, and answer",
+            field=depth.HEADER,
+            issue="too deep",
+        )
 
 
 class AuthenticationFailed(ClinvkError):

@@ -65,6 +65,8 @@ class RunRequest:
     """Whose run it is: the API key's name, or `services.access.rights.LOCAL`. Its rights and budgets apply."""
     caller: str = ""
     """The unit of fair queueing: the owner, or the client's address where no keys are configured."""
+    depth: int = 0
+    """How many agents that this server started have asked each other, one by the other, until this run was asked for."""
     is_background: bool = False
     """Nobody's connection waits for it: it has a time limit of its own, and no time limit in the queue."""
     is_fallback: bool = False

@@ -17,7 +17,7 @@ from services.clis.command import invoke
 from services.clis.environment import cli_environment
 from services.clis.probe import Availability, Prober
 from services.clis.spec import BackendSpec, Invocation
-from services.errors import BackendUnavailable, ClinvkError, InvalidRequest
+from services.errors import BackendUnavailable, ClinvkError, InvalidRequest, TooDeep
 from services.events import Failed, Finished
 from services.execution.driver import Driver, Limits
 from services.fallback import HELD_KEEPALIVES, Chain, Reason, requests_of
@@ -130,6 +130,8 @@ class Runner:
         spec = self.backend(request.backend, request.owner)
         if not request.prompt.strip():
             raise InvalidRequest("prompt is empty", field="prompt", issue="must not be empty")
+        if request.depth >= self._limits.max_depth:
+            raise TooDeep(self._limits.max_depth)
         permitted = policy.permit(request, self.access.rights_of(request.owner), spec)
         limited = replace(request, options={**request.options, **permitted.lowered}) if permitted.lowered else request
         cwd, confinement = self.workdir(request), permitted.confinement

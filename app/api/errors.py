@@ -13,6 +13,7 @@ from typing import Any
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from blueprints.anthropic import errors as anthropic_errors
+from blueprints.mcp import errors as mcp_errors
 from blueprints.openai import errors as openai_errors
 from blueprints.openai.errors import UNKNOWN_ROUTE
 from blueprints.times import now, to_time
@@ -134,3 +135,7 @@ def to_openai_error(problem: Problem, request_id: str) -> dict[str, Any]:
 
 def to_anthropic_error(problem: Problem, request_id: str) -> dict[str, Any]:
     return anthropic_errors.to_error(problem.code, problem.message, problem.details, request_id)
+
+
+def to_mcp_error(problem: Problem, request_id: str) -> dict[str, Any]:
+    return mcp_errors.to_error(problem.code, problem.message, problem.details)

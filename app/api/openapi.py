@@ -56,7 +56,19 @@ class AnthropicErrorSchema(ma.Schema):
     request_id = fields.String(required=True)
 
 
-ERROR_SCHEMAS: Mapping[str, type[ma.Schema]] = {"openai": OpenAIErrorSchema, "anthropic": AnthropicErrorSchema}
+class McpErrorDetailSchema(ma.Schema):
+    code = fields.Integer(required=True, metadata={"description": "Of JSON-RPC and of MCP", "example": -32600})
+    message = fields.String(required=True)
+    data = fields.Dict()
+
+
+class McpErrorSchema(ma.Schema):
+    jsonrpc = fields.String(required=True, validate=ma.validate.Equal("2.0"))
+    id = fields.Raw(required=True, allow_none=True)
+    error = fields.Nested(McpErrorDetailSchema(), required=True)
+
+
+ERROR_SCHEMAS: Mapping[str, type[ma.Schema]] = {"openai": OpenAIErrorSchema, "anthropic": AnthropicErrorSchema, "mcp": McpErrorSchema}
 """By surface name; other surfaces use the native schema."""
 
 MEANINGS: Mapping[str, str] = {
@@ -100,6 +112,12 @@ EXAMPLES: Mapping[str, Mapping[str, Any]] = {
     "/openai/v1/chat/completions": _CHAT,
     "/openai/v1/responses": {"model": "demo", "input": "Say hello"},
     "/anthropic/v1/messages": _CHAT | {"max_tokens": 1024},
+    "/mcp": {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "tools/call",
+        "params": {"name": "prompt", "arguments": {"backend": "demo", "prompt": "Say hello"}},
+    },
     "/anthropic/v1/messages/count_tokens": _CHAT,
 }
 """Request bodies that work unchanged, even without any CLI installed; Swagger UI's "Try it out" starts with them. An example

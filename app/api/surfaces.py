@@ -9,10 +9,20 @@ from typing import Any
 from flask import Blueprint as PlainBlueprint
 from flask_smorest import Blueprint
 
-from app.api.errors import INTERNAL_PROBLEM, Envelope, Problem, to_anthropic_error, to_native_error, to_openai_error, to_problem
+from app.api.errors import (
+    INTERNAL_PROBLEM,
+    Envelope,
+    Problem,
+    to_anthropic_error,
+    to_mcp_error,
+    to_native_error,
+    to_openai_error,
+    to_problem,
+)
 from app.api.json import encode_json
 from blueprints.anthropic.routes import blp as anthropic_blp
 from blueprints.anthropic.routes import extras as anthropic_extras
+from blueprints.mcp.routes import blp as mcp_blp
 from blueprints.meta.docs import pages
 from blueprints.meta.metrics import blp as metrics_blp
 from blueprints.meta.routes import blp as meta_blp
@@ -61,6 +71,7 @@ SURFACES = (
         statuses={"backend_overloaded": 529},
         request_id_header="request-id",
     ),
+    Surface(name="mcp", prefix="/mcp", envelope=to_mcp_error, blueprints=(mcp_blp,)),
     Surface(name="meta", prefix="", envelope=to_native_error, blueprints=(meta_blp, metrics_blp), pages=(pages,)),
 )
 

@@ -9,6 +9,7 @@ from app.config.go_clinvk import why_variable_is_left_out
 from app.config.layer import Layer
 from app.config.problems import Problem, did_you_mean
 from app.config.validation import TREE, Items, Node, Table, Value, leaf_keys, node_at, split
+from services import depth
 
 PREFIX = "CLINVK_"
 
@@ -21,8 +22,9 @@ NAMED = {
 }
 """Short names of settings; they win over the long ones."""
 
-READ_ELSEWHERE = {"CLINVK_CONFIG", "CLINVK_API_KEY", "CLINVK_API_KEYS", "CLINVK_SERVER_URL"}
-"""Variables that are not settings: the file to read, the keys (`app.security.api_keys`), the server that client commands use."""
+READ_ELSEWHERE = {"CLINVK_CONFIG", "CLINVK_API_KEY", "CLINVK_API_KEYS", "CLINVK_SERVER_URL", depth.VARIABLE}
+"""Variables that are not settings: the file to read, the keys (`app.security.api_keys`), the server that client commands use, and the
+depth of an agent whose shell this is."""
 
 # Kubernetes and Docker describe a service called "clinvk" to every container beside it with variables of these names.
 SERVICE_LINK = re.compile(r"CLINVK_(.*_)?(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)=.*")
@@ -76,5 +78,5 @@ def variable(path: tuple[str, ...]) -> str:
 
 def _suggestion(name: str) -> str:
     backend_keys = [key for item in ("claude", "codex", "gemini") for key in leaf_keys(node_at(("backends", item)), ("backends", item))]
-    known = {variable(path) for path in (*leaf_keys(), *backend_keys)} | set(NAMED) | READ_ELSEWHERE
+    known = {variable(path) for path in (*leaf_keys(), *backend_keys)} | set(NAMED) | READ_ELSEWHERE - {depth.VARIABLE}
     return did_you_mean(name, known) or "a setting's variable is CLINVK_ and its key, with __ between the parts"

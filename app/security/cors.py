@@ -15,11 +15,12 @@ import flask
 from flask_cors import CORS
 
 from app.config.schema import ServerSettings
+from blueprints.mcp.protocol import SESSION_HEADER
 from blueprints.response_headers import BACKEND, DENIED_TOOLS, ESTIMATED, FALLBACK, HINT, IGNORED, REPLAYED, RUN_ID
 from services.errors import PermissionDenied
 
 EXPOSED = (
-    "Deprecation", "Link", "Location", "Request-Id", "Retry-After", "Sunset", BACKEND, DENIED_TOOLS, ESTIMATED, FALLBACK, HINT,
+    "Deprecation", "Link", "Location", SESSION_HEADER, "Request-Id", "Retry-After", "Sunset", BACKEND, DENIED_TOOLS, ESTIMATED, FALLBACK, HINT,
     IGNORED, REPLAYED, RUN_ID, "Preference-Applied", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset", "X-Request-ID", "X-Should-Retry",
 )  # fmt: skip
 """Access-Control-Expose-Headers: what scripts of other origins may read."""

@@ -205,6 +205,8 @@ def limit_runs(app: flask.Flask, server: ServerSettings, counted: InMemory, answ
         if marks_of(view).runs_cli:
             app.view_functions[endpoint] = limited(view)
 
+    app.extensions["clinvk.count_run"] = limited(_count)
+
     @app.errorhandler(RateLimitExceeded)
     def refuse(error: RateLimitExceeded) -> flask.Response:
         limit = limiter.current_limit
@@ -225,6 +227,10 @@ def limit_runs(app: flask.Flask, server: ServerSettings, counted: InMemory, answ
 
 def has_own_limit(rights: Rights) -> bool:
     return rights.rate_limit_rps is not None or rights.rate_limit_burst is not None
+
+
+def _count() -> None:
+    """Nothing: its decorator counts."""
 
 
 def to_limit_key_of_request() -> str:

@@ -184,6 +184,7 @@ def to_run_request(
         request_id=context.request_id,
         owner=context.owner,
         caller=context.caller,
+        depth=context.depth,
     )
 
 

@@ -23,6 +23,7 @@ class RequestContext:
     request_id: str
     owner: str
     caller: str
+    depth: int = 0
     is_background: bool = False
 
 
@@ -34,6 +35,7 @@ def to_context(origin: Origin, session: str | None = None) -> RequestContext:
         request_id=origin.request_id,
         owner=origin.owner,
         caller=origin.caller,
+        depth=origin.depth,
         is_background=origin.is_background,
     )
 

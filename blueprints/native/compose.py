@@ -126,10 +126,12 @@ def _to_requests(items: Sequence[Mapping[str, Any]], field: str, origin: Origin)
     return requests
 
 
-def to_plan(composed: Composed, origin: Origin) -> RunPlan:
+def to_plan(composed: Composed, origin: Origin, to_work: Callable[..., ComposedWork] = ComposedWork) -> RunPlan:
+    """``to_work``: how the runs are encoded for their client."""
+
     def start(beginning: Beginning) -> ComposedWork:
         composition = Composition(services().runner, composed.plan, beginning.cancellation, run_id=beginning.run_id)
-        return ComposedWork(composition, composed, beginning, origin)
+        return to_work(composition, composed, beginning, origin)
 
     return RunPlan(kind=composed.kind, start=start)
 

@@ -19,11 +19,13 @@ from services.models import Resolution
 from services.requests import RunRequest
 from services.run_stream import RunStream
 from services.runs.record import RunKind
-from services.runs.work import RunFacts
+from services.runs.work import RunFacts, Work
 from services.sessions.conversations import About
 from services.store.records import Session
 
 Begin = Callable[[RunRequest, Cancellation], RunStream]
+ToWork = Callable[[RunStream, Beginning, Origin], Work]
+"""How a started run is encoded for its client."""
 
 
 def to_request(body: Mapping[str, Any], origin: Origin, session: Session | None = None) -> RunRequest:
@@ -44,14 +46,17 @@ class SingleRun:
         services().runner.check(self.prepared())
 
 
-def plan_prompt(body: Mapping[str, Any], origin: Origin) -> SingleRun:
+def plan_prompt(body: Mapping[str, Any], origin: Origin, to_work: ToWork = to_work) -> SingleRun:
     conversations = services().conversations
     request, about = to_request(body, origin), to_about(body)
-    plan = _plan("prompt", request, about, origin, lambda request, cancellation: conversations.begin(request, about, cancellation))
-    return SingleRun(plan, lambda: request)
+
+    def begin(request: RunRequest, cancellation: Cancellation) -> RunStream:
+        return conversations.begin(request, about, cancellation)
+
+    return SingleRun(_plan("prompt", request, about, origin, begin, to_work), lambda: request)
 
 
-def plan_turn(body: Mapping[str, Any], origin: Origin, session: Session) -> SingleRun:
+def plan_turn(body: Mapping[str, Any], origin: Origin, session: Session, to_work: ToWork = to_work) -> SingleRun:
     conversations = services().conversations
     request, about, rebuild = to_request(body, origin, session), to_about(body), body["rebuild"]
 
@@ -61,11 +66,13 @@ def plan_turn(body: Mapping[str, Any], origin: Origin, session: Session) -> Sing
     def prepared() -> RunRequest:
         return conversations.prepare_resume(session, request, about, rebuild=rebuild)
 
-    plan = _plan("resume", request, about, origin, begin, session.id)
+    plan = _plan("resume", request, about, origin, begin, to_work, session.id)
     return SingleRun(plan, prepared)
 
 
-def _plan(kind: RunKind, request: RunRequest, about: About, origin: Origin, begin: Begin, session_id: str | None = None) -> RunPlan:
+def _plan(
+    kind: RunKind, request: RunRequest, about: About, origin: Origin, begin: Begin, to_work: ToWork, session_id: str | None = None
+) -> RunPlan:
     def start(beginning: Beginning) -> Any:
         stream = begin(replace(request, run_id=beginning.run_id), beginning.cancellation)
         return to_work(stream, beginning, origin)

@@ -43,6 +43,7 @@ def to_run_request(body: Mapping[str, Any], *, models: ModelResolver, default: R
         request_id=origin.request_id,
         owner=origin.owner,
         caller=origin.caller,
+        depth=origin.depth,
         is_background=origin.is_background,
         traceparent=origin.traceparent,
         tier=tier_of(body.get("model")),

@@ -57,5 +57,6 @@ def to_run_request(
         request_id=context.request_id,
         owner=context.owner,
         caller=context.caller,
+        depth=context.depth,
         is_background=context.is_background,
     )

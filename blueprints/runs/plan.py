@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -9,13 +10,16 @@ from flask import request
 
 from blueprints.context import services
 from blueprints.current_request import caller, owner, request_id, traceparent
+from services import depth
 from services.access.scope import Scope
 from services.cancellation import Cancellation
+from services.errors import ClinvkError, InvalidRequest
 from services.runs.record import RunKind, new_run_id
 from services.runs.work import RunFacts, Work
 
-ORIGIN_HEADERS = ("User-Agent", "X-Clinvk-Session", "X-Clinvk-Tools", "X-Clinvk-Workdir")
+ORIGIN_HEADERS = ("User-Agent", depth.HEADER, "X-Clinvk-Session", "X-Clinvk-Tools", "X-Clinvk-Workdir")
 """Request headers that change what a run does."""
+DEPTH = re.compile(r"[0-9]{1,4}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,19 @@ class Origin:
     """When a background run was submitted, in RFC 3339."""
     run_id: str = ""
     """Of the run that a worker makes the plan for; empty as long as it has not been queued."""
+
+    @property
+    def depth(self) -> int:
+        """See `RunRequest`. Raises InvalidRequest."""
+        sent = self.headers.get(depth.HEADER, "0")
+        if not DEPTH.fullmatch(sent):
+            raise InvalidRequest(
+                f"{depth.HEADER}: expected a whole number, got {sent[:40]!r}; an agent sends the value of its variable {depth.VARIABLE}, "
+                "and anybody else leaves the header out",
+                field=depth.HEADER,
+                issue="not a number",
+            )
+        return int(sent)
 
 
 def current_origin() -> Origin:
@@ -64,6 +81,12 @@ class RunPlan:
     start: Callable[[Beginning], Work]
     expected: RunFacts = RunFacts()
     """What is known before the start."""
+    to_refusal: Callable[[ClinvkError], bytes] | None = None
+    """How a stream tells that the run could not be started. Such a stream begins at once; None: its status tells."""
+    alias: str = ""
+    """A name of the run that its client knows, besides its id: see `LiveRun`."""
+    is_repeatable: bool = True
+    """Whether an idempotency key keeps its answer."""
     is_stored: bool = False
     """Whether the run can be looked up when it has ended, also without an idempotency key."""
     waits_for_output: bool = False

@@ -12,6 +12,7 @@ from blueprints.current_request import current_request, owner, request_id
 from blueprints.response_headers import RUN_ID, fallback_header
 from blueprints.runs.kept import respond_kept
 from blueprints.runs.keys import HEADER
+from blueprints.runs.late import respond_late
 from blueprints.runs.plan import Beginning, RunPlan
 from blueprints.streaming import is_sse, stream_response
 from services.runs.live import LiveRun
@@ -35,13 +36,16 @@ def respond(plan: RunPlan, content_type: str | None) -> Response:
         tags=plan.tags,
         metadata=plan.metadata,
         expected=plan.expected,
+        alias=plan.alias,
     )
     with ExitStack() as closing:
         closing.callback(watch.close)
         live.enter(run)
         closing.callback(live.leave, run)
-        if plan.is_stored or HEADER in request.headers:
+        if plan.is_stored or (plan.is_repeatable and HEADER in request.headers):
             return respond_kept(plan, run, content_type, closing)
+        if content_type and plan.to_refusal:
+            return respond_late(plan, run, content_type, closing)
         work = plan.start(Beginning(run_id=run.id, cancellation=cancellation, first=first_number(plan.kind)))
         closing.callback(work.close)
         run.begin(work)

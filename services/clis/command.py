@@ -11,6 +11,7 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
+from services import depth
 from services.clis.config_overlay import HOME, PrivateHome, merged, settings_with
 from services.clis.environment import cli_environment
 from services.clis.safety import check_extra, check_json, check_strings, safe_name, utf8
@@ -53,7 +54,7 @@ def invoke(
     for part in (*request.extra, *spec.extra_args):
         build.set_resumed(part.partition("=")[0])
     prompt = build.escaped(request.prompt)
-    build.env |= {"TMPDIR": run_dir} | dict(spec.env)
+    build.env |= {"TMPDIR": run_dir, **spec.env, depth.VARIABLE: str(request.depth + 1)}
     confinement = spec.confinement if confinement is None else confinement
     confined = confinement and confinement.resolved(build.env)  # by the real home, before a private one takes its place
     home = spec.session_files.root(build.env) if spec.session_files else ""

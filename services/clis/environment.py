@@ -14,7 +14,8 @@ GENERAL_ENV = (
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
     "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
 )  # fmt: skip
-"""fnmatch patterns of the variables that every CLI gets. The server's own (``CLINVK_*``) never reach a CLI."""
+"""fnmatch patterns of the variables that every CLI gets. The server's own (``CLINVK_*``) never reach a CLI,
+but for `services.depth.VARIABLE`."""
 
 
 def cli_environment(spec: BackendSpec, environ: Mapping[str, str]) -> dict[str, str]:

@@ -32,6 +32,8 @@ class LiveRun:
     metadata: Mapping[str, str] = field(default_factory=dict)
     expected: RunFacts = RunFacts()
     """What the request says."""
+    alias: str = ""
+    """By which its owner may cancel it without knowing its id. Empty: none."""
     work: Work | None = None
     created_at: int = field(default_factory=lambda: time_ns() // 1000)
     started_at: int | None = None

@@ -56,6 +56,11 @@ class RunLookup:
         for id in self._store.end_queued_of(owner, lambda run, number: self._to_terminal(run, number, REVOKED)):
             self._events.notify(id)
 
+    def cancel_alias(self, alias: str, owner: str) -> None:
+        """Cancel the owner's runs of that alias, whichever process of this machine they are in. Nothing happens where there is none."""
+        if not self._cancel_own_alias(alias, owner):
+            self._peers.tell("cancel_alias", alias=alias, owner=owner)
+
     def delete(self, id: str, scope: Scope) -> None:
         """Raises NotFound, or Conflict while the run goes on."""
         try:
@@ -66,7 +71,7 @@ class RunLookup:
 
     def handlers(self) -> Mapping[str, Handler]:
         """The requests of other processes, by name."""
-        return {"list": lambda: [_to_peer(run) for run in self._own()], "cancel": self._cancel_own}
+        return {"list": lambda: [_to_peer(run) for run in self._own()], "cancel": self._cancel_own, "cancel_alias": self._cancel_own_alias}
 
     def _in_memory(self) -> list[Run]:
         """The runs of all processes that are not stored. Those that wait have their places, in the order of their arrival."""
@@ -83,6 +88,12 @@ class RunLookup:
         if run:
             run.cancel()
         return run is not None
+
+    def _cancel_own_alias(self, alias: str, owner: str) -> bool:
+        found = [run for run in self._live if run.alias == alias and run.owner == owner]
+        for run in found:
+            run.cancel()
+        return bool(found)
 
     def list(self, wanted: RunFilter, scope: Scope, *, limit: int, cursor: str | None) -> RunPage:
         """A page, newest first. Raises InvalidRequest for an invalid cursor."""

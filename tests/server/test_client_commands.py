@@ -367,3 +367,10 @@ def test_on_a_terminal_the_session_is_named_at_the_end(clinvk: Command) -> None:
     assert "answer\r\n" in shown
     assert "continue with: clinvk prompt --session " in shown
     assert "--session" not in clinvk.on_a_terminal("prompt", do(["say", "answer"]), "--ephemeral")[1]
+
+
+def test_a_command_in_an_agents_shell_tells_its_depth(clinvk: Command) -> None:
+    assert clinvk("prompt", "-b", "demo", "hello", env={"CLINVK_DEPTH": "1"}).returncode == 0
+    refused = clinvk("prompt", "-b", "demo", "hello", env={"CLINVK_DEPTH": "2"})
+    assert refused.returncode != 0
+    assert "server.mcp_max_depth" in refused.stderr

@@ -98,7 +98,7 @@ def test_cli_gets_the_prompt_on_stdin_and_none_of_the_server_s_variables(fake_se
     assert fake_server.client.prompt("claude", prompt, workdir=str(fake_server.workdir)).json["output"].strip().endswith(prompt)
     (report,) = fake_cli.reports()
     assert not any(prompt in arg for arg in report["argv"])
-    assert not [name for name in report["env"] if name.startswith(("CLINVK_", "PYTHON"))]
+    assert not [name for name in report["env"] if name.startswith(("CLINVK_", "PYTHON")) and name != "CLINVK_DEPTH"]
     assert report["cwd"] == str(fake_server.workdir)
 
 

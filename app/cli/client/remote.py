@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
+
+from services import depth
 
 CONNECT_TIMEOUT_S = 10.0
 KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
@@ -129,6 +132,8 @@ class Remote:
         kind = http.client.HTTPSConnection if self._where.scheme == "https" else http.client.HTTPConnection
         connection = kind(self._where.hostname or "", self._where.port, timeout=CONNECT_TIMEOUT_S)
         headers = {"Accept": accept} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
+        if agents := os.environ.get(depth.VARIABLE):  # an agent's shell
+            headers[depth.HEADER] = agents
         data = None
         if body is not None:
             data = json.dumps(body).encode()

@@ -75,6 +75,8 @@ def content(reply: Reply) -> list[dict[str, Any]]:
 
 
 def tool(reply: Reply) -> dict[str, Any] | None:
+    if mcp := reply.mcp:
+        return {"name": f"mcp__{mcp.server}__{mcp.tool}", "input": mcp.arguments}
     if reply.write:
         path, text = reply.write
         return {"name": "Write", "input": {"file_path": path, "content": text}}

@@ -69,12 +69,18 @@ def response(reply: Reply, name: str, answer_id: str, parts: list[dict[str, Any]
     return {"candidates": [candidate], "usageMetadata": usage(reply), "modelVersion": name, "responseId": answer_id}
 
 
+def calls(reply: Reply) -> bool:
+    return reply.shell is not None or reply.mcp is not None
+
+
 def call(reply: Reply) -> dict[str, Any]:
+    if mcp := reply.mcp:
+        return {"functionCall": {"name": f"mcp_{mcp.server}_{mcp.tool}", "args": mcp.arguments}}
     return {"functionCall": {"name": "run_shell_command", "args": {"command": reply.shell}}}
 
 
 def whole(reply: Reply, name: str) -> dict[str, Any]:
-    parts = [{"text": reply.whole}] if reply.shell is None else [call(reply)]
+    parts = [{"text": reply.whole}] if not calls(reply) else [call(reply)]
     return response(reply, name, uuid.uuid4().hex, parts, "STOP")
 
 
@@ -82,7 +88,7 @@ def stream(reply: Reply, name: str, paced: Iterable[str | None]) -> Iterator[dic
     answer_id = uuid.uuid4().hex
     for piece in reply.thinking:
         yield response(reply, name, answer_id, [{"text": piece, "thought": True}])
-    if reply.shell is not None:
+    if calls(reply):
         yield response(reply, name, answer_id, [call(reply)], "STOP")
         return
     for piece in paced:

@@ -20,6 +20,15 @@ class Hold:
         self.allowed += count
 
 
+@dataclass(frozen=True)
+class McpCall:
+    """A call of an MCP server's tool. Each CLI gives the tool a name of its own."""
+
+    server: str
+    tool: str
+    arguments: dict[str, Any]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reply:
     """One answer of the model. ``text`` may be a string (sent as one token) or the list of its tokens."""
@@ -30,6 +39,8 @@ class Reply:
     """A command for the CLI's own shell tool, instead of the text."""
     write: tuple[str, str] | None = None
     """Path and text of a file for Claude Code's tool that writes files, instead of the text."""
+    mcp: McpCall | None = None
+    """A call of an MCP server's tool, instead of the text."""
     patience_ms: int = 10_000
     """How long Codex waits for the command before it asks the model again (its default is 10 s)."""
     delay_s: float = 0.0

@@ -73,11 +73,13 @@ def items(reply: Reply) -> list[dict[str, Any]]:
     if reply.thinking:
         summary = [{"type": "summary_text", "text": "".join(reply.thinking)}]
         made.append({"type": "reasoning", "id": f"rs_{uuid.uuid4().hex}", "summary": summary})
-    if reply.shell is None:
+    if reply.shell is None and reply.mcp is None:
         content = [{"type": "output_text", "annotations": [], "text": reply.whole}]
         made.append({"type": "message", "id": f"msg_{uuid.uuid4().hex}", "role": "assistant", "status": "completed", "content": content})
     else:
         call = {"name": "exec_command", "arguments": json.dumps({"cmd": reply.shell, "yield_time_ms": reply.patience_ms})}
+        if mcp := reply.mcp:
+            call = {"namespace": f"mcp__{mcp.server}", "name": mcp.tool, "arguments": json.dumps(mcp.arguments)}
         call_id = uuid.uuid4().hex
         made.append({"type": "function_call", "id": f"fc_{call_id}", "call_id": f"call_{call_id}", "status": "completed"} | call)
     return made

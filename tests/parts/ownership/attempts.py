@@ -164,12 +164,32 @@ def _lists() -> Iterator[Attempt]:
         yield Attempt("GET", path)
 
 
+def _tools() -> Iterator[Attempt]:
+    """The tools of the MCP server that take an id."""
+
+    def call(name: str, **arguments: Any) -> dict[str, Any]:
+        return {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": name, "arguments": arguments}}
+
+    stream = {"Accept": "application/json, text/event-stream"}
+    for id in SESSIONS:
+        for more in ({}, {"backend": "nobody"}, {"workdir": "/etc"}, {"timeout_secs": 1}):
+            yield Attempt("POST", "/mcp", call("prompt", prompt=BY, session_id=id, **more))
+            yield Attempt("POST", "/mcp", call("submit", prompt=BY, session_id=id, **more))
+        yield Attempt("POST", "/mcp", call("prompt", prompt=BY, session_id=id), stream)
+        yield Attempt("POST", "/mcp", call("prompt", prompt=BY, session_id=id, tags=[BY]), is_refused=True)
+    for id in RUNS:
+        yield Attempt("POST", "/mcp", call("wait", run_id=id, timeout_secs=0.01))
+        yield Attempt("POST", "/mcp", call("wait", run_id=id, timeout_secs=0.01), stream)
+        yield Attempt("POST", "/mcp", call("cancel", run_id=id), destroys=True)
+
+
 ATTEMPTS: tuple[Attempt, ...] = (
     *_sessions(),
     *_sessions_of_compatible_surfaces(),
     *_runs(),
     *_responses(),
     *_lists(),
+    *_tools(),
 )
 
 BROWSED = (

@@ -25,10 +25,12 @@ from tests.parts.clis import do
 from tests.parts.house import House, open_house
 from tests.parts.keys import ring_of
 from tests.parts.processes import eventually
+from tests.parts.rpc import STATELESS, Speaker
 from tests.unit.app.parts import ask, make_app, shared_app
 
 KEY = "a-key-of-the-tests-0123456789"
 METHODS = {"get", "post", "delete"}
+MCP = "/mcp"
 UNKNOWN = "00000000-0000-0000-0000-000000000000"
 
 
@@ -47,7 +49,7 @@ def is_open(operation: tuple[str, str]) -> bool:
 
 def ask_for(app: Flask, operation: tuple[str, str], **more: Any) -> int:
     method, path = operation
-    body = {"json": {}} if method == "POST" and not {"data", "input_stream"} & more.keys() else {}
+    body = {"json": {}} if method == "POST" and not {"data", "input_stream", "json"} & more.keys() else {}
     return int(ask(app, re.sub(r"{\w+}", "x", path), method=method, **body, **more).status_code)
 
 
@@ -85,8 +87,9 @@ def meeting_a_bug(operation: tuple[str, str]) -> int:
 
 def twice_in_a_row(operation: tuple[str, str]) -> int:
     app = make_app(rate_limit_enabled=True, rate_limit_burst=1, rate_limit_rps=0.01)
-    ask_for(app, operation)
-    return ask_for(app, operation)
+    body = {"json": EXAMPLES[MCP]} if operation[1] == MCP else {}  # there the body says whether a CLI runs
+    ask_for(app, operation, **body)
+    return ask_for(app, operation, **body)
 
 
 GENERAL: dict[int, Callable[[tuple[str, str]], int]] = {
@@ -416,6 +419,18 @@ OWN: dict[tuple[str, str], dict[int, Provocation]] = {
         404: lambda world: world.ask_keyed("DELETE", f"{KEYS}/nobody"),
         409: lambda world: world.ask_keyed("DELETE", f"{KEYS}/root"),
         503: lambda world: world.ask_storeless("DELETE", f"{KEYS}/nobody"),
+    },
+    ("POST", MCP): {
+        200: lambda world: world.ask("POST", MCP, EXAMPLES[MCP]),
+        202: lambda world: world.ask("POST", MCP, {"jsonrpc": "2.0", "method": "notifications/initialized"}),
+        400: lambda world: world.ask("POST", MCP, {}),
+        404: lambda world: world.ask(
+            "POST",
+            MCP,
+            Speaker(world.house.server.client, STATELESS).message("no/such/method"),
+            Mcp_Protocol_Version=STATELESS,
+            Mcp_Method="no/such/method",
+        ),
     },
     ("GET", "/health"): reads("/health") | {503: lambda world: world.ask_storeless("GET", "/health")},
     ("GET", "/api/v1/health"): reads("/api/v1/health") | {503: lambda world: world.ask_storeless("GET", "/api/v1/health")},

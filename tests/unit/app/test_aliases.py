@@ -137,6 +137,6 @@ def test_claude_code_reports_are_accepted_below_every_base_url(base: str) -> Non
 
 def test_the_document_describes_no_alias() -> None:
     paths = ask(make_app(), "/openapi.json").get_json()["paths"]
-    own = {"/", "/health", "/metrics", "/openapi.json"}
+    own = {"/", "/health", "/mcp", "/metrics", "/openapi.json"}
     assert all(path in own or path.startswith(("/api/v1/", "/openai/v1/", "/anthropic/v1/")) for path in paths)
     assert not any("/v1/v1" in path for path in paths)

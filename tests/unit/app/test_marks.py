@@ -51,4 +51,8 @@ def test_only_health_and_documentation_need_no_key() -> None:
 
 def test_what_starts_a_cli_is_limited_and_streams() -> None:
     assert {name for name, marks in MARKS.items() if marks.runs_cli} == RUNS
-    assert {name for name, marks in MARKS.items() if marks.stream_types} == RUNS | {"runs.follow_events", "responses.get_response"}
+    assert {name for name, marks in MARKS.items() if marks.stream_types} == RUNS | {
+        "mcp.call",
+        "runs.follow_events",
+        "responses.get_response",
+    }

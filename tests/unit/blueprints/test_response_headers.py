@@ -15,11 +15,12 @@ from blueprints.openai.chat.schemas import ChatSchema
 from blueprints.openai.responses import request as response_request
 from blueprints.openai.responses.schemas import CreateResponseSchema
 from blueprints.response_headers import ignored_header
+from services import depth
 from tests.unit.app.parts import ask, shared_app
 
 ROOT = Path(__file__).parents[3]
 NAME = re.compile(r'"(X-Clinvk-\w+)"')
-OF_REQUESTS = {SESSION_HEADER, WORKDIR_HEADER, TOOLS_HEADER}
+OF_REQUESTS = {depth.HEADER, SESSION_HEADER, WORKDIR_HEADER, TOOLS_HEADER}
 
 
 def named(path: Path) -> set[str]:

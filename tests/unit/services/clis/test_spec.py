@@ -207,7 +207,7 @@ def test_the_environment_is_picked_by_patterns_and_the_servers_own_never() -> No
     spec = replace(SPEC, vendor_env=("MADE_*", "!MADE_UP"), pass_env=("CLINVK_*", "MINE"), fixed_env={"FIXED": "1"}, env={"SET": "2"})
     environ = {"MADE_KEY": "k", "MADE_UP": "u", "MINE": "m", "OTHER": "o", "CLINVK_KEY": "c", "LC_ALL": "C"}
     assert invoked(spec, environ=environ).env == {
-        "MADE_KEY": "k", "MINE": "m", "LC_ALL": "C", "FIXED": "1", "SET": "2", "TMPDIR": "/run/clinvk-1",
+        "MADE_KEY": "k", "MINE": "m", "LC_ALL": "C", "FIXED": "1", "SET": "2", "TMPDIR": "/run/clinvk-1", "CLINVK_DEPTH": "1",
     }  # fmt: skip
 
 
