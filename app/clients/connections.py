@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from app.clients.edit import MISSING, FormatName, Path, at
+from services.depth import HEADER as DEPTH_HEADER
+from services.depth import VARIABLE as DEPTH_VARIABLE
 
 Purpose = Literal["model", "mcp"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
@@ -23,8 +25,6 @@ TOOL_TIMEOUT_S = 1800
 """How long a client waits for a tool: a run may take 20 minutes, and wait for its turn besides."""
 MODEL = "claude"
 """The model that a client asks for unless another is named."""
-DEPTH_HEADER, DEPTH_VARIABLE = "X-Clinvk-Depth", "CLINVK_DEPTH"
-"""How many runs of the server the client itself is within, so that agents that ask each other do not go on for ever."""
 
 SHELL_REFERENCE = f"${{{KEY_VARIABLE}:-unused}}"
 SHELL_DEPTH = f"${{{DEPTH_VARIABLE}:-0}}"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from app.cli.command import run
-from app.clients.connections import DEPTH_VARIABLE, KEY_VARIABLE
+from app.clients.connections import KEY_VARIABLE
+from services.depth import VARIABLE as DEPTH_VARIABLE
 from tests.parts import house as houses
 from tests.parts.clis import NO_WAY_OUT, cli_path, do, require
 from tests.parts.house import house as house

@@ -12,11 +12,11 @@ import pytest
 
 from app.api.errors import STATUS
 from app.cli.command import build_parser
-from app.clients.connections import DEPTH_VARIABLE
 from app.config.environment import NAMED, READ_ELSEWHERE, variable
 from app.config.validation import leaf_keys, node_at
 from docs.generate import GENERATED, MARKED, PAGES, ROOT, stale_pages
 from docs.pictures import MODULES
+from services.depth import VARIABLE as DEPTH_VARIABLE
 from services.errors import RUN_FAILURE_CODES, ClinvkError
 from services.events import FailureKind
 from tests.docs.blocks import blocks_of

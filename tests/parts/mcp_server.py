@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from app.clients.connections import DEPTH_HEADER
+from services.depth import HEADER as DEPTH_HEADER
 
 
 class McpServer(ThreadingHTTPServer):

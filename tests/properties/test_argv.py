@@ -14,6 +14,7 @@ from services.clis.command import invoke
 from services.clis.registry import BUILT_IN
 from services.clis.safety import ARGV_STRING_LIMIT_BYTES, SAFE_NAME
 from services.clis.spec import OPTION_NAMES, BackendSpec, Invocation
+from services.depth import VARIABLE as DEPTH
 from services.errors import InvalidRequest
 from services.requests import RunRequest
 from tests.properties.strategies import json_objects, tried, unruly_texts
@@ -99,7 +100,7 @@ def test_no_value_of_a_caller_stands_alone(
     for path in (*made.files, *made.links):
         assert os.path.normpath(path) == path
         assert path.startswith(RUN_DIR + "/")
-    assert not [name for name in made.env if name.startswith("CLINVK_")]
+    assert [name for name in made.env if name.startswith("CLINVK_")] == [DEPTH]
 
 
 @EVERY

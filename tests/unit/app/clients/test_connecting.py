@@ -10,9 +10,10 @@ import pytest
 
 from app.clients import files
 from app.clients.connecting import Values, removed, written
-from app.clients.connections import CLIENTS, DEPTH_HEADER, KEY_VARIABLE, Connection
+from app.clients.connections import CLIENTS, KEY_VARIABLE, Connection
 from app.clients.edit import FORMATS, MISSING, at
 from app.clients.unreadable import Unreadable
+from services.depth import HEADER as DEPTH_HEADER
 
 HERE = Path(__file__).parent
 VALUES = Values("http://127.0.0.1:8080", "claude")
