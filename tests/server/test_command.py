@@ -196,7 +196,7 @@ def test_doctor_for_programs(home, capsys):
     assert backends["codex"]["logged_in"] is False
     assert "codex login" in backends["codex"]["hint"]
     assert backends["claude"]["available"] is False
-    assert {"clinvk", "configuration", "home", "address", "kept ready"} == {finding["name"] for finding in report["findings"]}
+    assert {"clinvk", "access", "configuration", "home", "address", "kept ready"} == {finding["name"] for finding in report["findings"]}
 
 
 def test_doctor_tells_the_problems_of_the_configuration_and_goes_on(home, capsys, monkeypatch):
