@@ -199,7 +199,7 @@ class KeySettings:
     )
     expires_at: str | None = setting(None, "when it ceases to be valid, as 2027-01-31T12:00:00Z")
     allow_mcp_servers: str | None = setting(None, "not in this version, which passes no MCP servers on: a start refuses it")
-    may_approve: bool = setting(False, "may answer the questions of its runs")
+    may_approve: bool = setting(False, "may answer the questions of its runs; in this version agents ask none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
