@@ -248,13 +248,13 @@ def test_a_session_that_the_cli_lost_costs_no_second_run(start: Start, fake_cli:
 
 def test_a_session_that_the_cli_lost_does_not_change_its_backend(server: ServerFactory, fake_cli: FakeCli) -> None:
     shutil.rmtree(fake_cli.folder, ignore_errors=True)
-    backends = {"claude": {**fake_cli.backend(env=fake_cli.keeping), "fallback": ["work"]}, "work": {"like": "claude", "env": fake_cli.keeping}}
+    first, other = ({**fake_cli.keeping, "FAKE_CLI_ACCOUNT": account} for account in ("first", "other"))
+    backends = {"claude": {**fake_cli.backend(env=first), "fallback": ["work"]}, "work": {"like": "claude", "env": other}}
     one = server({"backends": backends, "server": ON})
     messages = [user("one?")]
     answer = one.client.post("/openai/v1/chat/completions", {"model": "claude", "messages": messages})
     fake_cli.transcripts[0].unlink()
-    limited = do(["fail", "This request would exceed your account's rate limit", 429], about="two?")
+    limited = do(["at", "first", "fail", "This request would exceed your account's rate limit", 429], ["say", "of another"], about="two?")
     messages += [{"role": "assistant", "content": answer.json["choices"][0]["message"]["content"]}, user(limited)]
     failed = one.client.post("/openai/v1/chat/completions", {"model": "claude", "messages": messages})
     assert (failed.status, failed.json["error"]["code"]) == (429, "rate_limit_exceeded")
-    assert sorted(resumed for _, resumed in prompts(fake_cli, "two?")) == [False, True]
