@@ -18,5 +18,5 @@ KINDS: Mapping[type[ClinvkError], FailureKind] = {
 def to_failure(error: ClinvkError) -> Failed:
     if isinstance(error, RunFailed):
         return error.failure
-    kind = next((kind for refusal, kind in KINDS.items() if isinstance(error, refusal)), "invalid_prompt")
+    kind: FailureKind = next((kind for refusal, kind in KINDS.items() if isinstance(error, refusal)), "invalid_prompt")
     return Failed(kind, error.message, retry_after_s=error.retry_after_s)

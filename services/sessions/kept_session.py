@@ -9,8 +9,8 @@ from types import TracebackType
 from services.errors import ClinvkError
 from services.events import Batch, Failed, Finished, Started
 from services.fold import Fold
-from services.retried import retried
 from services.refusals import to_failure
+from services.retried import retried
 from services.run_stream import RunStream
 from services.session_hook import SessionHook
 from services.usage import Usage
