@@ -9,6 +9,7 @@ from typing import NoReturn, Protocol
 import flask
 
 from app.backends import build_backends, check_database
+from app.config.checks import check_rates
 from app.config.load import load_settings
 from app.config.problems import SettingsError, print_problems
 from app.configuration import Configuration
@@ -46,9 +47,10 @@ def load_configuration() -> Configuration:
         settings = load_settings()
         build_backends(settings)
         check_database(settings)
-        stored = [key.name for key in stored_keys(settings)]
-        keys = load_keys(settings, stored=stored)
-        refuse_if_nobody_has_access(settings, (*keys.names, *stored))
+        stored = stored_keys(settings)
+        check_rates(settings, stored)
+        keys = load_keys(settings, stored=[key.name for key in stored])
+        refuse_if_nobody_has_access(settings, (*keys.names, *(key.name for key in stored)))
         return Configuration.of(settings, keys)
     except SettingsError as error:
         print_problems(error)

@@ -231,7 +231,13 @@ def test_the_next_start_deletes_what_a_killed_server_has_left(server: ServerFact
     assert prompts(fake_cli, "three?") == [("three?", True)]
 
 
-LIMITED = {"name": "cy", "key": "key-of-cy-0123456789", "budget": {"runs": 2, "per": "month"}, "max_concurrent_runs": 1, "max_waiting_runs": 0}
+LIMITED = {
+    "name": "cy",
+    "key": "key-of-cy-0123456789",
+    "budget": {"runs": 2, "per": "month"},
+    "max_concurrent_runs": 1,
+    "max_waiting_runs": 0,
+}
 CY = {"Authorization": "Bearer key-of-cy-0123456789"}
 
 
