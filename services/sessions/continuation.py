@@ -87,8 +87,9 @@ class Continuation:
 
         if kept is None or point.before is None:
             return start(whole)
+        again = replace(whole, is_fallback=True, may_fall_back=False)  # the same run, of a conversation that is this backend's
         try:
-            return ResumedStream(start(self._resumed(whole, kept, point), kept), lambda: start(whole))
+            return ResumedStream(start(self._resumed(whole, kept, point), kept), lambda: start(again))
         except BaseException:  # nothing was started
             self._keep(point.before, kept, limits)
             raise

@@ -229,3 +229,38 @@ def test_the_next_start_deletes_what_a_killed_server_has_left(server: ServerFact
     assert eventually(lambda: len(fake_cli.transcripts) == 1)
     talk.say("three?")  # another server's stay
     assert prompts(fake_cli, "three?") == [("three?", True)]
+
+
+LIMITED = {
+    "name": "cy",
+    "key": "key-of-cy-0123456789",
+    "budget": {"runs": 2, "per": "month"},
+    "max_concurrent_runs": 1,
+    "max_waiting_runs": 0,
+}
+CY = {"Authorization": "Bearer key-of-cy-0123456789"}
+
+
+def test_a_session_that_the_cli_lost_costs_no_second_run(start: Start, fake_cli: FakeCli) -> None:
+    one = start(api_keys=[LIMITED])
+    talk = Talk(one, headers=CY)
+    talk.say("one?")
+    fake_cli.transcripts[0].unlink()
+    assert "one?" in talk.say("two?")
+    body = {"model": "claude", "messages": [user("three?")]}
+    refused = one.client.post("/openai/v1/chat/completions", body, headers=CY)
+    assert (refused.status, refused.json["error"]["code"]) == (429, "budget_exceeded")
+
+
+def test_a_session_that_the_cli_lost_does_not_change_its_backend(server: ServerFactory, fake_cli: FakeCli) -> None:
+    shutil.rmtree(fake_cli.folder, ignore_errors=True)
+    first, other = ({**fake_cli.keeping, "FAKE_CLI_ACCOUNT": account} for account in ("first", "other"))
+    backends = {"claude": {**fake_cli.backend(env=first), "fallback": ["work"]}, "work": {"like": "claude", "env": other}}
+    one = server({"backends": backends, "server": ON})
+    messages = [user("one?")]
+    answer = one.client.post("/openai/v1/chat/completions", {"model": "claude", "messages": messages})
+    fake_cli.transcripts[0].unlink()
+    limited = do(["at", "first", "fail", "This request would exceed your account's rate limit", 429], ["say", "of another"], about="two?")
+    messages += [{"role": "assistant", "content": answer.json["choices"][0]["message"]["content"]}, user(limited)]
+    failed = one.client.post("/openai/v1/chat/completions", {"model": "claude", "messages": messages})
+    assert (failed.status, failed.json["error"]["code"]) == (429, "rate_limit_exceeded")

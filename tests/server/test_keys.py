@@ -112,6 +112,8 @@ def test_every_wrong_option_of_a_new_key_is_told_and_nothing_is_made(two_workers
     done = clinvk("keys", "create", "x", "--backends", "cluade", "--expires-at", "tomorrow")
     assert "command line: --backends[0]: unknown backend 'cluade'; did you mean 'claude'?" in done.stderr
     assert "command line: --expires-at: expected a time with a zone, as 2027-01-31T12:00:00Z" in done.stderr
+    done = clinvk("keys", "create", "x", "--rate-limit-burst", "3")
+    assert "command line: --rate-limit-rps, --rate-limit-burst: 2 workers cannot count together" in done.stderr
     assert "--budget: expected an amount, its unit and its window" in clinvk("keys", "create", "x", "--budget", "much").stderr
     assert "x" not in {key["name"] for key in two_workers.client.get(KEYS).json["keys"]}
 
@@ -143,6 +145,16 @@ def test_a_configured_name_that_the_store_has_too_stops_the_start(server: Server
         server(config_of(fake_cli, "ops=ops-0123456789abcdef"), {"CLINVK_HOME": str(first.clinvk_home)})
 
 
+def test_a_stored_key_with_a_rate_of_its_own_needs_workers_that_count_together(server: ServerFactory, fake_cli: FakeCli) -> None:
+    first = server(config_of(fake_cli))
+    assert command_of(first)("keys", "create", "slow", "--rate-limit-rps", "1").returncode == 0
+    first.signal(signal.SIGTTIN)
+    assert eventually(lambda: "no worker is added: server.workers cannot be 2" in first.log())
+    first.stop()
+    with pytest.raises(AssertionError, match=r"server.workers: cannot be 2 with .* \(the stored key slow\)"):
+        server(config_of(fake_cli, workers=2), {"CLINVK_HOME": str(first.clinvk_home)})
+
+
 def test_a_reload_keeps_the_keys_of_the_store(two_workers: Server, fake_cli: FakeCli) -> None:
     secret = make(two_workers.client, name="laptop")["key"]
     config = config_of(fake_cli, ADMIN, "new=new-0123456789abcdef", workers=2)
@@ -167,6 +179,10 @@ def test_only_admins_manage_keys(two_workers: Server) -> None:
         ({"name": "local"}, "the name 'local' is reserved; choose another"),
         ({"backends": ["cluade"]}, "unknown backend"),
         ({"workdirs": ["projects"]}, "not an absolute path"),
+        (
+            {"rate_limit_rps": 1},
+            "2 workers cannot count together with server.rate_limit_storage memory://; set a redis:// address or one worker",
+        ),
         ({"expires_at": "2099-01-01"}, "expected a time with a zone, as 2027-01-31T12:00:00Z"),
         (
             {"budget": {"usd": 1, "runs": 1, "per": "day"}},
