@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from services.history import Message, said
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -17,17 +19,9 @@ OutputFormat = Literal["default", "text", "json", "stream-json"]
 Effort = Literal["minimal", "low", "medium", "high", "xhigh", "max"]
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
-    """One picture for the model: its media type (``image/png``) and its bytes."""
-
-    media_type: str
-    data: bytes = field(repr=False)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """One prompt, the same for every API surface. ``None`` means "not set".
+    """One prompt, or one conversation, the same for every API surface. ``None`` means "not set".
 
     ``options`` holds the unified options that a backend maps through its option table, by name; see
     `services.clis.spec.OPTION_NAMES`. An option that the backend does not support is reported in
@@ -35,6 +29,7 @@ class RunRequest:
     """
 
     prompt: str = field(repr=False)
+    """What is asked, as sessions record it."""
     backend: str
     backend_reason: str = ""
     """Why this backend was selected, if the request did not name it; for error messages."""
@@ -43,7 +38,9 @@ class RunRequest:
     ephemeral: bool = False
     resume: str | None = None
     """The CLI's own session id to continue."""
-    images: tuple[Image, ...] = ()
+    history: tuple[Message, ...] = ()
+    """The conversation up to what is asked, which is its last message; empty: the prompt is all of it. Of a run that resumes a
+    session: the messages that the session lacks."""
     stop: tuple[str, ...] = ()
     """Stop sequences: the text is cut before the first match and the CLI is stopped."""
     extra: tuple[str, ...] = ()
@@ -60,6 +57,11 @@ class RunRequest:
     """Nobody's connection waits for it: it has a time limit of its own, and no time limit in the queue."""
     traceparent: str = ""
     """Of a background run: the trace (W3C) that its submission belonged to."""
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """Everything that the model is told, but for the system prompt. Never empty."""
+        return self.history or (said("user", self.prompt),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

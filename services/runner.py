@@ -107,7 +107,7 @@ class Runner:
     def prepare(self, request: RunRequest) -> Invocation:
         """The invocation for ``request``; starts nothing. Raises InvalidRequest if the request is not allowed."""
         spec = self.backend(request.backend)
-        if not request.prompt.strip():
+        if not request.history and not request.prompt.strip():
             raise InvalidRequest("prompt is empty", field="prompt", issue="must not be empty")
         return invoke(spec, request, cwd=self.workdir(request), environ=self._environ, run_dir=new_path())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 from blueprints.compat.context import session_header
@@ -14,7 +14,6 @@ from services.errors import Conflict, InvalidRequest, NotFound
 from services.events import Finished
 from services.fold import EventStream
 from services.requests import RunRequest
-from services.sessions.transcript import Turn
 
 Start = Callable[[RunRequest, Cancellation], EventStream]
 
@@ -24,18 +23,15 @@ def start_session_turn(run_request: RunRequest, cancellation: Cancellation) -> E
     return services().conversations.stream(run_request, run_request.resume, cancellation)
 
 
-def continue_conversation(turns: Sequence[Turn]) -> Start:
-    """For clients that resend the whole conversation: resume the CLI session that holds its earlier turns, if there is one."""
+def continue_conversation(run_request: RunRequest, cancellation: Cancellation) -> EventStream:
+    """For clients that resend the whole conversation: resume the CLI session that holds its earlier messages, if there is one."""
 
-    def start(run_request: RunRequest, cancellation: Cancellation) -> EventStream:
-        def answer_of(end: Finished, text: str) -> str:
-            return json_answer(end.structured_output, text) if is_json(run_request) else text
+    def answer_of(end: Finished, text: str) -> str:
+        return json_answer(end.structured_output, text) if is_json(run_request) else text
 
-        if run_request.resume is not None:
-            return start_session_turn(run_request, cancellation)
-        return services().continuation.stream(run_request, turns, answer_of, cancellation)
-
-    return start
+    if run_request.resume is not None:
+        return start_session_turn(run_request, cancellation)
+    return services().continuation.stream(run_request, answer_of, cancellation)
 
 
 def start_from_response(node: str | None, origin: Origin) -> Start:

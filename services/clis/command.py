@@ -16,10 +16,15 @@ from services.clis.environment import cli_environment
 from services.clis.safety import check_extra, check_json, check_strings, safe_name, utf8
 from services.clis.spec import OPTION_NAMES, BackendSpec, Invocation
 from services.errors import InvalidRequest, OptionNotSupported
+from services.history import Message, Part, Text, goes_on_after_calls, strings
 from services.requests import RunRequest
+from services.transcript import render
 
 REFUSED_IF_UNSUPPORTED = {"json_schema"}
 """Options whose silent loss would make the answer wrong: a backend without them refuses (400)."""
+
+THINKING = "thinking"
+"""What is ignored where a CLI must go on without it; no option of a request, for it need not have asked."""
 
 PLACEHOLDER = re.compile(r"\{\}|\{json\}|\{file\}|\{run_dir\}")
 
@@ -35,7 +40,7 @@ def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping
         build.apply(name, asked[name])
     if request.resume and not spec.can_resume:
         raise OptionNotSupported(spec.name, "resume", "this CLI cannot continue a session")
-    if request.images and not spec.takes_images:
+    if not spec.takes_images and any(image for message in request.history for image in message.images):
         raise OptionNotSupported(spec.name, "images", "send text only, or choose a backend that takes images")
     if request.ephemeral:
         build.env |= {key: build.fill(value, "") for key, value in spec.ephemeral_env.items()}
@@ -48,7 +53,10 @@ def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping
     build.argv += check_extra(spec, request.extra)
     for part in (*request.extra, *spec.extra_args):
         build.set_resumed(part.partition("=")[0])
-    prompt = build.escaped(request.prompt)
+    messages = build.told(request.messages) if spec.takes_history else ()
+    if goes_on_after_calls(messages) and not spec.thinks_after_calls and asked.get("thinking_tokens") != 0:
+        build.ignored.append(THINKING)
+    prompt = "" if messages else build.escaped(render(request.history) if request.history else request.prompt)
     build.env |= {"TMPDIR": run_dir} | dict(spec.env)
     confinement = spec.confinement and spec.confinement.resolved(build.env)  # by the real home, before a private one takes its place
     home = spec.session_files.root(build.env) if spec.session_files else ""
@@ -70,6 +78,7 @@ def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping
         env=build.env,
         cwd=cwd,
         stdin=stdin,
+        messages=messages,
         files=build.files,
         links=build.links,
         folders=tuple(build.folders),
@@ -136,6 +145,19 @@ class _Build:
         """Set what option or flag ``name`` needs besides where a session is resumed."""
         if self.is_resumed:
             self.set_fields(self.spec.resumed_fields.get(name, {}))
+
+    def told(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+        """``messages`` as they may reach the CLI: the user's texts as `escaped` prompts. Raises InvalidRequest for half a character."""
+        for text in strings(messages):
+            utf8(text, "messages")
+        if self.spec.escaping:
+            self.env |= self.spec.escaping.env
+        return tuple(
+            replace(message, parts=tuple(map(self._told, message.parts))) if message.role == "user" else message for message in messages
+        )
+
+    def _told(self, part: Part) -> Part:
+        return Text(self.escaped(part.text)) if isinstance(part, Text) else part
 
     def escaped(self, prompt: str) -> str:
         """``prompt`` as it may reach the CLI; sets the rest of what the escaping needs."""

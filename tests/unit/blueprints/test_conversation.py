@@ -9,7 +9,7 @@ import pytest
 from blueprints.compat.conversation import Turn, call_text, join_parts, render, result_text, to_conversation
 from blueprints.compat.estimate import estimate_tokens
 from services.errors import InvalidRequest
-from services.requests import Image
+from services.history import Image
 
 PNG = Image("image/png", b"\x89PNG\r\n\x1a\n")
 OTHER = Image("image/jpeg", b"\xff\xd8\xff")

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from services.requests import Image, RunRequest
+from services.history import Image
+from services.requests import RunRequest
 from services.sessions.conversation_digest import point_of
 from services.sessions.transcript import Turn
 

@@ -9,7 +9,7 @@ import pytest
 
 from services.clis.claude.spec import SPEC
 from services.clis.spec import Invocation
-from services.requests import Image
+from services.history import Image
 from tests.unit.services.clis.invoked import ENVIRON, added, invoked, variables
 
 

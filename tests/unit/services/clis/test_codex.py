@@ -8,7 +8,7 @@ import pytest
 from services.clis.codex import spec as codex
 from services.clis.codex.spec import EXEC, SPEC, native_binary
 from services.errors import OptionNotSupported
-from services.requests import Image
+from services.history import Image
 from tests.unit.services.clis.invoked import added, invoked
 
 SCHEMA = {"type": "object"}

@@ -16,7 +16,7 @@ from services.clis.safety import check_extra
 from services.clis.spec import OPTION_NAMES, BackendSpec, PrivateHome
 from services.decoding.text import PlainDecoder
 from services.errors import InvalidRequest, OptionNotSupported
-from services.requests import Image
+from services.history import Image
 from tests.unit.services.clis.invoked import added, invoked, variables
 
 SPEC = BackendSpec(
