@@ -112,7 +112,7 @@ def items_to_messages(value: str | Sequence[Item]) -> list[history.Message]:
     """The items of ``input`` in order. Raises InvalidRequest like `to_messages`."""
     if isinstance(value, str):
         return [history.said("user", value)]
-    answered = {item.call_id for item in value if (item.type or "").endswith("_output")}
+    answered = {item.call_id or item.id for item in value if (item.type or "").endswith("_output")}
     messages: list[history.Message] = []
     for index, item in enumerate(value):
         messages += _item_to_messages(item, f"input[{index}]", answered)
@@ -125,7 +125,7 @@ def _item_to_messages(item: Item, field: str, answered: Set[str | None]) -> Iter
     if kind == "message":
         yield history.Message(ROLES.get(item.role or "user", "user"), _content(item.content, f"{field}.content"))
     elif kind.endswith("_output"):
-        yield history.Message("user", (Result(item.call_id or "", _output(item.output, f"{field}.output")),))
+        yield history.Message("user", (Result(item.call_id or item.id or "", _output(item.output, f"{field}.output")),))
     elif kind.endswith("_call"):
         arguments = item.action if item.action is not None else _argument(item)
         call = _call(item.call_id or item.id, item.name or kind.removesuffix("_call"), arguments)

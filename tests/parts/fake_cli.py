@@ -347,8 +347,14 @@ def read_all(fd):
 
 
 def text_of(line):
-    content = line["message"]["content"]
-    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+    return texts_of(line["message"]["content"])
+
+
+def texts_of(content):
+    """Of a message, or of a tool's result in it."""
+    if isinstance(content, str):
+        return content
+    return "".join(part["text"] if "text" in part else texts_of(part.get("content", "")) for part in content)
 
 
 class Stream:
@@ -392,7 +398,7 @@ class Stream:
             self.history.append(line["message"])
             cli = Cli("")
             cli.start()
-            nothing = {name: 0 for name in USAGE}
+            nothing = dict.fromkeys(USAGE, 0)
             more = {"duration_ms": 1, "num_turns": 0, "total_cost_usd": 0.25 * (Cli.turns - 1), "usage": nothing}
             cli.line(type="result", subtype="success", is_error=False, result="", stop_reason=None, **more)
             Cli.turns -= 1

@@ -296,7 +296,7 @@ def test_later_system_message_stands_in_its_place_or_at_the_end_of_the_system_pr
 
 def test_results_may_be_the_last_thing_said(told: Real) -> None:
     """And nothing is added by us behind them. Claude Code cannot give back what was thought before the calls, so it goes on without."""
-    answer = post(told, "messages", BLOCKS[:5] + [{"role": "user", "content": BLOCKS[5]["content"][:2]}])
+    answer = post(told, "messages", [*BLOCKS[:5], {"role": "user", "content": BLOCKS[5]["content"][:2]}])
     found, _ = conversation(told)
     assert [(*part[:-1], TO_A_RESULT.sub("", part[-1])) for part in found] == EXPECTED[:10]
     ignored = answer.headers.get("X-Clinvk-Ignored", "")

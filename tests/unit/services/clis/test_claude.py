@@ -9,7 +9,7 @@ import pytest
 
 from services.clis.claude.spec import SPEC
 from services.clis.spec import Invocation
-from services.history import Image
+from services.history import Image, Message, Text, said
 from tests.unit.services.clis.invoked import ENVIRON, added, invoked, variables
 
 
@@ -76,32 +76,33 @@ def test_a_system_prompt_may_have_any_size_and_shape() -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "stdin"),
+    ("prompt", "told"),
     [
-        ("hello /cost", b"hello /cost"),
-        ("/cost", b"\n/cost"),
-        ("  /cost", b"\n  /cost"),
-        ("@file", b"@file"),
-        ("--model=x", b"--model=x"),
+        ("hello /cost", "hello /cost"),
+        ("/cost", "\n/cost"),
+        ("  /cost", "\n  /cost"),
+        ("@file", "@file"),
+        ("--model=x", "--model=x"),
     ],
 )
-def test_prompts_are_text(prompt: str, stdin: bytes) -> None:
+def test_prompts_are_text(prompt: str, told: str) -> None:
     invocation = invoked(SPEC, prompt)
-    assert invocation.stdin == stdin
+    assert invocation.messages == (said("user", told),)
     assert invocation.env["CLAUDE_CODE_DISABLE_ATTACHMENTS"] == "1"
     assert prompt not in invocation.argv
 
 
 def test_directives_can_be_wanted() -> None:
     invocation = invoked(replace(SPEC, escaping=None), "/cost")
-    assert invocation.stdin == b"/cost"
+    assert invocation.messages == (said("user", "/cost"),)
     assert "CLAUDE_CODE_DISABLE_ATTACHMENTS" not in invocation.env
 
 
-def test_images_go_before_the_text_through_stdin() -> None:
-    invocation = invoked(SPEC, "/look", images=(Image("image/png", b"\x89PNG"),))
+def test_images_stand_where_they_were_sent() -> None:
+    invocation = invoked(SPEC, history=(Message("user", (Text("this"), Image("image/png", b"\x89PNG"), Text("/look"))),))
     (line,) = sent(invocation)
     assert line["message"]["content"] == [
+        {"type": "text", "text": "this"},
         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": base64.b64encode(b"\x89PNG").decode()}},
         {"type": "text", "text": "\n/look"},
     ]
