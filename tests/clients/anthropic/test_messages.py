@@ -196,8 +196,8 @@ def test_calls_keep_nothing_unless_a_session_is_named(house: House, client: anth
     turns += [{"role": "assistant", "content": first.content}, {"role": "user", "content": "and from here"}]
     ask(client, model="claude", messages=turns, extra_headers={"X-Clinvk-Session": session})
     assert any(report["prompt"] == "and from here" for report in house.cli.reports())
-    told = house.server.client.get(f"/api/v1/sessions/{session}/turns").json["turns"]
-    assert [turn["prompt"] == "and from here" for turn in told] == [False, True]
+    recorded = house.server.client.get(f"/api/v1/sessions/{session}/turns").json["turns"]
+    assert [turn["prompt"] for turn in recorded] == ["go on from there", "and from here"]
     with pytest.raises(anthropic.NotFoundError, match="X-Clinvk-Session: there is no session"):
         ask(client, model="claude", extra_headers={"X-Clinvk-Session": "latest"})
 
