@@ -11,6 +11,7 @@ from itertools import takewhile
 
 from services.clis.spec import BackendSpec
 from services.errors import InvalidRequest
+from services.event_loop import yield_to_others
 from services.history import SYSTEM, Call, Image, Message, Part, Result, Text, join_texts, latest, said, strings
 
 
@@ -75,6 +76,7 @@ def _paired(messages: Iterable[Message], field: str) -> Iterable[Message]:
         return _refused(field, f"call {call_id[:200]!r} has no result before the next message", "missing result")
 
     for message in messages:
+        yield_to_others()
         if open_calls and has_results and message.role == "assistant":
             raise missing(next(iter(open_calls)))
         parts: list[Part] = []

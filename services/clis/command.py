@@ -16,6 +16,7 @@ from services.clis.environment import cli_environment
 from services.clis.safety import check_extra, check_json, check_strings, safe_name, utf8
 from services.clis.spec import OPTION_NAMES, BackendSpec, Invocation
 from services.errors import InvalidRequest, OptionNotSupported
+from services.event_loop import yield_to_others
 from services.history import Message, Part, Text, goes_on_after_calls, strings
 from services.requests import RunRequest
 from services.transcript import render
@@ -56,7 +57,7 @@ def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping
     messages = build.told(request.messages) if spec.takes_history else ()
     if goes_on_after_calls(messages) and not spec.thinks_after_calls and asked.get("thinking_tokens") != 0:
         build.ignored.append(THINKING)
-    prompt = "" if messages else build.escaped(render(request.history) if request.history else request.prompt)
+    prompt = "" if messages else build.escaped(_as_one(request))
     build.env |= {"TMPDIR": run_dir} | dict(spec.env)
     confinement = spec.confinement and spec.confinement.resolved(build.env)  # by the real home, before a private one takes its place
     home = spec.session_files.root(build.env) if spec.session_files else ""
@@ -90,6 +91,15 @@ def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping
         ignored=tuple(build.ignored),
         run_dir=run_dir,
     )
+
+
+def _as_one(request: RunRequest) -> str:
+    """What a CLI without history is told."""
+    if not request.history:
+        return request.prompt
+    transcript = render(request.history)
+    yield_to_others()  # a conversation may have 10 MB
+    return transcript
 
 
 def _command(spec: BackendSpec, env: Mapping[str, str]) -> tuple[str, ...]:
@@ -150,6 +160,7 @@ class _Build:
         """``messages`` as they may reach the CLI: the user's texts as `escaped` prompts. Raises InvalidRequest for half a character."""
         for text in strings(messages):
             utf8(text, "messages")
+            yield_to_others()
         if self.spec.escaping:
             self.env |= self.spec.escaping.env
         return tuple(

@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from services.event_loop import yield_to_others
 from services.history import Call, Image, Message, Part, Result, latest, said, text_of
 from services.requests import RunRequest
 
@@ -53,6 +54,7 @@ def point_of(request: RunRequest, cwd: str) -> Point | None:
 
 def _add(digest: Any, message: Message) -> None:
     """Prefix every piece with its length, so that different splits have different digests. A message's texts count as one."""
+    yield_to_others()
     pieces = [message.role.encode(), _bytes(message.text), *(piece for part in message.parts for piece in _pieces(part))]
     digest.update(b"%d" % len(pieces))
     for piece in pieces:
