@@ -7,7 +7,7 @@ with `parts.clis.do`). A prompt without a script is answered with "You said: " a
 
 With ``--input-format=stream-json`` (Claude's) it waits for one message and answers control requests before and after it;
 a message with ``shouldQuery: false``, and the assistant's, only become part of the conversation, as Claude Code takes them
-(recordings claude/…/history-plain); with ``--refuses=SUBTYPE`` it answers those of that kind with an error, with ``--deaf`` none. With ``--stays`` it waits for the next
+(recordings claude/…/history-plain); with ``--refuses=SUBTYPE`` it answers those of that kind with an error, with ``--deaf`` none; with ``--unmoved`` it does not say that it has such a message. With ``--stays`` it waits for the next
 message after its last line, until EOF on stdin. On SIGUSR1 its memory grows by 64 MB.
 
 With ``CLAUDE_CONFIG_DIR`` set it stores a transcript as Claude Code does: none with --no-session-persistence; --resume=ID
@@ -396,6 +396,8 @@ class Stream:
             self.history.append(line["message"])
         elif line["type"] == "user" and line.get("shouldQuery", True) is False:
             self.history.append(line["message"])
+            if "--unmoved" in ARGS:
+                return True
             cli = Cli("")
             cli.start()
             nothing = dict.fromkeys(USAGE, 0)
