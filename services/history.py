@@ -133,8 +133,9 @@ def is_answer(message: Message) -> bool:
 
 
 def goes_on_after_calls(messages: Sequence[Message]) -> bool:
-    """Whether the assistant is in the middle of a turn: its calls have been answered, and it is to go on."""
-    return bool(messages) and any(messages[-1].results)
+    """Whether the assistant is in the middle of a turn: its last message has calls, and it is to go on from their results."""
+    last = next((message for message in reversed(messages) if message.role == "assistant"), None)
+    return last is not None and not is_answer(last)
 
 
 def by_role(messages: Iterable[Message]) -> list[Message]:
