@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -17,7 +17,7 @@ from services.clis.safety import check_extra, check_json, check_strings, safe_na
 from services.clis.spec import OPTION_NAMES, BackendSpec, Invocation
 from services.errors import InvalidRequest, OptionNotSupported
 from services.event_loop import yield_to_others
-from services.history import Message, Part, Text, goes_on_after_calls, strings
+from services.history import SYSTEM, Message, Part, Text, goes_on_after_calls, strings
 from services.requests import RunRequest
 from services.transcript import render
 
@@ -36,6 +36,10 @@ def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping
     ``environ`` is what the CLI's environment is picked from; ``run_dir`` is where private files will live.
     """
     asked = {**spec.defaults, **{name: value for name, value in request.options.items() if value is not None}}
+    history = request.messages
+    if (later := _system_texts(history)) and spec.takes_history and not spec.takes_system_in_place:
+        history = _without_system(spec, history)
+        asked["system_prompt"] = "\n\n".join(filter(None, (asked.get("system_prompt"), *later)))
     build = _Build(spec, run_dir, cli_environment(spec, environ), is_resumed=bool(request.resume))
     for name in sorted(asked, key=_place):
         build.apply(name, asked[name])
@@ -54,7 +58,7 @@ def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping
     build.argv += check_extra(spec, request.extra)
     for part in (*request.extra, *spec.extra_args):
         build.set_resumed(part.partition("=")[0])
-    messages = build.told(request.messages) if spec.takes_history else ()
+    messages = build.told(history) if spec.takes_history else ()
     if goes_on_after_calls(messages) and not spec.thinks_after_calls and asked.get("thinking_tokens") != 0:
         build.ignored.append(THINKING)
     prompt = "" if messages else build.escaped(_as_one(request))
@@ -91,6 +95,20 @@ def invoke(spec: BackendSpec, request: RunRequest, *, cwd: str, environ: Mapping
         ignored=tuple(build.ignored),
         run_dir=run_dir,
     )
+
+
+def _system_texts(messages: Iterable[Message]) -> list[str]:
+    """Of the messages that stand among others; those before all others are an option. A CLI that cannot have them there is asked only where
+    the request was made for another one, and gets them at the end of its system prompt."""
+    return [message.text for message in messages if message.role in SYSTEM]
+
+
+def _without_system(spec: BackendSpec, messages: Iterable[Message]) -> tuple[Message, ...]:
+    others = tuple(message for message in messages if message.role not in SYSTEM)
+    if not others or others[-1].role != "user":
+        issue = f"for {spec.name} the last message must be the user's"
+        raise InvalidRequest(f"messages: {issue}", field="messages", issue=issue)
+    return others
 
 
 def _as_one(request: RunRequest) -> str:

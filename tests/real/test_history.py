@@ -357,3 +357,26 @@ def test_a_plain_conversation_of_20_messages_costs_less_than_its_transcript(told
     assert characters[0] == sum(len(message["content"]) for message in messages)
     assert characters[0] < characters[1]
     assert [text.partition("\n")[0] for _, text in added] == [text.partition("\n")[0] for _, text in added_then]
+
+
+def test_schema_and_stop_sequence_hold_in_a_conversation(told: Real) -> None:
+    told.api.script("three?", Reply(text=["tok1 ", "END", " tok2"]))
+    messages = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}, {"role": "user", "content": "three?"}]
+    answer = post(told, "chat", messages, stop=["END"])
+    assert (answer.json["choices"][0]["message"]["content"], answer.json["choices"][0]["finish_reason"]) == ("tok1 ", "stop")
+    schema = {
+        "type": "object",
+        "properties": {"of_the_schema": {"type": "string"}},
+        "required": ["of_the_schema"],
+        "additionalProperties": False,
+    }
+    told.api.script("three?", Reply(text='{"of_the_schema": "x"}'))
+    body = {
+        "model": told.name,
+        "messages": messages,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
+    }
+    told.server.client.post("/openai/v1/chat/completions", body)
+    assert told.api.last(told.cli.dialect).mentions("of_the_schema")
+    found, _ = conversation(told)
+    assert found[:3] == [("user", "one"), ("assistant", "two"), ("user", "three?")]

@@ -9,6 +9,7 @@ import pytest
 
 from services.clis.claude.spec import SPEC
 from services.clis.spec import Invocation
+from services.errors import InvalidRequest
 from services.history import Image, Message, Text, said
 from tests.unit.services.clis.invoked import ENVIRON, added, invoked, variables
 
@@ -90,6 +91,16 @@ def test_prompts_are_text(prompt: str, told: str) -> None:
     assert invocation.messages == (said("user", told),)
     assert invocation.env["CLAUDE_CODE_DISABLE_ATTACHMENTS"] == "1"
     assert prompt not in invocation.argv
+
+
+def test_system_messages_in_their_place_go_to_the_end_of_the_system_prompt() -> None:
+    """A request that was made for a CLI that can have them there."""
+    history = (said("user", "one"), said("developer", "be kind"), said("user", "two"))
+    invocation = invoked(SPEC, history=history, options={"system_prompt": "be brief"})
+    assert invocation.messages == (history[0], history[2])
+    assert invocation.fields["initialize"]["systemPrompt"] == ["be brief\n\nbe kind"]
+    with pytest.raises(InvalidRequest, match="last message"):
+        invoked(SPEC, history=(history[0], said("assistant", "a"), history[1]))
 
 
 def test_directives_can_be_wanted() -> None:
