@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Literal
 
+from services.event_loop import yield_to_others
+
 Role = Literal["system", "developer", "user", "assistant"]
 
 SYSTEM: frozenset[Role] = frozenset({"system", "developer"})
@@ -99,6 +101,7 @@ def join_texts(texts: Iterable[str]) -> str:
     """Join the texts of a message, with a line break unless one is already there."""
     joined = ""
     for text in texts:
+        yield_to_others()
         gap = "\n" if joined and text and not joined[-1].isspace() and not text[0].isspace() else ""
         joined += gap + text
     return joined

@@ -19,6 +19,7 @@ from blueprints.compat.images import check_count, image_from_url, to_image
 from blueprints.ignored import ignored_names
 from services import history
 from services.errors import InvalidRequest, NotFound
+from services.event_loop import yield_to_others
 from services.history import Call, Content, Image, Part, Result, Role, Text, join_texts, text_of
 from services.models import ListedModel, Resolution
 from services.requests import RunRequest, RunResult
@@ -77,6 +78,7 @@ def _split_by_sender(role: Role, parts: Iterable[Part]) -> Iterator[history.Mess
 
 def _parts(content: Sequence[Block], field: str) -> Iterator[Part]:
     for index, block in enumerate(content):
+        yield_to_others()
         where = f"{field}[{index}]"
         match block.type:
             case "tool_use" | "server_tool_use" | "mcp_tool_use":

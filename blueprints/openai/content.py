@@ -15,6 +15,7 @@ import orjson
 from blueprints.compat.images import check_count, image_from_url
 from services import history
 from services.errors import InvalidRequest
+from services.event_loop import yield_to_others
 from services.history import Call, Result, Role, Text
 
 Sender = Literal["system", "developer", "user", "assistant", "tool", "function"]
@@ -153,6 +154,7 @@ def _content(content: Content, field: str) -> tuple[history.Content, ...]:
 
 
 def _to_part(part: Part, field: str) -> history.Content:
+    yield_to_others()
     match part.type:
         case "text" | "input_text" | "output_text" | "summary_text":
             return Text(_required(part.text, f"{field}.text"))

@@ -186,6 +186,7 @@ class _Build:
         )
 
     def _told(self, part: Part) -> Part:
+        yield_to_others()
         return Text(self.escaped(part.text)) if isinstance(part, Text) else part
 
     def escaped(self, prompt: str) -> str:
