@@ -128,7 +128,7 @@ class Runner:
         """The invocation for ``request``; starts nothing. Raises InvalidRequest if the request is not allowed, RightMissing if it is
         not allowed to its owner."""
         spec = self.backend(request.backend, request.owner)
-        if not request.prompt.strip():
+        if not request.history and not request.prompt.strip():
             raise InvalidRequest("prompt is empty", field="prompt", issue="must not be empty")
         if request.depth >= self._limits.max_depth:
             raise TooDeep(self._limits.max_depth)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ServerFactory
-from tests.parts.clis import FakeCli, do
+from tests.parts.clis import FakeCli, do, told
 from tests.parts.processes import eventually
 from tests.parts.server import Server
 
@@ -73,8 +73,8 @@ def prompts(cli: FakeCli, about: str) -> list[tuple[str, bool]]:
 
 
 def is_in_full(cli: FakeCli, last: str) -> bool:
-    (found,) = [(prompt, resumed) for prompt, resumed in prompts(cli, last)]
-    return found[0] != last and not found[1]
+    (found,) = [report for report in cli.reports() if last in report["prompt"]]
+    return bool(found["history"]) and not any(arg.startswith("--resume=") for arg in found["argv"])
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
@@ -156,7 +156,8 @@ def test_a_session_that_the_cli_lost_is_told_in_full_once(start: Start, fake_cli
     talk = Talk(start(), surface, stream)
     talk.say("one?")
     fake_cli.transcripts[0].unlink()
-    assert "one?" in talk.say("two?")
+    talk.say("two?")
+    assert [["one?" in told(report) for report in fake_cli.reports() if "two?" in report["prompt"]].count(True)] == [1]
     assert sorted(resumed for _, resumed in prompts(fake_cli, "two?")) == [False, True]
     talk.say("three?")
     assert prompts(fake_cli, "three?") == [("three?", True)]
@@ -179,7 +180,7 @@ def test_an_answer_that_is_not_whole_is_no_start_for_another(start: Start, fake_
         messages += more_said
         one.client.post("/openai/v1/chat/completions", {"model": "claude", "messages": messages, **more})
     assert is_in_full(fake_cli, "two?")
-    assert eventually(lambda: not fake_cli.transcripts)
+    assert eventually(lambda: len(fake_cli.transcripts) == 1)  # of the second answer, which is whole
 
 
 def test_a_client_that_leaves_leaves_no_session(start: Start, fake_cli: FakeCli) -> None:
