@@ -25,10 +25,13 @@ WITHIN_S = 5.0
 """How long a change may take to count everywhere."""
 ASKS = 12
 """Requests that reach both workers: each is a connection of its own."""
+WRONG_KEYS = 10_000
+"""How many may be tried before the server refuses to look (429): who asks again and again whether a key is refused tries many."""
 
 
 def config_of(fake_cli: FakeCli, *keys: Any, **server: Any) -> dict[str, Any]:
-    return {"default_backend": "claude", "backends": {"claude": fake_cli.backend()}, "server": {"api_keys": list(keys), **server}}
+    settings = {"api_keys": list(keys), "rate_limit_burst": WRONG_KEYS, **server}
+    return {"default_backend": "claude", "backends": {"claude": fake_cli.backend()}, "server": settings}
 
 
 ADMIN = {"name": "root", "key": ROOT_KEY, "role": "admin"}
