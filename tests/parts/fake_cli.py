@@ -142,6 +142,10 @@ class Cli:
     def do_pid(self):
         self.do_say(str(PID))
 
+    def do_spawner(self):
+        """Say the process that started it, of which each worker of the server has one."""
+        self.do_say(str(parent_of(os.getppid())))
+
     def do_echo(self):
         self.do_say(self.prompt)
 
