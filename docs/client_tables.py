@@ -79,7 +79,7 @@ def _connection(role: str, connection: Connection) -> Iterator[str]:
     text = shown([connection], Values(SHOWN["url"], SHOWN["model"], "" if connection.reference else "YOUR_KEY"))
     yield _code_block(text.rstrip("\n"), LANGUAGES[connection.place.kind], connection.tested_by)
     if connection.then:
-        yield f"{connection.then}\n"
+        yield f"{filled(connection.then, **SHOWN)}\n"
 
 
 def _files(place: Place) -> str:

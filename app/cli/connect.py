@@ -139,7 +139,7 @@ def _show(connections: list[Connection], values: Values, args: argparse.Namespac
         note(f"\nIn {path}:\n")
         is_open = all(connection.reference for connection in ones)
         say_line(shown(ones, values if is_open or values.key else Values(values.url, values.model, KEY_TO_FILL_IN)))
-    _tell_what_remains(connections, args)
+    _tell_what_remains(connections, values, args)
     return OK
 
 
@@ -158,7 +158,7 @@ def _write(connections: list[Connection], values: Values, args: argparse.Namespa
         change.apply()
         has_backup = change.is_first and change.stored.content is not None
         note(f"wrote {path}{f'; as it was: {change.stored.backup.name}' if has_backup else ''}")
-    _tell_what_remains(connections, args)
+    _tell_what_remains(connections, values, args)
     return OK
 
 
@@ -184,8 +184,8 @@ def _remove(connections: list[Connection], args: argparse.Namespace) -> int:
     return OK
 
 
-def _tell_what_remains(connections: list[Connection], args: argparse.Namespace) -> None:
+def _tell_what_remains(connections: list[Connection], values: Values, args: argparse.Namespace) -> None:
     for text in dict.fromkeys(connection.then for connection in connections if connection.then):
-        note(text.replace("`", ""))
+        note(filled(text, model=values.model).replace("`", ""))
     if not args.with_key and any(connection.reference for connection in connections):
         note(f"The key: export {KEY_VARIABLE}=… where the client is started; any text for a server without keys.")

@@ -17,9 +17,10 @@ from app.config.load import find_home
 from app.config.problems import SettingsError
 from app.config.schema import Settings
 from app.security.api_keys import load_keys, notes_on
+from app.security.hosts import is_loopback
 from app.security.stored_keys import stored_keys
 from app.server.banner import config_source, modes_of
-from app.server.serve import CannotListen, listen
+from app.server.serve import CannotListen, listen, who_has_access
 from app.version import program_version
 from services.access.key_ring import KeyRing
 from services.clis.probe import Availability, Prober
@@ -73,6 +74,9 @@ def examine(load: Callable[[], Settings]) -> Report:
     findings += [Finding(name="configuration", is_good=False, text=problem) for problem in problems]
     if not problems:
         findings.append(Finding(name="configuration", is_good=True, text=config_source(settings)))
+        is_local = is_loopback(settings.server.host)
+        if keys or is_local:
+            findings.append(Finding(name="access", is_good=True, text=who_has_access(keys, is_local=is_local, is_open=False)))
         findings += [Finding(name="note", is_good=True, text=str(note)) for note in (*settings.warnings, *notes_on(keys))]
     shown = [spec for spec in specs.values() if spec.enabled]
     prober = Prober(os.environ)

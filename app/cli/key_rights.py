@@ -8,14 +8,15 @@ import re
 from typing import Any
 
 from app.config.layer import Layer
-from app.config.problems import Problem, SettingsError
+from app.config.problems import COMMAND_LINE, Problem, SettingsError
 from app.config.schema import KeySettings, Settings
 from app.config.validation import Path, node_at
 from app.security.api_keys import known_backends
 from app.security.key_entries import EntryReader
+from services.access.key import IS_PAST, now
 from services.access.rights import APPROVAL_ORDER, BUDGET_UNITS, ISOLATIONS, ROLES, SANDBOX_ORDER, WINDOWS, Rights
+from services.access.rights_form import LISTS
 
-LISTS = ("backends", "models", "workdirs")
 OPTIONS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "role": ("ROLE", "an admin sees and manages everything, keys included; default user", ROLES),
     "backends": ("NAMES", "the only backends that it may use, separated by commas; the first is its default", ()),
@@ -51,7 +52,7 @@ def rights_of(args: argparse.Namespace, settings: Settings) -> tuple[Rights, int
 
     def put(path: Path, value: Any) -> None:
         option = f"--{str(path[0]).replace('_', '-')}"
-        layer.put(path, value, "command line", ("command line", option))
+        layer.put(path, value, COMMAND_LINE, (COMMAND_LINE, option))
 
     for name in (*OPTIONS, "may_approve"):
         value = getattr(args, name)
@@ -68,10 +69,12 @@ def rights_of(args: argparse.Namespace, settings: Settings) -> tuple[Rights, int
         raise SettingsError(layer.problems)
     form: KeySettings = table.build(layer.values)
     reader = EntryReader(known_backends(settings), ())
-    rights = reader.rights_of(form, "")
+    rights, expires_at = reader.rights_of(form, "")
+    if expires_at is not None and expires_at <= now():
+        reader.problems.append(("expires_at", IS_PAST))
     if reader.problems:
-        raise SettingsError(Problem("command line", f"--{key.replace('_', '-')}", message) for key, message in reader.problems)
-    return rights
+        raise SettingsError(Problem(COMMAND_LINE, f"--{key.replace('_', '-')}", message) for key, message in reader.problems)
+    return rights, expires_at
 
 
 def _to_budget(text: str) -> dict[str, Any]:
@@ -81,5 +84,5 @@ def _to_budget(text: str) -> dict[str, Any]:
         expected = (
             f"expected an amount, its unit and its window, as 5usd/day (units {', '.join(BUDGET_UNITS)}; windows {', '.join(WINDOWS)})"
         )
-        raise SettingsError([Problem("command line", "--budget", f"{expected}, got {text!r}")])
+        raise SettingsError([Problem(COMMAND_LINE, "--budget", f"{expected}, got {text!r}")])
     return {found["unit"]: found["amount"], "per": found["per"]}

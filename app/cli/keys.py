@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,11 +14,13 @@ from app.cli.client.lists import say_table
 from app.cli.key_rights import add_rights, rights_of
 from app.config.checks import why_no_own_rate
 from app.config.load import load_settings
-from app.config.problems import Problem, SettingsError
+from app.config.problems import COMMAND_LINE, Problem, SettingsError
 from app.config.schema import Settings
 from app.security.api_keys import load_keys, new_entry
 from services.access.key import Key, why_no_name
 from services.access.key_ring import KeyRing
+from services.access.rights import Rights
+from services.access.rights_form import from_rights
 
 COLUMNS = ("name", "role", "source", "created_at", "last_used_at", "expires_at")
 """Of the list."""
@@ -69,7 +71,7 @@ def run_create(args: argparse.Namespace) -> int:
 
     settings = load_settings(args.config)
     if problem := why_no_name(args.name):
-        raise SettingsError([Problem("command line", "NAME", problem)])
+        raise SettingsError([Problem(COMMAND_LINE, "NAME", problem)])
     rights, expires_at = rights_of(args, settings)
     if rights.has_own_rate and (why := why_no_own_rate(settings.server)):
         raise SettingsError([Problem("command line", "--rate-limit-rps, --rate-limit-burst", why)])
@@ -99,12 +101,21 @@ def run_list(args: argparse.Namespace) -> int:
         print(json.dumps({"keys": rows}, indent=2))
     elif rows:
         say_table(
-            [name.removesuffix("_at").replace("_", " ").upper() for name in COLUMNS],
-            [[row[name] or "-" for name in COLUMNS] for row in rows],
+            [*(name.removesuffix("_at").replace("_", " ").upper() for name in COLUMNS), "LIMITS"],
+            [[*(row[name] or "-" for name in COLUMNS), limits_of(row)] for row in rows],
         )
     else:
         print("there are no keys; make one with: clinvk keys create NAME --role admin", file=sys.stderr)
     return 0
+
+
+def limits_of(row: Mapping[str, Any]) -> str:
+    """What the key may not do, on one line: each right that is not as of a key without limits, as the options of `create` write it."""
+    free = from_rights(Rights())
+    told = {name: row[name] for name in free if name not in ("role", "budget") and row[name] != free[name]}
+    words = [f"{name}={','.join(value) if isinstance(value, list) else value}" for name, value in told.items()]
+    budgets = [f"{amount:g}{unit}/{budget['per']}" for budget in row["budget"] for unit, amount in budget.items() if unit != "per"]
+    return " ".join([*words, *(f"budget={budget}" for budget in budgets)]) or "-"
 
 
 def run_revoke(args: argparse.Namespace) -> int:

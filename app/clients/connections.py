@@ -163,7 +163,7 @@ CLIENTS: Mapping[str, ConnectedClient] = {
                 },
                 mark=("model_providers", ENTRY, "base_url"),
                 reference=KEY_VARIABLE,
-                then=f"Start it with `codex -c model_provider={ENTRY} -m {MODEL}`; your own default stays what it is.",
+                then=f"Start it with `codex -c model_provider={ENTRY} -m {{model}}`; your own default stays what it is.",
                 tested_by="tests/clients/test_connect.py",
             ),
             "mcp": Connection(
@@ -259,7 +259,7 @@ CLIENTS: Mapping[str, ConnectedClient] = {
                 },
                 mark=("provider", ENTRY, "options", "baseURL"),
                 reference=f"{{env:{KEY_VARIABLE}}}",
-                then=f"Choose the model `{ENTRY}/{MODEL}`, for example `opencode run --model {ENTRY}/{MODEL}`.",
+                then=f"Choose the model `{ENTRY}/{{model}}`, for example `opencode run --model {ENTRY}/{{model}}`.",
                 tested_by="tests/clients/openai/test_opencode.py",
             ),
             "mcp": Connection(

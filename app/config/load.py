@@ -10,7 +10,7 @@ from typing import Any
 from app.config.checks import check_together
 from app.config.environment import read_environment
 from app.config.layer import Layer, dotted
-from app.config.problems import SettingsError
+from app.config.problems import COMMAND_LINE, SettingsError
 from app.config.schema import Settings
 from app.config.validation import TREE
 from app.config.yaml_file import read_file
@@ -65,7 +65,7 @@ def _find_file(config_path: str | None, home: str, environ: Mapping[str, str]) -
 def _read_command_line(given: Mapping[str, Any]) -> Layer:
     layer = Layer()
     for key, value in given.items():
-        layer.put(tuple(key.split(".")), value, "command line", ("command line", key))
+        layer.put(tuple(key.split(".")), value, COMMAND_LINE, (COMMAND_LINE, key))
     return layer
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.suggestion import suggestion
+
+COMMAND_LINE = "command line"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +33,16 @@ class SettingsError(Exception):
 
 def print_problems(error: SettingsError) -> None:
     """On standard error, one line each."""
-    print("clinvk: the configuration cannot be used:", *error.problems, sep="\n  ", file=sys.stderr, flush=True)
+    if all(problem.where == COMMAND_LINE for problem in error.problems):
+        head, problems = "the command line cannot be used", [replace(problem, where="") for problem in error.problems]
+    else:
+        head, problems = "the configuration cannot be used", list(error.problems)
+    print(f"clinvk: {head}:", *problems, sep="\n  ", file=sys.stderr, flush=True)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A suggestion for a misspelt name, or all there is when the names are few; empty when neither helps."""
-    names = sorted(known)
+    names = sorted(set(known))
     if close := suggestion(name, names):
         return close
     if names and len(names) <= 12:

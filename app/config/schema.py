@@ -174,9 +174,9 @@ class KeySettings:
         "", "the secret, plain or `sha256:<hex>`; a list of up to 4 while clients change from one to the next", is_secret=True
     )
     role: str = setting("user", "user | admin: an admin sees and manages everything, keys included", choices=ROLES)
-    backends: list[str] = setting([], "the only backends that it may use; the first is its default")
-    models: list[str] = setting([], "patterns (`*sonnet*`, `codex/*`) of the only models that it may use")
-    workdirs: list[str] = setting([], "folders that its workdirs must be in; the first is the default", is_path=True)
+    backends: list[str] | None = setting(None, "the only backends that it may use; the first is its default")
+    models: list[str] | None = setting(None, "patterns (`*sonnet*`, `codex/*`) of the only models that it may use")
+    workdirs: list[str] | None = setting(None, "folders that its workdirs must be in; the first is the default", is_path=True)
     max_approval_mode: str | None = setting(
         None, "the most permissive approval_mode: always, default, auto or none, in this order", choices=APPROVAL_ORDER
     )
@@ -199,7 +199,7 @@ class KeySettings:
     )
     expires_at: str | None = setting(None, "when it ceases to be valid, as 2027-01-31T12:00:00Z")
     allow_mcp_servers: str | None = setting(None, "not in this version, which passes no MCP servers on: a start refuses it")
-    may_approve: bool = setting(False, "may answer the questions of its runs")
+    may_approve: bool = setting(False, "may answer the questions of its runs; in this version agents ask none")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from app.config.problems import did_you_mean
 from app.config.schema import BudgetSettings, KeySettings
 from services.access.key import NAME, RESERVED, SECRETS_LIMIT, Key, Source, default_name, to_digest, to_moment, why_no_name
 from services.access.rights import Rights
-from services.access.rights_form import to_rights, why_no_budget
+from services.access.rights_form import LISTS, to_rights, why_no_budget
 
 NAMED = re.compile(rf"(?P<name>{NAME.pattern})=(?P<key>.*[^=].*)")
 """`name=key`. What follows the first `=` must be more than the padding of a base64 key."""
@@ -105,7 +105,10 @@ class EntryReader:
         return to_rights(to_form(form)), to_moment(form.expires_at) if form.expires_at else None
 
     def _mistakes(self, form: KeySettings) -> Iterator[tuple[str, str]]:
-        for index, backend in enumerate(form.backends):
+        for name in LISTS:
+            if getattr(form, name) == []:
+                yield name, "is empty; name what the key may use, or leave it out to restrict nothing"
+        for index, backend in enumerate(form.backends or ()):
             if backend not in self._backends:
                 yield f"backends[{index}]", f"unknown backend {backend!r}; {did_you_mean(backend, self._backends)}".rstrip("; ")
         if form.isolation == "worktree":

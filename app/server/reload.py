@@ -60,7 +60,7 @@ def obey_hangup(arbiter: Any) -> None:
 
 
 def log_renewal(configuration: Configuration, postponed: list[str]) -> None:
-    log.warning("configuration reloaded; API keys: %s", ", ".join(configuration.keys.names) or "none")
+    log.warning("configuration reloaded; its API keys: %s", ", ".join(configuration.keys.names) or "none")
     if postponed:
         log.warning("these changes take effect only after a restart: %s", ", ".join(postponed))
 

@@ -40,6 +40,9 @@ BACKLOG = 2048
 WORKER_TIMEOUT_S = 60
 """A worker whose event loop blocks this long is replaced."""
 BANNER_WAIT_S = 10.0
+MAKE_KEY = "`clinvk keys create NAME --role admin`"
+NAMES_SHOWN = 12
+"""Of keys, in the banner."""
 """How long the banner waits for the CLIs' versions. Nothing else waits for them."""
 
 
@@ -107,6 +110,7 @@ def serve(
     stored = () if is_open else stored_keys(settings)
     check_rates(settings, stored)
     keys = KeyRing() if is_open else load_keys(settings, stored=[key.name for key in stored])
+    all_keys = KeyRing((*keys, *stored))
     listener = listen(settings.server.host, settings.server.port)
     address, port = listener.getsockname()[:2]
     url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
@@ -115,12 +119,12 @@ def serve(
     is_private = secret_of_this_run is not None
     if not (is_private or is_open or is_local or keys or stored):
         secret_of_this_run = new_secret()
-        access = f"with this API key, made for this run (set CLINVK_API_KEY to keep one):\n            {secret_of_this_run}"
+        access = f"with this API key, made for this run ({MAKE_KEY} makes one that stays):\n            {secret_of_this_run}"
     else:
-        access = who_has_access((*keys.names, *(key.name for key in stored)), is_local=is_local, is_open=is_open)
+        access = who_has_access(all_keys, is_local=is_local, is_open=is_open)
     own = key_of_this_run(secret_of_this_run) if secret_of_this_run else None
     files = raise_limit(settings.server)
-    print(opening(settings, url, access, files, stored, notes_on(KeyRing((*keys, *stored)))), file=sys.stderr, flush=True)
+    print(opening(settings, url, access, files, stored, notes_on(all_keys)), file=sys.stderr, flush=True)
     configuration = Configuration(
         settings=settings,
         keys=KeyRing((*keys, own)) if own else keys,
@@ -163,14 +167,18 @@ def _why_not(error: OSError, host: str, port: int) -> str:
     return f"cannot listen on {host} port {port}: {error.strerror}"
 
 
-def who_has_access(names: Sequence[str], *, is_local: bool, is_open: bool) -> str:
-    """``names``: of the keys, those of the store too."""
+def who_has_access(keys: KeyRing, *, is_local: bool, is_open: bool) -> str:
+    """``keys``: those of the store too."""
     if is_open:
         where = "programs on this machine" if is_local else "EVERYONE who can reach this address"
         return f"open to {where}, without a key (--no-auth): anyone who can connect can run coding agents as this user"
-    if names:
-        return f"with an API key: {', '.join(names)}"
-    return "no API key required (local connections only); set CLINVK_API_KEY to require one"
+    names = [key.name for key in keys if not key.is_expired]
+    if keys and not names:
+        return f"nobody: every API key has expired ({', '.join(keys.names[:NAMES_SHOWN])}); {MAKE_KEY} makes another"
+    if keys:
+        more = f" and {len(names) - NAMES_SHOWN} more (clinvk keys list)" if len(names) > NAMES_SHOWN else ""
+        return f"with an API key: {', '.join(names[:NAMES_SHOWN])}{more}"
+    return f"no API key required (local connections only); {MAKE_KEY} makes one, which is then required"
 
 
 def refuse_if_nobody_has_access(settings: Settings, names: Sequence[str]) -> None:

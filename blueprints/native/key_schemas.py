@@ -9,7 +9,7 @@ from marshmallow import ValidationError, fields, validate, validates_schema
 
 from blueprints.native.schemas import MetaSchema, Pattern, Strict
 from blueprints.request_fields import Array, Flag, Number, Whole
-from services.access.key import NAME, NAME_MEANING, SOURCES, to_moment
+from services.access.key import NAME, NAME_MEANING, SOURCES, to_expiry
 from services.access.rights import APPROVAL_ORDER, ISOLATIONS, ROLES, SANDBOX_ORDER, WINDOWS
 from services.access.rights_form import why_no_budget
 
@@ -21,7 +21,9 @@ AT_LEAST_ONE = validate.Range(1, 2**31 - 1)
 
 
 def _texts(meaning: str, chars: int = TEXT_CHARS, **more: Any) -> Array:
-    return Array(fields.String(validate=validate.Length(1, chars), **more), most=LIST_LIMIT, metadata={"description": meaning})
+    """None restricts nothing; an empty list is refused, because it looks like the opposite."""
+    item = fields.String(validate=validate.Length(1, chars), **more)
+    return Array(item, most=LIST_LIMIT, least=1, allow_none=True, metadata={"description": meaning})
 
 
 class OneOrMore(Array):
@@ -85,7 +87,7 @@ class NewKeySchema(RightsSchema):
     def check_expiry(self, data: dict[str, Any], **_: object) -> None:
         if data.get("expires_at"):
             try:
-                to_moment(data["expires_at"])
+                to_expiry(data["expires_at"])
             except ValueError as error:
                 raise ValidationError(str(error), "expires_at") from None
 

@@ -13,7 +13,7 @@ from services.ledger.sums import GROUPS
 
 FILTER_CHARS = 128
 TIME_CHARS = 40
-TIME = "RFC 3339 with a zone, or a date: its beginning in UTC"
+TIME = "a date (its beginning in UTC), or RFC 3339 with a zone"
 
 
 class Time(fields.Field[datetime]):
@@ -28,8 +28,8 @@ class Time(fields.Field[datetime]):
             if time.tzinfo:
                 return time.astimezone(UTC)
         except (ValueError, OverflowError):
-            raise ValidationError(f"not a time: expected {TIME}") from None
-        raise ValidationError(f"has no zone: expected {TIME} (2026-01-31T08:00:00Z)")
+            raise ValidationError(f"{text!r} is no time; expected {TIME}") from None
+        raise ValidationError(f"{text!r} has no zone; expected {TIME}, as 2026-01-31T08:00:00Z")
 
 
 class Groups(fields.Field[tuple[str, ...]]):

@@ -46,6 +46,9 @@ class Key:
         return self.expires_at is not None and self.expires_at <= now()
 
 
+IS_PAST = "is in the past: the key would never be valid"
+
+
 def now() -> int:
     return time_ns() // 1000
 
@@ -78,3 +81,11 @@ def to_moment(text: str) -> int:
     if moment is None or moment.tzinfo is None or "T" not in text.upper():
         raise ValueError("expected a time with a zone, as 2027-01-31T12:00:00Z")
     return round(moment.timestamp() * 1_000_000)
+
+
+def to_expiry(text: str) -> int:
+    """Of a new key: as `to_moment`, and not over yet. Raises ValueError."""
+    moment = to_moment(text)
+    if moment <= now():
+        raise ValueError(IS_PAST)
+    return moment

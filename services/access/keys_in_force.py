@@ -37,6 +37,8 @@ class KeysInForce:
         self._ring = KeyRing()
         self._in_force: frozenset[str] = frozenset()
         """The names of the keys that have not expired."""
+        self._told: frozenset[str] = frozenset()
+        """What the log said last."""
         self._uses: dict[str, int] = {}
         """Name → latest use, not stored yet."""
         self._is_open = False
@@ -152,9 +154,10 @@ class KeysInForce:
         self._ring = KeyRing((*self._configured, *(key for key in self._stored or () if key.name not in self._configured)))
         before, self._in_force = self._in_force, _in_force(self._ring)
         self._access.replace({key.name: key.rights for key in self._ring if key.name in self._in_force})
-        if before != self._in_force:
-            log.info("API keys in force: %s", ", ".join(sorted(self._in_force)) or "none")
         if self._stored is not None:
+            if self._in_force != self._told:
+                self._told = self._in_force
+                log.info("API keys in force: %s", ", ".join(sorted(self._in_force)) or "none")
             for name in sorted(before - self._in_force):
                 self._tell_gone(name)
 

@@ -9,6 +9,7 @@ from typing import Any
 from services.access.rights import BUDGET_UNITS, Budget, Rights
 
 LISTS = ("backends", "models", "workdirs")
+"""Rights that are a list of what the key may use; None restricts nothing, and no form may have an empty one."""
 PLAIN = tuple(item.name for item in fields(Rights) if item.name not in (*LISTS, "budgets"))
 """The rights whose value is the same in both forms."""
 
@@ -22,7 +23,7 @@ def to_rights(form: Mapping[str, Any]) -> Rights:
 
 def from_rights(rights: Rights) -> dict[str, Any]:
     plain = {name: getattr(rights, name) for name in PLAIN}
-    lists = {name: list(getattr(rights, name)) for name in LISTS}
+    lists = {name: list(getattr(rights, name)) or None for name in LISTS}
     return {**plain, **lists, "budget": [{budget.unit: budget.amount, "per": budget.per} for budget in rights.budgets]}
 
 

@@ -83,8 +83,8 @@ class Quotas:
         if self.prices.find(backend, model) is None:
             named = f"{backend}/{model}" if model else f"{backend} without a model"
             raise RightMissing(
-                f"the key has a budget in US dollars, {backend} does not report what a run costs, and there is no price of {named}: "
-                "name a model that has one, or add it to `prices` of the configuration",
+                f"this API key has a budget in US dollars, and what a run of {named} costs is not known: "
+                "use another model, or add its price to `prices` of the configuration",
                 right="budget",
                 value=named,
             )

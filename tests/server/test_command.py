@@ -107,20 +107,21 @@ def test_a_key_for_the_configuration_is_printed_once_with_its_line_for_the_confi
 
 
 @pytest.mark.parametrize(
-    ("args", "problem"),
+    ("args", "subject", "problem"),
     [
-        (["--port", "x"], "command line: server.port: expected a whole number from 0 to 65535, got the text 'x'"),
-        (["--config", "/no/such.yaml"], "/no/such.yaml: cannot be read: No such file or directory"),
+        (["--port", "x"], "command line", "server.port: expected a whole number from 0 to 65535, got the text 'x'"),
+        (["--config", "/no/such.yaml"], "configuration", "/no/such.yaml: cannot be read: No such file or directory"),
         (
             ["--backend", "cluade"],
-            "command line: default_backend: unknown backend 'cluade'; did you mean 'claude'?"
+            "command line",
+            "default_backend: unknown backend 'cluade'; did you mean 'claude'?"
             " Another CLI is declared under `backends`, see docs/backends.md",
         ),
     ],
 )
-def test_a_problem_with_the_settings_is_told_and_ends_with_2(capsys, args, problem):
+def test_a_problem_with_the_settings_is_told_and_ends_with_2(capsys, args, subject, problem):
     assert run(["serve", *args]) == 2
-    assert capsys.readouterr().err == f"clinvk: the configuration cannot be used:\n  {problem}\n"
+    assert capsys.readouterr().err == f"clinvk: the {subject} cannot be used:\n  {problem}\n"
 
 
 def test_a_port_in_use_is_told_and_ends_with_1(capsys):
@@ -195,7 +196,7 @@ def test_doctor_for_programs(home, capsys):
     assert backends["codex"]["logged_in"] is False
     assert "codex login" in backends["codex"]["hint"]
     assert backends["claude"]["available"] is False
-    assert {"clinvk", "configuration", "home", "address", "kept ready"} == {finding["name"] for finding in report["findings"]}
+    assert {"clinvk", "access", "configuration", "home", "address", "kept ready"} == {finding["name"] for finding in report["findings"]}
 
 
 def test_doctor_tells_the_problems_of_the_configuration_and_goes_on(home, capsys, monkeypatch):

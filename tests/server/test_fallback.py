@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import ServerFactory
 from tests.parts.client import Answer, Client
 from tests.parts.clis import FakeCli, do
+from tests.parts.command import Command
 from tests.parts.processes import alive, eventually
 from tests.parts.server import Server
 
@@ -105,6 +106,13 @@ def test_the_chain_is_followed_to_the_first_that_answers(client: Client) -> None
     assert answer.headers["X-Clinvk-Fallback"] == f"{FIRST}=rate_limited,{SECOND}=overloaded"
     told = [{"backend": FIRST, "reason": "rate_limited"}, {"backend": SECOND, "reason": "overloaded"}]
     assert (answer.json["backend"], answer.json["output"], answer.json["fallback"]) == (THIRD, "an answer", told)
+
+
+def test_the_command_says_who_answers_and_why(chained: Server, client: Client) -> None:
+    prompt = do(["at", FIRST, *FAILURES["rate_limited"]], ["at", SECOND, *FAILURES["overloaded"]], ANSWER)
+    done = Command(chained.home.parent, chained.mark, {})("prompt", "--server", chained.url, "-b", FIRST, "-", stdin=prompt)
+    assert (done.returncode, done.stdout) == (0, "an answer\n")
+    assert f"{FIRST} was rate limited, {SECOND} was overloaded; {THIRD} answers" in done.stderr
 
 
 def test_the_last_of_the_chain_tells_its_own_failure(client: Client, fake_cli: FakeCli) -> None:

@@ -98,7 +98,10 @@ def test_the_command_makes_and_revokes_keys_of_a_running_server(two_workers: Ser
     rows = {row["name"]: row for row in json.loads(clinvk("keys", "list", "--json").stdout)["keys"]}
     assert (rows["phone"]["role"], rows["phone"]["budget"]) == ("admin", [{"runs": 100.0, "per": "hour"}])
     assert rows["phone"]["workdirs"] == ["/srv", f"{clinvk.folder}/work"]
-    assert clinvk("keys", "list").stdout.splitlines()[0].split() == ["NAME", "ROLE", "SOURCE", "CREATED", "LAST", "USED", "EXPIRES"]
+    table = clinvk("keys", "list").stdout.splitlines()
+    assert table[0].split() == ["NAME", "ROLE", "SOURCE", "CREATED", "LAST", "USED", "EXPIRES", "LIMITS"]
+    (row,) = (line for line in table if line.startswith("phone "))
+    assert row.endswith(f"  workdirs=/srv,{clinvk.folder}/work budget=100runs/hour")
     assert clinvk("keys", "create", "phone").returncode == 1
     assert clinvk("keys", "create", "ci").returncode == 1, "a configured name"
     assert clinvk("keys", "revoke", "ci").returncode == 1
@@ -106,17 +109,33 @@ def test_the_command_makes_and_revokes_keys_of_a_running_server(two_workers: Ser
     assert eventually(lambda: statuses(two_workers, secret) == {401}, WITHIN_S)
 
 
+def test_the_lists_name_owners_to_an_admin_alone(two_workers: Server) -> None:
+    clinvk = command_of(two_workers)
+    ci = "ci-0123456789abcdef"
+    here = {"CLINVK_SERVER_URL": two_workers.url}
+    run = clinvk("prompt", "--background", "-b", "demo", "hi", env=here | {"CLINVK_API_KEY": ci}).stdout.strip()
+    assert clinvk("runs", "wait", run, env=here | {"CLINVK_API_KEY": ci}).returncode == 0
+    for what in ("sessions", "runs"):
+        tables = [clinvk(what, "list", env=here | {"CLINVK_API_KEY": key}).stdout.splitlines() for key in (ROOT_KEY, ci)]
+        assert [table[0].split()[1] for table in tables] == ["OWNER", "BACKEND" if what == "sessions" else "STATUS"]
+        assert tables[0][1].split()[1] == "ci"
+
+
 def test_every_wrong_option_of_a_new_key_is_told_and_nothing_is_made(two_workers: Server) -> None:
     clinvk = command_of(two_workers)
     done = clinvk("keys", "create", "x", "--role", "root", "--weight", "0", "--budget", "1usd/day", "--expires-at", "tomorrow")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "command line: --role: expected one of user, admin, got the text 'root'" in done.stderr
-    assert "command line: --weight: expected a number above 0, got the number 0" in done.stderr
+    assert "  --role: expected one of user, admin, got the text 'root'" in done.stderr
+    assert "  --weight: expected a number above 0, got the number 0" in done.stderr
     done = clinvk("keys", "create", "x", "--backends", "cluade", "--expires-at", "tomorrow")
-    assert "command line: --backends[0]: unknown backend 'cluade'; did you mean 'claude'?" in done.stderr
-    assert "command line: --expires-at: expected a time with a zone, as 2027-01-31T12:00:00Z" in done.stderr
+    assert "  --backends[0]: unknown backend 'cluade'; did you mean 'claude'?" in done.stderr
+    assert "  --expires-at: expected a time with a zone, as 2027-01-31T12:00:00Z" in done.stderr
     done = clinvk("keys", "create", "x", "--rate-limit-burst", "3")
-    assert "command line: --rate-limit-rps, --rate-limit-burst: 2 workers cannot count together" in done.stderr
+    assert "--rate-limit-rps, --rate-limit-burst: 2 workers cannot count together" in done.stderr
+    done = clinvk("keys", "create", "x", "--backends", "", "--expires-at", "2001-01-31T12:00:00Z")
+    assert "  --backends: is empty; name what the key may use, or leave it out to restrict nothing" in done.stderr
+    done = clinvk("keys", "create", "x", "--expires-at", "2001-01-31T12:00:00Z")
+    assert "  --expires-at: is in the past: the key would never be valid" in done.stderr
     assert "--budget: expected an amount, its unit and its window" in clinvk("keys", "create", "x", "--budget", "much").stderr
     assert "x" not in {key["name"] for key in two_workers.client.get(KEYS).json["keys"]}
 
@@ -186,6 +205,8 @@ def test_only_admins_manage_keys(two_workers: Server) -> None:
             {"rate_limit_rps": 1},
             "2 workers cannot count together with server.rate_limit_storage memory://; set a redis:// address or one worker",
         ),
+        ({"workdirs": []}, "length must be between 1 and 64"),
+        ({"expires_at": "2001-01-31T12:00:00Z"}, "is in the past: the key would never be valid"),
         ({"expires_at": "2099-01-01"}, "expected a time with a zone, as 2027-01-31T12:00:00Z"),
         (
             {"budget": {"usd": 1, "runs": 1, "per": "day"}},

@@ -30,7 +30,7 @@ def test_an_agent_finds_no_key_in_any_environment_and_the_keys_stay_in_force(ser
 
     assert found() == ""
     one.signal(signal.SIGHUP)
-    assert eventually(lambda: "configuration reloaded; API keys: a" in one.log())
+    assert eventually(lambda: "configuration reloaded; its API keys: a" in one.log())
     for worker in one.workers():
         replace_worker(one, worker)
     assert eventually(lambda: len(one.workers()) == workers and one.is_up())

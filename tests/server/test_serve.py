@@ -20,6 +20,8 @@ import yaml
 from app.config.load import SettingsError, load_settings
 from app.config.schema import ServerSettings
 from app.server.serve import gunicorn_options, refuse_if_nobody_has_access, who_has_access
+from services.access.key import Key, to_digest
+from services.access.key_ring import KeyRing
 from tests.parts.client import Client
 from tests.parts.clis import FakeCli, do
 from tests.parts.command import Command
@@ -302,17 +304,20 @@ def test_the_options_follow_the_settings():
 
 
 @pytest.mark.parametrize(
-    ("names", "is_local", "is_open", "words"),
+    ("expiries", "is_local", "is_open", "words"),
     [
-        ((), True, False, "no API key required (local connections only)"),
-        (("a", "b"), True, False, "with an API key: a, b"),
-        (("a",), False, False, "with an API key: a"),
-        ((), False, True, "EVERYONE"),
-        (("a",), True, True, "--no-auth"),
+        ({}, True, False, "no API key required (local connections only)"),
+        ({"a": None, "b": None}, True, False, "with an API key: a, b"),
+        ({"a": None, "old": 1}, False, False, "with an API key: a"),
+        ({"old": 1}, True, False, "nobody: every API key has expired (old)"),
+        ({f"k{n:02}": None for n in range(14)}, True, False, "k11 and 2 more (clinvk keys list)"),
+        ({}, False, True, "EVERYONE"),
+        ({"a": None}, True, True, "--no-auth"),
     ],
 )
-def test_who_may_call(names, is_local, is_open, words):
-    assert words in who_has_access(names, is_local=is_local, is_open=is_open)
+def test_who_may_call(expiries, is_local, is_open, words):
+    keys = KeyRing(Key(name=name, digests=(to_digest(name),), expires_at=expiry) for name, expiry in expiries.items())
+    assert words in who_has_access(keys, is_local=is_local, is_open=is_open)
 
 
 def test_other_servers_refuse_to_be_open():

@@ -58,7 +58,7 @@ def exit_code(command: Command) -> Command:
 
 
 def key_hint() -> str:
-    return "CLINVK_API_KEY holds another key" if os.environ.get("CLINVK_API_KEY", "").strip() else "set CLINVK_API_KEY"
+    return "it is the one in CLINVK_API_KEY" if os.environ.get("CLINVK_API_KEY", "").strip() else "set CLINVK_API_KEY"
 
 
 def url_of(server: ServerSettings) -> str:

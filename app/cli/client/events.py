@@ -33,6 +33,8 @@ def show_events(events: Iterable[dict[str, Any]], *, as_lines: bool, state: str 
             kind, content = event["type"], event["content"]
             if as_lines:
                 say_json(event, is_line=True)
+            elif kind == "init" and content.get("fallback"):
+                progress.note(fallback_line(content["fallback"], event["backend"]))
             elif kind == "message" and content:
                 answer.write(content)
             elif kind == "tool_use" and sys.stderr.isatty():
@@ -68,6 +70,12 @@ def say_how_to_continue(session_id: str | None) -> None:
 
 def restart_line(attempt: int) -> str:
     return f"the server's process has ended; the run was started again (attempt {attempt})"
+
+
+def fallback_line(passed_over: list[dict[str, str]], backend: str) -> str:
+    """`claude was rate limited, claude-work was overloaded; codex answers`"""
+    reasons = ", ".join(f"{item['backend']} was {item['reason'].replace('_', ' ')}" for item in passed_over)
+    return printable(f"{reasons}; {backend} answers")
 
 
 def tool_line(name: str, input: Any) -> str:

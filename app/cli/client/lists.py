@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from app.cli.client.connect import OK, connected
 from app.cli.client.remote import Remote
 from app.cli.client.screen import costs, note, printable, say_json, say_line
+from services.access.rights import LOCAL
 
 CELL_CHARS = 60
 SHOWN = (
     "id",
+    "owner",
     "title",
     "backend",
     "model",
@@ -51,7 +53,7 @@ def run_list(args: argparse.Namespace) -> int:
         say_json(answer)
         return OK
     rows = [[item[name] or "" for name in ("id", "backend", "status", "updated_at", "title")] for item in answer["sessions"]]
-    say_table(("SESSION", "BACKEND", "STATUS", "UPDATED", "TITLE"), rows)
+    say_owned(("SESSION", "BACKEND", "STATUS", "UPDATED", "TITLE"), rows, answer["sessions"])
     if answer["next_cursor"]:
         note(f"more with --cursor {answer['next_cursor']}")
     return OK
@@ -65,7 +67,7 @@ def run_show(args: argparse.Namespace) -> int:
         say_json({**session, "turns": turns})
         return OK
     for name in SHOWN:
-        if session[name]:
+        if session.get(name):
             say_line(f"{name.replace('_', ' ')}: {printable(plain(session[name]))}")
     say_line(f"used: {costs(session)}")
     for turn in turns:
@@ -106,6 +108,15 @@ def run_delete(args: argparse.Namespace) -> int:
 
 def _path(session: str) -> str:
     return f"/api/v1/sessions/{quote(session, safe='')}"
+
+
+def say_owned(head: Sequence[str], rows: Sequence[Sequence[Any]], items: Sequence[Mapping[str, Any]]) -> None:
+    """A table whose second column is the owner of each item, where the server tells an admin of others than `LOCAL`."""
+    owners = [item.get("owner") or "" for item in items]
+    if set(owners) <= {"", LOCAL}:
+        say_table(head, rows)
+    else:
+        say_table([head[0], "OWNER", *head[1:]], [[row[0], owner, *row[1:]] for row, owner in zip(rows, owners, strict=True)])
 
 
 def say_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

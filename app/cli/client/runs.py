@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from app.cli.client.connect import OK, connected
-from app.cli.client.lists import CELL_CHARS, plain, say_table
+from app.cli.client.lists import CELL_CHARS, plain, say_owned
 from app.cli.client.outcome import show_output
 from app.cli.client.run_ids import PATH, ask_run, run_path
 from app.cli.client.screen import duration, note, printable, say_json, say_line
@@ -17,6 +17,7 @@ FILTERS = ("status", "kind", "session_id", "limit", "cursor")
 HEAD = ("RUN", "STATUS", "KIND", "BACKEND", "STARTED", "TIME", "LAST TOOL", "TITLE")
 SHOWN = (
     "id",
+    "owner",
     "kind",
     "status",
     "position",
@@ -42,7 +43,7 @@ def run_list(args: argparse.Namespace) -> int:
     if args.json:
         say_json(answer)
         return OK
-    say_table(HEAD, [to_row(run, answer["meta"]["timestamp"]) for run in answer["runs"]])
+    say_owned(HEAD, [to_row(run, answer["meta"]["timestamp"]) for run in answer["runs"]], answer["runs"])
     if answer["next_cursor"]:
         note(f"more with --cursor {answer['next_cursor']}")
     return OK
@@ -71,7 +72,7 @@ def run_show(args: argparse.Namespace) -> int:
         say_json(run)
         return OK
     for name in SHOWN:
-        if run[name]:
+        if run.get(name):
             say_line(f"{name.replace('_', ' ')}: {printable(plain(run[name]))}")
     if time := time_of(run, run["meta"]["timestamp"]):
         say_line(f"time: {time}")

@@ -250,6 +250,7 @@ def test_every_key_that_cannot_be_is_told_at_once_with_its_place(tmp_path):
         "    - {name: a b, key: short}\n"
         "    - {key: secret, backends: [cluade], isolation: worktree, allow_mcp_servers: all}\n"
         "    - {name: c, expires_at: 2027-01-31, budget: [{usd: 1, runs: 2, per: day}, {usd: 1}]}\n"
+        "    - {name: e, key: fine-0123456789abcdef, models: [], workdirs: []}\n"
         "    - {name: d, key: [same-0123456789abcdef, same-0123456789abcdef], budget: {per: day}}\n"
     )
     with pytest.raises(SettingsError) as caught:
@@ -265,8 +266,10 @@ def test_every_key_that_cannot_be_is_told_at_once_with_its_place(tmp_path):
         "5:50: server.api_keys[2].budget[0]: expected one of usd, tokens, runs, got usd and runs; several budgets are a list",
         "5:79: server.api_keys[2].budget[1]: expected per: hour, day, week or month",
         "5:17: server.api_keys[2].expires_at: expected a time with a zone, as 2027-01-31T12:00:00Z",
-        "6:46: server.api_keys[3].key[1]: is given twice; give each key a secret of its own",
-        "6:70: server.api_keys[3].budget: expected one of usd, tokens, runs, got none; several budgets are a list",
+        "6:45: server.api_keys[3].models: is empty; name what the key may use, or leave it out to restrict nothing",
+        "6:57: server.api_keys[3].workdirs: is empty; name what the key may use, or leave it out to restrict nothing",
+        "7:46: server.api_keys[4].key[1]: is given twice; give each key a secret of its own",
+        "7:70: server.api_keys[4].budget: expected one of usd, tokens, runs, got none; several budgets are a list",
     ]
 
 

@@ -134,3 +134,8 @@ def test_a_file_that_may_not_be_written_is_told(home, capsys) -> None:
     (home / ".claude.json").mkdir()
     assert run(["connect", "claude", "--as=mcp", "--write", SERVER]) == 1
     assert f"{home}/.claude.json: Is a directory" in capsys.readouterr().err
+
+
+def test_what_remains_to_be_done_names_the_model_that_was_asked_for(home, capsys) -> None:
+    assert run(["connect", "codex", "--as=model", "--write", SERVER, "--model=demo"]) == 0
+    assert "codex -c model_provider=clinvk -m demo;" in capsys.readouterr().err
