@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ServerFactory
 from tests.parts.client import Answer, Client
 from tests.parts.clis import FakeCli, do
 from tests.parts.processes import descendants, eventually
