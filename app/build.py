@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from app.backends import build_backends, database_url
+from app.config.checks import why_no_own_rate
 from app.config.schema import ServerSettings, Settings
 from app.runs import build_runs, to_limits
 from app.server.open_files import limit_at_start
@@ -182,4 +183,5 @@ def _choices(settings: Settings, backends: Mapping[str, BackendSpec], prober: Pr
         "dry_run": settings.unified_flags.dry_run,
         "max_parallel": settings.parallel.max_workers,
         "fail_fast": settings.parallel.fail_fast,
+        "why_no_own_rate": why_no_own_rate(settings.server),
     }

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from app.backends import build_backends
-from app.config.checks import check_together
+from app.config.checks import check_rates, check_together
 from app.config.load import load_settings
 from app.config.problems import Problem, SettingsError
 from app.config.schema import Settings
@@ -36,13 +36,17 @@ class Configuration:
     is_local: bool = True
     """Bound to loopback only."""
     key_of_this_run: Key | None = None
-    """Made for one run: it is in force until there is another."""
+    """Made for one run: it is in force until there is another, and beside others where one command is served."""
     is_private: bool = False
     """Serves a single command, with which it ends."""
 
     @classmethod
     def of(cls, settings: Settings, keys: KeyRing) -> Configuration:
         return cls(settings=settings, keys=keys, is_local=is_loopback(settings.server.host))
+
+    def stored_keys(self) -> tuple[Key, ...]:
+        """The keys of the store that are in force besides ``keys``, as they are now."""
+        return () if self.is_open else stored_keys(self.settings)
 
     def again(self) -> tuple[Configuration, list[str]]:
         """The configuration read again, keys included, and which changes need a restart. On SettingsError this one stays in force."""
@@ -52,10 +56,11 @@ class Configuration:
         build_backends(settings)
         if self.is_open:
             return replace(self, settings=settings), postponed
-        stored = stored_keys(settings)
+        stored = self.stored_keys()
+        check_rates(settings, stored)
         keys = load_keys(settings, os.environ, stored=[key.name for key in stored])
-        if not keys and self.key_of_this_run:
-            keys = KeyRing([self.key_of_this_run])
+        if self.key_of_this_run and (self.is_private or not keys):
+            keys = KeyRing((*keys, self.key_of_this_run))
         if not keys and not stored and not self.is_local:
             message = f"no key would be left, and the server listens on {settings.server.host}: nobody could use it"
             raise SettingsError([Problem("", "server.api_keys", message)])

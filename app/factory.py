@@ -96,7 +96,7 @@ def create_app(
     app.extensions["clinvk.counts"] = counts
     app.extensions["clinvk.count_run"] = lambda: None  # `limit_runs` replaces it: for views that start runs, but not with every request
 
-    register_request_checks(app, server, services.keys, counts.wrong_keys)
+    register_request_checks(app, server, services.keys, services.access, counts.wrong_keys)
     app.register_error_handler(Exception, answer_error)
     _register_surfaces(app)
     limit_runs(app, server, counts.runs, answer_error)

@@ -13,6 +13,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -20,19 +22,20 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from bench.clocks import percentile, rounds
+from bench.clocks import own_cpu_s, percentile, rounds
 from bench.section import Section
 from services.access.rights import Budget, Rights
 from services.store.db import to_url
-from tests.parts.quotas import QuotaDesk, open_quota_desk
+from tests.parts.clis import FakeCli
+from tests.parts.quotas import open_quota_desk
 from tests.parts.server import Server
 
 KEY = "a-key-of-the-measurement-0123456789"
 LIMITED: dict[str, Any] = {
     "name": "limited",
     "key": KEY,
-    "backends": ["demo"],
-    "models": ["demo-*", "demo/*", "default"],
+    "backends": ["claude"],
+    "models": ["sonnet*", "claude/*", "default"],
     "workdirs": ["/tmp"],
     "max_approval_mode": "auto",
     "max_sandbox_mode": "workspace",
@@ -42,7 +45,13 @@ LIMITED: dict[str, Any] = {
     "max_waiting_runs": 8,
     "budget": [{"usd": 1_000, "per": "month"}, {"tokens": 10**9, "per": "day"}, {"runs": 10**6, "per": "hour"}],
 }
-SERVERS: dict[str, list[Any]] = {"no keys": [], "a key": [f"plain={KEY}"], "a key with all rights and limits": [LIMITED]}
+PACED = ("rate_limit_rps", "rate_limit_burst")
+SERVERS: dict[str, list[Any]] = {
+    "no keys": [],
+    "a key": [f"plain={KEY}"],
+    "a key with all rights": [{name: value for name, value in LIMITED.items() if name not in PACED}],
+    "and a rate limit": [LIMITED],
+}
 DESKS = {
     "no limit": Rights(),
     "runs at once": Rights(max_concurrent_runs=8),
@@ -57,40 +66,57 @@ DESKS = {
 }
 BATCH = 50
 NOTE = """\
-*A request*: a dry run over one connection, p50; the servers take turns. *A run*: to get a slot and to give it back with an entry in the
-ledger (SQLite, one process), p50, without the run itself. Medians of the rounds. Target: rights add at most 0.2 ms to a request."""
+*A request*: a dry run over one connection, p50. *A run*: to get a slot and to give it back with an entry in the ledger (SQLite, one process),
+p50, without the run itself: a limited key's slot and entry are written before its caller goes on, twice a run. *CPU* is that of the server's
+own processes for a request, of this one for a run. The callers take turns; medians of the rounds, and of what each round has more than
+the first caller's. Target: rights add at most 0.2 ms to a request."""
+
+
+@dataclass(frozen=True)
+class Way:
+    go: Callable[[], object]
+    cpu_s: Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """By a round: the p50, and the mean of CPU."""
+
+    seconds: float
+    cpu_s: float
 
 
 def measure(*, quick: bool = False) -> Section:
-    count = 5 if quick else 15
-    requests, runs = measure_requests(count), measure_runs(count)
+    count = 5 if quick else 40
     rows: list[tuple[str, ...]] = []
-    for kind, found in (("a request", requests), ("a run", runs)):
+    for kind, found in (("a request", measure_requests(count)), ("a run", measure_runs(count))):
         first = next(iter(found.values()))
-        rows += [(kind, name, f"{value * 1e3:.3f}", f"{(value - first) * 1e3:+.3f}") for name, value in found.items()]
-    return Section(title="What rights and limits of a key add", note=NOTE, columns=("of", "caller", "p50 ms", "added ms"), rows=rows)
+        for name, taken in found.items():
+            added = [(one.seconds - before.seconds, one.cpu_s - before.cpu_s) for one, before in zip(taken, first, strict=True)]
+            p50_s, cpu_s = statistics.median(one.seconds for one in taken), statistics.median(one.cpu_s for one in taken)
+            added_s, added_cpu_s = (statistics.median(values) for values in zip(*added, strict=True))
+            rows.append((kind, name, f"{p50_s * 1e3:.3f}", f"{added_s * 1e3:+.3f}", f"{cpu_s * 1e3:.3f}", f"{added_cpu_s * 1e3:+.3f}"))
+    columns = ("of", "caller", "p50 ms", "added ms", "CPU ms", "added CPU ms")
+    return Section(title="What rights and limits of a key add", note=NOTE, columns=columns, rows=rows)
 
 
-def measure_requests(count: int) -> dict[str, float]:
+def measure_requests(count: int) -> dict[str, list[Taken]]:
     with ExitStack() as stack:
-        ways: dict[str, Callable[[], None]] = {}
+        ways: dict[str, Way] = {}
         for name, keys in SERVERS.items():
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
-            config = {
-                "default_backend": "demo",
-                "server": {"api_keys": keys, "log_level": "warning"},
-                "prices": {"*": {"input": 1, "output": 1}},
-            }
+            backend = FakeCli(Path(folder) / "reports").backend(warm={"max": 0})
+            config = {"default_backend": "claude", "backends": {"claude": backend}, "server": {"api_keys": keys, "log_level": "warning"}}
             server = Server(Path(folder), config, {"CLINVK_API_KEY": KEY})
             stack.callback(server.stop)
-            ways[name] = to_request(server)
+            ways[name] = Way(to_request(server), partial(own_cpu_s, server))
         return take_turns(ways, count)
 
 
 def to_request(server: Server) -> Callable[[], None]:
     address = urlsplit(server.url)
     connection = HTTPConnection(address.hostname or "", address.port)
-    body = orjson.dumps({"prompt": "hello", "model": "demo-1", "workdir": "/tmp", "dry_run": True})
+    body = orjson.dumps({"prompt": "hello", "model": "sonnet", "workdir": "/tmp", "dry_run": True})
     headers = {"Content-Type": "application/json", "X-Api-Key": KEY}
 
     def ask() -> None:
@@ -102,36 +128,32 @@ def to_request(server: Server) -> Callable[[], None]:
     return ask
 
 
-def measure_runs(count: int) -> dict[str, float]:
+def measure_runs(count: int) -> dict[str, list[Taken]]:
     with ExitStack() as stack:
-        ways: dict[str, Callable[[], None]] = {}
+        ways: dict[str, Way] = {}
         for name, rights in DESKS.items():
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
             desk = open_quota_desk(to_url("", folder), {"anna": rights})
             stack.callback(desk.close)
-            ways[name] = to_run(desk)
+            ways[name] = Way(desk.run, time.process_time)
         return take_turns(ways, count)
 
 
-def to_run(desk: QuotaDesk) -> Callable[[], None]:
-    return lambda: desk.run() and None
-
-
-def take_turns(ways: dict[str, Callable[[], None]], count: int) -> dict[str, float]:
-    """Seconds: the median of the rounds' p50."""
-    found: dict[str, list[float]] = {name: [] for name in ways}
+def take_turns(ways: dict[str, Way], count: int) -> dict[str, list[Taken]]:
+    found: dict[str, list[Taken]] = {name: [] for name in ways}
     for way in ways.values():
         timed(way)
     for _ in rounds(count, 60):
         for name, way in ways.items():
-            found[name].append(percentile(timed(way), 0.5))
-    return {name: statistics.median(values) for name, values in found.items()}
+            found[name].append(timed(way))
+    return found
 
 
-def timed(way: Callable[[], None]) -> list[float]:
+def timed(way: Way) -> Taken:
     taken = []
+    before_s = way.cpu_s()
     for _ in range(BATCH):
         start = time.perf_counter()
-        way()
+        way.go()
         taken.append(time.perf_counter() - start)
-    return taken
+    return Taken(percentile(taken, 0.5), (way.cpu_s() - before_s) / BATCH)

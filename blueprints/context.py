@@ -50,6 +50,9 @@ class Services:
     fail_fast: bool = False
     """Default for whether one failure ends a /parallel request (parallel.fail_fast)."""
 
+    why_no_own_rate: str | None = None
+    """Why a new key cannot have a rate of its own; None: it can."""
+
     @property
     def default_backend(self) -> str:
         return self.models.default_backend

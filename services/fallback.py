@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from services.clis.spec import BackendSpec
-from services.errors import BackendUnavailable, QueueFull, RunFailed
+from services.errors import BackendUnavailable, ClinvkError, QueueFull, RunFailed, StoreUnavailable
 from services.events import Failed
 from services.plans.windows import PlanWindows
 from services.requests import PassedOver, RunRequest
@@ -34,10 +34,9 @@ class Chain:
     requests: Sequence[RunRequest]
     start: Callable[[RunRequest], RunStream]
     """Raises as `Runner.stream`."""
-    why_not: Callable[[str], Reason | None]
-    """Why a backend need not be asked now; None: it may answer."""
-    can_run: Callable[[RunRequest], bool]
-    """Whether the request is allowed, and its backend has the options that it needs."""
+    prepare: Callable[[RunRequest], object]
+    """Raises if the request is not allowed, or its backend lacks what it needs."""
+    is_available: Callable[[str], bool]
     give_up: Callable[[RunStream, Failed], None]
     held_s: float
     """How long a backend may take for its first output."""
@@ -47,6 +46,8 @@ class Chain:
         """The run of the first backend that answers, or of the last one that could not. Raises as `Runner.stream`, and RunFailed if
         every backend is known to be rate limited."""
         place, passed = self._next(0)
+        if place != 0:  # whether a request is allowed does not depend on who can answer now
+            self.prepare(self.requests[0])
         has_started = False
         while place is not None:
             request = replace(self.requests[place], passed_over=passed, is_fallback=has_started)
@@ -68,7 +69,7 @@ class Chain:
         of it."""
         try:
             stream = self.start(request)
-        except QueueFull:  # the server's own limit: another backend would have to wait as well
+        except (QueueFull, StoreUnavailable):  # the server's own trouble, which is the same for every backend
             raise
         except BackendUnavailable as error:
             return None, Failed("unavailable", error.message, retry_after_s=error.retry_after_s)
@@ -81,20 +82,33 @@ class Chain:
             raise
 
     def _may_have_other(self, place: int) -> bool:
-        return any(self.why_not(later.backend) is None for later in self.requests[place + 1 :])
+        return any(self._why_not(later.backend) is None for later in self.requests[place + 1 :])
 
     def _next(self, place: int) -> tuple[int | None, Passed]:
         """The place of the next request that can be tried, and the backends that are skipped before it."""
         skipped: Passed = ()
         for index in range(place, len(self.requests)):
             request = self.requests[index]
-            if index and not self.can_run(request):
+            if index and not self._can_run(request):
                 continue
-            reason = self.why_not(request.backend)
+            reason = self._why_not(request.backend)
             if reason is None:
                 return index, skipped
             skipped = (*skipped, PassedOver(request.backend, reason))
         return None, skipped
+
+    def _can_run(self, request: RunRequest) -> bool:
+        try:
+            self.prepare(request)
+        except ClinvkError:
+            return False
+        return True
+
+    def _why_not(self, backend: str) -> Reason | None:
+        """Why a backend need not be asked now; None: it may answer."""
+        if not self.is_available(backend):
+            return "unavailable"
+        return "rate_limited" if self.plans.rejected_until(backend) else None
 
     def _refused(self, passed: Passed) -> RunStream:
         """No backend can be asked."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from services.history import Message, said
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -24,17 +26,9 @@ class PassedOver(NamedTuple):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
-    """One picture for the model: its media type (``image/png``) and its bytes."""
-
-    media_type: str
-    data: bytes = field(repr=False)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """One prompt, the same for every API surface. ``None`` means "not set".
+    """One prompt, or one conversation, the same for every API surface. ``None`` means "not set".
 
     ``options`` holds the unified options that a backend maps through its option table, by name; see
     `services.clis.spec.OPTION_NAMES`. An option that the backend does not support is reported in
@@ -42,6 +36,7 @@ class RunRequest:
     """
 
     prompt: str = field(repr=False)
+    """What is asked, as sessions record it."""
     backend: str
     backend_reason: str = ""
     """Why this backend was selected, if the request did not name it; for error messages."""
@@ -52,7 +47,9 @@ class RunRequest:
     ephemeral: bool = False
     resume: str | None = None
     """The CLI's own session id to continue."""
-    images: tuple[Image, ...] = ()
+    history: tuple[Message, ...] = ()
+    """The conversation up to what is asked, which is its last message; empty: the prompt is all of it. Of a run that resumes a
+    session: the messages that the session lacks."""
     stop: tuple[str, ...] = ()
     """Stop sequences: the text is cut before the first match and the CLI is stopped."""
     extra: tuple[str, ...] = ()
@@ -80,6 +77,11 @@ class RunRequest:
     """False: no other backend may answer. The request names the model exactly, or continues a session."""
     passed_over: tuple[PassedOver, ...] = ()
     """The backends that did not answer before this one."""
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """Everything that the model is told, but for the system prompt. Never empty."""
+        return self.history or (said("user", self.prompt),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,10 +17,10 @@ from services.clis.command import invoke
 from services.clis.environment import cli_environment
 from services.clis.probe import Availability, Prober
 from services.clis.spec import BackendSpec, Invocation
-from services.errors import BackendUnavailable, ClinvkError, InvalidRequest, TooDeep
+from services.errors import BackendUnavailable, InvalidRequest, TooDeep
 from services.events import Failed, Finished
 from services.execution.driver import Driver, Limits
-from services.fallback import HELD_KEEPALIVES, Chain, Reason, requests_of
+from services.fallback import HELD_KEEPALIVES, Chain, requests_of
 from services.fold import collect
 from services.plans.windows import PlanWindows
 from services.processes.marks import new_path
@@ -128,7 +128,7 @@ class Runner:
         """The invocation for ``request``; starts nothing. Raises InvalidRequest if the request is not allowed, RightMissing if it is
         not allowed to its owner."""
         spec = self.backend(request.backend, request.owner)
-        if not request.prompt.strip():
+        if not request.history and not request.prompt.strip():
             raise InvalidRequest("prompt is empty", field="prompt", issue="must not be empty")
         if request.depth >= self._limits.max_depth:
             raise TooDeep(self._limits.max_depth)
@@ -227,8 +227,8 @@ class Runner:
         spec = self.backends.get(request.backend)
         if not spec or not spec.fallback or not request.may_fall_back or request.resume:
             return []
-        allowed = self.access.rights_of(request.owner).backends
-        return [name for name in spec.fallback if self.backends[name].enabled and (not allowed or name in allowed)]
+        rights = self.access.rights_of(request.owner)
+        return [name for name in spec.fallback if self.backends[name].enabled and policy.may_use(rights, name)]
 
     def _chain(self, request: RunRequest, others: Sequence[str], cancellation: Cancellation) -> Chain:
         began: list[float] = []
@@ -241,28 +241,16 @@ class Runner:
         return Chain(
             requests=list(requests_of(request, [self.backends[name] for name in others])),
             start=start,
-            why_not=self._why_not,
-            can_run=self._can_run,
+            prepare=self.prepare,
+            is_available=self._is_available,
             give_up=self._give_up,
             held_s=HELD_KEEPALIVES * self._limits_of(request).keepalive_s,
             plans=self.plans,
         )
 
-    def _why_not(self, backend: str) -> Reason | None:
-        if not self._is_available(backend):
-            return "unavailable"
-        return "rate_limited" if self.plans.rejected_until(backend) else None
-
     def _is_available(self, backend: str) -> bool:
         spec = self.backends.get(backend)  # a new configuration may have come while a run was held
         return spec is not None and self.prober.availability(spec).available
-
-    def _can_run(self, request: RunRequest) -> bool:
-        try:
-            self.prepare(request)
-        except ClinvkError:
-            return False
-        return True
 
     def _give_up(self, stream: RunStream, failure: Failed) -> None:
         """End an attempt that another backend's follows, and delete the CLI's session of it, which nobody will continue."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from app.cli.client.lists import say_table
 from app.cli.key_rights import add_rights, rights_of
+from app.config.checks import why_no_own_rate
 from app.config.load import load_settings
 from app.config.problems import COMMAND_LINE, Problem, SettingsError
 from app.config.schema import Settings
@@ -72,6 +73,8 @@ def run_create(args: argparse.Namespace) -> int:
     if problem := why_no_name(args.name):
         raise SettingsError([Problem(COMMAND_LINE, "NAME", problem)])
     rights, expires_at = rights_of(args, settings)
+    if rights.has_own_rate and (why := why_no_own_rate(settings.server)):
+        raise SettingsError([Problem("command line", "--rate-limit-rps, --rate-limit-burst", why)])
     configured = configured_keys(settings)
     if args.name in configured:
         return _fail(f"the configuration has a key {args.name!r}; choose another name")

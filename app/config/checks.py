@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from ipaddress import ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
-from app.config.problems import Problem
+from app.config.problems import Problem, SettingsError
 from app.config.schema import PriceSettings, RunSettings, ServerSettings, Settings
 from app.observability.trace_context import wrong_variables
+from services.access.key import Key
 
 ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\s?#]+")
 OTEL_PACKAGES = "opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
@@ -23,6 +24,12 @@ STORAGES = ("memory", "redis", "rediss", "redis+unix")
 def check_together(settings: Settings) -> list[Problem]:
     found = (*_checks(settings.server), *_database(settings.session.database_url), *_webhooks(settings.runs), *_prices(settings.prices))
     return [Problem(settings.source_of(key), key, message) for key, message in found]
+
+
+def check_rates(settings: Settings, stored: Iterable[Key]) -> None:
+    """Raises SettingsError for rate limits that would not hold, also those of the store's keys."""
+    if problems := [Problem(settings.source_of(key), key, message) for key, message in rate_limit_problems(settings.server, stored)]:
+        raise SettingsError(problems)
 
 
 def _checks(server: ServerSettings) -> Iterator[tuple[str, str]]:
@@ -112,19 +119,41 @@ def _origins(server: ServerSettings) -> Iterator[tuple[str, str]]:
         )
 
 
-def rate_limit_problems(server: ServerSettings) -> Iterator[tuple[str, str]]:
-    """Keys of settings, each with what is wrong."""
+def rate_limit_problems(server: ServerSettings, stored: Iterable[Key] = ()) -> Iterator[tuple[str, str]]:
+    """Keys of settings, each with what is wrong. ``stored``: the keys of the store."""
     scheme = urlsplit(server.rate_limit_storage).scheme
     if scheme not in STORAGES:
         yield "server.rate_limit_storage", "expected memory:// or a redis:// address"
     elif scheme != "memory" and find_spec("redis") is None:
         yield "server.rate_limit_storage", f"needs the redis package, which is not installed: {sys.executable} -m pip install redis"
-    elif scheme == "memory" and server.workers > 1 and server.rate_limit_enabled:
+    elif _counts_apart(server) and (limits := rate_limits(server, stored)):
         yield (
             "server.workers",
             f"cannot be {server.workers} with server.rate_limit_storage memory://: each worker would count for itself "
-            "and let the limit through several times; set a redis:// address or one worker",
+            f"and let the limit through several times ({', '.join(limits)}); set a redis:// address or one worker",
         )
+
+
+def why_no_own_rate(server: ServerSettings) -> str | None:
+    """Why no key can have a rate of its own."""
+    if not _counts_apart(server):
+        return None
+    return f"{server.workers} workers cannot count together with server.rate_limit_storage memory://; set a redis:// address or one worker"
+
+
+def _counts_apart(server: ServerSettings) -> bool:
+    """Whether each worker would count rates for itself."""
+    return server.workers > 1 and urlsplit(server.rate_limit_storage).scheme == "memory"
+
+
+def rate_limits(server: ServerSettings, stored: Iterable[Key] = ()) -> list[str]:
+    """What limits a rate: the server's own setting, and the keys that have one of their own."""
+    own = [index for index, key in enumerate(server.api_keys) if not isinstance(key, str) and (key.rate_limit_rps or key.rate_limit_burst)]
+    return [
+        *(["server.rate_limit_enabled"] if server.rate_limit_enabled else []),
+        *(f"server.api_keys[{index}]" for index in own),
+        *(f"the stored key {key.name}" for key in stored if key.rights.has_own_rate),
+    ]
 
 
 def _tracing(server: ServerSettings) -> Iterator[tuple[str, str]]:

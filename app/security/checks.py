@@ -13,12 +13,13 @@ from app.security.cors import SAFE_METHODS, OriginRules, allow_origins, is_prefl
 from app.security.hosts import HostRules, check_peer, is_loopback
 from app.security.rate_limit import InMemory, WrongKeys
 from blueprints.marks import marks_of
+from services.access.access import Access
 from services.access.keys_in_force import KeysInForce
 from services.errors import AuthenticationFailed, PermissionDenied, RightMissing, StoreUnavailable
 
 
-def register_request_checks(app: flask.Flask, server: ServerSettings, keys: KeysInForce, tried: InMemory) -> None:
-    """Run the checks before every request, also for unknown paths. ``tried`` counts wrong keys."""
+def register_request_checks(app: flask.Flask, server: ServerSettings, keys: KeysInForce, access: Access, tried: InMemory) -> None:
+    """Run the checks before every request, also for unknown paths. ``access`` has the rights of ``keys``; ``tried`` counts wrong keys."""
     hosts = HostRules(server)
     origins = OriginRules(server)
     is_local = is_loopback(server.host)
@@ -57,7 +58,7 @@ def register_request_checks(app: flask.Flask, server: ServerSettings, keys: Keys
             try:
                 key = authenticate(environ, keys)
                 current.key_name = current.caller = key.name
-                current.rights = key.rights
+                current.rights = access.rights_of(key.name)
                 current.sees_details = True
             except StoreUnavailable:
                 if not is_open:

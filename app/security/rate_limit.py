@@ -28,7 +28,6 @@ from app.config.schema import ServerSettings
 from app.observability.context import request_of
 from app.security.proxies import to_limit_key
 from blueprints.marks import View, marks_of
-from services.access.rights import Rights
 from services.errors import RateLimited
 
 REDIS_TIMEOUT_S = 1.0
@@ -175,7 +174,7 @@ def limit_runs(app: flask.Flask, server: ServerSettings, counted: InMemory, answ
     def pace() -> Pace:
         """Of the request."""
         rights = request_of(request.environ).rights
-        if not has_own_limit(rights):
+        if not rights.has_own_rate:
             return everybody
         return Pace(rights.rate_limit_rps or everybody.rps, rights.rate_limit_burst or everybody.burst)
 
@@ -199,7 +198,7 @@ def limit_runs(app: flask.Flask, server: ServerSettings, counted: InMemory, answ
         checked: View = shared(view)
         if server.rate_limit_enabled:
             return checked
-        return wraps(view)(lambda *args, **named: (checked if has_own_limit(request_of(request.environ).rights) else view)(*args, **named))
+        return wraps(view)(lambda *args, **named: (checked if request_of(request.environ).rights.has_own_rate else view)(*args, **named))
 
     for endpoint, view in app.view_functions.items():
         if marks_of(view).runs_cli:
@@ -223,10 +222,6 @@ def limit_runs(app: flask.Flask, server: ServerSettings, counted: InMemory, answ
             response.headers["X-RateLimit-Remaining"] = str(remaining)
             response.headers["X-RateLimit-Reset"] = str(math.ceil(reset_at))
         return response
-
-
-def has_own_limit(rights: Rights) -> bool:
-    return rights.rate_limit_rps is not None or rights.rate_limit_burst is not None
 
 
 def _count() -> None:

@@ -10,14 +10,17 @@ from collections.abc import Sequence
 from app.config.schema import Settings
 from app.server.shared_state import notes
 from app.version import program_version
+from services.access.key import Key
 from services.clis.probe import Availability
 from services.clis.spec import BackendSpec
 
 INDENT = " " * 12
 
 
-def opening(settings: Settings, url: str, access: str, files: str | None = None, notes_on_keys: Sequence[str] = ()) -> str:
-    """The lines known at startup. ``access``: who has access; ``files``: a problem with the open file limit."""
+def opening(
+    settings: Settings, url: str, access: str, files: str | None = None, stored: Sequence[Key] = (), notes_on_keys: Sequence[str] = ()
+) -> str:
+    """The lines known at startup. ``access``: who has access; ``files``: a problem with the open file limit; ``stored``: the store's keys."""
     lines = [
         f"clinvk {program_version()} listens on {url}",
         f"  openai    {url}/openai/v1",
@@ -31,7 +34,7 @@ def opening(settings: Settings, url: str, access: str, files: str | None = None,
         lines.append(f"  workers   {settings.server.workers}; max_concurrent_runs and max_queued_runs count for each of them")
     if files:
         lines.append(f"  files     {files}")
-    lines += [f"  note      {note}" for note in (*settings.warnings, *notes(settings), *notes_on_keys)]
+    lines += [f"  note      {note}" for note in (*settings.warnings, *notes(settings, stored), *notes_on_keys)]
     return "\n".join(lines)
 
 

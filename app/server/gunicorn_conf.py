@@ -17,7 +17,7 @@ with making_what_stays():
     from app.server.serve import gunicorn_options
 
 _configuration = hosting.load_configuration()
-_options = gunicorn_options(_configuration.settings.server)
+_options = gunicorn_options(_configuration.settings.server, _configuration.stored_keys)
 
 
 def _on_starting(arbiter: Any) -> None:

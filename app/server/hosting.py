@@ -9,14 +9,16 @@ from typing import NoReturn, Protocol
 import flask
 
 from app.backends import build_backends, check_database
+from app.config.checks import check_rates
 from app.config.load import load_settings
 from app.config.problems import SettingsError, print_problems
 from app.configuration import Configuration
-from app.security.api_keys import load_keys
+from app.security.api_keys import load_keys, notes_on
 from app.security.stored_keys import stored_keys
 from app.server.flask_run import FlaskRun, is_flask_run
 from app.server.serve import protect_secrets, refuse_if_nobody_has_access
 from app.startup import making_what_stays
+from services.access.key_ring import KeyRing
 
 EXIT_MISCONFIGURED = 2
 GUNICORN_HALTS = 4
@@ -41,14 +43,17 @@ program: Program | None = None
 
 
 def load_configuration() -> Configuration:
-    """Load and validate the whole configuration. If it is invalid, print one line per problem and exit with 2."""
+    """Load and validate the whole configuration, and print notes on its keys. If it is invalid, print one line per problem and exit with 2."""
     try:
         settings = load_settings()
         build_backends(settings)
         check_database(settings)
-        stored = [key.name for key in stored_keys(settings)]
-        keys = load_keys(settings, stored=stored)
-        refuse_if_nobody_has_access(settings, (*keys.names, *stored))
+        stored = stored_keys(settings)
+        check_rates(settings, stored)
+        keys = load_keys(settings, stored=[key.name for key in stored])
+        refuse_if_nobody_has_access(settings, (*keys.names, *(key.name for key in stored)))
+        for note in notes_on(KeyRing((*keys, *stored))):
+            print(f"clinvk: note: {note}", file=sys.stderr, flush=True)
         return Configuration.of(settings, keys)
     except SettingsError as error:
         print_problems(error)

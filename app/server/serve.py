@@ -14,6 +14,7 @@ import gevent
 from gunicorn.app.base import BaseApplication
 
 from app.backends import build_backends, check_database
+from app.config.checks import check_rates
 from app.config.environment import PREFIX
 from app.config.load import load_settings
 from app.config.problems import Problem, SettingsError
@@ -28,7 +29,7 @@ from app.server.arbiter import GracefulArbiter
 from app.server.banner import backend_lines, opening
 from app.server.open_files import raise_limit
 from app.server.reload import obey_hangup
-from app.server.shared_state import keep_number_of_workers, refuse_wrong_workers
+from app.server.shared_state import StoredKeys, keep_number_of_workers, refuse_wrong_workers
 from app.server.worker import GRACE_MARGIN_S
 from app.startup import making_what_stays
 from services.access.key import new_secret
@@ -49,7 +50,7 @@ class CannotListen(Exception):
     """The address cannot be bound; the message states the reason and a remedy."""
 
 
-def gunicorn_options(server: ServerSettings) -> dict[str, Any]:
+def gunicorn_options(server: ServerSettings, stored: StoredKeys) -> dict[str, Any]:
     """gunicorn's settings, for `clinvk serve` and `app.server.gunicorn_conf`."""
     host = f"[{server.host}]" if ":" in server.host else server.host
     return {
@@ -70,13 +71,13 @@ def gunicorn_options(server: ServerSettings) -> dict[str, Any]:
         "logger_class": "app.server.worker.Log",
         "control_socket_disable": True,
         "proc_name": "clinvk",
-        **_hooks(server),
+        **_hooks(server, stored),
     }
 
 
-def _hooks(server: ServerSettings) -> dict[str, Callable[..., None]]:
+def _hooks(server: ServerSettings, stored: StoredKeys) -> dict[str, Callable[..., None]]:
     shared = metrics_files.hooks() if server.metrics_enabled else {}
-    check_workers = refuse_wrong_workers(server)
+    check_workers = refuse_wrong_workers(server, stored)
 
     def on_starting(arbiter: Any) -> None:
         check_workers(arbiter)
@@ -86,7 +87,7 @@ def _hooks(server: ServerSettings) -> dict[str, Callable[..., None]]:
 
     def when_ready(arbiter: Any) -> None:
         obey_hangup(arbiter)
-        keep_number_of_workers(arbiter, server)
+        keep_number_of_workers(arbiter, server, stored)
 
     return {**shared, "on_starting": on_starting, "when_ready": when_ready}
 
@@ -107,6 +108,7 @@ def serve(
     build_backends(settings)
     check_database(settings)
     stored = () if is_open else stored_keys(settings)
+    check_rates(settings, stored)
     keys = KeyRing() if is_open else load_keys(settings, stored=[key.name for key in stored])
     all_keys = KeyRing((*keys, *stored))
     listener = listen(settings.server.host, settings.server.port)
@@ -122,7 +124,7 @@ def serve(
         access = who_has_access(all_keys, is_local=is_local, is_open=is_open)
     own = key_of_this_run(secret_of_this_run) if secret_of_this_run else None
     files = raise_limit(settings.server)
-    print(opening(settings, url, access, files, notes_on(all_keys)), file=sys.stderr, flush=True)
+    print(opening(settings, url, access, files, stored, notes_on(all_keys)), file=sys.stderr, flush=True)
     configuration = Configuration(
         settings=settings,
         keys=KeyRing((*keys, own)) if own else keys,
@@ -195,7 +197,7 @@ class Gunicorn(BaseApplication):
         super().__init__()
 
     def load_config(self) -> None:
-        for name, value in gunicorn_options(self.configuration.settings.server).items():
+        for name, value in gunicorn_options(self.configuration.settings.server, self.configuration.stored_keys).items():
             self.cfg.set(name, value)
         self.cfg.set("bind", f"fd://{self._descriptor}")
         self.cfg.set("post_worker_init", self._tell_backends)

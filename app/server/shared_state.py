@@ -1,6 +1,6 @@
 """State that several workers, or servers on several machines, must share. An unsafe setup is rejected at startup, under any server.
 
-Rejected: rate limits in memory with more than one worker; workers other than gevent's. Shared by all workers of one machine:
+Rejected: rate limits in memory, also those of single keys, with more than one worker; workers other than gevent's. Shared by all workers of one machine:
 sessions (SQLite), metrics, the key generated for one run. Counted per worker, as the startup notes state: run slots and queue
 (`max_concurrent_runs`, `max_queued_runs`), warm processes, wrong keys. Servers on several machines need Redis and PostgreSQL.
 """
@@ -10,16 +10,17 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
 from gunicorn.workers.ggevent import GeventWorker
 
-from app.config.checks import rate_limit_problems
+from app.config.checks import rate_limit_problems, rate_limits
 from app.config.schema import ServerSettings, Settings
 from app.security.hosts import is_loopback
 from app.server.worker import Worker
+from services.access.key import Key
 
 log = logging.getLogger("clinvk.start")
 
@@ -27,11 +28,15 @@ WRONG_OPTIONS = 2
 """The exit code of a rejected start, as for `clinvk serve`."""
 
 
-def refuse_wrong_workers(server: ServerSettings) -> Callable[[Any], None]:
+StoredKeys = Callable[[], Collection[Key]]
+"""The keys of the store, as they are now."""
+
+
+def refuse_wrong_workers(server: ServerSettings, stored: StoredKeys) -> Callable[[Any], None]:
     """gunicorn's hook ``on_starting``: its command line may override the settings. `-k gevent` becomes our subclass of it."""
 
     def check(arbiter: Any) -> None:
-        problems = [f"{key} {message}" for key, message in rate_limit_problems(replace(server, workers=arbiter.cfg.workers))]
+        problems = [f"{key} {message}" for key, message in rate_limit_problems(replace(server, workers=arbiter.cfg.workers), stored())]
         if arbiter.worker_class is GeventWorker:
             arbiter.worker_class = Worker  # the same loop, with time limits and a graceful stop
         if not issubclass(arbiter.worker_class, Worker):
@@ -46,12 +51,12 @@ def refuse_wrong_workers(server: ServerSettings) -> Callable[[Any], None]:
     return check
 
 
-def keep_number_of_workers(arbiter: Any, server: ServerSettings) -> None:
+def keep_number_of_workers(arbiter: Any, server: ServerSettings, stored: StoredKeys) -> None:
     """Ignore SIGTTIN if another worker would be unsafe. Runs in gunicorn's parent process, in the hook ``when_ready``."""
     add_worker = arbiter.handle_ttin
 
     def handle_ttin() -> None:
-        problems = list(rate_limit_problems(replace(server, workers=arbiter.num_workers + 1)))
+        problems = list(rate_limit_problems(replace(server, workers=arbiter.num_workers + 1), stored()))
         for key, message in problems:
             log.error("no worker is added: %s %s", key, message)
         if not problems:
@@ -60,7 +65,7 @@ def keep_number_of_workers(arbiter: Any, server: ServerSettings) -> None:
     arbiter.handle_ttin = handle_ttin
 
 
-def notes(settings: Settings) -> list[str]:
+def notes(settings: Settings, stored: Collection[Key] = ()) -> list[str]:
     """Notes on what each server counts for itself. That is correct for one server; it cannot detect that there are several."""
     server = settings.server
     found: list[str] = []
@@ -75,7 +80,7 @@ def notes(settings: Settings) -> list[str]:
         if not os.path.isdir(path)
     ]
     is_shared = settings.session.database_url.startswith("postgres")
-    if is_shared and server.rate_limit_enabled and server.rate_limit_storage.startswith("memory"):
+    if is_shared and rate_limits(server, stored) and server.rate_limit_storage.startswith("memory"):
         found.append(
             "sessions may be shared between servers (PostgreSQL), but each counts its rate limit alone; see server.rate_limit_storage"
         )

@@ -21,7 +21,7 @@ from blueprints.anthropic.schemas import (
     TokenCountSchema,
 )
 from blueprints.anthropic.threads import check_thread
-from blueprints.anthropic.translate import check_tools, prompt_tokens, to_model, to_page, to_run_request, to_turns
+from blueprints.anthropic.translate import check_tools, prompt_tokens, to_messages, to_model, to_page, to_run_request
 from blueprints.compat.agent_clients import may_leave_out_tools
 from blueprints.compat.answer import RUN_ERRORS, answer
 from blueprints.compat.context import continues_turns, to_context
@@ -58,7 +58,7 @@ def create_message(body: dict[str, Any]) -> Any:
     resolution, conversation = _resolve(body, origin)
     run_request = to_run_request(body, conversation, resolution, to_context(origin))
     dialect = MessageDialect(body, conversation)
-    return answer(run_request, dialect, continue_conversation(conversation.turns, origin), origin, kind="message", stream=body["stream"])
+    return answer(run_request, dialect, continue_conversation(origin), origin, kind="message", stream=body["stream"])
 
 
 @blp.route("/messages/count_tokens", methods=["POST"])
@@ -103,8 +103,9 @@ def _resolve(body: dict[str, Any], origin: Origin) -> tuple[Resolution, Conversa
     svc = services()
     resolution = svc.models_of(origin.owner).resolve(body["model"])
     conversation = to_conversation(
-        to_turns(body.get("system"), body["messages"]),
-        has_system_option=svc.runner.backend(resolution.backend, origin.owner).honours("system_prompt"),
+        to_messages(body.get("system"), body["messages"]),
+        svc.runner.backend(resolution.backend, origin.owner),
+        field="messages",
         continues_session=continues_turns(origin),
     )
     return resolution, conversation

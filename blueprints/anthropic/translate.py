@@ -1,8 +1,9 @@
-"""Anthropic's messages → turns and a `RunRequest`; results and models → Anthropic's JSON. Pure."""
+"""Anthropic's messages → `services.history` and a `RunRequest`; results and models → Anthropic's JSON. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -12,13 +13,16 @@ from blueprints.anthropic.schemas import Block, Message, MessagesSchema
 from blueprints.anthropic.threads import new_message_id
 from blueprints.compat.agent_clients import TOOLS_REFUSED
 from blueprints.compat.context import RequestContext
-from blueprints.compat.conversation import Conversation, Turn, call_text, join_parts, result_text
+from blueprints.compat.conversation import Conversation
 from blueprints.compat.estimate import estimate_tokens
 from blueprints.compat.images import check_count, image_from_url, to_image
 from blueprints.ignored import ignored_names
+from services import history
 from services.errors import InvalidRequest, NotFound
+from services.event_loop import yield_to_others
+from services.history import Call, Content, Image, Part, Result, Role, Text, join_texts, text_of
 from services.models import ListedModel, Resolution
-from services.requests import Image, RunRequest, RunResult
+from services.requests import RunRequest, RunResult
 from services.usage import Usage
 
 SAMPLING = ignored_names(MessagesSchema())
@@ -36,23 +40,22 @@ SIGNATURE = "clinvk"
 """Placeholder signature of thinking blocks. Anthropic's signs the text; this one cannot be verified."""
 
 
-def to_turns(system: str | Sequence[Block] | None, messages: Iterable[Message]) -> list[Turn]:
+def to_messages(system: str | Sequence[Block] | None, messages: Iterable[Message]) -> list[history.Message]:
     """All messages in order. Raises InvalidRequest, naming the block, for content that no CLI accepts."""
-    turns = [Turn("system", _system_text(system))] if system else []
+    found = [history.said("system", _system_text(system))] if system else []
     for index, message in enumerate(messages):
-        field = f"messages[{index}].content"
         if message.content is None or isinstance(message.content, str):
-            turns.append(Turn(message.role, message.content or ""))
+            found.append(history.said(message.role, message.content or ""))
         else:
-            turns += _blocks_to_turns(message, field)
-    check_count(tuple(image for turn in turns for image in turn.images))
-    return turns
+            found += _split_by_sender(message.role, _parts(message.content, f"messages[{index}].content"))
+    check_count(tuple(image for message in found for image in message.images))
+    return found
 
 
 def _system_text(system: str | Sequence[Block]) -> str:
     if isinstance(system, str):
         return system
-    return join_parts(_text_of(block, f"system[{index}]") for index, block in enumerate(system))
+    return join_texts(_text_of(block, f"system[{index}]") for index, block in enumerate(system))
 
 
 def _text_of(block: Block, field: str) -> str:
@@ -61,81 +64,75 @@ def _text_of(block: Block, field: str) -> str:
     return block.text
 
 
-def _blocks_to_turns(message: Message, field: str) -> Iterator[Turn]:
-    """One turn per run of adjacent text and image blocks, one per tool call or tool result."""
-    texts: list[str] = []
-    images: list[Image] = []
+def _split_by_sender(role: Role, parts: Iterable[Part]) -> Iterator[history.Message]:
+    """One message; but results of tools that the vendor has run stand within the assistant's, and are the user's here.
 
-    def flush() -> Iterator[Turn]:
-        if texts or images:
-            yield Turn(message.role, join_parts(texts), tuple(images))
-        texts.clear()
-        images.clear()
+    In the user's, results come before all else: Anthropic's API demands it.
+    """
+    if role == "user":
+        yield history.Message(role, tuple(sorted(parts, key=lambda part: not isinstance(part, Result))))
+        return
+    for is_result, group in groupby(parts, lambda part: isinstance(part, Result)):
+        yield history.Message("user" if is_result else role, tuple(group))
 
-    for index, block in enumerate(message.content or ()):
-        assert isinstance(block, Block)
+
+def _parts(content: Sequence[Block], field: str) -> Iterator[Part]:
+    for index, block in enumerate(content):
+        yield_to_others()
         where = f"{field}[{index}]"
         match block.type:
             case "tool_use" | "server_tool_use" | "mcp_tool_use":
-                yield from flush()
-                yield Turn("tool_call", call_text(block.name or "tool", block.input or {}, block.id))
+                yield Call(block.id or "", block.name or "tool", orjson.dumps(block.input or {}).decode())
             case kind if kind.endswith("tool_result"):
-                yield from flush()
-                text, pictures = _flat(block.content, where)
-                yield Turn("tool_result", result_text(text, block.tool_use_id, is_error=bool(block.is_error)), pictures)
+                yield Result(block.tool_use_id or "", _flat(block.content, where), is_error=bool(block.is_error))
             case "thinking" | "redacted_thinking":
                 pass  # Anthropic's API drops the thinking of earlier turns, too
             case _:
-                text, pictures = _content(block, where)
-                texts.append(text)
-                images += pictures
-    yield from flush()
+                yield from _content(block, where)
 
 
-def _content(block: Block, field: str) -> tuple[str, tuple[Image, ...]]:
-    """The text and images of one content block."""
+def _content(block: Block, field: str) -> Iterator[Content]:
     source = block.source or {}
     match block.type, source.get("type"):
         case "text", _:
-            return _text_of(block, field), ()
+            yield Text(_text_of(block, field))
         case "image", "base64":
-            return "", (to_image(str(source.get("media_type")), str(source.get("data")), field=f"{field}.source"),)
+            yield to_image(str(source.get("media_type")), str(source.get("data")), field=f"{field}.source")
         case "image", "url":
-            return "", (image_from_url(str(source.get("url")), field=f"{field}.source.url"),)
+            yield image_from_url(str(source.get("url")), field=f"{field}.source.url")
         case "document", "text":
-            return _document(block, str(source.get("data") or "")), ()
+            yield from _document(block, (Text(str(source.get("data") or "")),))
         case "document", "content":
-            text, pictures = _flat(source.get("content"), f"{field}.source.content")
-            return _document(block, text), pictures
+            yield from _document(block, _flat(source.get("content"), f"{field}.source.content"))
         case "search_result", _:
-            return _document(block, _flat(block.content, f"{field}.content")[0]), ()
+            yield from _document(block, _flat(block.content, f"{field}.content"))
         case (("image" | "document"), kind):
             raise _refused(field, f"this server cannot read a {block.type} of source type {kind!r}; send text, or an image as base64")
-    raise _refused(field, f"content blocks of type {block.type!r} are not supported")
+        case _:
+            raise _refused(field, f"content blocks of type {block.type!r} are not supported")
 
 
-def _document(block: Block, text: str) -> str:
-    return "\n".join(part for part in (block.title, block.context, text) if part)
+def _document(block: Block, content: Sequence[Content]) -> Iterator[Content]:
+    """Its text with title and context before it, then its images."""
+    yield Text("\n".join(part for part in (block.title, block.context, text_of(content)) if part))
+    yield from (part for part in content if isinstance(part, Image))
 
 
-def _flat(content: Any, field: str) -> tuple[str, tuple[Image, ...]]:
+def _flat(content: Any, field: str) -> tuple[Content, ...]:
     """A tool result's content: a string, blocks, or any JSON (from Anthropic's own tools)."""
     if content is None or isinstance(content, str):
-        return content or "", ()
+        return (Text(content),) if content else ()
     try:
         blocks = msgspec.convert(content, list[Block])
     except msgspec.ValidationError:
-        return orjson.dumps(content).decode(), ()
-    texts: list[str] = []
-    images: list[Image] = []
+        return (Text(orjson.dumps(content).decode()),)
+    parts: list[Content] = []
     for index, block in enumerate(blocks):
         if block.type in ("text", "image", "document", "search_result"):
-            text, pictures = _content(block, f"{field}.content[{index}]")
-            texts.append(text)
-            images += pictures
+            parts += _content(block, f"{field}.content[{index}]")
         else:
-            texts.append(orjson.dumps(content[index]).decode())
-    return join_parts(texts), tuple(images)
+            parts.append(Text(orjson.dumps(content[index]).decode()))
+    return tuple(parts)
 
 
 def check_tools(body: Mapping[str, Any], *, may_leave_out: bool) -> None:
@@ -179,7 +176,7 @@ def to_run_request(
         workdir=context.workdir,
         ephemeral=context.session is None,
         resume=context.session,
-        images=conversation.images,
+        history=conversation.messages,
         stop=tuple(body.get("stop_sequences") or ()),
         request_id=context.request_id,
         owner=context.owner,
@@ -209,7 +206,7 @@ def ignored_fields(body: Mapping[str, Any], ignored_options: Iterable[str]) -> l
 def prompt_tokens(body: Mapping[str, Any], conversation: Conversation) -> int:
     """Estimated number of input tokens."""
     tools = orjson.dumps(body["tools"]).decode() if body.get("tools") else None
-    return estimate_tokens(conversation.system, conversation.prompt, tools, images=conversation.images)
+    return estimate_tokens(*conversation.texts, tools, images=conversation.images)
 
 
 def to_usage(usage: Usage) -> dict[str, Any]:

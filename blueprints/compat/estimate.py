@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from services.requests import Image
+from services.history import Image
 from services.usage import Usage
 
 BYTES_PER_TOKEN = 4

@@ -7,7 +7,7 @@ import binascii
 import re
 
 from services.errors import InvalidRequest
-from services.requests import Image
+from services.history import Image
 
 IMAGE_LIMIT_BYTES = 20 << 20
 IMAGES_LIMIT = 100

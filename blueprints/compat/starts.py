@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 from blueprints.compat.context import session_header
@@ -14,7 +14,6 @@ from services.errors import Conflict, InvalidRequest, NotFound
 from services.events import Finished
 from services.fold import EventStream
 from services.requests import RunRequest
-from services.sessions.transcript import Turn
 
 Start = Callable[[RunRequest, Cancellation], EventStream]
 
@@ -24,8 +23,8 @@ def start_session_turn(run_request: RunRequest, origin: Origin, cancellation: Ca
     return services().conversations.stream(run_request, run_request.resume, scope_of(origin), cancellation)
 
 
-def continue_conversation(turns: Sequence[Turn], origin: Origin) -> Start:
-    """For clients that resend the whole conversation: resume the CLI session that holds its earlier turns, if there is one."""
+def continue_conversation(origin: Origin) -> Start:
+    """For clients that resend the whole conversation: resume the CLI session that holds its earlier messages, if there is one."""
 
     def start(run_request: RunRequest, cancellation: Cancellation) -> EventStream:
         def answer_of(end: Finished, text: str) -> str:
@@ -33,7 +32,7 @@ def continue_conversation(turns: Sequence[Turn], origin: Origin) -> Start:
 
         if run_request.resume is not None:
             return start_session_turn(run_request, origin, cancellation)
-        return services().continuation.stream(run_request, turns, answer_of, cancellation)
+        return services().continuation.stream(run_request, answer_of, cancellation)
 
     return start
 

@@ -41,8 +41,12 @@ def list_keys() -> Any:
 def create_key(body: dict[str, Any]) -> Any:
     """Make a key. Its secret is in this answer and nowhere else. While there is no key, the first one must be an admin's."""
     check(body, services().runner.backends)
+    rights = to_rights(body)
+    if rights.has_own_rate and (why := services().why_no_own_rate):
+        field = "rate_limit_rps" if "rate_limit_rps" in body else "rate_limit_burst"
+        raise InvalidRequest(f"{field}: {why}", field=field, issue=why)
     expires_at = to_moment(body["expires_at"]) if body.get("expires_at") else None
-    key, secret = services().keys.create(body.get("name"), to_rights(body), expires_at)
+    key, secret = services().keys.create(body.get("name"), rights, expires_at)
     response = jsonify({**from_key(key, None), "key": secret, "meta": meta(request_id())})
     response.status_code = 201
     response.headers["Cache-Control"] = "no-store"

@@ -55,7 +55,12 @@ def _filter(about: str) -> fields.String:
 class UsageQuerySchema(Strict):
     group_by = Groups(
         load_default=("day",),
-        metadata={"description": f"Some of {', '.join(GROUPS)}, separated by commas", "type": "string", "example": "key,backend"},
+        metadata={
+            "description": f"Some of {', '.join(GROUPS)}, separated by commas",
+            "type": "string",
+            "default": "day",
+            "example": "key,backend",
+        },
     )
     since = _time("The beginning, included; default: the day 29 days before `to`", "from")
     until = _time("The end, excluded; default: now", "to")

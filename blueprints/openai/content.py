@@ -1,4 +1,4 @@
-"""OpenAI's chat messages and Responses items → turns. Pure.
+"""OpenAI's chat messages and Responses items → `services.history`. Pure.
 
 Clients mix the two (Cursor sends items to the chat route), so both share one set of parts. Unknown fields and nulls are accepted.
 Source: the request types of OpenAI's own SDK (openai 3.54, `types/chat`, `types/responses`).
@@ -6,20 +6,26 @@ Source: the request types of OpenAI's own SDK (openai 3.54, `types/chat`, `types
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Any, Literal
 
 import msgspec
 import orjson
 
-from blueprints.compat.conversation import Role, Turn, call_text, join_parts, result_text
 from blueprints.compat.images import check_count, image_from_url
+from services import history
 from services.errors import InvalidRequest
-from services.requests import Image
+from services.event_loop import yield_to_others
+from services.history import Call, Result, Role, Text
 
 Sender = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
-ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+ROLES: dict[str, Role] = {"system": "system", "developer": "developer", "user": "user", "assistant": "assistant"}
+
+CLIENT_CALLS = frozenset(
+    {"function_call", "custom_tool_call", "local_shell_call", "shell_call", "apply_patch_call", "computer_call", "tool_search_call"}
+)
+"""Types of items whose output the client sends as an item of its own. Any other call OpenAI has made itself."""
 
 
 class Part(msgspec.Struct, gc=False):
@@ -72,86 +78,91 @@ class Item(msgspec.Struct, gc=False):
     output: Any = None
 
 
-def messages_to_turns(messages: Iterable[Message]) -> list[Turn]:
+def to_messages(messages: Iterable[Message]) -> list[history.Message]:
     """All messages in order. Raises InvalidRequest, naming the part, for content that no CLI accepts."""
-    turns: list[Turn] = []
-    for index, message in enumerate(messages):
-        text, images = _flat(message.content, f"messages[{index}].content")
-        if message.role in ("tool", "function"):
-            turns.append(Turn("tool_result", result_text(text, message.tool_call_id), images))
-            continue
-        text = join_parts((text, message.refusal or ""))
-        if text or images:
-            turns.append(Turn(ROLES[message.role], text, images))
-        turns += _calls(message)
-    return _checked(turns)
+    return _checked([_to_message(message, f"messages[{index}].content") for index, message in enumerate(messages)])
 
 
-def _calls(message: Message) -> Iterator[Turn]:
+def _to_message(message: Message, field: str) -> history.Message:
+    content = _content(message.content, field)
+    if message.role in ("tool", "function"):
+        return history.Message("user", (Result(message.tool_call_id or "", content),))
+    refusal = (Text(message.refusal),) if message.refusal else ()
+    return history.Message(ROLES[message.role], (*content, *refusal, *_calls(message)))
+
+
+def _calls(message: Message) -> Iterator[Call]:
     """Calls of client tools in an assistant's earlier message."""
     for call in message.tool_calls or ():
         if called := call.function or call.custom:
-            yield Turn("tool_call", call_text(called.name or "tool", _argument(called), call.id))
+            yield _call(call.id, called.name, _argument(called))
     if called := message.function_call:
-        yield Turn("tool_call", call_text(called.name or "tool", _argument(called)))
+        yield _call(None, called.name, _argument(called))
+
+
+def _call(id: str | None, name: str | None, arguments: Any) -> Call:
+    text = arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()
+    return Call(id or "", name or "tool", text)
 
 
 def _argument(called: Function | Item) -> Any:
     return next((value for value in (called.arguments, called.input) if value is not None), "")
 
 
-def items_to_turns(value: str | Sequence[Item]) -> list[Turn]:
-    """The items of ``input`` in order. Raises InvalidRequest like `messages_to_turns`."""
+def items_to_messages(value: str | Sequence[Item]) -> list[history.Message]:
+    """The items of ``input`` in order. Raises InvalidRequest like `to_messages`."""
     if isinstance(value, str):
-        return [Turn("user", value)]
-    turns: list[Turn] = []
+        return [history.said("user", value)]
+    answered = {item.call_id or item.id for item in value if (item.type or "").endswith("_output")}
+    messages: list[history.Message] = []
     for index, item in enumerate(value):
-        turns += _item_to_turns(item, f"input[{index}]")
-    return _checked(turns)
+        messages += _item_to_messages(item, f"input[{index}]", answered)
+    return _checked(messages)
 
 
-def _item_to_turns(item: Item, field: str) -> Iterator[Turn]:
+def _item_to_messages(item: Item, field: str, answered: Set[str | None]) -> Iterator[history.Message]:
+    """``answered``: ids of the calls with an item for their output."""
     kind = item.type or "message"
     if kind == "message":
-        text, images = _flat(item.content, f"{field}.content")
-        yield Turn(ROLES.get(item.role or "user", "user"), text, images)
+        yield history.Message(ROLES.get(item.role or "user", "user"), _content(item.content, f"{field}.content"))
     elif kind.endswith("_output"):
-        text, images = _output(item.output, f"{field}.output")
-        yield Turn("tool_result", result_text(text, item.call_id), images)
+        yield history.Message("user", (Result(item.call_id or item.id or "", _output(item.output, f"{field}.output")),))
     elif kind.endswith("_call"):
         arguments = item.action if item.action is not None else _argument(item)
-        yield Turn("tool_call", call_text(item.name or kind.removesuffix("_call"), arguments, item.call_id))
+        call = _call(item.call_id or item.id, item.name or kind.removesuffix("_call"), arguments)
+        yield history.Message("assistant", (call,))
+        if kind not in CLIENT_CALLS and call.id not in answered:
+            yield history.Message("user", (Result(call.id, _output(item.output, f"{field}.output")),))
     elif kind != "reasoning":  # OpenAI encrypts its reasoning, and other models cannot use it
         raise _refused(field, f"items of type {kind!r} are not supported")
 
 
-def _output(output: Any, field: str) -> tuple[str, tuple[Image, ...]]:
+def _output(output: Any, field: str) -> tuple[history.Content, ...]:
     """A tool's output: a string, content parts, or any JSON."""
     if output is None or isinstance(output, str):
-        return output or "", ()
+        return (Text(output),) if output else ()
     try:
-        return _flat(msgspec.convert(output, list[Part]), field)
+        return _content(msgspec.convert(output, list[Part]), field)
     except msgspec.ValidationError:
-        return orjson.dumps(output).decode(), ()
+        return (Text(orjson.dumps(output).decode()),)
 
 
-def _flat(content: Content, field: str) -> tuple[str, tuple[Image, ...]]:
+def _content(content: Content, field: str) -> tuple[history.Content, ...]:
     if content is None or isinstance(content, str):
-        return content or "", ()
-    texts: list[str] = []
-    images: list[Image] = []
-    for index, part in enumerate(content):
-        where = f"{field}[{index}]"
-        match part.type:
-            case "text" | "input_text" | "output_text" | "summary_text":
-                texts.append(_required(part.text, f"{where}.text"))
-            case "refusal":
-                texts.append(part.refusal or "")
-            case "image_url" | "input_image":
-                images.append(image_from_url(_address(part, where), field=f"{where}.image_url"))
-            case kind:
-                raise _refused(where, f"content parts of type {kind!r} are not supported; send text, or an image as a data URL")
-    return join_parts(texts), tuple(images)
+        return (Text(content),) if content else ()
+    return tuple(_to_part(part, f"{field}[{index}]") for index, part in enumerate(content))
+
+
+def _to_part(part: Part, field: str) -> history.Content:
+    yield_to_others()
+    match part.type:
+        case "text" | "input_text" | "output_text" | "summary_text":
+            return Text(_required(part.text, f"{field}.text"))
+        case "refusal":
+            return Text(part.refusal or "")
+        case "image_url" | "input_image":
+            return image_from_url(_address(part, field), field=f"{field}.image_url")
+    raise _refused(field, f"content parts of type {part.type!r} are not supported; send text, or an image as a data URL")
 
 
 def _address(part: Part, field: str) -> str:
@@ -165,9 +176,9 @@ def _required(value: str | None, field: str) -> str:
     return value
 
 
-def _checked(turns: list[Turn]) -> list[Turn]:
-    check_count(tuple(image for turn in turns for image in turn.images))
-    return turns
+def _checked(messages: list[history.Message]) -> list[history.Message]:
+    check_count(tuple(image for message in messages for image in message.images))
+    return messages
 
 
 def _refused(field: str, issue: str) -> InvalidRequest:

@@ -50,7 +50,7 @@ def create_chat_completion(body: dict[str, Any]) -> Any:
     options = chat_request.to_options(body, keeps_session=context.session is not None)
     run_request = to_run_request(options, conversation, resolution, spec, context)
     dialect = ChatDialect(body, conversation, left_out)
-    return answer(run_request, dialect, continue_conversation(conversation.turns, origin), origin, kind="chat", stream=body["stream"])
+    return answer(run_request, dialect, continue_conversation(origin), origin, kind="chat", stream=body["stream"])
 
 
 @blp.route("/models", methods=["GET"])

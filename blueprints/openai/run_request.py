@@ -52,7 +52,7 @@ def to_run_request(
         workdir=context.workdir,
         ephemeral=not options.keeps_session,
         resume=context.session,
-        images=conversation.images,
+        history=conversation.messages,
         stop=options.stop,
         request_id=context.request_id,
         owner=context.owner,

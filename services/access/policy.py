@@ -45,6 +45,9 @@ CEILINGS = (
     Ceiling("sandbox_mode", "max_sandbox_mode", SANDBOX_ORDER),
 )
 
+UNASKED = "allowed_tools"
+"""The option of tools that need no approval, whatever the mode. Only the configuration sets it."""
+
 LIMITS = ("models", *(ceiling.right for ceiling in CEILINGS))
 """The rights that a flag for the CLI could evade."""
 
@@ -54,7 +57,7 @@ class Permitted:
     """What a run gets in the place of what it asked for."""
 
     confinement: Confinement
-    lowered: Mapping[str, str] = field(default_factory=dict)
+    lowered: Mapping[str, Any] = field(default_factory=dict)
     """The options that have another value than asked for or configured."""
 
 
@@ -139,11 +142,18 @@ def _flags(arguments: Iterable[str]) -> Iterator[str]:
 
 def _evaded(limits: Iterable[str], rights: Rights) -> str | None:
     """The first of ``limits`` that the key has."""
-    return next((right for right in limits if getattr(rights, right)), None)
+    return next((right for right in limits if _limits(right, rights)), None)
 
 
-def _lowered(request: RunRequest, rights: Rights, spec: BackendSpec) -> Iterator[tuple[str, str]]:
+def _limits(right: str, rights: Rights) -> bool:
+    ceiling = next((ceiling for ceiling in CEILINGS if ceiling.right == right), None)
+    return bool(ceiling.of(rights) if ceiling else getattr(rights, right))
+
+
+def _lowered(request: RunRequest, rights: Rights, spec: BackendSpec) -> Iterator[tuple[str, Any]]:
     """The options that get another value, so that no ceiling is passed."""
+    if _limits("max_approval_mode", rights) and (request.options.get(UNASKED) or spec.defaults.get(UNASKED)):
+        yield UNASKED, ()
     for ceiling in CEILINGS:
         highest = ceiling.of(rights)
         if highest is None:

@@ -64,6 +64,10 @@ class Rights:
     def is_admin(self) -> bool:
         return self.role == "admin"
 
+    @property
+    def has_own_rate(self) -> bool:
+        return self.rate_limit_rps is not None or self.rate_limit_burst is not None
+
 
 UNLIMITED = Rights(role="admin")
 """Of `LOCAL`."""

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -17,11 +17,17 @@ from services.clis.environment import cli_environment
 from services.clis.safety import check_extra, check_json, check_strings, safe_name, utf8
 from services.clis.spec import OPTION_NAMES, BackendSpec, Invocation
 from services.errors import InvalidRequest, OptionNotSupported
+from services.event_loop import yield_to_others
+from services.history import SYSTEM, Message, Part, Text, goes_on_after_calls, strings
 from services.processes.confinement import Confinement
 from services.requests import RunRequest
+from services.transcript import render
 
 REFUSED_IF_UNSUPPORTED = {"json_schema"}
 """Options whose silent loss would make the answer wrong: a backend without them refuses (400)."""
+
+THINKING = "thinking"
+"""What is ignored where a CLI must go on without it; no option of a request, for it need not have asked."""
 
 PLACEHOLDER = re.compile(r"\{\}|\{json\}|\{file\}|\{run_dir\}")
 
@@ -35,12 +41,16 @@ def invoke(
     for the backend's own.
     """
     asked = {**spec.defaults, **{name: value for name, value in request.options.items() if value is not None}}
+    history = request.messages
+    if (later := _system_texts(history)) and spec.takes_history and not spec.takes_system_in_place:
+        history = _without_system(spec, history)
+        asked["system_prompt"] = "\n\n".join(filter(None, (asked.get("system_prompt"), *later)))
     build = _Build(spec, run_dir, cli_environment(spec, environ), is_resumed=bool(request.resume))
     for name in sorted(asked, key=_place):
         build.apply(name, asked[name])
     if request.resume and not spec.can_resume:
         raise OptionNotSupported(spec.name, "resume", "this CLI cannot continue a session")
-    if request.images and not spec.takes_images:
+    if not spec.takes_images and any(image for message in request.history for image in message.images):
         raise OptionNotSupported(spec.name, "images", "send text only, or choose a backend that takes images")
     if request.ephemeral:
         build.env |= {key: build.fill(value, "") for key, value in spec.ephemeral_env.items()}
@@ -53,7 +63,10 @@ def invoke(
     build.argv += check_extra(spec, request.extra)
     for part in (*request.extra, *spec.extra_args):
         build.set_resumed(part.partition("=")[0])
-    prompt = build.escaped(request.prompt)
+    messages = build.told(history) if spec.takes_history else ()
+    if goes_on_after_calls(messages) and not spec.thinks_after_calls and asked.get("thinking_tokens") != 0:
+        build.ignored.append(THINKING)
+    prompt = "" if messages else build.escaped(_as_one(request))
     build.env |= {"TMPDIR": run_dir, **spec.env, depth.VARIABLE: str(request.depth + 1)}
     confinement = spec.confinement if confinement is None else confinement
     confined = confinement and confinement.resolved(build.env)  # by the real home, before a private one takes its place
@@ -76,6 +89,7 @@ def invoke(
         env=build.env,
         cwd=cwd,
         stdin=stdin,
+        messages=messages,
         files=build.files,
         links=build.links,
         folders=tuple(build.folders),
@@ -88,6 +102,29 @@ def invoke(
         ignored=tuple(build.ignored),
         run_dir=run_dir,
     )
+
+
+def _system_texts(messages: Iterable[Message]) -> list[str]:
+    """Of the messages that stand among others; those before all others are an option. A CLI that cannot have them there is asked only where
+    the request was made for another one, and gets them at the end of its system prompt."""
+    return [message.text for message in messages if message.role in SYSTEM]
+
+
+def _without_system(spec: BackendSpec, messages: Iterable[Message]) -> tuple[Message, ...]:
+    others = tuple(message for message in messages if message.role not in SYSTEM)
+    if not others or others[-1].role != "user":
+        issue = f"for {spec.name} the last message must be the user's"
+        raise InvalidRequest(f"messages: {issue}", field="messages", issue=issue)
+    return others
+
+
+def _as_one(request: RunRequest) -> str:
+    """What a CLI without history is told."""
+    if not request.history:
+        return request.prompt
+    transcript = render(request.history)
+    yield_to_others()  # a conversation may have 10 MB
+    return transcript
 
 
 def _command(spec: BackendSpec, env: Mapping[str, str]) -> tuple[str, ...]:
@@ -143,6 +180,21 @@ class _Build:
         """Set what option or flag ``name`` needs besides where a session is resumed."""
         if self.is_resumed:
             self.set_fields(self.spec.resumed_fields.get(name, {}))
+
+    def told(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+        """``messages`` as they may reach the CLI: the user's texts as `escaped` prompts. Raises InvalidRequest for half a character."""
+        for text in strings(messages):
+            utf8(text, "messages")
+            yield_to_others()
+        if self.spec.escaping:
+            self.env |= self.spec.escaping.env
+        return tuple(
+            replace(message, parts=tuple(map(self._told, message.parts))) if message.role == "user" else message for message in messages
+        )
+
+    def _told(self, part: Part) -> Part:
+        yield_to_others()
+        return Text(self.escaped(part.text)) if isinstance(part, Text) else part
 
     def escaped(self, prompt: str) -> str:
         """``prompt`` as it may reach the CLI; sets the rest of what the escaping needs."""

@@ -21,6 +21,7 @@ from services.clis.shown_command import redacted_argv
 from services.clis.versions import SupportedVersions
 from services.clis.warmth import WarmLimits, Warmth
 from services.decoding.decoder import Decoder
+from services.history import Message
 from services.processes.confinement import BUBBLEWRAP, Confinement
 from services.requests import ApprovalMode, RunRequest, SandboxMode
 
@@ -88,6 +89,13 @@ class BackendSpec:
     branches_off: bool = False
     """An ephemeral run may resume a session: it goes on from where that is, and leaves it as it was."""
     takes_images: bool = False
+    takes_history: bool = False
+    """Its conversation tells the model earlier messages in their own roles. Else the prompt is a transcript of them."""
+    takes_system_in_place: bool = False
+    """Also system messages that come later than the first message of the user. Else they belong to the system prompt."""
+    thinks_after_calls: bool = True
+    """False where an assistant that is in the middle of a turn, its calls having been answered, cannot be given back what it has thought:
+    it goes on without thinking."""
     streams_tokens: bool = False
     reports_cost: bool = False
     """The CLI says what a run has cost."""
@@ -158,6 +166,8 @@ class Invocation:
     env: Mapping[str, str]
     cwd: str
     stdin: bytes = field(repr=False)
+    messages: tuple[Message, ...] = field(default=(), repr=False)
+    """What a CLI that takes history is told instead of the prompt; of any other, empty."""
     files: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Private files to write before the start: path → content."""
     links: Mapping[str, str] = field(default_factory=dict, repr=False)

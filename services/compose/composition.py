@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextvars import copy_context
 from dataclasses import replace
 from time import monotonic
@@ -13,9 +13,10 @@ from gevent.queue import Empty, Queue
 
 from services.cancellation import CLIENT_GONE, Cancellation
 from services.compose.plan import NothingToFill, Outcome, Plan
-from services.errors import BackendUnavailable, BudgetExceeded, ClinvkError, RateLimited, RunFailed
-from services.events import Batch, Failed, FailureKind
+from services.errors import ClinvkError, RunFailed
+from services.events import Batch, Failed
 from services.fold import collect
+from services.refusals import to_failure
 from services.requests import RunResult
 from services.runner import Runner
 from services.session_hook import WithoutSession
@@ -179,14 +180,8 @@ class Composition(Iterator[Item]):
         return Outcome(status="skipped" if failure.kind in STOPPED_BY_US else "failed", result=result)
 
 
-REFUSALS: Mapping[type[ClinvkError], FailureKind] = {BudgetExceeded: "budget_exceeded", RateLimited: "rate_limited"}
-"""What a limit of the key makes of a run that was not started."""
-
-
 def _to_failure(error: ClinvkError) -> Failed:
     """The terminal event of a run that was not started."""
     if isinstance(error, RunFailed):  # cancelled in the queue
         return Failed(error.failure.kind, f"not started: {error.message.removeprefix('stopped: ')}")
-    if isinstance(error, BackendUnavailable):
-        return Failed("unavailable", error.message, retry_after_s=error.retry_after_s)
-    return Failed(REFUSALS.get(type(error), "invalid_prompt"), error.message, retry_after_s=error.retry_after_s)
+    return to_failure(error)

@@ -23,9 +23,9 @@ class Limits:
     max_output_bytes: int = 64 * 1024 * 1024
     line_limit_bytes: int = 16 * 1024 * 1024
     keepalive_s: float = 10.0
+    """After so long a silence an empty batch is yielded."""
     max_depth: int = 2
     """How many agents may ask each other in a row: a run at this depth is refused (server.mcp_max_depth)."""
-    """After so long a silence an empty batch is yielded."""
     tool_progress_s: float = 30.0
     """A stream reports on an open tool call at most so often."""
     leave_grace_s: float = 2.0

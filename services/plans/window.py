@@ -8,6 +8,10 @@ REJECTED = "rejected"
 """The status of a window whose limit is reached: the vendor refuses requests until it resets."""
 
 
+LATEST_RESET = 2**33
+"""In seconds since the epoch: the year 2242. A later reset is no time in seconds."""
+
+
 class PlanWindow(msgspec.Struct, frozen=True):
     """None: the CLI did not say. ``used`` is a share from 0 to 1, ``resets_at`` seconds since the epoch, ``status`` the vendor's word."""
 
@@ -20,3 +24,8 @@ class PlanWindow(msgspec.Struct, frozen=True):
 def share(used: float | None) -> float | None:
     """Vendors count past the limit where more is paid for."""
     return None if used is None else min(1.0, max(0.0, used))
+
+
+def reset(told: float | None) -> int | None:
+    """``told``: what a CLI says. None for what is no time in seconds: it would be shown and waited for without end."""
+    return int(told) if told is not None and 0 < told < LATEST_RESET else None

@@ -53,8 +53,8 @@ class PlanWindows:
             self._not_understood.add(backend)
             log.warning("%s reports the limits of its plan in a form that is not known; they are ignored", backend)
         for window in windows:
-            before = self._known.get(backend, {}).get(window.name)
-            if self._note(backend, Observed(_merged(before.window, window) if before else window, self._clock())):
+            before = next((one.window for one in self._current(backend) if one.window.name == window.name), None)
+            if self._note(backend, Observed(_merged(before, window) if before else window, self._clock())):
                 self._unsaved.add((backend, window.name))
 
     def learn(self, backend: str, observed: Observed) -> None:

@@ -10,7 +10,6 @@ The state is in memory, per process. A miss costs only the full text.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from time import monotonic
 
@@ -23,7 +22,6 @@ from services.runner import Runner
 from services.sessions.cli_sessions import CliSessions
 from services.sessions.conversation_digest import Point, point_of
 from services.sessions.kept_session import AnswerOf, KeptSession, Outcome, ResumedStream
-from services.sessions.transcript import Turn, render
 from services.usage import Usage
 
 log = logging.getLogger("clinvk.sessions")
@@ -57,16 +55,14 @@ class Continuation:
         self._kept: dict[bytes, Kept] = {}
         """Digest of the conversation so far → session, oldest first."""
 
-    def stream(
-        self, request: RunRequest, turns: Sequence[Turn], answer_of: AnswerOf, cancellation: Cancellation | None = None
-    ) -> RunStream | ResumedStream:
-        """Run ``request``, whose prompt renders ``turns``. ``answer_of`` returns the text of the answer as the client gets it.
+    def stream(self, request: RunRequest, answer_of: AnswerOf, cancellation: Cancellation | None = None) -> RunStream | ResumedStream:
+        """Run ``request``. ``answer_of`` returns the text of the answer as the client gets it.
 
         Raises the same errors as `Runner.stream`, before anything is started.
         """
         cancellation, limits = cancellation or Cancellation(), self._limits
         spec = self._runner.backend(request.backend, request.owner)
-        point = point_of(request, self._runner.workdir(request), turns) if self._may_keep(spec) else None
+        point = point_of(request, self._runner.workdir(request)) if self._may_keep(spec) else None
         if point is None:
             return self._runner.stream(request, cancellation)
         whole = replace(request, ephemeral=False)
@@ -87,8 +83,9 @@ class Continuation:
 
         if kept is None or point.before is None:
             return start(whole)
+        again = replace(whole, is_fallback=True, may_fall_back=False)  # the same run, of a conversation that is this backend's
         try:
-            return ResumedStream(start(self._resumed(whole, kept, point), kept), lambda: start(whole))
+            return ResumedStream(start(self._resumed(whole, kept, point), kept), lambda: start(again))
         except BaseException:  # nothing was started
             self._keep(point.before, kept, limits)
             raise
@@ -117,8 +114,7 @@ class Continuation:
         return bool(self._limits.max_sessions and spec.can_resume and spec.session_files)
 
     def _resumed(self, whole: RunRequest, kept: Kept, point: Point) -> RunRequest:
-        images = tuple(image for turn in point.latest for image in turn.images)
-        return replace(whole, resume=kept.id, prompt=render(point.latest), images=images)
+        return replace(whole, resume=kept.id, history=point.latest)
 
     def _note(self, backend: str, id: str) -> None:
         try:

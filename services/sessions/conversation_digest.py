@@ -8,58 +8,71 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from services.event_loop import yield_to_others
+from services.history import Call, Image, Message, Part, Result, latest, said, text_of
 from services.requests import RunRequest
-from services.sessions.transcript import Turn
 
 OF_ONE_ANSWER = {"max_tokens"}
-
-ANSWERS = ("assistant", "tool_call")
-"""Roles of the assistant's turns. We never return calls of client tools, so a kept session has none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
     """A request in a conversation. ``before``: the digest up to and including the last answer; None for a first message.
-    ``latest``: the turns since, never empty."""
+    ``latest``: the messages since, never empty."""
 
     before: bytes | None
-    latest: tuple[Turn, ...]
+    latest: tuple[Message, ...]
     _so_far: Any
 
     def after(self, answer: str) -> bytes:
         """The digest of the conversation including ``answer``."""
         digest = self._so_far.copy()
-        _add(digest, Turn("assistant", answer))
+        _add(digest, said("assistant", answer))
         return bytes(digest.digest())
 
 
-def point_of(request: RunRequest, cwd: str, turns: Sequence[Turn]) -> Point | None:
-    """``turns``: all except the system's. None if the last turn is the assistant's, to be completed."""
-    start = next((index + 1 for index in range(len(turns) - 1, -1, -1) if turns[index].role in ANSWERS), 0)
-    latest = tuple(turns[start:])
-    if not latest:
+def point_of(request: RunRequest, cwd: str) -> Point | None:
+    """None if the last message is the assistant's."""
+    messages = request.messages
+    newest = tuple(latest(messages))
+    if not newest:
         return None
+    earlier = messages[: len(messages) - len(newest)]
     options = {name: value for name, value in request.options.items() if name not in OF_ONE_ANSWER}
     context = json.dumps([request.owner, request.caller, request.backend, cwd, options, request.extra], sort_keys=True, default=str)
     digest = hashlib.sha256(context.encode())
-    for turn in turns[:start]:
-        _add(digest, turn)
-    before = digest.digest() if start else None
-    for turn in latest:
-        _add(digest, turn)
-    return Point(before, latest, digest)
+    for message in earlier:
+        _add(digest, message)
+    before = digest.digest() if earlier else None
+    for message in newest:
+        _add(digest, message)
+    return Point(before, newest, digest)
 
 
-def _add(digest: Any, turn: Turn) -> None:
-    """Prefix every part with its length, so that different splits have different digests."""
-    parts = [turn.role.encode(), turn.text.encode(errors="surrogatepass")]
-    for image in turn.images:
-        parts += [image.media_type.encode(), image.data]
-    digest.update(b"%d" % len(parts))
-    for part in parts:
-        digest.update(b":%d:" % len(part))
-        digest.update(part)
+def _add(digest: Any, message: Message) -> None:
+    """Prefix every piece with its length, so that different splits have different digests. A message's texts count as one."""
+    yield_to_others()
+    pieces = [message.role.encode(), _bytes(message.text), *(piece for part in message.parts for piece in _pieces(part))]
+    digest.update(b"%d" % len(pieces))
+    for piece in pieces:
+        digest.update(b":%d:" % len(piece))
+        digest.update(piece)
+
+
+def _pieces(part: Part) -> list[bytes]:
+    match part:
+        case Image(media_type, data):
+            return [media_type.encode(), data]
+        case Call(id, name, arguments):
+            return [b"call", _bytes(id), _bytes(name), _bytes(arguments)]
+        case Result(call_id, content, is_error):
+            inner = [piece for image in content for piece in _pieces(image)]
+            return [b"error" if is_error else b"result", _bytes(call_id), _bytes(text_of(content)), *inner]
+    return []
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")

@@ -21,12 +21,11 @@ from services.clis.session_files import SessionFiles
 from services.clis.spec import BackendSpec
 from services.errors import Conflict, InvalidRequest, NotFound, StoreUnavailable
 from services.event_loop import yield_to_others
+from services.history import said
 from services.requests import RunRequest
 from services.run_stream import RunStream
 from services.runner import Runner
 from services.session_hook import WithoutSession
-from services.sessions.transcript import Turn as Message
-from services.sessions.transcript import render
 from services.sessions.turn_recorder import TurnRecorder
 from services.store.records import NewTurn, Session, Turn, TurnEnd
 from services.store.sessions import SessionStore, new_id
@@ -224,7 +223,7 @@ class Conversations:
     def _turn(self, session: Session, request: RunRequest, about: About) -> RunRequest:
         """``request`` as a turn of ``session``. Raises InvalidRequest."""
         turn = self._in_session(session, request)
-        if not turn.prompt.strip():
+        if not turn.history and not turn.prompt.strip():
             raise InvalidRequest("prompt is empty", field="prompt", issue="must not be empty")
         _check_metadata(session.metadata, about.metadata)
         return turn
@@ -259,8 +258,8 @@ class Conversations:
             raise NotFound(
                 f"session {session.id} cannot be resumed: {why}; {REBUILD_HINT}", field="session_id", issue="CLI session is gone"
             )
-        parts = [part for turn in turns for part in (Message("user", turn.prompt), Message("assistant", turn.output)) if part.text]
-        return replace(request, prompt=render([*parts, Message("user", request.prompt)]))
+        earlier = [message for turn in turns for message in (said("user", turn.prompt), said("assistant", turn.output)) if message.text]
+        return replace(request, history=(*earlier, *request.messages))
 
     def _answered_turns(self, session: Session) -> list[Turn]:
         """The latest turns that have an answer."""

@@ -9,6 +9,7 @@ from types import TracebackType
 from services.errors import ClinvkError
 from services.events import Batch, Failed, Finished, Started
 from services.fold import Fold
+from services.refusals import to_failure
 from services.retried import retried
 from services.run_stream import RunStream
 from services.session_hook import SessionHook
@@ -79,8 +80,7 @@ class ResumedStream(Iterator[Batch]):
         try:
             self._stream = self._start_again()
         except ClinvkError as error:
-            refusal = getattr(error, "failure", None)
-            return [[refusal if isinstance(refusal, Failed) else Failed("backend", error.message)]]
+            return [[to_failure(error)]]
         return self._stream
 
     def __enter__(self) -> ResumedStream:

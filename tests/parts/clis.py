@@ -28,6 +28,11 @@ def do(*steps: Step, about: str = "") -> str:
     return f"{about} #do {json.dumps(steps, ensure_ascii=False)}".strip()
 
 
+def told(report: Mapping[str, Any]) -> str:
+    """All that the process was told: the messages before the one to answer, as JSON, and that one's text."""
+    return "\n".join([*(json.dumps(message, ensure_ascii=False) for message in report["history"]), report["prompt"]])
+
+
 def _pid_of(report: Path) -> int:
     return int(report.name.partition("-")[0])
 
@@ -70,7 +75,7 @@ class FakeCli:
             path.unlink()
 
     def reports(self) -> list[dict[str, Any]]:
-        """One per process, in no particular order: pid, argv, cwd, env (names), prompt."""
+        """One per process, in no particular order: pid, argv, cwd, env (names), prompt, history."""
         return [json.loads(path.read_text()) for path in self._reports.glob("*.json")]
 
     def wait_for(self, count: int = 1) -> list[dict[str, Any]]:

@@ -9,7 +9,8 @@ With ``CODEX_HOME`` set it stores the threads that are not ephemeral: one rollou
 thread is loaded, that is until it is archived.
 
 With ``FAKE_CLI_REPORTS=DIR`` it writes DIR/<pid>-<birth>-<number>.json for every turn: pid, argv, cwd, env (names), prompt, and the
-parameters of the thread and of the turn.
+parameters of the thread and of the turn, and the items that were injected since the turn before. The prompt is the turn's input, or
+else the last message that was injected.
 """
 
 import json
@@ -154,6 +155,7 @@ class AppServer:
     def __init__(self):
         self.threads = {}
         self.turns = {}
+        self.injected = {}
         self.count = 0
 
     def serve(self):
@@ -205,9 +207,11 @@ class AppServer:
                 if HOME and not params["ephemeral"]:
                     lock(thread_id)
                 return {"thread": {"id": thread_id}, "model": "fake-model"}, None
+            case "thread/inject_items":
+                self.injected.setdefault(params["threadId"], []).extend(params["items"])
             case "turn/start":
                 self.count += 1
-                prompt = "".join(part.get("text", "") for part in params["input"])
+                prompt = "".join(part.get("text", "") for part in params["input"] or self.last_injected(params["threadId"]))
                 turn = self.turns[f"turn-{self.count}"] = Turn(params["threadId"], self.count, prompt)
                 self.report(prompt, params)
                 remember(params["threadId"], prompt)
@@ -218,10 +222,15 @@ class AppServer:
                     open(f"{REPORTS}/{ME}.interrupted", "w").close()
         return {}, None
 
+    def last_injected(self, thread_id):
+        """The parts of the last message."""
+        return next((item["content"] for item in reversed(self.injected.get(thread_id, [])) if item["type"] == "message"), [])
+
     def report(self, prompt, params):
+        items = self.injected.pop(params["threadId"], [])
         if not REPORTS:
             return
-        report = {"pid": os.getpid(), "argv": ARGS, "cwd": os.getcwd(), "env": sorted(os.environ), "prompt": prompt}
+        report = {"pid": os.getpid(), "argv": ARGS, "cwd": os.getcwd(), "env": sorted(os.environ), "prompt": prompt, "injected": items}
         path = f"{REPORTS}/{ME}-{self.count}"
         with open(f"{path}.new", "w") as file:
             json.dump(report | {"thread": self.threads[params["threadId"]], "turn": params}, file)

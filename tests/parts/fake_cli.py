@@ -6,14 +6,15 @@ is started hundreds of times. The prompt comes on stdin, or as the last argument
 with `parts.clis.do`). A prompt without a script is answered with "You said: " and the prompt.
 
 With ``--input-format=stream-json`` (Claude's) it waits for one message and answers control requests before and after it;
-with ``--refuses=SUBTYPE`` it answers those of that kind with an error, with ``--deaf`` none. With ``--stays`` it waits for the next
+a message with ``shouldQuery: false``, and the assistant's, only become part of the conversation, as Claude Code takes them
+(recordings claude/…/history-plain); with ``--refuses=SUBTYPE`` it answers those of that kind with an error, with ``--deaf`` none; with ``--unmoved`` it does not say that it has such a message. With ``--stays`` it waits for the next
 message after its last line, until EOF on stdin. On SIGUSR1 its memory grows by 64 MB.
 
 With ``CLAUDE_CONFIG_DIR`` set it stores a transcript as Claude Code does: none with --no-session-persistence; --resume=ID
 requires an existing one. One line for the prompt, one for the answer.
 
 With ``FAKE_CLI_REPORTS=DIR`` the process writes DIR/<pid>-<birth>.json when it has its prompt: pid, argv, cwd, names of the
-environment variables, prompt; DIR/<pid>.2.json for the second message; and appends the ids of what it starts to DIR/<pid>.children.
+environment variables, prompt, history (the messages before it); DIR/<pid>.2.json for the second message; and appends the ids of what it starts to DIR/<pid>.children.
 """
 
 import _signal as signal  # the public module imports enum, which takes as long as starting the interpreter
@@ -140,6 +141,10 @@ class Cli:
 
     def do_pid(self):
         self.do_say(str(PID))
+
+    def do_spawner(self):
+        """Say the process that started it, of which each worker of the server has one."""
+        self.do_say(str(parent_of(os.getppid())))
 
     def do_echo(self):
         self.do_say(self.prompt)
@@ -334,10 +339,9 @@ def parent_of(pid):
     return int((read_file(f"/proc/{pid}/stat").rpartition(") ")[2].split() or [0, 0])[1])
 
 
-def report(prompt, turn=1):
-    keep(
-        "json" if turn == 1 else f"{turn}.json", {"pid": PID, "argv": ARGS, "cwd": os.getcwd(), "env": sorted(os.environ), "prompt": prompt}
-    )
+def report(prompt, history, turn=1):
+    facts = {"pid": PID, "argv": ARGS, "cwd": os.getcwd(), "env": sorted(os.environ), "prompt": prompt, "history": history}
+    keep("json" if turn == 1 else f"{turn}.json", facts)
 
 
 def remember(**said):
@@ -362,8 +366,14 @@ def read_all(fd):
 
 
 def text_of(line):
-    content = line["message"]["content"]
-    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+    return texts_of(line["message"]["content"])
+
+
+def texts_of(content):
+    """Of a message, or of a tool's result in it."""
+    if isinstance(content, str):
+        return content
+    return "".join(part["text"] if "text" in part else texts_of(part.get("content", "")) for part in content)
 
 
 class Stream:
@@ -371,6 +381,8 @@ class Stream:
 
     def __init__(self):
         self.held = b""
+        self.history = []
+        """The messages before the one that is to be answered."""
 
     def line(self):
         while b"\n" not in self.held:
@@ -384,6 +396,8 @@ class Stream:
     def prompt(self):
         """The text of the message. Exits at EOF."""
         while (line := self.line()) is not None:
+            if self.takes(line):
+                continue
             if line["type"] == "user":
                 return text_of(line)
             self.answer(line)
@@ -394,6 +408,29 @@ class Stream:
         if self.next is None:
             os._exit(0)
         return self.next
+
+    def takes(self, line):
+        """Whether the line is a message that needs no answer of the model's."""
+        if line["type"] == "assistant":
+            self.history.append(line["message"])
+        elif line["type"] == "user" and line.get("shouldQuery", True) is False:
+            self.history.append(line["message"])
+            if "--unmoved" in ARGS:
+                return True
+            cli = Cli("")
+            cli.start()
+            nothing = dict.fromkeys(USAGE, 0)
+            more = {"duration_ms": 1, "num_turns": 0, "total_cost_usd": 0.25 * (Cli.turns - 1), "usage": nothing}
+            cli.line(type="result", subtype="success", is_error=False, result="", stop_reason=None, **more)
+            Cli.turns -= 1
+        else:
+            return False
+        return True
+
+    def taken(self):
+        """The messages since the last answer."""
+        history, self.history = self.history, []
+        return history
 
     def answer(self, line):
         subtype = line["request"]["subtype"]
@@ -418,6 +455,8 @@ class Stream:
 
         def wait():
             while (line := self.line()) is not None:
+                if self.takes(line):
+                    continue
                 if line["type"] == "user":
                     self.next = text_of(line)
                     self.arrived.release()
@@ -441,7 +480,7 @@ def main():
     hoard = []
     signal.signal(signal.SIGUSR1, lambda *_: hoard.append(b"x" * (64 << 20)))
     prompt = stream.prompt() if stream else ARGS[-1] if ARGS and "#do " in ARGS[-1] else read_all(0)
-    report(prompt)
+    report(prompt, stream.taken() if stream else [])
     if stream:
         stream.listen()
     while True:
@@ -449,7 +488,7 @@ def main():
             answer(prompt)
         except Over:
             prompt = stream.next_prompt()
-            report(prompt, Cli.turns + 1)
+            report(prompt, stream.taken(), Cli.turns + 1)
 
 
 def answer(prompt):

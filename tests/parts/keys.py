@@ -30,5 +30,5 @@ class NoStoredKeys:
     def note_uses(self, uses: object) -> None: ...
 
 
-def keys_in_force() -> KeysInForce:
-    return KeysInForce(Access(), NoStoredKeys())  # type: ignore[arg-type]
+def keys_in_force(access: Access) -> KeysInForce:
+    return KeysInForce(access, NoStoredKeys())  # type: ignore[arg-type]

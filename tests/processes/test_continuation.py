@@ -12,11 +12,11 @@ import pytest
 
 from services.errors import QueueFull
 from services.fold import collect
+from services.history import Message, said
 from services.processes.spawner import Spawner
 from services.requests import RunResult
 from services.sessions.cli_sessions import CliSessions
 from services.sessions.continuation import Continuation, ContinuationLimits
-from services.sessions.transcript import Turn, render
 from services.usage import Usage
 from tests.parts.processes import eventually
 from tests.processes.test_conversations import NOTES, Desk
@@ -30,14 +30,14 @@ class Talk:
 
     def __init__(self, desk: Desk, continuation: Continuation) -> None:
         self.desk, self.continuation = desk, continuation
-        self.said: list[Turn] = []
+        self.said: list[Message] = []
 
     def say(self, text: str) -> RunResult:
-        said = [*self.said, Turn("user", text)]
-        request = self.desk.request(render(said), ephemeral=True)
-        with self.continuation.stream(request, said, lambda end, text: text) as stream:
+        spoken = [*self.said, said("user", text)]
+        request = self.desk.request(text, history=tuple(spoken), ephemeral=True)
+        with self.continuation.stream(request, lambda end, text: text) as stream:
             result = collect(stream)
-        self.said = [*said, Turn("assistant", result.output)]
+        self.said = [*spoken, said("assistant", result.output)]
         return result
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.errors import InvalidRequest, NotFound, QueueFull
+from services.errors import InvalidRequest, QueueFull, ResponseNotFound
 from services.fold import collect
 from services.processes.spawner import Spawner
 from services.requests import RunResult
@@ -71,5 +71,5 @@ def test_what_was_written_down_goes_with_the_session(desk: Desk) -> None:
     (desk.chats / f"{gone}.txt").unlink()
     tree_of(desk).tidy()
     assert [path.name for path in notes_of(desk).iterdir()] == [f"notes~{kept}~00"]
-    with pytest.raises(NotFound):
+    with pytest.raises(ResponseNotFound):
         ask(desk, "on", gone, "00")

@@ -98,10 +98,15 @@ def test_a_session_whose_files_are_gone_is_told_in_full(real: Real) -> None:
     assert say(real, "chat", messages) == "answer-two"
     assert seen(real, "question-one", "answer-one", "question-two") == [1, 1, 1]
     last = real.api.about("question-two")[-1]
-    assert "question-one" in next(text for text in last.user_texts if "question-two" in text)  # a transcript
+    if real.name == "gemini":
+        assert "question-one" in next(text for text in last.user_texts if "question-two" in text)  # a transcript
+    else:
+        assert [text for text in last.user_texts if "question-" in text] == ["question-one", "question-two"]
     messages.append({"role": "user", "content": "question-three"})
     assert say(real, "chat", messages) == "answer-three"
-    assert [text.strip() for text in real.api.about("question-three")[-1].user_texts][-1] == "question-three"
+    last = real.api.about("question-three")[-1]
+    assert last.user_texts[-1].strip() == "question-three"
+    assert seen(real, "question-one", "answer-one", "question-two", "answer-two", "question-three") == [1, 1, 1, 1, 1]
 
 
 def test_another_system_prompt_is_told_in_full(real: Real) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ServerFactory
-from tests.parts.clis import FakeCli, do
+from tests.parts.clis import FakeCli, do, told
 from tests.parts.processes import eventually
 from tests.parts.server import Server
 
@@ -73,8 +73,8 @@ def prompts(cli: FakeCli, about: str) -> list[tuple[str, bool]]:
 
 
 def is_in_full(cli: FakeCli, last: str) -> bool:
-    (found,) = [(prompt, resumed) for prompt, resumed in prompts(cli, last)]
-    return found[0] != last and not found[1]
+    (found,) = [report for report in cli.reports() if last in report["prompt"]]
+    return bool(found["history"]) and not any(arg.startswith("--resume=") for arg in found["argv"])
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
@@ -156,7 +156,8 @@ def test_a_session_that_the_cli_lost_is_told_in_full_once(start: Start, fake_cli
     talk = Talk(start(), surface, stream)
     talk.say("one?")
     fake_cli.transcripts[0].unlink()
-    assert "one?" in talk.say("two?")
+    talk.say("two?")
+    assert [["one?" in told(report) for report in fake_cli.reports() if "two?" in report["prompt"]].count(True)] == [1]
     assert sorted(resumed for _, resumed in prompts(fake_cli, "two?")) == [False, True]
     talk.say("three?")
     assert prompts(fake_cli, "three?") == [("three?", True)]
@@ -179,7 +180,7 @@ def test_an_answer_that_is_not_whole_is_no_start_for_another(start: Start, fake_
         messages += more_said
         one.client.post("/openai/v1/chat/completions", {"model": "claude", "messages": messages, **more})
     assert is_in_full(fake_cli, "two?")
-    assert eventually(lambda: not fake_cli.transcripts)
+    assert eventually(lambda: len(fake_cli.transcripts) == 1)  # of the second answer, which is whole
 
 
 def test_a_client_that_leaves_leaves_no_session(start: Start, fake_cli: FakeCli) -> None:
@@ -229,3 +230,39 @@ def test_the_next_start_deletes_what_a_killed_server_has_left(server: ServerFact
     assert eventually(lambda: len(fake_cli.transcripts) == 1)
     talk.say("three?")  # another server's stay
     assert prompts(fake_cli, "three?") == [("three?", True)]
+
+
+LIMITED = {
+    "name": "cy",
+    "key": "key-of-cy-0123456789",
+    "budget": {"runs": 2, "per": "month"},
+    "max_concurrent_runs": 1,
+    "max_waiting_runs": 0,
+}
+CY = {"Authorization": "Bearer key-of-cy-0123456789"}
+
+
+def test_a_session_that_the_cli_lost_costs_no_second_run(start: Start, fake_cli: FakeCli) -> None:
+    one = start(api_keys=[LIMITED])
+    talk = Talk(one, headers=CY)
+    talk.say("one?")
+    fake_cli.transcripts[0].unlink()
+    talk.say("two?")
+    assert any("one?" in told(report) for report in fake_cli.reports() if "two?" in report["prompt"])
+    body = {"model": "claude", "messages": [user("three?")]}
+    refused = one.client.post("/openai/v1/chat/completions", body, headers=CY)
+    assert (refused.status, refused.json["error"]["code"]) == (429, "budget_exceeded")
+
+
+def test_a_session_that_the_cli_lost_does_not_change_its_backend(server: ServerFactory, fake_cli: FakeCli) -> None:
+    shutil.rmtree(fake_cli.folder, ignore_errors=True)
+    first, other = ({**fake_cli.keeping, "FAKE_CLI_ACCOUNT": account} for account in ("first", "other"))
+    backends = {"claude": {**fake_cli.backend(env=first), "fallback": ["work"]}, "work": {"like": "claude", "env": other}}
+    one = server({"backends": backends, "server": ON})
+    messages = [user("one?")]
+    answer = one.client.post("/openai/v1/chat/completions", {"model": "claude", "messages": messages})
+    fake_cli.transcripts[0].unlink()
+    limited = do(["at", "first", "fail", "This request would exceed your account's rate limit", 429], ["say", "of another"], about="two?")
+    messages += [{"role": "assistant", "content": answer.json["choices"][0]["message"]["content"]}, user(limited)]
+    failed = one.client.post("/openai/v1/chat/completions", {"model": "claude", "messages": messages})
+    assert (failed.status, failed.json["error"]["code"]) == (429, "rate_limit_exceeded")

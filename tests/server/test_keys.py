@@ -25,10 +25,13 @@ WITHIN_S = 5.0
 """How long a change may take to count everywhere."""
 ASKS = 12
 """Requests that reach both workers: each is a connection of its own."""
+WRONG_KEYS = 10_000
+"""How many may be tried before the server refuses to look (429): who asks again and again whether a key is refused tries many."""
 
 
 def config_of(fake_cli: FakeCli, *keys: Any, **server: Any) -> dict[str, Any]:
-    return {"default_backend": "claude", "backends": {"claude": fake_cli.backend()}, "server": {"api_keys": list(keys), **server}}
+    settings = {"api_keys": list(keys), "rate_limit_burst": WRONG_KEYS, **server}
+    return {"default_backend": "claude", "backends": {"claude": fake_cli.backend()}, "server": settings}
 
 
 ADMIN = {"name": "root", "key": ROOT_KEY, "role": "admin"}
@@ -127,6 +130,8 @@ def test_every_wrong_option_of_a_new_key_is_told_and_nothing_is_made(two_workers
     done = clinvk("keys", "create", "x", "--backends", "cluade", "--expires-at", "tomorrow")
     assert "  --backends[0]: unknown backend 'cluade'; did you mean 'claude'?" in done.stderr
     assert "  --expires-at: expected a time with a zone, as 2027-01-31T12:00:00Z" in done.stderr
+    done = clinvk("keys", "create", "x", "--rate-limit-burst", "3")
+    assert "--rate-limit-rps, --rate-limit-burst: 2 workers cannot count together" in done.stderr
     done = clinvk("keys", "create", "x", "--backends", "", "--expires-at", "2001-01-31T12:00:00Z")
     assert "  --backends: is empty; name what the key may use, or leave it out to restrict nothing" in done.stderr
     done = clinvk("keys", "create", "x", "--expires-at", "2001-01-31T12:00:00Z")
@@ -162,6 +167,16 @@ def test_a_configured_name_that_the_store_has_too_stops_the_start(server: Server
         server(config_of(fake_cli, "ops=ops-0123456789abcdef"), {"CLINVK_HOME": str(first.clinvk_home)})
 
 
+def test_a_stored_key_with_a_rate_of_its_own_needs_workers_that_count_together(server: ServerFactory, fake_cli: FakeCli) -> None:
+    first = server(config_of(fake_cli))
+    assert command_of(first)("keys", "create", "slow", "--rate-limit-rps", "1").returncode == 0
+    first.signal(signal.SIGTTIN)
+    assert eventually(lambda: "no worker is added: server.workers cannot be 2" in first.log())
+    first.stop()
+    with pytest.raises(AssertionError, match=r"server.workers: cannot be 2 with .* \(the stored key slow\)"):
+        server(config_of(fake_cli, workers=2), {"CLINVK_HOME": str(first.clinvk_home)})
+
+
 def test_a_reload_keeps_the_keys_of_the_store(two_workers: Server, fake_cli: FakeCli) -> None:
     secret = make(two_workers.client, name="laptop")["key"]
     config = config_of(fake_cli, ADMIN, "new=new-0123456789abcdef", workers=2)
@@ -186,6 +201,10 @@ def test_only_admins_manage_keys(two_workers: Server) -> None:
         ({"name": "local"}, "the name 'local' is reserved; choose another"),
         ({"backends": ["cluade"]}, "unknown backend"),
         ({"workdirs": ["projects"]}, "not an absolute path"),
+        (
+            {"rate_limit_rps": 1},
+            "2 workers cannot count together with server.rate_limit_storage memory://; set a redis:// address or one worker",
+        ),
         ({"workdirs": []}, "length must be between 1 and 64"),
         ({"expires_at": "2001-01-31T12:00:00Z"}, "is in the past: the key would never be valid"),
         ({"expires_at": "2099-01-01"}, "expected a time with a zone, as 2027-01-31T12:00:00Z"),

@@ -296,7 +296,7 @@ def test_gunicorn_does_not_open_the_server_to_everyone(start):
 
 
 def test_the_options_follow_the_settings():
-    options = gunicorn_options(ServerSettings(host="::1", port=9, shutdown_grace_secs=1.5, idle_timeout_secs=0.2))
+    options = gunicorn_options(ServerSettings(host="::1", port=9, shutdown_grace_secs=1.5, idle_timeout_secs=0.2), lambda: ())
     assert options["bind"] == "[::1]:9"
     assert options["graceful_timeout"] == 12
     assert options["keepalive"] == 1

@@ -142,13 +142,15 @@ def test_an_ambiguous_prefix_is_a_conflict(fake_server: Server) -> None:
     assert (answer.status, answer.json["error"]["code"]) == (409, "conflict")
 
 
-def test_a_fork_of_a_session_that_the_cli_does_not_have_says_that_it_is_rebuilt(fake_server: Server) -> None:
+def test_a_fork_of_a_session_that_the_cli_does_not_have_says_that_it_is_rebuilt(fake_server: Server, fake_cli: FakeCli) -> None:
     client = fake_server.client
     id = begin(client, "claude", "first question")
     forked = fork(client, id)
     assert forked["is_rebuilt_next"] is True
-    told = resume(client, forked["id"], "what now?").json["output"]
-    assert told.index("first question") < told.index("You said: first question") < told.index("what now?")
+    assert resume(client, forked["id"], "what now?").json["output"] == "You said: what now?"
+    (report,) = [report for report in fake_cli.reports() if report["prompt"] == "what now?"]
+    told = [(message["role"], message["content"][0]["text"]) for message in report["history"]]
+    assert told == [("user", "first question"), ("assistant", "You said: first question")]
 
 
 def test_default_tags_and_no_token_numbers_where_the_configuration_says_so(server: ServerFactory, fake_cli: FakeCli) -> None:

@@ -144,9 +144,12 @@ def test_every_statement_asks_whose_it_is_or_is_known_not_to_need_it() -> None:
 def test_the_lookups_are_those_that_ask() -> None:
     asking = {place for place, source in statements().items() if ASKS.search(source)}
     assert asking == {
+        "services.access.key_store:_check_reuse",
+        "services.quotas.slots:occupied",
         "services.runs.finding:BY_KEY",
         "services.runs.pages:list_page",
         "services.runs.queue:STATE",
+        "services.runs.store:QUEUED_OF",
         "services.store.listing:_load",
         "services.store.listing:_ordered",
         "services.store.sessions:BY_PREFIX",
@@ -156,6 +159,8 @@ def test_the_lookups_are_those_that_ask() -> None:
 def test_few_modules_know_these_tables() -> None:
     knowing = {module for module, tree in modules().items() if imported_from_schema(tree) & CALLERS_THINGS}
     assert knowing == {
+        "services.access.key_store",
+        "services.quotas.slots",
         "services.runs.burial",
         "services.runs.endings",
         "services.runs.expiry",

@@ -290,11 +290,11 @@ def test_the_queued_runs_of_a_revoked_key_end_and_no_others(desk: RunDesk) -> No
     other = desk.add(owner="bob")
     assert desk.runs.end_queued_of("anna", terminal_of) == waiting
     for id in waiting:
-        run = desk.runs.get(id, "anna")
+        run = desk.runs.get(id, Scope("anna"))
         assert (run.status, run.error and run.error.code, run.terminal) == ("cancelled", "key_revoked", frames(1, text="key_revoked"))
     assert sorted(desk.deliveries()) == sorted((id, "run.cancelled") for id in waiting)
-    assert (desk.runs.get(executed.id, None).status, desk.runs.get(executed.id, None).is_cancel_requested) == ("running", False)
-    assert desk.runs.get(other.id, None).status == "queued"
+    assert (desk.runs.get(executed.id, EVERYONE).status, desk.runs.get(executed.id, EVERYONE).is_cancel_requested) == ("running", False)
+    assert desk.runs.get(other.id, EVERYONE).status == "queued"
     assert desk.runs.end_queued_of("anna", terminal_of) == []
 
 

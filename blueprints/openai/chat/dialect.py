@@ -25,7 +25,7 @@ class ChatDialect(Dialect):
         self._left_out = left_out
 
     def prompt_tokens(self) -> int:
-        return estimate_tokens(self._conversation.system, self._conversation.prompt, images=self._conversation.images)
+        return estimate_tokens(*self._conversation.texts, images=self._conversation.images)
 
     def ignored(self, options: tuple[str, ...]) -> Iterable[str]:
         return [*self._left_out, *names_of(self._body, options)]

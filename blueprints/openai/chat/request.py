@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from blueprints.compat.conversation import Conversation, Turn, to_conversation
+from blueprints.compat.conversation import Conversation, to_conversation
 from blueprints.ignored import ignored_names
 from blueprints.openai.chat.schemas import ChatSchema
-from blueprints.openai.content import items_to_turns, messages_to_turns
+from blueprints.openai.content import items_to_messages, to_messages
 from blueprints.openai.options import CHAT_NAMES, JSON_OBJECT, check_tools, fields_set, refused, to_format
 from blueprints.openai.run_request import RequestOptions
 from services.clis.spec import BackendSpec
+from services.history import said
 
 IGNORED = ignored_names(ChatSchema())
 """Fields that no CLI supports; reported in a header if sent."""
@@ -32,15 +33,12 @@ def check_request(body: Mapping[str, Any], *, may_leave_out_tools: bool) -> list
 
 def to_chat_conversation(body: Mapping[str, Any], spec: BackendSpec, *, continues_session: bool) -> Conversation:
     """The conversation. Also accepts a body in the Responses API's format, which Cursor sends."""
-    if body.get("messages") is not None:
-        turns = messages_to_turns(body["messages"])
-    else:
-        turns = items_to_turns(body["input"])
+    field = "messages" if body.get("messages") is not None else "input"
+    messages = to_messages(body["messages"]) if field == "messages" else items_to_messages(body["input"])
     if body.get("instructions"):
-        turns.insert(0, Turn("system", body["instructions"]))
-    if to_format(body.get("response_format"), "response_format").is_json_object:
-        turns.append(Turn("system", JSON_OBJECT))
-    return to_conversation(turns, has_system_option=spec.honours("system_prompt"), continues_session=continues_session)
+        messages.insert(0, said("system", body["instructions"]))
+    also_system = JSON_OBJECT if to_format(body.get("response_format"), "response_format").is_json_object else ""
+    return to_conversation(messages, spec, field=field, also_system=also_system, continues_session=continues_session)
 
 
 def to_options(body: Mapping[str, Any], *, keeps_session: bool) -> RequestOptions:

@@ -48,7 +48,7 @@ class ResponseDialect(Dialect):
         self._encoder: ResponseEncoder | None = None
 
     def prompt_tokens(self) -> int:
-        return estimate_tokens(self._conversation.system, self._conversation.prompt, images=self._conversation.images)
+        return estimate_tokens(*self._conversation.texts, images=self._conversation.images)
 
     def ignored(self, options: tuple[str, ...]) -> Iterable[str]:
         return [*self._left_out, *names_of(options)]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from blueprints.compat.conversation import Conversation, Turn, to_conversation
+from blueprints.compat.conversation import Conversation, to_conversation
 from blueprints.ignored import ignored_names
-from blueprints.openai.content import Item, items_to_turns
+from blueprints.openai.content import Item, items_to_messages
 from blueprints.openai.options import JSON_OBJECT, RESPONSE_NAMES, check_tools, fields_set, refused, to_format
 from blueprints.openai.responses.ids import MESSAGE, REASONING, RESPONSE, Session, node_of, run_of, session_of
 from blueprints.openai.responses.schemas import CreateResponseSchema
@@ -15,6 +15,7 @@ from blueprints.openai.run_request import RequestOptions
 from services.access.scope import Scope
 from services.clis.spec import BackendSpec
 from services.errors import Conflict, NotFound, ResponseNotFound
+from services.history import said
 from services.models import Resolution
 from services.runs.record import Run
 
@@ -99,14 +100,13 @@ def continue_on(session: Session, resolution: Resolution, model: str) -> Resolut
 
 def to_response_conversation(body: Mapping[str, Any], spec: BackendSpec, *, continues_session: bool) -> Conversation:
     """The conversation. As at OpenAI, an earlier response's ``instructions`` are not carried over."""
-    turns = items_to_turns(_new_items(body["input"]))
-    if not any(turn.text.strip() or turn.images for turn in turns):
+    messages = items_to_messages(_new_items(body["input"]))
+    if not any(message.text.strip() or any(message.images) or any(message.results) for message in messages):
         raise refused("input", "contains no text; send a text")
     if body.get("instructions"):
-        turns.insert(0, Turn("system", body["instructions"]))
-    if to_format((body.get("text") or {}).get("format"), "text.format").is_json_object:
-        turns.append(Turn("system", JSON_OBJECT))
-    return to_conversation(turns, has_system_option=spec.honours("system_prompt"), continues_session=continues_session)
+        messages.insert(0, said("system", body["instructions"]))
+    also_system = JSON_OBJECT if to_format((body.get("text") or {}).get("format"), "text.format").is_json_object else ""
+    return to_conversation(messages, spec, field="input", also_system=also_system, continues_session=continues_session)
 
 
 def is_stored(body: Mapping[str, Any]) -> bool:

@@ -8,20 +8,20 @@ of which only the first counts; a process that was initialized early serves only
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from services.clis.claude.decoder import ClaudeDecoder
+from services.clis.claude.messages import to_lines
 from services.clis.conversation import Conversation, Handshake
 from services.clis.spec import Invocation
 from services.decoding.decoder import Exit
 from services.decoding.fields import list_of, map_of, number_of, text_of
 from services.decoding.lines import JsonLines
 from services.events import Batch, Failed
-from services.requests import Image
+from services.history import goes_on_after_calls
 
 
 def control(request_id: str, subtype: str, **more: Any) -> bytes:
@@ -34,6 +34,7 @@ def initialize(request_id: str, parameters: Mapping[str, Any]) -> bytes:
 
 
 INTERRUPT = control("interrupt", "interrupt")
+NO_THINKING = control("thinking", "set_max_thinking_tokens", max_thinking_tokens=0)
 READY = "mcp_status"
 """Is answered before ``initialize`` as well, and changes nothing."""
 SNAPSHOT = "systemPromptSnapshot"
@@ -79,7 +80,10 @@ SETTLED_TOOLS = {
 
 
 class ClaudeConversation(ClaudeDecoder, Conversation):
-    """One turn. The prompt is sent right behind ``initialize``, which a process takes in order: waiting for its answer would cost time."""
+    """One turn. The messages are sent right behind ``initialize``, which a process takes in order: waiting for its answer would cost time.
+
+    Of a longer conversation each message waits until those before it have been taken.
+    """
 
     def __init__(self, invocation: Invocation, *, is_initialized: bool = False, before: Mapping[str, Any] | None = None) -> None:
         """``before``: the result line of the previous turn in the same process, for its totals continue."""
@@ -92,9 +96,15 @@ class ClaudeConversation(ClaudeDecoder, Conversation):
         self._is_answered = False
         self._is_settled = True
         self._refusal = ""
-        self._outgoing = encode_message(invocation.stdin.decode(), invocation.request.images)
+        self._outgoing = b""
+        self._unsent = to_lines(invocation.messages)
+        self._has_told_all = False
+        self._thinks = not goes_on_after_calls(invocation.messages)
         if (parameters := invocation.fields.get("initialize")) and not is_initialized:
-            self._outgoing = initialize("initialize", parameters) + self._outgoing
+            self._outgoing += initialize("initialize", parameters)
+        if not self._thinks:
+            self._outgoing += NO_THINKING
+        self._tell()
 
     @property
     def is_complete(self) -> bool:
@@ -109,7 +119,7 @@ class ClaudeConversation(ClaudeDecoder, Conversation):
     def checkpoint(self) -> str:
         """Each line of a message has an id, which the session's file contains as well (claude 2.1.197)."""
         is_good = self._last_line.get("subtype") == "success" and not self._last_line.get("is_error")
-        return self._last_uuid if is_good and self._is_settled else ""
+        return self._last_uuid if is_good and self._is_settled and self._thinks else ""
 
     def next(self, invocation: Invocation) -> ClaudeConversation:
         return ClaudeConversation(invocation, is_initialized=True, before=self._last_line)
@@ -141,10 +151,14 @@ class ClaudeConversation(ClaudeDecoder, Conversation):
     def _on_line(self, line: dict[str, Any], batch: Batch) -> None:
         match line.get("type"):
             case "control_response":
-                if response := response_to("initialize", line):
-                    self._refusal = refusal_of(response)
+                if response := response_to("initialize", line) or response_to("thinking", line):
+                    self._refusal = self._refusal or refusal_of(response)
             case "control_request":
                 self._outgoing += _declined(line)
+            case "result" if not (self._has_told_all or line.get("is_error")):
+                self._tell()
+            case "stream_event" if not self._has_told_all:
+                self._refusal = "it answers every message of the conversation instead of the last one"
             case "result":
                 self._last_line = line
                 super()._on_line(own_part(line, self._before), batch)
@@ -152,6 +166,14 @@ class ClaudeConversation(ClaudeDecoder, Conversation):
                 self._is_answered = self._is_answered or kind in ("stream_event", "assistant")
                 self._follow(kind, line)
                 super()._on_line(line, batch)
+
+    def _tell(self) -> None:
+        """Send what may be sent before the CLI says more."""
+        for line, is_confirmed in self._unsent:
+            self._outgoing += line
+            if is_confirmed:
+                return
+        self._has_told_all = True
 
     def _follow(self, kind: object, line: Mapping[str, Any]) -> None:
         """Note what decides whether the process can be kept."""
@@ -169,16 +191,6 @@ class ClaudeConversation(ClaudeDecoder, Conversation):
 def parameters_of(invocation: Invocation) -> dict[str, Any]:
     """What ``initialize`` sets for the life of a process. Whether the session's first system prompt counts matters at its start alone."""
     return {name: value for name, value in invocation.fields.get("initialize", {}).items() if name != SNAPSHOT}
-
-
-def encode_message(prompt: str, images: tuple[Image, ...]) -> bytes:
-    """One line of ``--input-format=stream-json``: Anthropic content blocks."""
-    content: list[dict[str, object]] = [
-        {"type": "image", "source": {"type": "base64", "media_type": image.media_type, "data": base64.b64encode(image.data).decode()}}
-        for image in images
-    ]
-    content.append({"type": "text", "text": prompt})
-    return orjson.dumps({"type": "user", "message": {"role": "user", "content": content}}) + b"\n"
 
 
 def _is_end(chunk: bytes) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from services.decoding.fields import map_of, number_of, text_of
 from services.events import PlanUpdate
-from services.plans.window import REJECTED, PlanWindow, share
+from services.plans.window import REJECTED, PlanWindow, reset, share
 
 PASSES = "allowed_warning"
 
@@ -33,10 +33,5 @@ def to_plan_update(info: Mapping[str, Any]) -> PlanUpdate:
 
 
 def _window(name: str, facts: Mapping[str, Any]) -> PlanWindow:
-    resets_at = number_of(facts.get("resetsAt"))
-    return PlanWindow(
-        name,
-        share(number_of(facts.get("utilization"))),
-        None if resets_at is None else int(resets_at),
-        text_of(facts.get("status")) or None,
-    )
+    used, resets_at = number_of(facts.get("utilization")), number_of(facts.get("resetsAt"))
+    return PlanWindow(name, share(used), reset(resets_at), text_of(facts.get("status")) or None)

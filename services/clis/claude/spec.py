@@ -17,7 +17,8 @@ Every line was checked by running claude 2.1.197 once against a fake model API a
     thinking_tokens   0: `thinking: disabled`; 2000: `budget_tokens: 2000` (claude-sonnet-4-5; newer models think adaptively)
     resume            the earlier turns are in the request; of an ephemeral run: "No conversation found". A system prompt of the
                       turn's own takes `FRESH_PROMPT`
-    images            `image` block before the text
+    images            `image` block, where it stands
+    history           true messages of user and assistant, calls and results; see `services.clis.claude.messages`
     warm              what is sent by `initialize` can be set when the run comes. Not the model: `set_model` and
                       `apply_flag_settings` put a `/model` command into the conversation; nor bypassPermissions, which needs its flag
     prompt            /cost, "  /cost", @file: reach the model as they are, a newline before the slash
@@ -79,6 +80,8 @@ SPEC = BackendSpec(
     reports_cost=True,
     escaping=PromptEscaping(escape=no_slash_command, env={"CLAUDE_CODE_DISABLE_ATTACHMENTS": "1"}),
     takes_images=True,
+    takes_history=True,
+    thinks_after_calls=False,  # it drops the thinking of the messages that it is told, and the vendor wants that of a turn back
     streams_tokens=True,
     resume_args=("--resume={}",),
     resumed_fields={"system_prompt": FRESH_PROMPT, "--append-system-prompt": FRESH_PROMPT},

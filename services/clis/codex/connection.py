@@ -52,7 +52,7 @@ class CodexConnection:
         """Route nothing to ``turn`` any more; its thread may be unloaded."""
         self._turns.remove(turn)
         self._awaited = {number: (whose, method) for number, (whose, method) in self._awaited.items() if whose is not turn}
-        if turn.thread_id and turn.has_tried and turn.is_ephemeral:
+        if turn.has_thread and turn.is_ephemeral:
             self._ask(None, "thread/unsubscribe", {"threadId": turn.thread_id})
 
     def receive(self, data: bytes) -> list[Received]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from services.decoding.fields import count_of, map_of, number_of, text_of
 from services.events import PlanUpdate
-from services.plans.window import REJECTED, PlanWindow, share
+from services.plans.window import REJECTED, PlanWindow, reset, share
 
 METHOD = "account/rateLimits/updated"
 MAIN = "codex"
@@ -33,9 +33,9 @@ def to_plan_update(params: Mapping[str, Any]) -> PlanUpdate | None:
 
 
 def _window(prefix: str, place: str, facts: Mapping[str, Any], is_paid_beyond: bool) -> PlanWindow:
-    minutes, percent, resets_at = count_of(facts.get("windowDurationMins")), number_of(facts.get("usedPercent")), facts.get("resetsAt")
+    minutes, percent = count_of(facts.get("windowDurationMins")), number_of(facts.get("usedPercent"))
     name = BY_MINUTES.get(minutes) or (f"{minutes}_minutes" if minutes else place)
     is_full = percent is not None and percent >= 100
     status = None if percent is None else "allowed" if not is_full else "allowed_warning" if is_paid_beyond else REJECTED
-    reset = number_of(resets_at)
-    return PlanWindow(prefix + name, share(None if percent is None else percent / 100), None if reset is None else int(reset), status)
+    used = None if percent is None else percent / 100
+    return PlanWindow(prefix + name, share(used), reset(number_of(facts.get("resetsAt"))), status)

@@ -14,7 +14,8 @@ Every line was checked by running codex 0.169.0 both ways against a fake model A
     effort            `reasoning.effort`
     verbose           more on stderr
     resume            the earlier turns are in the request; of an ephemeral run: "no rollout found"
-    images            `input_image` (app-server)
+    images            `input_image`, where it stands (app-server)
+    history           true messages, calls and results (app-server); see `services.clis.codex.messages`
     prompt            /command, !command and @path reach the model as they are; `$skill` of the user's own is expanded
     broken stream     asked for again under a new item id, after an `error` with willRetry: text is told once (`StreamReplay`)
 """
@@ -112,6 +113,8 @@ SPEC = BackendSpec(
     },
     decoder=CodexAppServerDecoder,
     takes_images=True,
+    takes_history=True,
+    takes_system_in_place=True,
     streams_tokens=True,
     can_resume=True,
     # Its databases hold copies of what is in the rollout files, and follow them (seen: a copied file is resumed, one that is
@@ -177,6 +180,8 @@ EXEC = replace(
     },
     decoder=CodexExecDecoder,
     takes_images=False,
+    takes_history=False,
+    takes_system_in_place=False,
     streams_tokens=False,
     branches_off=False,
     resume_args=("resume", "{}"),

@@ -2,16 +2,17 @@
 
 The order of requests, as captured from codex 0.169.0 (tests/recordings/codex/…/warm-appserver-*):
 thread/start | thread/resume → turn/start → notifications … → turn/completed; turn/interrupt at any time in a turn.
+With more than one message, thread/inject_items comes before turn/start, as often as there is more to say.
 """
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from typing import Any
 
 from services.clis.codex.decoder import CodexAppServerDecoder
 from services.clis.codex.items import to_usage
+from services.clis.codex.messages import to_input, to_items
 from services.clis.spec import Invocation
 from services.decoding.decoder import Exit
 from services.decoding.fields import map_of, text_of
@@ -33,6 +34,11 @@ class CodexTurn:
         self._usage_before: Usage | None = None if invocation.request.resume else Usage()
         self._failure: Failed | None = None
         self._is_unwanted = False
+        self._input: list[dict[str, Any]] = []
+        """Of the turn; empty where all that is said is injected before."""
+        self._untold = to_items(())
+        self.has_thread = False
+        """The process has a thread loaded for this turn."""
         self.thread_id = invocation.request.resume or ""
         self.has_tried = False
         """A turn has been asked for: there may be something to clean up."""
@@ -93,6 +99,8 @@ class CodexTurn:
         match method:
             case "thread/start" | "thread/resume" | "thread/fork":
                 return self._on_thread(result)
+            case "thread/inject_items":
+                self._go_on()
             case "thread/archive":
                 self._requests.append(("thread/unarchive", {"threadId": self.thread_id}))
             case "thread/unarchive" if self._is_letting_go:
@@ -142,18 +150,27 @@ class CodexTurn:
             self._misunderstand("a thread without an id")
             return []
         self.thread_id = thread_id
+        self.has_thread = True
         self.holds_session = not self.is_ephemeral
+        messages = self._invocation.messages
+        self._input = to_input(messages[0]) or [] if len(messages) == 1 else []
+        if not self._input:
+            self._untold = to_items(messages)
+        self._go_on()
+        if self._failure:
+            return []
+        return [Started(None if self.is_ephemeral else self.thread_id, text_of(result.get("model")) or None)]
+
+    def _go_on(self) -> None:
+        """Inject more of the conversation, or begin the turn when all has been said."""
         if self._is_unwanted:
             self._failure = Failed("cancelled", "the turn was not begun")
-            return []
-        request = self._invocation.request
-        content: list[dict[str, Any]] = [
-            {"type": "image", "url": f"data:{image.media_type};base64,{base64.b64encode(image.data).decode()}"} for image in request.images
-        ]
-        content.append({"type": "text", "text": self._invocation.stdin.decode()})
-        self._requests.append(("turn/start", {"threadId": self.thread_id, "input": content, **self._invocation.fields.get("turn", {})}))
-        self.has_tried = True
-        return [Started(None if request.ephemeral else self.thread_id, text_of(result.get("model")) or None)]
+        elif items := next(self._untold, None):
+            self._requests.append(("thread/inject_items", {"threadId": self.thread_id, "items": items}))
+        else:
+            turn = {"threadId": self.thread_id, "input": self._input, **self._invocation.fields.get("turn", {})}
+            self._requests.append(("turn/start", turn))
+            self.has_tried = True
 
     def _misunderstand(self, what: str) -> None:
         self.is_misunderstood = True

@@ -11,7 +11,7 @@ from anthropic.types import MessageParam
 from pydantic import BaseModel
 
 from tests.clients.anthropic.conftest import House
-from tests.parts.clis import do
+from tests.parts.clis import do, told
 
 HELLO: list[MessageParam] = [{"role": "user", "content": "hello"}]
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -100,12 +100,13 @@ def test_conversation_keeps_roles_order_and_every_message(house: House, client: 
         {"role": "user", "content": "sixth"},
     ]
     ask(client, model="claude", messages=messages)
-    (prompt,) = [report["prompt"] for report in house.cli.reports() if "conversation-a" in report["prompt"]]
+    (report,) = [report for report in house.cli.reports() if "conversation-a" in told(report)]
+    prompt = told(report)
     places = [prompt.index(word) for word in ("first", "second", "third", "look", "fourth", "toolu_1", "fifth", "sixth")]
     assert places[:5] == sorted(places[:5])
     assert places[6] < places[7]
-    roles = [line.split('"')[1] for line in prompt.splitlines() if line.startswith("<turn-")]
-    assert roles == ["user", "assistant", "user", "tool_call", "tool_result", "user"]
+    assert [message["role"] for message in report["history"]] == ["user", "assistant", "user", "assistant"]
+    assert report["prompt"].endswith("sixth")  # in one message with the result before it
     assert "hm" not in prompt
 
 
@@ -191,12 +192,12 @@ def test_calls_keep_nothing_unless_a_session_is_named(house: House, client: anth
     turns: Any = [*HELLO, {"role": "assistant", "content": "hi there"}, {"role": "user", "content": "go on from there"}]
     first = ask(client, model="claude", messages=turns, extra_headers={"X-Clinvk-Session": session})
     assert "--no-session-persistence" not in argv("go on from there")
-    assert any("hi there" in report["prompt"] for report in house.cli.reports())  # the session knew nothing yet
+    assert any("hi there" in told(report) for report in house.cli.reports())  # the session knew nothing yet
     turns += [{"role": "assistant", "content": first.content}, {"role": "user", "content": "and from here"}]
     ask(client, model="claude", messages=turns, extra_headers={"X-Clinvk-Session": session})
     assert any(report["prompt"] == "and from here" for report in house.cli.reports())
-    told = house.server.client.get(f"/api/v1/sessions/{session}/turns").json["turns"]
-    assert [turn["prompt"] == "and from here" for turn in told] == [False, True]
+    recorded = house.server.client.get(f"/api/v1/sessions/{session}/turns").json["turns"]
+    assert [turn["prompt"] for turn in recorded] == ["go on from there", "and from here"]
     with pytest.raises(anthropic.NotFoundError, match="X-Clinvk-Session: there is no session"):
         ask(client, model="claude", extra_headers={"X-Clinvk-Session": "latest"})
 

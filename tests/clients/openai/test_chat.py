@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from tests.clients.openai.conftest import House
 from tests.conftest import ServerFactory
-from tests.parts.clis import FakeCli, do
+from tests.parts.clis import FakeCli, do, told
 
 HELLO: Any = [{"role": "user", "content": "hello"}]
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -145,7 +145,7 @@ def test_conversation_keeps_roles_order_and_every_message(house: House, client: 
     ]
     client.chat.completions.create(model="claude", messages=messages)
     (report,) = house.processes("second question")
-    prompt = report["prompt"]
+    prompt = told(report)
     places = [prompt.index(text) for text in ("first question", "look_up", '{"q": "x"}', "it is 42", "the answer", "second question")]
     assert places == sorted(places)
     assert "Be brief." not in prompt
@@ -251,7 +251,8 @@ def test_session_header_makes_the_answer_a_turn_of_that_session(house: House, cl
     second = client.chat.completions.create(model="claude", messages=messages, extra_headers=headers)
     (begun,) = house.processes("go on with it")
     (resumed,) = house.processes("and go on")
-    assert "hi there" in begun["prompt"]  # the session knew nothing yet
+    assert "hi there" in told(begun)  # the session knew nothing yet
+    assert not resumed["history"]
     assert resumed["prompt"] == "and go on"
     assert not any("--no-session-persistence" in report["argv"] for report in (begun, resumed))
     turns = house.server.client.get(f"/api/v1/sessions/{session}/turns").json["turns"]

@@ -8,7 +8,7 @@ import pytest
 
 from tests.clients.node import run_node
 from tests.clients.openai.conftest import House
-from tests.parts.clis import do
+from tests.parts.clis import do, told
 
 STRIKE = [["say", "as far as"], ["fail", "the model is on strike"]]
 
@@ -75,7 +75,7 @@ def test_vercel_ai_sdk(house: House, ai_sdk: Any, route: str) -> None:
     assert len(house.processes("vercel ai")) == 4  # two a route: the SDK's own retries are switched off, they heed no header
 
 
-def test_answer_of_the_ai_sdk_goes_on_in_the_session_or_in_the_transcript(house: House, ai_sdk: Any) -> None:
-    in_session, in_transcript = sorted((report["prompt"] for report in house.processes("and who am I, AI SDK?")), key=len)
+def test_answer_of_the_ai_sdk_goes_on_in_the_session_or_in_full(house: House, ai_sdk: Any) -> None:
+    in_session, in_full = sorted(map(told, house.processes("and who am I, AI SDK?")), key=len)
     assert in_session == "and who am I, AI SDK?"  # /responses: a reference to the item of the first answer
-    assert in_transcript.index("my name is Ada") < in_transcript.index("You said:") < in_transcript.index("and who am I, AI SDK?")
+    assert in_full.index("my name is Ada") < in_full.index("You said:") < in_full.index("and who am I, AI SDK?")

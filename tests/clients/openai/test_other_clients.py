@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 from tests.clients.openai.conftest import House
-from tests.parts.clis import do
+from tests.parts.clis import do, told
 
 TURNS = ("my name is Ada", "hello Ada", "and my name?")
 
@@ -59,7 +59,7 @@ class TestLangChain:
         asked = TURNS[2] + f" langchain {chat().use_responses_api}"
         chat().invoke([("system", "Be kind."), ("user", TURNS[0]), ("ai", TURNS[1]), ("user", asked)])
         (report,) = house.processes(asked)
-        places = [report["prompt"].index(text) for text in (*TURNS[:2], asked)]
+        places = [told(report).index(text) for text in (*TURNS[:2], asked)]
         assert places == sorted(places)
 
     def test_structured_output(self, chat: Any) -> None:
@@ -114,7 +114,7 @@ class TestLiteLlm:
         roles = ("user", "assistant", "user")
         messages = [{"role": role, "content": text} for role, text in zip(roles, (*TURNS[:2], asked), strict=True)]
         litellm.completion(**call, messages=messages)
-        assert TURNS[0] in house.processes(asked)[0]["prompt"]
+        assert TURNS[0] in told(house.processes(asked)[0])
 
     def test_responses(self, litellm: Any, call: dict[str, Any]) -> None:
         assert litellm.responses(**call, input="hello").output[-1].content[0].text == "You said: hello"
@@ -160,7 +160,7 @@ class TestPydanticAi:
         first = use(talk)
         assert first.output == f"You said: {TURNS[0]}"
         assert first.usage.output_tokens == 7
-        assert TURNS[0] in house.processes(asked)[0]["prompt"]
+        assert TURNS[0] in told(house.processes(asked)[0])
 
     def test_stream(self, use: Callable[[Use], Any]) -> None:
         async def read(agent: Any) -> list[str]:

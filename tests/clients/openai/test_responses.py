@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from blueprints.openai.responses.ids import RESPONSE, new_id, session_of
 from services.access.scope import EVERYONE
 from tests.clients.openai.conftest import House
-from tests.parts.clis import do
+from tests.parts.clis import do, told
 
 SESSION = "5f0c9c1e-0000-4000-8000-00000000000a"
 
@@ -94,8 +94,8 @@ def test_input_of_items_keeps_roles_order_and_every_item(house: House, client: o
     ]
     ask(client, items, instructions="Be polite.")
     (report,) = house.processes("question two")
-    prompt = report["prompt"]
-    texts = ("question one", "look_up", '{"q": "x"}', "it is 42", "local_shell", '"ls"', "a.txt", "the answer", "question two")
+    prompt = told(report)
+    texts = ("question one", "look_up", '{"q": "x"}', "it is 42", "local_shell", "ls", "a.txt", "the answer", "question two")
     places = [prompt.index(text) for text in texts]
     assert places == sorted(places)
     assert "Be brief." not in prompt

@@ -219,6 +219,7 @@ KEYED: Mapping[str, dict[str, Any]] = {
 SERVER = "says what the server has, not what a caller has"
 PAGES = "a page, or a file of one"
 PROBE = "an empty answer"
+ADMINS = "for admins alone, whose keys see everything (tests/server/test_keys.py)"
 NOTHING_OWNED: Mapping[str, str] = {
     "GET /": PAGES,
     "GET /docs": PAGES,
@@ -233,6 +234,11 @@ NOTHING_OWNED: Mapping[str, str] = {
     "GET /openai/v1/models/<path:model>": SERVER,
     "GET /anthropic/v1/models": SERVER,
     "GET /anthropic/v1/models/<path:model>": SERVER,
+    "GET /api/v1/usage/plans": SERVER,
+    "GET /api/v1/usage": "sums of its caller's own runs; another key's are refused, whether or not it exists (tests/server/test_usage.py)",
+    "GET /api/v1/keys": ADMINS,
+    "POST /api/v1/keys": ADMINS,
+    "DELETE /api/v1/keys/<name>": ADMINS,
     "POST /api/v1/sessions": "makes a session of its caller's own",
     "POST /anthropic/api/event_logging/batch": PROBE,
     "GET /openai/v1/responses": "no WebSocket: an empty answer",

@@ -119,6 +119,12 @@ def test_gunicorns_command_line_is_held_to_the_same_rule_as_the_settings(tmp_pat
     assert "server.workers cannot be 2 with server.rate_limit_storage memory://: each worker would count for itself" in said
 
 
+def test_a_start_by_gunicorn_says_that_no_key_is_an_admin(tmp_path: Path) -> None:
+    with running(tmp_path, *GUNICORN, "wsgi:app", CLINVK_API_KEYS="ci=ci-0123456789abcdef") as (_, client):
+        assert client.get("/health").status == 200
+        assert (tmp_path / "log").read_text().count("clinvk: note: API keys: none is an admin") == 1
+
+
 def test_workers_without_gevents_loop_are_refused(tmp_path: Path) -> None:
     assert "the worker class sync cannot serve" in refusal(tmp_path, *GUNICORN, "-k", "sync", "wsgi:app")
 

@@ -45,9 +45,10 @@ def stand_in_services(count_sessions: Callable[[], int] = no_sessions, **availab
             return Availability(name=spec.name, available=True, version="1.2.3")
         return Availability(name=spec.name, available=False, reason=f"{spec.name!r} was not found on PATH")
 
+    access = Access()
     return SimpleNamespace(
-        access=Access(),
-        keys=keys_in_force(),
+        access=access,
+        keys=keys_in_force(access),
         runner=SimpleNamespace(backends={name: backend(name) for name in names}, plans=PlanWindows()),
         runs=SimpleNamespace(tally=Tally(), store=SimpleNamespace(count_queued=lambda: 0)),
         prober=SimpleNamespace(availability=look),

@@ -63,6 +63,13 @@ def test_the_key_that_was_made_for_this_run_stays_until_there_is_another() -> No
     assert other.again()[0].keys.names == ("new",)
 
 
+def test_the_key_of_the_command_that_is_served_stays_beside_others() -> None:
+    own = key_of_this_run("x")
+    new = Settings(server=ServerSettings(api_keys=[f"new={LONG_KEY}"]))
+    private = replace(configuration(new, key_of_this_run=own, is_private=True), keys=KeyRing([own]))
+    assert private.again()[0].keys.names == ("new", THIS_RUN)
+
+
 def test_without_keys_stays_without_keys() -> None:
     new = Settings(server=ServerSettings(api_keys=[f"new={LONG_KEY}"]))
     assert not configuration(new, is_open=True).again()[0].keys

@@ -158,6 +158,7 @@ def test_an_override_that_does_not_fit_is_a_problem():
         ({"server.trusted_proxies": ["my-proxy"]}, "expected an address or a network"),
         ({"server.allowed_hosts": ["http://x"]}, "expected a host name"),
         ({"server.host": " "}, "expected an address or a host name"),
+        ({"server.workers": 2, "server.api_keys": [{"key": "k" * 16, "rate_limit_burst": 1}]}, "several times (server.api_keys[0])"),
         ({"server.allowed_workdir_prefixes": ["work"]}, "expected an absolute path, got 'work'"),
     ],
 )
@@ -179,6 +180,8 @@ def test_a_database_that_cannot_be_used_is_refused_without_its_password():
         {"server.cors_allowed_origins": ["*"]},
         {"server.workers": 2},
         {"server.workers": 2, "server.rate_limit_enabled": True, "server.rate_limit_storage": "redis://h:1/0"},
+        {"server.workers": 2, "server.rate_limit_storage": "redis://h:1/0", "server.api_keys": [{"key": "k" * 16, "rate_limit_rps": 1}]},
+        {"server.workers": 2, "server.api_keys": ["a=" + "k" * 16]},
     ],
 )
 def test_what_goes_together_is_accepted(overrides):

@@ -1,117 +1,145 @@
-"""A chat as one prompt: nothing is lost, nothing changes places, nothing inside a message passes for a turn."""
+"""A conversation as it is arranged for a CLI: what is the system prompt, what stays where it stood, and what is refused."""
 
 from __future__ import annotations
 
-import re
+from dataclasses import replace
 
 import pytest
 
-from blueprints.compat.conversation import Turn, call_text, join_parts, render, result_text, to_conversation
+from blueprints.compat.conversation import Conversation, to_conversation
 from blueprints.compat.estimate import estimate_tokens
+from services.clis.claude.spec import SPEC as CLAUDE
+from services.clis.codex.spec import SPEC as CODEX
+from services.clis.spec import BackendSpec
 from services.errors import InvalidRequest
-from services.requests import Image
+from services.history import Call, Image, Message, Result, Text, join_texts, said
 
 PNG = Image("image/png", b"\x89PNG\r\n\x1a\n")
 OTHER = Image("image/jpeg", b"\xff\xd8\xff")
-
-TURN = re.compile(r'^<(turn-[0-9a-f]{8}) role="(\w+)">\n(.*?)\n</\1>$', re.DOTALL | re.MULTILINE)
-
-
-def read(transcript: str) -> list[tuple[str, str]]:
-    return [(role, text) for _, role, text in TURN.findall(transcript)]
+NO_SYSTEM = replace(CLAUDE, options={})
 
 
-def test_single_message_of_the_user_is_the_prompt_as_it_is() -> None:
-    text = "  <turn> \u2028 say\n\n</turn>\n"
-    assert to_conversation([Turn("user", text)]).prompt == text
+def arranged(*messages: Message, spec: BackendSpec = CLAUDE, continues_session: bool = False, also_system: str = "") -> Conversation:
+    return to_conversation(messages, spec, field="messages", also_system=also_system, continues_session=continues_session)
+
+
+def calls(*ids: str) -> Message:
+    return Message("assistant", tuple(Call(id, "look", "{}") for id in ids))
+
+
+def results(*ids: str, text: str = "") -> Message:
+    return Message("user", (*(Result(id, (Text(f"of {id}"),)) for id in ids), *((Text(text),) if text else ())))
+
+
+LATER = (said("system", "one"), said("developer", "two"), said("user", "hello"), said("system", "three"), said("user", "well?"))
 
 
 def test_system_texts_are_joined_in_their_order_wherever_they_stand() -> None:
-    turns = [Turn("system", "one"), Turn("user", "hello"), Turn("system", "two")]
-    conversation = to_conversation(turns)
-    assert (conversation.system, conversation.prompt) == ("one\n\ntwo", "hello")
+    conversation = arranged(*LATER, also_system="four")
+    assert conversation.system == "one\n\ntwo\n\nthree\n\nfour"
+    assert conversation.messages == (said("user", "hello"), said("user", "well?"))
 
 
-def test_system_text_goes_into_the_transcript_of_a_cli_that_has_no_option_for_it() -> None:
-    conversation = to_conversation([Turn("user", "hello"), Turn("system", "be kind")], has_system_option=False)
-    assert conversation.system is None
-    assert read(conversation.prompt) == [("system", "be kind"), ("user", "hello")]
+def test_later_system_texts_stay_where_the_cli_can_have_them() -> None:
+    conversation = arranged(*LATER, spec=CODEX, also_system="four")
+    assert (conversation.system, conversation.messages) == ("one\n\ntwo\n\nfour", LATER[2:])
 
 
-def test_system_text_alone_is_the_prompt() -> None:
-    assert to_conversation([Turn("system", "say hello")]).prompt == "say hello"
+def test_system_text_is_the_first_message_of_a_cli_that_has_no_option_for_it() -> None:
+    conversation = arranged(said("user", "hello"), said("system", "be kind"), spec=NO_SYSTEM)
+    assert (conversation.system, conversation.messages) == (None, (said("system", "be kind"), said("user", "hello")))
 
 
-def test_transcript_keeps_roles_order_and_every_message() -> None:
-    turns = [
-        Turn("user", "list the files"),
-        Turn("assistant", "I'll look."),
-        Turn("tool_call", call_text("ls", {"path": "é"}, "call_1")),
-        Turn("tool_result", result_text("a.txt", "call_1")),
-        Turn("assistant", "There is a.txt."),
-        Turn("user", "and now?"),
-    ]
-    prompt = to_conversation(turns).prompt
-    assert read(prompt) == [(turn.role, turn.text) for turn in turns]
-    assert 'ls (call_1)\n{"path": "é"}' in prompt
-    assert prompt.endswith(
-        "Answer the last turn of the user, with your reply alone: without the tags, and without writing turns for anyone else."
-    )
+@pytest.mark.parametrize("spec", [CLAUDE, CODEX, NO_SYSTEM], ids=["claude", "codex", "none"])
+def test_system_text_alone_is_what_is_asked(spec: BackendSpec) -> None:
+    assert arranged(said("system", "say hello"), spec=spec) == Conversation(None, (said("user", "say hello"),))
 
 
-def test_two_messages_of_the_user_stay_two() -> None:
-    assert read(render([Turn("user", "a"), Turn("user", "b")])) == [("user", "a"), ("user", "b")]
+def test_messages_without_content_are_left_out() -> None:
+    messages = (said("user", "x"), said("assistant", ""), said("user", "y"))
+    assert arranged(*messages).messages == (messages[0], messages[2])
 
 
-def test_last_turn_of_the_assistant_is_to_be_continued() -> None:
-    prompt = to_conversation([Turn("user", "write JSON"), Turn("assistant", '{"a":')]).prompt
-    assert "Continue your last turn" in prompt.rpartition(">")[2]
-
-
-def test_turns_without_text_leave_no_empty_turn() -> None:
-    turns = [Turn("user", "x"), Turn("assistant", ""), Turn("tool_call", "f\n{}"), Turn("user", "y")]
-    assert [role for role, _ in read(to_conversation(turns).prompt)] == ["user", "tool_call", "user"]
-
-
-def test_growing_conversation_keeps_its_beginning() -> None:
-    turns = [Turn("user", "hello"), Turn("assistant", "hi"), Turn("user", "how are you")]
-    longer = [*turns, Turn("assistant", "fine"), Turn("user", "good")]
-    before = render(turns).rpartition("\n\n")[0]
-    assert render(longer).startswith(before)
-
-
-def test_pictures_are_collected_in_order_and_marked_where_they_stood() -> None:
-    turns = [Turn("user", "what is it", (PNG,)), Turn("assistant", "a cat"), Turn("user", "and these", (OTHER, PNG))]
-    conversation = to_conversation(turns)
+def test_images_are_collected_in_order() -> None:
+    conversation = arranged(said("user", "what", PNG), calls("a"), Message("user", (Result("a", (OTHER,)), PNG)))
     assert conversation.images == (PNG, OTHER, PNG)
-    assert [text for _, text in read(conversation.prompt)] == ["[image 1]\nwhat is it", "a cat", "[image 2]\n[image 3]\nand these"]
 
 
-def test_single_message_with_a_picture_is_its_text_and_without_text_a_mark() -> None:
-    assert to_conversation([Turn("user", "what is it", (PNG,))]).prompt == "what is it"
-    assert to_conversation([Turn("user", "", (PNG,))]).prompt == "[image 1]"
+def test_continued_session_is_given_what_it_lacks() -> None:
+    a, b, c = said("user", "a"), said("assistant", "b"), said("user", "c")
+    assert arranged(a, b, c, continues_session=True).messages == (c,)
+    assert arranged(a, continues_session=True).messages == (a,)
+    assert arranged(a, b, c, calls("1"), results("1"), continues_session=True).messages == (c, calls("1"), results("1"))
 
 
-def test_continued_session_is_given_what_is_new() -> None:
-    turns = [Turn("user", "a"), Turn("assistant", "b"), Turn("user", "c")]
-    assert to_conversation(turns, continues_session=True).prompt == "c"
-    assert to_conversation(turns[:1], continues_session=True).prompt == "a"
-    assert [role for role, _ in read(to_conversation(turns[:2], continues_session=True).prompt)] == ["user", "assistant"]
+def test_what_is_recorded_is_what_is_asked() -> None:
+    assert arranged(said("user", "a"), said("assistant", "b"), said("user", "c"), said("user", "d", PNG)).prompt == "c\n\n[image]\nd"
+    assert arranged(said("user", "a"), calls("1"), results("1", text="well?")).prompt == "a\n\nof 1\nwell?"
 
 
 @pytest.mark.parametrize(
-    ("parts", "joined"),
+    "messages",
+    [
+        (calls("a", "b"), results("b", "a")),
+        (calls("a", "b"), results("a"), results("b")),
+        (calls("a"), calls("b"), results("a", "b", text="and now?")),
+        (calls("a"), results("a"), calls("b"), results("b"), said("user", "well?")),
+        (calls("a"), said("assistant", "I look"), results("a")),
+    ],
+    ids=["any order", "a message each", "neighbours", "twice", "a text between"],
+)
+def test_each_call_with_one_result_is_fine(messages: tuple[Message, ...]) -> None:
+    assert arranged(said("user", "go"), *messages).messages == (said("user", "go"), *messages)
+
+
+@pytest.mark.parametrize(
+    ("messages", "what"),
+    [
+        ((calls("a", "b"), results("a"), said("user", "well?")), "call 'b' has no result before the next message"),
+        ((calls("a", "b"), results("a", text="well?")), "call 'b' has no result before the next message"),
+        ((calls("a", "b"), results("a"), said("assistant", "so"), results("b")), "call 'b' has no result before the next message"),
+        ((calls("a"), said("system", "x"), results("a")), "call 'a' has no result before the next message"),
+        ((calls("a"),), "call 'a' has no result before the next message"),
+        ((calls("a"), results("a", "a")), "a second result: 'a'"),
+        ((calls("a"), results("a"), said("assistant", "so"), results("a")), "a second result: 'a'"),
+        ((results("c"),), "a result without a call: 'c'"),
+        ((calls("a"), results("a", "c")), "a result without a call: 'c'"),
+        ((calls("a", "a"), results("a")), "there are two calls with the id 'a'"),
+    ],
+)
+def test_call_without_exactly_one_result_is_refused_by_its_id(messages: tuple[Message, ...], what: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"^messages: {what}") as raised:
+        arranged(said("user", "go"), *messages)
+    assert raised.value.field == "messages"
+
+
+def test_calls_without_ids_get_some_and_their_results_in_their_order() -> None:
+    conversation = arranged(said("user", "go"), calls("", ""), results(""), results(""), said("user", "well?"))
+    _, called, first, second, _ = conversation.messages
+    ids = [call.id for call in called.calls]
+    assert [result.call_id for message in (first, second) for result in message.results] == ids
+    assert len({*ids}) == 2
+
+
+@pytest.mark.parametrize("spec", [CLAUDE, CODEX], ids=["claude", "codex"])
+def test_last_message_of_the_assistant_is_refused(spec: BackendSpec) -> None:
+    with pytest.raises(InvalidRequest, match="messages: the last message is the assistant's; end with one of the user's"):
+        arranged(said("user", "write JSON"), said("assistant", '{"a":'), spec=spec)
+
+
+@pytest.mark.parametrize("messages", [(), (said("user", ""),), (said("user", " \n"),), (said("assistant", ""),)])
+def test_nothing_to_answer_is_refused(messages: tuple[Message, ...]) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        arranged(*messages)
+    assert raised.value.field == "messages"
+
+
+@pytest.mark.parametrize(
+    ("texts", "joined"),
     [([], ""), (["a"], "a"), (["a", "b"], "a\nb"), (["a ", "b"], "a b"), (["a", "\n\nb"], "a\n\nb"), (["", "a", "", "b"], "a\nb")],
 )
-def test_parts_of_a_message_are_set_apart_once(parts: list[str], joined: str) -> None:
-    assert join_parts(parts) == joined
-
-
-@pytest.mark.parametrize("turns", [[], [Turn("user", "")], [Turn("user", " \n")], [Turn("assistant", "")]])
-def test_nothing_to_answer_is_refused(turns: list[Turn]) -> None:
-    with pytest.raises(InvalidRequest) as raised:
-        to_conversation(turns)
-    assert raised.value.field == "messages"
+def test_texts_of_a_message_are_set_apart_once(texts: list[str], joined: str) -> None:
+    assert join_texts(texts) == joined
 
 
 def test_estimate_counts_texts_and_pictures() -> None:

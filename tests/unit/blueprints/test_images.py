@@ -9,7 +9,7 @@ import pytest
 from blueprints.compat import images
 from blueprints.compat.images import check_count, image_from_url, to_image
 from services.errors import InvalidRequest
-from services.requests import Image
+from services.history import Image
 
 PNG = b"\x89PNG\r\n\x1a\n and more"
 DATA = base64.b64encode(PNG).decode()

@@ -35,7 +35,7 @@ def request_on(spec: BackendSpec, *, inherited: tuple[str, ...] = (), extra: tup
     return RunRequest(prompt="x", backend=spec.name, options=options, inherited=frozenset(inherited), extra=extra)
 
 
-def lowered(rights: Rights, spec: BackendSpec, request: RunRequest) -> Mapping[str, str]:
+def lowered(rights: Rights, spec: BackendSpec, request: RunRequest) -> Mapping[str, Any]:
     return permit(request, rights, spec).lowered
 
 
@@ -51,7 +51,7 @@ ALWAYS = Rights(max_approval_mode="always")
 DEFAULT = Rights(max_approval_mode="default")
 AUTO = Rights(max_approval_mode="auto")
 
-MODES: list[tuple[Rights, BackendSpec, dict[str, Any], dict[str, Any], dict[str, str]]] = [
+MODES: list[tuple[Rights, BackendSpec, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
     # rights, backend, configured defaults, asked for, what is lowered
     (UNLIMITED, CODEX, {"sandbox_mode": "full"}, {"approval_mode": "none"}, {}),
     (Rights(max_approval_mode="none", max_sandbox_mode="full"), CODEX, {}, {"approval_mode": "none", "sandbox_mode": "full"}, {}),
@@ -85,12 +85,17 @@ MODES: list[tuple[Rights, BackendSpec, dict[str, Any], dict[str, Any], dict[str,
     (DEFAULT, CODEX_EXEC, {}, {"approval_mode": "always"}, {}),
     (WORKSPACE, TEMPLATED, {}, {}, {"sandbox_mode": "workspace"}),
     (DEFAULT, DEMO, {}, {}, {}),
+    # tools that go unasked are above every ceiling of the approval mode
+    (ALWAYS, CLAUDE, {"allowed_tools": ("Bash",), "approval_mode": "always"}, {}, {"allowed_tools": ()}),
+    (AUTO, GEMINI, {"allowed_tools": ("run_shell_command",)}, {}, {"allowed_tools": ()}),
+    (Rights(max_approval_mode="none"), CLAUDE, {"allowed_tools": ("Bash",)}, {}, {}),
+    (READ_ONLY, CODEX, {"allowed_tools": ("Bash",), "sandbox_mode": "read-only"}, {}, {}),
 ]
 
 
 @pytest.mark.parametrize(("rights", "spec", "defaults", "options", "expected"), MODES)
 def test_a_mode_is_lowered_to_the_ceiling(
-    rights: Rights, spec: BackendSpec, defaults: dict[str, Any], options: dict[str, Any], expected: dict[str, str]
+    rights: Rights, spec: BackendSpec, defaults: dict[str, Any], options: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     assert lowered(rights, replace(spec, defaults=defaults), request_on(spec, **options)) == expected
 
@@ -198,6 +203,7 @@ FLAGS: list[tuple[Rights, BackendSpec, str, str | None]] = [
     (Rights(models=("*",), max_approval_mode="default", max_sandbox_mode="read-only"), CLAUDE, "--tools=Bash", None),
     (READ_ONLY, CODEX, "--disable=x", "max_sandbox_mode"),
     (READ_ONLY, TEMPLATED, "--x", "max_sandbox_mode"),
+    (Rights(max_approval_mode="none", max_sandbox_mode="full"), CODEX, "--disable=x", None),
 ]
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from services.clis.claude.spec import SPEC
 from services.clis.spec import Invocation
-from services.requests import Image
+from services.errors import InvalidRequest
+from services.history import Image, Message, Text, said
 from tests.unit.services.clis.invoked import ENVIRON, added, invoked, variables
 
 
@@ -76,32 +77,43 @@ def test_a_system_prompt_may_have_any_size_and_shape() -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "stdin"),
+    ("prompt", "told"),
     [
-        ("hello /cost", b"hello /cost"),
-        ("/cost", b"\n/cost"),
-        ("  /cost", b"\n  /cost"),
-        ("@file", b"@file"),
-        ("--model=x", b"--model=x"),
+        ("hello /cost", "hello /cost"),
+        ("/cost", "\n/cost"),
+        ("  /cost", "\n  /cost"),
+        ("@file", "@file"),
+        ("--model=x", "--model=x"),
     ],
 )
-def test_prompts_are_text(prompt: str, stdin: bytes) -> None:
+def test_prompts_are_text(prompt: str, told: str) -> None:
     invocation = invoked(SPEC, prompt)
-    assert invocation.stdin == stdin
+    assert invocation.messages == (said("user", told),)
     assert invocation.env["CLAUDE_CODE_DISABLE_ATTACHMENTS"] == "1"
     assert prompt not in invocation.argv
 
 
+def test_system_messages_in_their_place_go_to_the_end_of_the_system_prompt() -> None:
+    """A request that was made for a CLI that can have them there."""
+    history = (said("user", "one"), said("developer", "be kind"), said("user", "two"))
+    invocation = invoked(SPEC, history=history, options={"system_prompt": "be brief"})
+    assert invocation.messages == (history[0], history[2])
+    assert invocation.fields["initialize"]["systemPrompt"] == ["be brief\n\nbe kind"]
+    with pytest.raises(InvalidRequest, match="last message"):
+        invoked(SPEC, history=(history[0], said("assistant", "a"), history[1]))
+
+
 def test_directives_can_be_wanted() -> None:
     invocation = invoked(replace(SPEC, escaping=None), "/cost")
-    assert invocation.stdin == b"/cost"
+    assert invocation.messages == (said("user", "/cost"),)
     assert "CLAUDE_CODE_DISABLE_ATTACHMENTS" not in invocation.env
 
 
-def test_images_go_before_the_text_through_stdin() -> None:
-    invocation = invoked(SPEC, "/look", images=(Image("image/png", b"\x89PNG"),))
+def test_images_stand_where_they_were_sent() -> None:
+    invocation = invoked(SPEC, history=(Message("user", (Text("this"), Image("image/png", b"\x89PNG"), Text("/look"))),))
     (line,) = sent(invocation)
     assert line["message"]["content"] == [
+        {"type": "text", "text": "this"},
         {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": base64.b64encode(b"\x89PNG").decode()}},
         {"type": "text", "text": "\n/look"},
     ]

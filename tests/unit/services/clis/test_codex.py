@@ -8,7 +8,7 @@ import pytest
 from services.clis.codex import spec as codex
 from services.clis.codex.spec import EXEC, SPEC, native_binary
 from services.errors import OptionNotSupported
-from services.requests import Image
+from services.history import Image, said
 from tests.unit.services.clis.invoked import added, invoked
 
 SCHEMA = {"type": "object"}
@@ -86,9 +86,10 @@ def test_sessions() -> None:
 
 
 def test_exec_takes_no_images() -> None:
-    assert invoked(SPEC, images=(Image("image/png", b"x"),)).request.images
+    history = (said("user", "look", Image("image/png", b"x")),)
+    assert invoked(SPEC, history=history).messages == history
     with pytest.raises(OptionNotSupported):
-        invoked(EXEC, images=(Image("image/png", b"x"),))
+        invoked(EXEC, history=history)
 
 
 def wrapper(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -16,7 +16,7 @@ from services.clis.safety import check_extra
 from services.clis.spec import OPTION_NAMES, BackendSpec, PrivateHome
 from services.decoding.text import PlainDecoder
 from services.errors import InvalidRequest, OptionNotSupported
-from services.requests import Image
+from services.history import Image, said
 from tests.unit.services.clis.invoked import added, invoked, variables
 
 SPEC = BackendSpec(
@@ -89,7 +89,7 @@ def test_what_is_not_honoured_is_named_and_a_schema_refused() -> None:
         invoked(replace(SPEC, options={}), options={"json_schema": {}})
 
 
-@pytest.mark.parametrize("request_", [{"resume": "x"}, {"images": (Image("image/png", b""),)}])
+@pytest.mark.parametrize("request_", [{"resume": "x"}, {"history": (said("user", "", Image("image/png", b"")),)}])
 def test_what_must_not_be_lost_is_refused(request_: dict[str, Any]) -> None:
     with pytest.raises(OptionNotSupported):
         invoked(SPEC, **request_)
@@ -116,7 +116,8 @@ def test_session_ids_that_are_no_names_are_refused(spec: BackendSpec, session: s
 def test_a_huge_prompt_passes_or_is_refused_with_the_limit(spec: BackendSpec) -> None:
     prompt = "x" * 1_000_000
     if spec.prompt_via == "stdin":
-        assert len(invoked(spec, prompt).stdin) == 1_000_000
+        invocation = invoked(spec, prompt)
+        assert len(invocation.messages[0].text if invocation.messages else invocation.stdin) == 1_000_000
     else:
         with pytest.raises(InvalidRequest, match="131071"):
             invoked(spec, prompt)

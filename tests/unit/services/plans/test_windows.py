@@ -58,6 +58,22 @@ def test_a_new_period_begins_without_what_was_known_of_the_last(windows: PlanWin
     assert known(windows) == {"claude": [PlanWindow("five_hour", resets_at=NOW + 18_000)]}
 
 
+def test_a_sparse_report_of_a_new_period_is_not_taken_for_the_one_that_is_over(windows: PlanWindows, clock: Clock) -> None:
+    windows.observe("codex", [window(used=1.0, status="rejected")])
+    clock.now_s += 100
+    windows.observe("codex", [PlanWindow("five_hour", used=0.01)])
+    assert known(windows) == {"codex": [PlanWindow("five_hour", used=0.01)]}
+
+
+@pytest.mark.parametrize("told", [1_800_000_000_000, 1e300, 0, -1, "soon", True, None])
+def test_a_reset_that_is_no_time_in_seconds_is_not_known(told: Any) -> None:
+    """Milliseconds, for one: nobody could ask the backend for 50,000 years."""
+    claude = of_claude({"status": "rejected", "rateLimitType": "five_hour", "resetsAt": told})
+    codex = of_codex({"rateLimits": {"primary": {"usedPercent": 100, "windowDurationMins": 300, "resetsAt": told}}})
+    assert codex is not None
+    assert [one.resets_at for one in (*claude.windows, *codex.windows)] == [None, None]
+
+
 def test_a_window_past_its_reset_is_left_out(windows: PlanWindows, clock: Clock) -> None:
     windows.observe("claude", [window(status="rejected"), window(name="seven_day", resets_at=NOW + 1_000)])
     assert (windows.rejected_until("claude"), windows.retry_after_s(["claude"])) == (NOW + 100, 100.0)
