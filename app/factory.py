@@ -38,8 +38,8 @@ from blueprints.openai.errors import UNKNOWN_ROUTE
 from services.access.key_ring import KeyRing
 
 DESCRIPTION = """\
-One HTTP server in front of AI coding CLIs (Claude Code, Codex, Gemini and others): a native REST API, and APIs compatible
-with the OpenAI and Anthropic SDKs. Every response has `X-Request-ID`.
+One HTTP server in front of AI coding CLIs (Claude Code, Codex, Gemini and others): a native REST API, APIs compatible
+with the OpenAI and Anthropic SDKs, and an MCP server. Every response has `X-Request-ID`.
 
 Where `server.rate_limit_enabled` is set, or the API key has a limit of its own, the routes that start a run are rate limited (429); the others
 are not.

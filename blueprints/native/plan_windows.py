@@ -15,7 +15,7 @@ from blueprints.times import to_time
 from blueprints.validation import Blueprint
 from services.plans.windows import Plan
 
-blp = Blueprint("plan_windows", __name__, url_prefix="/api/v1", description="Windows of the CLIs' subscriptions")
+blp = Blueprint("plans", __name__, url_prefix="/api/v1", description="Windows of the CLIs' subscriptions")
 
 MICROSECONDS = 1_000_000
 

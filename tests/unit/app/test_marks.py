@@ -7,7 +7,7 @@ from tests.unit.app.parts import shared_app
 
 UNMARKED_VIEWS = {
     "native.list_backends",
-    "plan_windows.list_plans",
+    "plans.list_plans",
     "openai.list_models",
     "openai_extras.no_websocket",
     *(f"openai_extras.probe_{index}" for index in range(3)),
