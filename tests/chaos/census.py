@@ -102,7 +102,9 @@ def places_are_free(server: Server, limit: int) -> bool:
 def starts(server: Server) -> Counter[str]:
     """How many runs were in a process of their own, ``cold``, in one that was there, ``warm``, or in both, ``fallback``."""
     counted: Counter[str] = Counter()
-    for kind, count in RUN_STARTS.findall(server.client.get("/metrics").body.decode()):
+    metrics = server.client.get("/metrics")
+    assert metrics.status == 200, metrics.body
+    for kind, count in RUN_STARTS.findall(metrics.body.decode()):
         counted[kind] += int(float(count))
     return counted
 

@@ -39,6 +39,7 @@ def config(fake: FakeCli) -> dict[str, Any]:
             "max_output_bytes": OUTPUT_LIMIT_MB << 20,
             "log_format": "json",
             "metrics_enabled": True,
+            "metrics_public": True,
         },
     }
 
