@@ -62,7 +62,7 @@ class Configuration:
         if self.key_of_this_run and (self.is_private or not keys):
             keys = KeyRing((*keys, self.key_of_this_run))
         if not keys and not stored and not self.is_local:
-            message = f"no key would be left, and the server listens on {settings.server.host}: nobody could use it"
+            message = f"no key would be left, and the server listens on {settings.server.host}: every request would be rejected"
             raise SettingsError([Problem("", "server.api_keys", message)])
         return replace(self, settings=settings, keys=keys), postponed
 

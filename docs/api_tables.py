@@ -57,7 +57,7 @@ def mcp_tools() -> str:
         schema = to_json_schema(tool.schema)
         fields = [code(name if name in schema.get("required", ()) else f"{name}?") for name in schema["properties"]]
         rows.append((code(tool.name), tool.description, ", ".join(fields)))
-    return table(("Tool", "What it tells the model", "Fields"), rows)
+    return table(("Tool", "Description for the model", "Fields"), rows)
 
 
 def aliases() -> str:

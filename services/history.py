@@ -1,7 +1,7 @@
 """A conversation as it was sent: messages of system, user and assistant, with texts, images, tool calls and their results.
 
-Every surface makes these, every CLI is told these. What a conversation may look like is checked in
-`blueprints.compat.conversation`, once; how a CLI is told of it is the CLI's own.
+Every surface produces these and every CLI consumes them. `blueprints.compat.conversation` validates a conversation once; how it is sent
+is the CLI's own.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class RunRequest:
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """Everything that the model is told, but for the system prompt. Never empty."""
+        """The whole input of the model except the system prompt. Never empty."""
         return self.history or (said("user", self.prompt),)
 
 

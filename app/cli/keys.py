@@ -50,7 +50,7 @@ def add_keys(commands: Any) -> None:
     revoke = actions.add_parser(
         "revoke",
         help="revoke a key of the session store",
-        description="Revoke a key of the session store: servers refuse it within 5 seconds. What runs goes on; its queued runs end.",
+        description="Revoke a key of the session store: servers refuse it within 5 seconds. Its queued runs are cancelled; running ones continue.",
     )
     revoke.add_argument("name", metavar="NAME")
     revoke.set_defaults(run=run_revoke)
@@ -88,7 +88,7 @@ def run_create(args: argparse.Namespace) -> int:
         file=sys.stderr,
     )
     if not has_admin and not rights.is_admin:
-        print("No key is an admin: nobody can see everybody's sessions. Make one: clinvk keys create NAME --role admin", file=sys.stderr)
+        print("No key is an admin, so no key can see all sessions. Make one: clinvk keys create NAME --role admin", file=sys.stderr)
     return 0
 
 
@@ -112,8 +112,8 @@ def run_list(args: argparse.Namespace) -> int:
 def limits_of(row: Mapping[str, Any]) -> str:
     """What the key may not do, on one line: each right that is not as of a key without limits, as the options of `create` write it."""
     free = from_rights(Rights())
-    told = {name: row[name] for name in free if name not in ("role", "budget") and row[name] != free[name]}
-    words = [f"{name}={','.join(value) if isinstance(value, list) else value}" for name, value in told.items()]
+    limits = {name: row[name] for name in free if name not in ("role", "budget") and row[name] != free[name]}
+    words = [f"{name}={','.join(value) if isinstance(value, list) else value}" for name, value in limits.items()]
     budgets = [f"{amount:g}{unit}/{budget['per']}" for budget in row["budget"] for unit, amount in budget.items() if unit != "per"]
     return " ".join([*words, *(f"budget={budget}" for budget in budgets)]) or "-"
 

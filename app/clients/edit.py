@@ -1,6 +1,6 @@
 """Changes to the text of a configuration file. Every change is checked: parsed again, the file says exactly what was meant.
 
-A path leads through tables; a list on the way is one of tables, told apart by their member ``name``.
+A path leads through tables; a list on the way holds tables, identified by their member ``name``.
 """
 
 from __future__ import annotations

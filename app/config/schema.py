@@ -270,7 +270,7 @@ class ServerSettings:
     continued_max_sessions: int = setting(256, "maximum sessions kept for this, per worker; the oldest are deleted first", at_least=1)
     continued_idle_secs: float = setting(3600.0, "a session that is not continued within this time is deleted", above=0)
     mcp_max_depth: int = setting(
-        2, "how many agents may ask each other through this server in a row; the next one is told to do the task itself", at_least=1
+        2, "maximum depth of agents that call each other through this server; a deeper call is refused", at_least=1
     )
     allow_prompt_directives: bool = setting(False, "let prompts use the CLI's own @file and /command syntax")
     log_format: str = setting("auto", "json | text | auto (text on a terminal)", choices=("auto", "json", "text"))

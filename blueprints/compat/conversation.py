@@ -41,7 +41,7 @@ class Conversation:
 def to_conversation(
     messages: Iterable[Message], spec: BackendSpec, *, field: str, also_system: str = "", continues_session: bool = False
 ) -> Conversation:
-    """Arrange ``messages`` for the CLI. Raises InvalidRequest, naming ``field``, for those that no model could be told.
+    """Arrange ``messages`` for the CLI. Raises InvalidRequest, naming ``field``, for those that no model accepts.
 
     System messages before all others are the system prompt. Later ones stay where they are if the CLI can have them there, else they
     stand at its end, each once and unchanged; ``also_system`` is added to it. Without such a prompt they come first of all. With

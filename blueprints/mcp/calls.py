@@ -19,7 +19,7 @@ from blueprints.context import services
 from blueprints.current_request import owner, rights, scope
 from blueprints.mcp.progress import SILENCE_S, message
 from blueprints.mcp.protocol import SESSION_HEADER, Request
-from blueprints.mcp.results import Told, told, told_refusal, told_run, told_stored
+from blueprints.mcp.results import ToolResult, refusal_result, run_result, stored_result, tool_result
 from blueprints.mcp.works import ComposedCall, run_work
 from blueprints.native.compose import compose_compare, compose_parallel, to_plan
 from blueprints.native.compose_schemas import CompareSchema, ParallelSchema
@@ -51,14 +51,14 @@ class Call:
     request: Request
     server: Mapping[str, str]
 
-    def to_answer(self, result: Told) -> dict[str, Any]:
+    def to_answer(self, result: ToolResult) -> dict[str, Any]:
         return self.request.answer(result, self.server)
 
-    def respond(self, result: Told) -> Response:
+    def respond(self, result: ToolResult) -> Response:
         return jsonify(self.to_answer(result))
 
     def _refusal(self, error: ClinvkError) -> bytes:
-        return message(self.to_answer(told_refusal(error)))
+        return message(self.to_answer(refusal_result(error)))
 
     def execute(self, plan: RunPlan) -> Response:
         """The plan's run, for as long as the client stays."""
@@ -67,7 +67,7 @@ class Call:
 
 
 def alias_of(request_id: int | str) -> str:
-    """Of the run of a request: what the request and its cancellation have in common. Clients without a session are told apart by their
+    """Of the run of a request: what the request and its cancellation have in common. Clients without a session are distinguished by their
     address, so two behind one address that share a key may cancel each other's requests of equal ids."""
     sent = flask.request
     client = sent.headers.get(SESSION_HEADER) or f"{sent.remote_addr} {sent.user_agent}"
@@ -103,7 +103,7 @@ def wait(arguments: Arguments, call: Call) -> Response:
     runs, timeout_s = services().runs, arguments["timeout_secs"]
     run = runs.lookup.get(arguments["run_id"], scope())
     if not call.request.streams:
-        return call.respond(told_stored(runs.wait(run, timeout_s)))
+        return call.respond(stored_result(runs.wait(run, timeout_s)))
     return stream_response(_waiting(runs, run, timeout_s, call), EVENT_STREAM, {}, ExitStack())
 
 
@@ -116,9 +116,9 @@ def _waiting(runs: Runs, run: Run, timeout_s: float, call: Call) -> Iterator[byt
             if run.status in (*ENDED, "waiting") or left_s <= SILENCE_S or runs.will_not_end(run.id):
                 break
             yield sse.KEEP_ALIVE
-        result = told_stored(run)
+        result = stored_result(run)
     except ClinvkError as error:  # it was deleted, or ended and was not kept
-        result = told_refusal(error)
+        result = refusal_result(error)
     yield message(call.to_answer(result))
 
 
@@ -130,7 +130,7 @@ def list_backends(arguments: Arguments, call: Call) -> Response:
     svc, own = services(), rights()
     default = svc.models_of(owner()).default_backend
     listed = [_backend_line(spec, svc.prober.availability(spec), own, is_default=spec.name == default) for spec in svc.runner.usable(own)]
-    return call.respond(told("\n".join(listed) or "no backend is configured"))
+    return call.respond(tool_result("\n".join(listed) or "no backend is configured"))
 
 
 def _backend_line(spec: BackendSpec, availability: Availability, own: Rights, *, is_default: bool) -> str:
@@ -168,11 +168,11 @@ def _compose(compose: Callable[[Arguments, Origin], Composed], body: Arguments, 
 def _dry_run(call: Call, invocations: Iterable[Invocation]) -> Response:
     """The command lines that would run (unified_flags.dry_run)."""
     lines = [shlex.join(invocation.shown_argv) for invocation in invocations]
-    return call.respond(told_run({"output": "\n".join(lines)}))
+    return call.respond(run_result({"output": "\n".join(lines)}))
 
 
-def _status(run: Run) -> Told:
-    return told(f"{run.id}: {run.status}", {"run_id": run.id, "status": run.status})
+def _status(run: Run) -> ToolResult:
+    return tool_result(f"{run.id}: {run.status}", {"run_id": run.id, "status": run.status})
 
 
 def server_info() -> dict[str, str]:

@@ -23,7 +23,7 @@ BATCH_LIMIT = 50
 
 VERSION_HEADER, METHOD_HEADER, NAME_HEADER = "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name"
 SESSION_HEADER = "Mcp-Session-Id"
-"""Given to clients of the older revisions and never looked up: it tells their requests from those of others with the same key."""
+"""Issued to clients of the older revisions and never looked up: it distinguishes their requests from others with the same key."""
 META = "io.modelcontextprotocol/"
 VERSION_KEY, CAPABILITIES_KEY, SERVER_KEY = f"{META}protocolVersion", f"{META}clientCapabilities", f"{META}serverInfo"
 ENCODED = re.compile(r"=\?base64\?(.*)\?=")
@@ -111,7 +111,7 @@ def to_revision(sent: Any, header: Header) -> str:
     """The revision that a message is in. Raises RpcError."""
     named = header(VERSION_HEADER)
     if named is None:
-        # A stateless request without the header disagrees with itself, and is told so.
+        # A stateless request without the header is inconsistent: 400.
         return STATELESS[0] if VERSION_KEY in _meta_of(sent) else BATCHED
     if named not in REVISIONS:
         data = {"supported": list(REVISIONS), "requested": named[:100]}

@@ -34,7 +34,7 @@ from blueprints.mcp.protocol import (
     to_request,
     to_revision,
 )
-from blueprints.mcp.results import told_refusal
+from blueprints.mcp.results import refusal_result
 from blueprints.mcp.schemas import RpcSchema
 from blueprints.mcp.tools import INSTRUCTIONS, TOOLS, listed_tools
 from blueprints.streaming import EVENT_STREAM
@@ -164,7 +164,7 @@ def _call(asked: Request) -> Response:
     except ClinvkError as error:
         if error.code == "internal_error":
             raise
-        return call.respond(told_refusal(error))
+        return call.respond(refusal_result(error))
 
 
 @dataclass(frozen=True, slots=True)

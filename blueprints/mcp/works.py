@@ -7,7 +7,7 @@ from typing import Any
 
 from blueprints.mcp.progress import Progress, message
 from blueprints.mcp.protocol import Request
-from blueprints.mcp.results import Told, answer_of, told_run, told_runs
+from blueprints.mcp.results import ToolResult, answer_of, run_result, runs_result
 from blueprints.native.composed_work import ComposedWork
 from blueprints.native.plans import ToWork
 from blueprints.runs.plan import Beginning, Origin
@@ -18,7 +18,7 @@ from services.fold import Fold
 from services.run_stream import RunStream
 from services.runs.work import Answer
 
-ToAnswer = Callable[[Told], dict[str, Any]]
+ToAnswer = Callable[[ToolResult], dict[str, Any]]
 """A tool's result → the JSON-RPC answer."""
 
 
@@ -33,7 +33,7 @@ def run_work(request: Request, to_answer: ToAnswer) -> ToWork:
             stream,
             stream,
             to_encoder=to_encoder,
-            to_answer=lambda result: Answer(body=to_answer(told_run(answer_of(result, beginning.run_id)))),
+            to_answer=lambda result: Answer(body=to_answer(run_result(answer_of(result, beginning.run_id)))),
             headers={},
         )
 
@@ -46,7 +46,7 @@ def _encoder(stream: RunStream, run_id: str, request: Request, to_answer: ToAnsw
     def encode(batch: Batch) -> bytes:
         fold.add(batch)
         if batch and is_terminal(batch[-1]):
-            return message(to_answer(told_run(answer_of(fold.result(stream.invocation, 0), run_id))))
+            return message(to_answer(run_result(answer_of(fold.result(stream.invocation, 0), run_id))))
         return progress(batch)
 
     return encode
@@ -72,8 +72,8 @@ class ComposedCall(ComposedWork):
             whole: Mapping[str, Any] = super().answer().body
         except RunFailed as error:  # all of it was cancelled
             return Answer(body=self._to_answer(_cancelled(error.failure, self._beginning.run_id)))
-        return Answer(body=self._to_answer(told_runs({**one, "run_id": whole["run_id"]} for one in whole["results"])))
+        return Answer(body=self._to_answer(runs_result({**one, "run_id": whole["run_id"]} for one in whole["results"])))
 
 
-def _cancelled(failure: Failed, run_id: str) -> Told:
-    return told_run({"output": "", "error": failure.message, "run_id": run_id})
+def _cancelled(failure: Failed, run_id: str) -> ToolResult:
+    return run_result({"output": "", "error": failure.message, "run_id": run_id})

@@ -58,7 +58,7 @@ def create_key(body: dict[str, Any]) -> Any:
 @admin
 @can_fail("not_found", "conflict", "backend_unavailable")
 def revoke_key(name: str) -> Any:
-    """Revoke a key: it is refused from its next request on, its queued runs end, and what runs goes on. A key of the configuration is removed there."""
+    """Revoke a key: its next request is refused, its queued runs are cancelled, and running ones continue. A key of the configuration is removed there."""
     services().keys.revoke(name)
     return Response(status=204)
 

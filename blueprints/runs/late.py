@@ -1,4 +1,4 @@
-"""Starts a run whose stream is open already: its client hears from it while it waits for a slot, and is told a refusal in the stream."""
+"""Starts a run whose stream is already open: keep-alives cover the wait for a slot, and a refusal is an event of the stream."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ class KeyRing:
     def find(self, presented: str) -> Key | None:
         """The key that ``presented`` belongs to, also if it has expired.
 
-        A secret is found by its digest, which nobody can choose: how long that takes says nothing about any key.
+        Lookup is by SHA-256 digest, which a caller cannot choose, so its timing reveals nothing about any key.
         """
         return self._by_digest.get(to_digest(presented))
 

@@ -1,7 +1,7 @@
 """The keys of a serving process: those of its configuration and those of the store, which may change at any time.
 
 Every process looks into the store every `REFRESH_S`, so a key that was made or revoked anywhere counts everywhere soon after. While the
-store cannot be read, the last known keys stay in force; before it was read for the first time, nobody is let in without a key.
+store cannot be read, the last known keys stay in force; until the first successful read, no request is accepted without a key.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class KeysInForce:
         self._ring = KeyRing()
         self._in_force: frozenset[str] = frozenset()
         """The names of the keys that have not expired."""
-        self._told: frozenset[str] = frozenset()
+        self._logged: frozenset[str] = frozenset()
         """What the log said last."""
         self._uses: dict[str, int] = {}
         """Name → latest use, not stored yet."""
@@ -155,8 +155,8 @@ class KeysInForce:
         before, self._in_force = self._in_force, _in_force(self._ring)
         self._access.replace({key.name: key.rights for key in self._ring if key.name in self._in_force})
         if self._stored is not None:
-            if self._in_force != self._told:
-                self._told = self._in_force
+            if self._in_force != self._logged:
+                self._logged = self._in_force
                 log.info("API keys in force: %s", ", ".join(sorted(self._in_force)) or "none")
             for name in sorted(before - self._in_force):
                 self._tell_gone(name)

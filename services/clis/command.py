@@ -63,7 +63,7 @@ def invoke(
     build.argv += check_extra(spec, request.extra)
     for part in (*request.extra, *spec.extra_args):
         build.set_resumed(part.partition("=")[0])
-    messages = build.told(history) if spec.takes_history else ()
+    messages = build.escaped_messages(history) if spec.takes_history else ()
     if goes_on_after_calls(messages) and not spec.thinks_after_calls and asked.get("thinking_tokens") != 0:
         build.ignored.append(THINKING)
     prompt = "" if messages else build.escaped(_as_one(request))
@@ -119,7 +119,7 @@ def _without_system(spec: BackendSpec, messages: Iterable[Message]) -> tuple[Mes
 
 
 def _as_one(request: RunRequest) -> str:
-    """What a CLI without history is told."""
+    """The prompt of a CLI without history."""
     if not request.history:
         return request.prompt
     transcript = render(request.history)
@@ -181,7 +181,7 @@ class _Build:
         if self.is_resumed:
             self.set_fields(self.spec.resumed_fields.get(name, {}))
 
-    def told(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    def escaped_messages(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
         """``messages`` as they may reach the CLI: the user's texts as `escaped` prompts. Raises InvalidRequest for half a character."""
         for text in strings(messages):
             utf8(text, "messages")
@@ -189,10 +189,11 @@ class _Build:
         if self.spec.escaping:
             self.env |= self.spec.escaping.env
         return tuple(
-            replace(message, parts=tuple(map(self._told, message.parts))) if message.role == "user" else message for message in messages
+            replace(message, parts=tuple(map(self._escaped_part, message.parts))) if message.role == "user" else message
+            for message in messages
         )
 
-    def _told(self, part: Part) -> Part:
+    def _escaped_part(self, part: Part) -> Part:
         yield_to_others()
         return Text(self.escaped(part.text)) if isinstance(part, Text) else part
 

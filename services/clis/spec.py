@@ -90,7 +90,7 @@ class BackendSpec:
     """An ephemeral run may resume a session: it goes on from where that is, and leaves it as it was."""
     takes_images: bool = False
     takes_history: bool = False
-    """Its conversation tells the model earlier messages in their own roles. Else the prompt is a transcript of them."""
+    """Earlier messages reach the model in their own roles; otherwise the prompt is a transcript of them."""
     takes_system_in_place: bool = False
     """Also system messages that come later than the first message of the user. Else they belong to the system prompt."""
     thinks_after_calls: bool = True
@@ -167,7 +167,7 @@ class Invocation:
     cwd: str
     stdin: bytes = field(repr=False)
     messages: tuple[Message, ...] = field(default=(), repr=False)
-    """What a CLI that takes history is told instead of the prompt; of any other, empty."""
+    """The input of a CLI that takes history, in place of the prompt; empty for any other."""
     files: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Private files to write before the start: path → content."""
     links: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -26,6 +26,6 @@ def share(used: float | None) -> float | None:
     return None if used is None else min(1.0, max(0.0, used))
 
 
-def reset(told: float | None) -> int | None:
-    """``told``: what a CLI says. None for what is no time in seconds: it would be shown and waited for without end."""
-    return int(told) if told is not None and 0 < told < LATEST_RESET else None
+def reset(seconds: float | None) -> int | None:
+    """``seconds``: since the epoch, as the CLI reports it. None for a value that cannot be a time in seconds, such as milliseconds."""
+    return int(seconds) if seconds is not None and 0 < seconds < LATEST_RESET else None

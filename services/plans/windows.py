@@ -108,5 +108,5 @@ def _merged(before: PlanWindow, new: PlanWindow) -> PlanWindow:
     """``new`` with its gaps filled from ``before``, unless another period of the window has begun."""
     if before.resets_at and new.resets_at and abs(new.resets_at - before.resets_at) > SAME_RESET_S:
         return new
-    told = {name: value for name, value in msgspec.structs.asdict(new).items() if value is not None}
-    return msgspec.structs.replace(before, **told)
+    known = {name: value for name, value in msgspec.structs.asdict(new).items() if value is not None}
+    return msgspec.structs.replace(before, **known)

@@ -52,7 +52,7 @@ class RunLookup:
         return run
 
     def end_queued_of(self, owner: str) -> None:
-        """End the queued runs of an owner whose key is no longer in force. What is executed goes on."""
+        """Cancel the queued runs of an owner whose key is no longer in force. Running ones continue."""
         for id in self._store.end_queued_of(owner, lambda run, number: self._to_terminal(run, number, REVOKED)):
             self._events.notify(id)
 

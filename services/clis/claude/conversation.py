@@ -98,7 +98,7 @@ class ClaudeConversation(ClaudeDecoder, Conversation):
         self._refusal = ""
         self._outgoing = b""
         self._unsent = to_lines(invocation.messages)
-        self._has_told_all = False
+        self._has_sent_all = False
         self._thinks = not goes_on_after_calls(invocation.messages)
         if (parameters := invocation.fields.get("initialize")) and not is_initialized:
             self._outgoing += initialize("initialize", parameters)
@@ -155,9 +155,9 @@ class ClaudeConversation(ClaudeDecoder, Conversation):
                     self._refusal = self._refusal or refusal_of(response)
             case "control_request":
                 self._outgoing += _declined(line)
-            case "result" if not (self._has_told_all or line.get("is_error")):
+            case "result" if not (self._has_sent_all or line.get("is_error")):
                 self._tell()
-            case "stream_event" if not self._has_told_all:
+            case "stream_event" if not self._has_sent_all:
                 self._refusal = "it answers every message of the conversation instead of the last one"
             case "result":
                 self._last_line = line
@@ -173,7 +173,7 @@ class ClaudeConversation(ClaudeDecoder, Conversation):
             self._outgoing += line
             if is_confirmed:
                 return
-        self._has_told_all = True
+        self._has_sent_all = True
 
     def _follow(self, kind: object, line: Mapping[str, Any]) -> None:
         """Note what decides whether the process can be kept."""

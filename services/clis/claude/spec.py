@@ -81,7 +81,7 @@ SPEC = BackendSpec(
     escaping=PromptEscaping(escape=no_slash_command, env={"CLAUDE_CODE_DISABLE_ATTACHMENTS": "1"}),
     takes_images=True,
     takes_history=True,
-    thinks_after_calls=False,  # it drops the thinking of the messages that it is told, and the vendor wants that of a turn back
+    thinks_after_calls=False,  # it drops the thinking of injected messages, and the vendor's API requires that of the current turn
     streams_tokens=True,
     resume_args=("--resume={}",),
     resumed_fields={"system_prompt": FRESH_PROMPT, "--append-system-prompt": FRESH_PROMPT},

@@ -26,10 +26,10 @@ def to_plan_update(params: Mapping[str, Any]) -> PlanUpdate | None:
         return PlanUpdate(())
     paid = map_of(limits.get("credits"))
     is_paid_beyond = paid.get("hasCredits") is True or paid.get("unlimited") is True
-    told = {place: map_of(limits.get(place)) for place in ("primary", "secondary") if limits.get(place) is not None}
+    by_place = {place: map_of(limits.get(place)) for place in ("primary", "secondary") if limits.get(place) is not None}
     prefix = "" if text_of(limits.get("limitId")) in ("", MAIN) else f"{text_of(limits.get('limitId'))}:"
-    windows = [_window(prefix, place, facts, is_paid_beyond) for place, facts in told.items() if "usedPercent" in facts]
-    return PlanUpdate(tuple(windows)) if windows or told else None
+    windows = [_window(prefix, place, facts, is_paid_beyond) for place, facts in by_place.items() if "usedPercent" in facts]
+    return PlanUpdate(tuple(windows)) if windows or by_place else None
 
 
 def _window(prefix: str, place: str, facts: Mapping[str, Any], is_paid_beyond: bool) -> PlanWindow:

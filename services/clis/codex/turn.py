@@ -36,7 +36,7 @@ class CodexTurn:
         self._is_unwanted = False
         self._input: list[dict[str, Any]] = []
         """Of the turn; empty where all that is said is injected before."""
-        self._untold = to_items(())
+        self._pending_items = to_items(())
         self.has_thread = False
         """The process has a thread loaded for this turn."""
         self.thread_id = invocation.request.resume or ""
@@ -155,7 +155,7 @@ class CodexTurn:
         messages = self._invocation.messages
         self._input = to_input(messages[0]) or [] if len(messages) == 1 else []
         if not self._input:
-            self._untold = to_items(messages)
+            self._pending_items = to_items(messages)
         self._go_on()
         if self._failure:
             return []
@@ -165,7 +165,7 @@ class CodexTurn:
         """Inject more of the conversation, or begin the turn when all has been said."""
         if self._is_unwanted:
             self._failure = Failed("cancelled", "the turn was not begun")
-        elif items := next(self._untold, None):
+        elif items := next(self._pending_items, None):
             self._requests.append(("thread/inject_items", {"threadId": self.thread_id, "items": items}))
         else:
             turn = {"threadId": self.thread_id, "input": self._input, **self._invocation.fields.get("turn", {})}
