@@ -156,6 +156,12 @@ NO_WAY_OUT = {
 }
 
 
+def require_cli_in_the_sandbox(name: str) -> None:
+    """Skip where the checkout, and so the CLI, is below a folder that every sandbox has one of its own of."""
+    if str(shutil.which(name, path=cli_path())).startswith(("/tmp/", "/run/")):
+        pytest.skip(f"{name} is installed below /tmp or /run, which the sandbox replaces; use a checkout elsewhere")
+
+
 def cli_path() -> str:
     """PATH with the repository's own CLIs first."""
     folders = [PARTS.parents[1] / folder / "node_modules" / ".bin" for folder in CLI_FOLDERS[CLI_VERSIONS]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from app.config.load import load_settings
 from app.factory import create_app
 from services.access.rights import Rights
 from services.processes.bubblewrap import unavailable_reason
-from tests.parts.clis import NO_WAY_OUT, REAL_CLIS, cli_path, real_cli_in, require
+from tests.parts.clis import NO_WAY_OUT, REAL_CLIS, cli_path, real_cli_in, require, require_cli_in_the_sandbox
 from tests.parts.keys import ring_of
 from tests.parts.model_api import FakeModelApi, Reply
 from tests.parts.programs import do_without
@@ -116,8 +115,7 @@ def test_a_sandboxed_key_s_runs_are_confined_and_those_of_others_are_not(cli: Cl
     """In any order: a process that was started for one of them serves none of the other kind."""
     if reason := unavailable_reason():
         do_without(reason)
-    if str(shutil.which(cli.name, path=cli_path())).startswith(("/tmp/", "/run/")):
-        pytest.skip("these tests are in /tmp, with the CLIs: the sandbox has a /tmp of its own")
+    require_cli_in_the_sandbox(cli.name)
     outside = tmp_path / "outside"
     outside.mkdir()
     full = {"sandbox_mode": "full"} if cli.name == "codex" else {}

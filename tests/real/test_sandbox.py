@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import pytest
 
 from services.processes.bubblewrap import unavailable_reason
 from tests.conftest import ServerFactory
-from tests.parts.clis import NO_WAY_OUT, REAL_CLIS, cli_path, real_cli_in, require
+from tests.parts.clis import NO_WAY_OUT, REAL_CLIS, cli_path, real_cli_in, require, require_cli_in_the_sandbox
 from tests.parts.model_api import FakeModelApi, Reply
 from tests.parts.processes import eventually
 from tests.parts.programs import do_without
@@ -117,8 +116,7 @@ def test_real_cli_answers_inside_and_its_shell_writes_in_the_workdir_alone(
     sandboxed: tuple[Server, FakeModelApi, dict[str, Any]], tmp_path: Path, name: str
 ) -> None:
     require(name)
-    if str(shutil.which(name, path=cli_path())).startswith(("/tmp/", "/run/")):
-        pytest.skip("these tests are in /tmp, with the CLIs: the sandbox has a /tmp of its own")
+    require_cli_in_the_sandbox(name)
     server, api, clis = sandboxed
     api.forget()
     workdir, outside = tmp_path / "work", tmp_path / "outside"
